@@ -1,0 +1,259 @@
+"""What a network is: one frozen dataclass and the three published presets.
+
+Paper: section 4.1 and Table 6. Released code: `EfficientFormer_depth`, `EfficientFormer_width` and the constructor of
+`EfficientFormer` in `models/efficientformer.py`. Where Table 6 as printed and the released code differ (the last stage
+of L3, the third stage of L7), the presets follow the code.
+
+This module imports neither torch nor numpy, so that the command line answers at once and the same file runs in a
+browser.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from efficientformer_edu import config_formats
+from efficientformer_edu import config_values as values
+
+SMALLEST_INPUT = 32  # the stem and three embeddings halve the map five times: 32 pixels leave one token
+
+Resolution = int | tuple[int, int]
+
+
+@dataclass(frozen=True)
+class EfficientFormerConfig:
+    """The shape of one EfficientFormer. The defaults are L1.
+
+    Attributes:
+        depths: blocks in each of the four stages, MB4D and MB3D together.
+        embed_dims: channels C_j of each stage.
+        downsamples: whether each stage starts with a stride-2 embedding. A stage that does not keeps the width before
+            it; before the first stage that is the stem's, which already is `embed_dims[0]`.
+        num_vit: MB3D blocks that end the last stage, or one number for each stage.
+        num_classes: outputs of a head.
+        distillation: a second head, which learns from a teacher; the logits are the mean of both.
+        in_channels: channels of the image.
+        mlp_ratio: hidden width of a block's MLP over its width.
+        pool_size: window of the pooling token mixer, odd.
+        num_heads: attention heads of an MB3D.
+        key_dim: channels of one head's query and key.
+        attn_ratio: channels of one head's value over `key_dim`.
+        bias_grid: the token grid (height, width) that the table of attention offsets is trained for.
+        layer_scale_init: first value of every layer scale; None for a network without layer scale.
+        drop_rate: dropout before the heads.
+        proj_drop_rate: dropout in the MLPs.
+        attn_drop_rate: dropout of attention probabilities.
+        drop_path_rate: stochastic depth of the last block; it grows linearly from 0 at the first.
+        act: activation of the blocks, one of `config_values.ACTIVATIONS`.
+        stem_act: activation of the stem. The released code uses ReLU here and GELU everywhere else.
+
+    Raises:
+        ValueError: naming the field, the value that came and what is allowed.
+
+    Source: Table 6 of the paper; names as in timm where timm has one.
+    """
+
+    depths: tuple[int, ...] = (3, 2, 6, 4)
+    embed_dims: tuple[int, ...] = (48, 96, 224, 448)
+    downsamples: tuple[bool, ...] = (False, True, True, True)
+    num_vit: int | tuple[int, ...] = 1
+    num_classes: int = 1000
+    distillation: bool = True
+    in_channels: int = 3
+    mlp_ratio: float = 4.0
+    pool_size: int = 3
+    num_heads: int = 8
+    key_dim: int = 32
+    attn_ratio: float = 4.0
+    bias_grid: tuple[int, int] = (7, 7)
+    layer_scale_init: float | None = 1e-5
+    drop_rate: float = 0.0
+    proj_drop_rate: float = 0.0
+    attn_drop_rate: float = 0.0
+    drop_path_rate: float = 0.0
+    act: str = "gelu"
+    stem_act: str = "relu"
+
+    def __new__(cls, *_: Any, **fields: Any) -> EfficientFormerConfig:
+        # Before __init__ sees it, so that a misspelt field is reported like every other wrong value.
+        values.known_fields(fields, cls.__dataclass_fields__)
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        for name in ("num_classes", "in_channels", "num_heads", "key_dim", "pool_size"):
+            self._set(name, values.count(name, getattr(self, name)))
+        for name in ("depths", "embed_dims"):
+            self._set(name, values.four(name, getattr(self, name), values.count))
+        self._set("downsamples", values.four("downsamples", self.downsamples, values.flag))
+        self._set("distillation", values.flag("distillation", self.distillation))
+        self._set("bias_grid", values.pair("bias_grid", self.bias_grid))
+        for name in ("mlp_ratio", "attn_ratio"):
+            self._set(name, values.positive(name, getattr(self, name)))
+        for name in ("drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate"):
+            self._set(name, values.rate(name, getattr(self, name)))
+        if self.layer_scale_init is not None:
+            self._set("layer_scale_init", values.real("layer_scale_init", self.layer_scale_init))
+        for name in ("act", "stem_act"):
+            self._set(name, values.activation(name, getattr(self, name)))
+        self._check_together()
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)  # the dataclass is frozen; normalising happens once, here
+
+    def _check_together(self) -> None:
+        if self.pool_size % 2 == 0:
+            raise values.wrong("pool_size", self.pool_size, "an odd number, so that pooling keeps the size of the map")
+        if self.embed_dims[0] < 2:
+            raise values.wrong("embed_dims", self.embed_dims, "at least 2 channels in the first stage")
+        for j in range(1, 4):
+            if not self.downsamples[j] and self.embed_dims[j] != self.embed_dims[j - 1]:
+                change = f"{self.embed_dims[j - 1]} channels into {self.embed_dims[j]}"
+                raise values.wrong(
+                    "downsamples", self.downsamples, f"True in place {j}, for only an embedding can turn {change}"
+                )
+        if isinstance(self.num_vit, Iterable):
+            self._set("num_vit", values.four("num_vit", self.num_vit, values.natural))
+        else:
+            self._set("num_vit", values.natural("num_vit", self.num_vit))
+        if any(vit > depth for vit, depth in zip(self.vits, self.depths, strict=True)):
+            raise values.wrong("num_vit", self.num_vit, f"at most the depth of its stage (depths={self.depths})")
+        if self.value_dim < 1:
+            raise values.wrong("attn_ratio", self.attn_ratio, f"at least 1 / key_dim = 1 / {self.key_dim}")
+        if any(self.hidden_dim(j) < 1 for j in range(4)):
+            raise values.wrong("mlp_ratio", self.mlp_ratio, f"at least 1 / {min(self.embed_dims)}")
+
+    @property
+    def vits(self) -> tuple[int, ...]:
+        """MB3D blocks of each of the four stages; they are the last of their stage."""
+        return self.num_vit if isinstance(self.num_vit, tuple) else (0, 0, 0, self.num_vit)
+
+    @property
+    def stem_width(self) -> int:
+        """Channels between the two convolutions of the stem."""
+        return self.embed_dims[0] // 2
+
+    @property
+    def value_dim(self) -> int:
+        """Channels of one head's value."""
+        return int(self.attn_ratio * self.key_dim)
+
+    def hidden_dim(self, stage: int) -> int:
+        """Hidden channels of the MLPs of stage 0, 1, 2 or 3."""
+        return int(self.mlp_ratio * self.embed_dims[stage])
+
+    @property
+    def drop_path_rates(self) -> tuple[float, ...]:
+        """Stochastic depth of each block over the whole network, linear from 0 to `drop_path_rate`."""
+        last = sum(self.depths) - 1
+        return tuple(self.drop_path_rate * i / last for i in range(last + 1))
+
+    def grids(self, resolution: Resolution) -> tuple[tuple[int, int], ...]:
+        """Height and width of each stage's map for images of `resolution` pixels.
+
+        Every embedding has stride 2 and padding 1, so it halves a size and rounds up.
+        """
+        height, width = (_half(_half(size)) for size in resolution_pair(resolution))
+        grids = []
+        for downsample in self.downsamples:
+            if downsample:
+                height, width = _half(height), _half(width)
+            grids.append((height, width))
+        return tuple(grids)
+
+    def replace(self, **fields: Any) -> EfficientFormerConfig:
+        """A copy in which some fields have other values. Raises ValueError as the constructor does."""
+        values.known_fields(fields, self.__dataclass_fields__)
+        return dataclasses.replace(self, **fields)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> EfficientFormerConfig:
+        """A configuration from the field names of this class, of timm, of Lucid or of Hugging Face.
+
+        Args:
+            fields: what is not named keeps its default. Hugging Face's `downsamples[j]` means *after* stage j and is
+                shifted by one; its fields that change nothing are left out.
+
+        Raises:
+            ValueError: for a field that none of them has, and for a value that no EfficientFormer here can have.
+        """
+        return cls(**config_formats.from_dict(fields, cls.__dataclass_fields__))
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> EfficientFormerConfig:
+        """A configuration from a YAML file: either what `to_yaml` writes or NetsPresso's `model.architecture.backbone`.
+
+        NetsPresso's networks have one head, so `distillation` is False then. Its page calls `num_blocks` the number of
+        4D blocks; its code, and this reader, count all blocks of the stage.
+
+        Raises:
+            ValueError: naming the file and the field, if the file is no YAML mapping or a field is missing or wrong.
+        """
+        try:
+            return cls(**config_formats.from_yaml(Path(path), cls.__dataclass_fields__))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields by name, tuples as lists, so that JSON and YAML can hold them."""
+        fields = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+
+    def to_yaml(self) -> str:
+        """All fields as YAML, one a line."""
+        return config_formats.to_yaml(self.to_dict())
+
+
+PRESETS = {
+    "l1": EfficientFormerConfig(depths=(3, 2, 6, 4), embed_dims=(48, 96, 224, 448), num_vit=1),
+    "l3": EfficientFormerConfig(depths=(4, 4, 12, 6), embed_dims=(64, 128, 320, 512), num_vit=4),
+    "l7": EfficientFormerConfig(depths=(6, 6, 18, 8), embed_dims=(96, 192, 384, 768), num_vit=8),
+}
+
+# The same networks as timm, mmpretrain, Lucid and the Hugging Face hub name them.
+_ALIASES = (
+    "efficientformer_{}",
+    "efficientformer-{}",
+    "efficientformer_{}.snap_dist_in1k",
+    "efficientformer-{}_3rdparty_8xb128_in1k",
+    "efficientformer_{}_cls",
+    "snap-research/efficientformer-{}-300",
+)
+
+
+def list_models() -> list[str]:
+    """The names of the published networks, as timm spells them."""
+    return [f"efficientformer_{name}" for name in PRESETS]
+
+
+def get_config(model: str | EfficientFormerConfig) -> EfficientFormerConfig:
+    """The configuration of a published network by name, or the one given.
+
+    Args:
+        model: `"l1"`, `"l3"`, `"l7"`, one of their names in timm, mmpretrain, Lucid or on the Hugging Face hub, or a
+            configuration, which is returned as it is.
+
+    Raises:
+        ValueError: for another name, with those that exist.
+    """
+    if isinstance(model, EfficientFormerConfig):
+        return model
+    names = {alias.format(name): config for name, config in PRESETS.items() for alias in ("{}", *_ALIASES)}
+    if not isinstance(model, str) or model.lower() not in names:
+        raise ValueError(f"model={model!r} is unknown; use one of {', '.join(list_models())}, or l1, l3, l7")
+    return names[model.lower()]
+
+
+def resolution_pair(resolution: Resolution) -> tuple[int, int]:
+    """Height and width in pixels from one number or a pair. Raises ValueError if one is below 32."""
+    height, width = values.pair("resolution", resolution)
+    if min(height, width) < SMALLEST_INPUT:
+        raise values.wrong("resolution", resolution, f"at least {SMALLEST_INPUT} pixels high and wide")
+    return height, width
+
+
+def _half(size: int) -> int:
+    return (size + 1) // 2
