@@ -45,7 +45,7 @@ def golden_value(name: str, shape: tuple[int, ...]) -> torch.Tensor:
 def official_name(ours: str, config: EfficientFormerConfig) -> str:
     """What the released code calls one of our tensors, written down a second time and independently of the package."""
     stem = {"conv1": 0, "norm1": 1, "conv2": 3, "norm2": 4}
-    if match := re.match(r"stem\.(\w+)\.(.+)", ours):
+    if match := re.match(r"stem\.(conv1|norm1|conv2|norm2)\.(.+)", ours):
         return f"patch_embed.{stem[match[1]]}.{match[2]}"
     if match := re.match(r"stages\.(\d)\.downsample\.(\w+)\.(.+)", ours):
         return f"network.{2 * int(match[1]) - 1}.{ {'conv': 'proj', 'norm': 'norm'}[match[2]] }.{match[3]}"

@@ -1,0 +1,61 @@
+"""What the paper reports: numbers, claims and equations as data, each with its source.
+
+*EfficientFormer: Vision Transformers at MobileNet Speed*, NeurIPS 35 (2022), pages 12934-12949, arXiv 2206.01191.
+
+Nothing in this room is computed or measured. `TAGS` says what the letters beside each value mean:
+
+    >>> str(table1()["l1", "top1"])
+    '79.2 % (reported, V, CP)'
+"""
+
+from __future__ import annotations
+
+from efficientformer_edu.paper.design import (
+    Architecture,
+    Difference,
+    Equation,
+    Printed,
+    architectures,
+    differences,
+    equation,
+    equations,
+)
+from efficientformer_edu.paper.methods import Setting, Step, algorithm1, remarks, settings, slimming_actions
+from efficientformer_edu.paper.observations import Observation, Profile, Share, figure2, observations
+from efficientformer_edu.paper.ratios import Ratio, ratios
+from efficientformer_edu.paper.records import TAGS, Reported, Statement
+from efficientformer_edu.paper.tables import Column, Row, Table, appendix_b, measured_elsewhere, table1, table2
+
+__all__ = [
+    "TAGS",
+    "Architecture",
+    "Column",
+    "Difference",
+    "Equation",
+    "Observation",
+    "Printed",
+    "Profile",
+    "Ratio",
+    "Reported",
+    "Row",
+    "Setting",
+    "Share",
+    "Statement",
+    "Step",
+    "Table",
+    "algorithm1",
+    "appendix_b",
+    "architectures",
+    "differences",
+    "equation",
+    "equations",
+    "figure2",
+    "measured_elsewhere",
+    "observations",
+    "ratios",
+    "remarks",
+    "settings",
+    "slimming_actions",
+    "table1",
+    "table2",
+]

@@ -1,0 +1,104 @@
+"""The folded form: the same logits, fewer parts, one input size."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from golden_weights import golden_images, golden_state
+from hypothesis import given, settings
+from strategies import configs, resolutions
+from torch import nn
+
+from efficientformer_edu import EfficientFormer, EfficientFormerConfig, fold
+from efficientformer_edu.config import PRESETS
+from efficientformer_edu.model import MB4D, DropPath, LayerScale
+
+SIZES = [224, (192, 256), 384]
+SMALL = EfficientFormerConfig(depths=(1, 1, 1, 2), embed_dims=(8, 8, 12, 16), num_heads=2, key_dim=4, num_classes=5)
+
+
+def golden_model(config: EfficientFormerConfig, dtype: torch.dtype = torch.float64) -> EfficientFormer:
+    model = EfficientFormer(config).double().eval()
+    model.load_state_dict(golden_state(config))
+    return model.to(dtype)
+
+
+@pytest.fixture(scope="module", params=list(PRESETS))
+def preset(request):
+    return request.param, golden_model(PRESETS[request.param])
+
+
+@torch.no_grad()
+def test_folding_keeps_the_logits(preset):
+    _, model = preset
+    for size in SIZES:
+        height, width = (size, size) if isinstance(size, int) else size
+        images = golden_images(1, height, width)
+        exact = model(images)
+        torch.testing.assert_close(fold(model, size)(images), exact, rtol=0, atol=1e-8)
+        single = EfficientFormer(model.config).eval()
+        single.load_state_dict(model.state_dict())
+        ours = fold(single, size)(images.float())
+        torch.testing.assert_close(ours, single(images.float()), rtol=0, atol=1e-5)
+
+
+def test_folding_leaves_the_parameters_it_should(preset):
+    name, model = preset
+    folded = fold(model, 224)
+    expected = {"l1": 11_804_696, "l3": 30_823_272, "l7": 81_346_888}
+    assert sum(p.numel() for p in folded.parameters()) == expected[name]
+
+
+def test_folded_parts_are_gone():
+    model = EfficientFormer(SMALL.replace(drop_rate=0.1, drop_path_rate=0.1, attn_drop_rate=0.1, proj_drop_rate=0.1))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    folded = fold(model, 64)
+    assert not any(isinstance(m, (nn.BatchNorm2d, nn.Dropout, DropPath)) for m in folded.modules())
+    blocks = [m for m in folded.modules() if isinstance(m, MB4D)]
+    scales = [m for m in folded.modules() if isinstance(m, LayerScale)]
+    assert scales == [block.layer_scale_1 for block in blocks]  # γ₁ of the MB4Ds is all that stays
+    assert folded.head_dist is None
+    assert folded.config == model.config.replace(distillation=False)
+    assert folded.forward_heads(torch.zeros(1, 3, 64, 64)).dist is None
+    assert not any(name.endswith("attention_biases") for name, _ in folded.named_parameters())
+    assert model.training
+    assert not folded.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@torch.no_grad()
+def test_a_folded_network_is_the_same_function_in_training_mode():
+    folded = fold(golden_model(SMALL.replace(drop_path_rate=0.5, proj_drop_rate=0.5)), 32)
+    images = golden_images(1, 32, 32)
+    expected = folded(images)
+    assert torch.equal(folded.train()(images), expected)
+
+
+def test_a_folded_network_refuses_another_size():
+    folded = fold(EfficientFormer(SMALL), (64, 96))
+    with pytest.raises(ValueError, match=r"images are 96×64 pixels; wanted: .*64×96, for which it was folded"):
+        folded(torch.zeros(1, 3, 96, 64))
+    assert "64×96 only" in repr(folded)
+
+
+def test_folding_twice_or_too_small_is_refused():
+    with pytest.raises(ValueError, match="folded already"):
+        fold(fold(EfficientFormer(SMALL), 64), 64)
+    with pytest.raises(ValueError, match="resolution=31"):
+        fold(EfficientFormer(SMALL), 31)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_folding_keeps_the_dtype(dtype):
+    folded = fold(EfficientFormer(SMALL).to(dtype), 32)
+    assert {p.dtype for p in folded.parameters()} == {dtype}
+    assert folded(torch.zeros(1, 3, 32, 32, dtype=dtype)).dtype == dtype
+
+
+@given(configs(), resolutions)
+@settings(max_examples=25)
+@torch.no_grad()
+def test_folding_keeps_the_logits_of_any_network(config, resolution):
+    model = golden_model(config)
+    images = torch.randn(1, config.in_channels, *resolution, dtype=torch.float64)
+    torch.testing.assert_close(fold(model, resolution)(images), model(images), rtol=1e-9, atol=1e-8)

@@ -1,0 +1,166 @@
+"""Every reported number and sentence has a source, cannot be changed, and says that it is reported."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from efficientformer_edu import paper
+from efficientformer_edu.paper.reading import read
+from efficientformer_edu.paper.records import TAGS, Reported, Statement, find
+
+DATA = {
+    file.name: tomllib.loads(file.read_text("utf-8")) for file in files(paper).iterdir() if file.name.endswith("toml")
+}
+ORDINALS = {"number"}  # counts the records of a list and reports nothing
+
+
+def records() -> list[Any]:
+    """All that the room returns."""
+    return [
+        *(paper.table1(), paper.table2(), paper.appendix_b(), *paper.measured_elsewhere(), *paper.ratios()),
+        *(*paper.observations(), paper.figure2(), *paper.equations(), *paper.architectures(), *paper.differences()),
+        *(*paper.algorithm1(), *paper.slimming_actions()),
+        *(setting for topic in ("recipe", "table1", "table2", "architecture") for setting in paper.settings(topic)),
+        *(remark for topic in ("slimming", "appendix_b", "recipe") for remark in paper.remarks(topic)),
+    ]
+
+
+def parts(record: Any) -> Iterator[Any]:
+    """A record and every record within it."""
+    if dataclasses.is_dataclass(record):
+        yield record
+        for field in dataclasses.fields(record):
+            yield from parts(getattr(record, field.name))
+    elif isinstance(record, tuple):
+        for item in record:
+            yield from parts(item)
+
+
+def untagged(data: Any, place: str, tagged: bool = False) -> Iterator[str]:
+    """Places of numbers, sentences and protocols with no tags beside or above them."""
+    if isinstance(data, dict):
+        for name, value in data.items():
+            if name not in ORDINALS:
+                yield from untagged(value, f"{place}.{name}", tagged or "tags" in data)
+    elif isinstance(data, list):
+        for index, value in enumerate(data):
+            yield from untagged(value, f"{place}[{index}]", tagged)
+    elif not tagged and (isinstance(data, int | float) or place.endswith((".text", ".protocol", ".latex"))):
+        yield place
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_every_number_in_the_files_has_a_tag(name: str) -> None:
+    assert list(untagged(DATA[name], name)) == []
+
+
+def test_the_search_for_untagged_numbers_finds_one() -> None:
+    assert list(untagged({"rows": [{"number": 1, "npu": {"value": 1.6}}]}, "file")) == ["file.rows[0].npu.value"]
+
+
+def test_every_number_and_sentence_of_the_files_reaches_a_record() -> None:
+    def leaves(data: Any) -> Iterator[Any]:
+        if isinstance(data, dict):
+            yield from (data[key] for key in ("value", "text") if key in data)
+            data = list(data.values())
+        if isinstance(data, list):
+            for item in data:
+                yield from leaves(item)
+
+    shown = [part for record in records() for part in parts(record)]
+    values = [part.value for part in shown if isinstance(part, Reported)]
+    texts = [part.text for part in shown if isinstance(part, Statement)]
+    assert sorted(map(str, values + texts)) == sorted(str(leaf) for data in DATA.values() for leaf in leaves(data))
+
+
+def test_tags_are_known_and_each_is_used() -> None:
+    used = {tag for record in records() for part in parts(record) for tag in getattr(part, "tags", ())}
+    assert used == set(TAGS)
+
+
+@pytest.mark.parametrize("tags", [(), ("V", "V"), ("X",), ("V", "v")])
+def test_a_wrong_tag_is_refused(tags: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="use one or more of V, FIG, CP"):
+        Reported("top1", 79.2, "%", tags)
+    with pytest.raises(ValueError, match="use one or more of V, FIG, CP"):
+        Statement("ReLU", tags)
+
+
+def test_nothing_can_be_changed() -> None:
+    for record in records():
+        hash(record)  # all the way down: a list or dict inside would raise
+        for part in parts(record):
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(part, dataclasses.fields(part)[0].name, "changed")
+    with pytest.raises(TypeError):
+        TAGS["X"] = "unknown"  # type: ignore[index]
+
+
+def test_two_readings_are_equal() -> None:
+    assert records() == records()
+
+
+@pytest.mark.parametrize(
+    ("value", "printed"),
+    [
+        (Reported("top1", 79.2, "%", ("V", "CP")), "79.2 % (reported, V, CP)"),
+        (Reported("npu", 44.5, "ms", ("TR",), note="with HardSwish"), "44.5 ms (reported, TR; with HardSwish)"),
+        (Reported("mixup", 0.8, "", ("V",)), "0.8 (reported, V)"),
+        (Reported("miou", 45.1, "%", ("D",)), "45.1 % (derived from what is reported, D)"),
+        (Statement("fp32", ("V",)), "fp32 (reported, V)"),
+    ],
+)
+def test_printed_values_say_that_they_are_reported(value: Reported | Statement, printed: str) -> None:
+    assert str(value) == printed
+
+
+def test_names_are_unique() -> None:
+    named = [
+        [one.name for one in paper.equations()],
+        [one.name for one in paper.algorithm1()],
+        [one.name for one in paper.slimming_actions()],
+        [one.preset for one in paper.architectures()],
+        [one.topic for one in paper.differences()],
+        [(one.model, one.against, one.stated.quantity) for one in paper.ratios()],
+        *([one.name for one in paper.settings(topic)] for topic in ("recipe", "table1", "table2", "architecture")),
+    ]
+    for names in named:
+        assert len(set(names)) == len(names)
+
+
+@given(st.sampled_from(["EfficientFormer-L1", "MobileNetV2×1.4", "l1"]), st.randoms(use_true_random=False))
+def test_names_are_found_in_any_spelling(name: str, random: Any) -> None:
+    spelled = "".join(random.choice((letter.upper(), letter.lower(), f"{letter}_")) for letter in name)
+    known = {"EfficientFormer-L1": 1, "MobileNetV2×1.4": 2, "l1": 3}
+    assert find(spelled.replace("×", "x"), known, "row") == known[name]
+
+
+def test_an_unknown_name_is_told_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"'mb5d' is no equation; did you mean 'mb[34]d', 'mb[34]d'\?"):
+        paper.equation("mb5d")
+    with pytest.raises(
+        ValueError, match="'zzz' is no topic with remarks; there are 'slimming', 'appendix_b', 'recipe'"
+    ):
+        paper.remarks("zzz")
+    with pytest.raises(ValueError, match="'recipes' is no topic with settings; did you mean 'recipe'"):
+        paper.settings("recipes")
+
+
+def test_files_are_read_anew_each_time() -> None:
+    read("table1")["rows"].clear()
+    assert paper.table1().rows
+
+
+def test_the_room_needs_only_the_standard_library() -> None:
+    probe = "import sys, efficientformer_edu.paper; print({'torch', 'numpy', 'yaml'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout == "set()\n"
