@@ -1,11 +1,15 @@
-"""Settings of all tests."""
+"""Settings of all tests: one thread for each process, no windows, and the same random examples each time."""
 
 from __future__ import annotations
 
-import hypothesis
-import torch
+import os
 
-# The tests run side by side, one process a core; and a slow machine is no failure.
-torch.set_num_threads(1)
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported
+    os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["MPLBACKEND"] = "agg"
+
+import hypothesis
+
+# A slow machine is no failure, and neither is an example that only one run has tried.
 hypothesis.settings.register_profile("kit", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("kit")

@@ -1,0 +1,99 @@
+"""Any network, through any layout and back: the weights come back bit by bit, and the file tells what it can."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import configs
+
+from efficientformer_edu import EfficientFormer, EfficientFormerConfig
+from efficientformer_edu.weights import LAYOUTS
+from efficientformer_edu.weights.convert import merge_heads, to_layout
+from efficientformer_edu.weights.infer import detect, infer
+from efficientformer_edu.weights.store import adopt
+
+PUBLISHED = [layout for layout in LAYOUTS if layout != "native"]
+
+
+def published(config):
+    """The configuration with what the published layouts have no place for taken out."""
+    no_prelu = {name: "relu" for name in ("act", "stem_act") if getattr(config, name) == "prelu"}
+    return config.replace(downsamples=(False, True, True, True), num_vit=config.vits[3], **no_prelu)
+
+
+def assert_same(state, expected):
+    assert list(state) == list(expected)
+    assert all(torch.equal(state[name], expected[name]) for name in expected)
+
+
+def assert_told(found, config, grid):
+    """What shapes and names tell: the same tensors, and the numbers behind them."""
+    assert (found.depths, found.vits, found.downsamples) == (config.depths, config.vits, config.downsamples)
+    assert (found.embed_dims, found.num_classes) == (config.embed_dims, config.num_classes)
+    assert (found.in_channels, found.distillation) == (config.in_channels, config.distillation)
+    assert (found.layer_scale_init is None) == (config.layer_scale_init is None)
+    assert [found.hidden_dim(j) for j in range(4)] == [config.hidden_dim(j) for j in range(4)]
+    if any(config.vits):
+        assert (found.num_heads, found.key_dim, found.value_dim) == (config.num_heads, config.key_dim, config.value_dim)
+        assert found.bias_grid in grid
+
+
+@settings(max_examples=40)
+@given(configs(), st.sampled_from(PUBLISHED))
+def test_published_layouts(config, layout):
+    config = published(config)
+    state = EfficientFormer(config).state_dict()
+    tensors = to_layout(state, config, layout)
+    if layout == "netspresso" and config.distillation:
+        state, config = merge_heads(state), config.replace(distillation=False)
+    assert detect(tensors) == layout
+    height, width = config.bias_grid
+    line = {(1, height * width), (height * width, 1)} if 1 in config.bias_grid else set()  # the index of both is one
+    assert_told(infer(tensors, layout), config, {config.bias_grid} | line)
+    assert_same(adopt(tensors, None, head=True), state)
+    assert_same(adopt(tensors, config, head=True), state)
+
+
+@settings(max_examples=40)
+@given(configs())
+def test_native_layout(config):
+    state = EfficientFormer(config).state_dict()
+    assert detect(state) == "native"
+    assert_same(adopt(state, config, head=True), state)
+    if not any(config.vits) or config.bias_grid[0] == config.bias_grid[1]:
+        found = infer(state, "native")
+        assert_told(found, config, {config.bias_grid})
+        assert (found.act == "prelu", found.stem_act == "prelu") == (config.act == "prelu", config.stem_act == "prelu")
+        assert_same(adopt(state, None, head=True), state)
+
+
+@pytest.mark.parametrize("key_dim", range(1, 60))
+def test_ratios_give_the_same_widths_again(key_dim):
+    for value_dim in range(1, 60, 7):
+        config = EfficientFormerConfig(
+            depths=(1, 1, 1, 1), embed_dims=(2, 2, 2, 2), num_heads=1, key_dim=key_dim, bias_grid=1, num_classes=1
+        )
+        shapes = {name: value.shape for name, value in EfficientFormer(config).state_dict().items()}
+        mixer = "stages.3.mb3d.0.token_mixer"
+        shapes[f"{mixer}.qkv.weight"] = (2 * key_dim + value_dim, 2)
+        shapes[f"{mixer}.proj.weight"] = (2, value_dim)
+        found = infer({name: torch.empty(shape) for name, shape in shapes.items()}, "native")
+        assert (found.key_dim, found.value_dim) == (key_dim, value_dim)
+
+
+def test_a_grid_that_is_not_square_needs_the_index_or_the_configuration(make_network):
+    config = EfficientFormerConfig(depths=(1, 1, 1, 1), embed_dims=(4, 4, 4, 4), bias_grid=(2, 3), num_classes=2)
+    state = make_network(config).state_dict()
+    assert infer(to_layout(state, config, "timm"), "timm").bias_grid == (2, 3)
+    with pytest.raises(ValueError, match="which token grid has its 6 offsets cannot be told; give the config"):
+        adopt(state, None, head=True)
+    assert_same(adopt(state, config, head=True), state)
+
+
+def test_lucid_files_have_no_index(network):
+    tensors = to_layout(network.state_dict(), network.config, "timm")
+    without = {name: value for name, value in tensors.items() if not name.endswith("idxs")}
+    assert len(without) == len(tensors) - 2
+    assert_same(adopt(without, None, head=True), network.state_dict())
