@@ -1,0 +1,1 @@
+"""Drawings of what the other rooms return: rooms return records, figures draws them."""

@@ -1,0 +1,216 @@
+"""The ledger against published integers, the real network, and torch's own counters."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from math import prod
+
+import pytest
+import torch
+from hypothesis import given, settings
+from strategies import configs, resolutions
+from torch.utils.flop_counter import FlopCounterMode
+
+from efficientformer_edu.audit import Costs, count
+from efficientformer_edu.config import PRESETS, EfficientFormerConfig
+from efficientformer_edu.model import EfficientFormer
+
+TINY = EfficientFormerConfig(
+    depths=(1, 1, 2, 2), embed_dims=(4, 6, 8, 10), num_classes=5, num_heads=2, key_dim=3, attn_ratio=2.0
+)
+
+
+def images(costs: Costs) -> torch.Tensor:
+    return torch.zeros(1, costs.config.in_channels, *costs.resolution)
+
+
+def millions(costs: Costs, *kinds: str, where: str = "") -> float:
+    rows = [row for row in costs.rows if row.kind in kinds and where in f"{row.stage} {row.block} {row.name}"]
+    return round(sum(row.macs for row in rows) / 1e6, 3)
+
+
+def elements(costs: Costs, kind: str, where: str = "") -> float:
+    rows = [row for row in costs.rows if row.kind == kind and where in f"{row.block} {row.name}"]
+    return round(sum(prod(row.output_shape) for row in rows) / 1e6, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "one_head", "macs"),
+    [
+        ("l1", 12_289_928, 11_840_928, 1_291_284_736),
+        ("l3", 31_406_000, 30_893_000, 3_906_573_312),
+        ("l7", 82_229_328, 81_460_328, 10_119_325_696),
+    ],
+)
+def test_published_networks(name: str, params: int, one_head: int, macs: int) -> None:
+    costs = count(name)
+    assert (costs.params, costs.macs) == (params, macs)
+    assert count(PRESETS[name].replace(distillation=False)).params == one_head
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "embedding", "conv_mlp", "linears", "products", "head"),
+    [
+        ("l1", 40.643, 114.702, 997.097, (33.718, 22.479, 78.676), (0.615, 2.459), 0.448),
+        ("l3", 68.641, 202.310, 2954.363, (154.141, 102.760, 411.042), (2.459, 9.834), 0.512),
+        ("l7", 146.313, 390.169, 6936.330, (462.422, 308.281, 1849.688), (4.917, 19.669), 0.768),
+    ],
+)
+def test_classes_of_operations(
+    name: str,
+    stem: float,
+    embedding: float,
+    conv_mlp: float,
+    linears: tuple[float, ...],
+    products: tuple[float, ...],
+    head: float,
+) -> None:
+    costs = count(name)
+    assert millions(costs, "convolution", where="stem") == stem
+    assert millions(costs, "convolution", where="embedding") == embedding
+    assert millions(costs, "convolution", where="MB4D") == conv_mlp
+    assert tuple(millions(costs, "linear", where=part) for part in (".qkv", ".proj", ".mlp")) == linears
+    assert tuple(millions(costs, "attention product", where=part) for part in (".scores", ".values")) == products
+    assert millions(costs, "linear", where="head_dist") == head
+    assert millions(costs, "linear", where="head") == 2 * head
+
+
+@pytest.mark.parametrize(
+    ("name", "batch_norm", "gelu_4d", "gelu_3d", "pool", "layer_norm", "softmax"),
+    [
+        ("l1", 5.250, 3.726, 0.088, 0.931, 0.066, 0.019),
+        ("l3", 10.825, 8.028, 0.401, 2.007, 0.226, 0.077),
+        ("l7", 21.488, 16.257, 1.204, 4.064, 0.640, 0.154),
+    ],
+)
+def test_elements_of_what_has_no_macs(
+    name: str, batch_norm: float, gelu_4d: float, gelu_3d: float, pool: float, layer_norm: float, softmax: float
+) -> None:
+    costs = count(name)
+    assert elements(costs, "batch norm") == batch_norm
+    assert elements(costs, "activation", where="MB4D") == gelu_4d
+    assert elements(costs, "activation", where="MB3D") == gelu_3d
+    assert elements(costs, "pool") == pool
+    assert elements(costs, "layer norm") == layer_norm
+    assert elements(costs, "softmax") == softmax
+    counted = {"convolution", "linear", "attention product"}
+    assert all((row.macs > 0) == (row.kind in counted) for row in costs.rows)
+
+
+@settings(max_examples=25)
+@given(config=configs(), resolution=resolutions)
+def test_equals_the_real_network(config: EfficientFormerConfig, resolution: tuple[int, int]) -> None:
+    costs = count(config, resolution)
+    model = EfficientFormer(config).eval()
+    assert costs.params == sum(p.numel() for p in model.parameters())
+    # Meta tensors have shapes and no values, so that a network runs in no time.
+    with FlopCounterMode(display=False) as counter:
+        model.to("meta")(images(costs).to("meta"))
+    assert 2 * costs.macs == counter.get_total_flops()
+
+
+@settings(max_examples=15)
+@given(config=configs(), resolution=resolutions)
+def test_rows_stand_in_the_real_network(config: EfficientFormerConfig, resolution: tuple[int, int]) -> None:
+    costs = count(config, resolution)
+    model = EfficientFormer(config).eval()
+    rows = {row.name: row for row in costs.rows}
+    assert len(rows) == len(costs.rows)
+    modules = {name: module for name, module in model.named_modules() if name in rows}
+    ran: dict[str, tuple[int, ...]] = {}  # in the order in which they run
+    for name, module in modules.items():
+        module.register_forward_hook(lambda *call, name=name: ran.update({name: tuple(call[-1].shape[1:])}))
+    with torch.inference_mode():
+        model(images(costs))
+
+    assert ran == {name: rows[name].output_shape for name in modules}
+    assert list(ran) == [row.name for row in costs.rows if row.name in modules]
+    for name, module in modules.items():
+        assert sum(p.numel() for p in module.parameters()) == rows[name].params, name
+    # Every module that computes something has a row, and so has every parameter.
+    leaves = {name for name, module in model.named_modules() if name and not list(module.children())}
+    idle = (torch.nn.Dropout, torch.nn.Identity, torch.nn.ModuleList)
+    drop_paths = {name for name in leaves if name.endswith("drop_path")}
+    assert leaves - drop_paths - set(rows) == {n for n in leaves if isinstance(model.get_submodule(n), idle)}
+    owners = {name if name in rows else name.rpartition(".")[0] for name, _ in model.named_parameters()}
+    assert owners == {row.name for row in costs.rows if row.params > 0}
+    # What is no module is one of the known free operations.
+    free = {"attention product", "attention bias", "residual", "arithmetic"}
+    assert {row.kind for row in costs.rows if row.name not in modules} <= free
+
+
+def test_attention_shapes_of_the_real_network() -> None:
+    costs = count(TINY, (64, 96))
+    maps = EfficientFormer(TINY).eval().attention_maps(images(costs))
+    softmax = [row for row in costs.rows if row.kind == "softmax"]
+    assert [tuple(each.shape[1:]) for each in maps] == [row.output_shape for row in softmax] == [(2, 6, 6)]
+
+
+def test_hand_worked_attention() -> None:
+    # 2×3 tokens of 10 channels, 2 heads of 3 + 3 + 6 channels.
+    rows = {row.name.removeprefix("stages.3.mb3d.0.token_mixer."): row for row in count(TINY, (64, 96)).rows}
+    assert (rows["qkv"].params, rows["qkv"].macs) == (10 * 24 + 24, 6 * 10 * 24)
+    assert rows["scores"].macs == 2 * 6 * 6 * 3
+    assert rows["values"].macs == 2 * 6 * 6 * 6
+    assert (rows["proj"].params, rows["proj"].macs) == (12 * 10 + 10, 6 * 12 * 10)
+    assert rows["attention_biases"].params == 2 * 49
+
+
+@pytest.mark.parametrize("level", ["op", "block", "stage", "kind"])
+def test_sums_by_every_level(level: str) -> None:
+    costs = count("l1")
+    sums = costs.by(level)
+    assert sum(each.params for each in sums.values()) == costs.params
+    assert sum(each.macs for each in sums.values()) == costs.macs
+    table = costs.to_markdown(level).splitlines()
+    assert len(table) == len(sums) + 3
+    assert table[-1] == "| **total** | **12,289,928** | **1,291,284,736** |"
+
+
+def test_labels_follow_the_network() -> None:
+    costs = count("l1")
+    assert list(costs.by("stage")) == ["stem", "stage 1", "stage 2", "stage 3", "stage 4", "head"]
+    blocks = list(costs.by("block"))
+    assert blocks[:4] == ["stem", "stage 1, MB4D 1", "stage 1, MB4D 2", "stage 1, MB4D 3"]
+    assert blocks[4] == "stage 2, embedding"
+    assert blocks[-2:] == ["stage 4, MB3D 1", "head"]
+    assert len(costs.by("op")) == len(costs.rows)
+
+
+def test_json_holds_everything() -> None:
+    costs = count("l1", (384, 640))
+    loaded = json.loads(costs.to_json())
+    assert EfficientFormerConfig.from_dict(loaded["config"]) == costs.config
+    assert (loaded["resolution"], loaded["params"], loaded["macs"]) == ([384, 640], costs.params, costs.macs)
+    assert sum(row["macs"] for row in loaded["rows"]) == costs.macs
+
+
+def test_repr_is_one_line() -> None:
+    assert repr(count("l1")).startswith("Costs(12,289,928 params, 1,291,284,736 MACs at 224×224, ")
+
+
+def test_parameters_do_not_depend_on_the_input_size() -> None:
+    assert count("l3", 384).params == count("l3", (33, 500)).params == count("l3").params
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda: count("l2"), "model='l2'"),
+        (lambda: count("l1", 31), "resolution=31"),
+        (lambda: count("l1", (224, 0)), "resolution"),
+        (lambda: count("l1").by("layer"), "level='layer'"),
+    ],
+)
+def test_errors_name_the_field(call, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        call()
+
+
+def test_needs_neither_torch_nor_numpy() -> None:
+    code = "import sys; from efficientformer_edu.audit import count; count('l1'); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert "efficientformer_edu.audit.analytic" in loaded
+    assert not {"torch", "numpy"} & set(loaded)

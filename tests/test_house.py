@@ -1,0 +1,166 @@
+"""The house: floors, lengths, docstrings, and what no file of the project may hold."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tools import ROOT
+
+PACKAGE = "efficientformer_edu"
+MODULES = sorted((ROOT / PACKAGE).rglob("*.py"))
+TOOLS = sorted((ROOT / "tools").glob("*.py"))
+
+# From the ground up. A room imports from floors below its own.
+# A module that does not stand on the floor of its room has its own entry.
+FLOORS = [
+    {"config", "paper"},
+    {"model"},
+    {"audit", "weights", "export", "dense"},
+    {"latency", "training"},
+    {"ablations", "slimming", "dense.losses", "dense.boxes"},
+    {"figures", "exercises"},
+    {"cli"},
+]
+ROOF = len(FLOORS)  # the package's __init__, through which nothing inside the package imports
+
+
+def dotted(path: Path) -> str:
+    """`audit/costs.py` as audit.costs, `audit/__init__.py` as audit, the package itself as ''."""
+    parts = path.relative_to(ROOT / PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+NAMES = {dotted(path) for path in MODULES}
+
+
+def place(module: str) -> tuple[int, str]:
+    """Floor and room of a module; config_values and its like belong to config."""
+    if module == "":
+        return ROOF, ""
+    spelled = re.sub(r"^config_\w+", "config", module)
+    found = [
+        (len(room), floor, room)
+        for floor, rooms in enumerate(FLOORS)
+        for room in rooms
+        if spelled == room or spelled.startswith(f"{room}.")
+    ]
+    assert found, f"{module} has no floor: give its room one in FLOORS"
+    _, floor, room = max(found)
+    return floor, room
+
+
+def imported(tree: ast.AST, module: str, is_package: bool) -> Iterator[str]:
+    """What a module imports from the package, wherever in the file that stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (inside(alias.name) for alias in node.names if alias.name.split(".")[0] == PACKAGE)
+        elif isinstance(node, ast.ImportFrom):
+            source = node.module or ""
+            if node.level:
+                above = f"{PACKAGE}.{module}".rstrip(".").split(".")
+                above = above[: len(above) - node.level + is_package]
+                source = ".".join([*above, source]).rstrip(".")
+            if source.split(".")[0] == PACKAGE:
+                for alias in node.names:
+                    deeper = inside(f"{source}.{alias.name}")
+                    yield deeper if deeper in NAMES else inside(source)
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "import_module":
+            first = node.args[0] if node.args else None
+            if isinstance(first, ast.Constant) and str(first.value).split(".")[0] == PACKAGE:
+                yield inside(str(first.value))
+
+
+def inside(name: str) -> str:
+    return name.removeprefix(PACKAGE).lstrip(".")
+
+
+def faults(source: str, module: str, is_package: bool) -> list[str]:
+    floor, room = place(module)
+    return [
+        f"{module} (floor {floor}) imports {name or PACKAGE} (floor {place(name)[0]})"
+        for name in imported(ast.parse(source), module, is_package)
+        if place(name)[0] >= floor and place(name)[1] != room
+    ]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_a_room_imports_only_from_floors_below(path: Path) -> None:
+    assert faults(path.read_text(encoding="utf-8"), dotted(path), path.name == "__init__.py") == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("model.blocks", "def later():\n    from efficientformer_edu.audit import count"),
+        ("audit.analytic", "import efficientformer_edu.weights"),
+        ("config", "from efficientformer_edu import model"),
+        ("weights.store", "from ..audit import count"),
+        ("paper.tables", "import efficientformer_edu as ef"),
+        ("figures.mermaid", "from efficientformer_edu.exercises import _check"),
+        ("model.stem", "from importlib import import_module\nimport_module('efficientformer_edu.cli')"),
+    ],
+)
+def test_an_import_from_above_is_found(module: str, source: str) -> None:
+    assert faults(source, module, is_package=False)
+
+
+@pytest.mark.parametrize("path", [*MODULES, *TOOLS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_says_what_it_is_and_is_short(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    assert ast.get_docstring(ast.parse(source)), "a module starts with what it is"
+    assert len(source.splitlines()) <= 300
+
+
+def project_files() -> list[Path]:
+    """What git tracks, or would: nothing that is ignored."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [path for name in listed.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def found(pattern: str, paths: list[Path]) -> list[str]:
+    """Where a pattern stands in the text files among `paths`."""
+    places = []
+    for path in paths:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        lines = text.splitlines()
+        places += [f"{path.relative_to(ROOT)}:{n}" for n, line in enumerate(lines, 1) if re.search(pattern, line)]
+    return places
+
+
+def test_no_file_names_a_path_of_a_machine() -> None:
+    folders = "|".join(["home", "root", "work", "Users"])
+    assert found(rf"(?:^|[^\w.:/-])/(?:{folders})/\w|[A-Z]:\\{'Users'}", project_files()) == []
+
+
+def test_no_file_puts_work_off() -> None:
+    marks = "|".join(["TO" + "DO", "FIX" + "ME"])
+    assert found(rf"\b(?:{marks})\b", project_files()) == []
+
+
+def test_locks_hold_versions_and_hashes_and_no_address() -> None:
+    names = {"package-lock.json", "package.json", "constraints.txt", "pyproject.toml", "environment.yml", "Makefile"}
+    files = [path for path in project_files() if path.name in names]
+    assert {path.name for path in files} == names
+    assert found(r"\"resolved\"|https?://|--(?:extra-)?index-url [^$]", files) == []
+
+
+def test_the_lock_of_the_site_assets_fits_its_package() -> None:
+    folder = ROOT / "tools/assets"
+    wanted = json.loads((folder / "package.json").read_text(encoding="utf-8"))["dependencies"]
+    packages = json.loads((folder / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    assert packages.pop("")["dependencies"] == wanted
+    assert {name: entry["version"] for name, entry in packages.items()} == {
+        f"node_modules/{n}": v for n, v in wanted.items()
+    }
+    assert all(entry["integrity"].startswith("sha512-") for entry in packages.values())

@@ -1,0 +1,271 @@
+"""The tools that run, check, cut and convert the chapters, on a chapter made here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nbformat.v4 as v4
+import pytest
+
+from tools import markdown, notebooks, offline, site_hooks, student
+from tools.chapters import Notebook, cut, exercises, shown, tags, write
+from tools.exercises import verdicts
+from tools.shape import faults
+
+SOLUTION = '''def count_tokens(height: int, width: int) -> int:
+    """Tokens of a map of 1/32 of the image."""
+    ### BEGIN SOLUTION
+    return -(-height // 32) * -(-width // 32)
+    ### END SOLUTION'''
+CHECK = """from efficientformer_edu.exercises._check import call, done, require
+
+require(call(count_tokens, 224, 224) == 49, "The map is halved five times.")
+require(call(count_tokens, 33, 33) == 4, "A stride of two rounds up.")
+done("49 tokens.")"""
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+WORDS = "Feature maps first, tokens last. " * 80
+
+
+def prose(source: str, *names: str) -> Any:
+    return v4.new_markdown_cell(source, metadata={"tags": list(names)})
+
+
+def code(source: str, *names: str, outputs: list[Any] | None = None, **metadata: Any) -> Any:
+    return v4.new_code_cell(source, metadata={"tags": list(names), **metadata}, outputs=outputs or [])
+
+
+def mistake(source: str, explains: str) -> Any:
+    return v4.new_raw_cell(source, metadata={"tags": ["mistake"], "explains": explains})
+
+
+def exercise(number: int) -> list[Any]:
+    said = v4.new_output("stream", name="stdout", text="Well done: 49 tokens.\n")
+    return [
+        prose(f"### Exercise {number}: Count tokens\n\nDifficulty 2/5 · importance 4/5 · 10 minutes\n\nCount."),
+        prose("Look at $2^5$.", "hint"),
+        code(SOLUTION, "solution"),
+        mistake("def count_tokens(h, w):\n    return (h // 32) * (w // 32)", "rounds up"),
+        mistake("def count_tokens(h, w):\n    return h * w", "halved five times"),
+        code(CHECK, "check", "exact", outputs=[said]),
+    ]
+
+
+def chapter() -> Notebook:
+    shape = v4.new_output("execute_result", data={"text/plain": "(1, 3)"}, execution_count=2)
+    picture = v4.new_output("display_data", data={"image/png": PIXEL, "text/plain": "<Figure size 1x1>"})
+    diagram = v4.new_output("display_data", data={"text/vnd.mermaid": "flowchart LR\n    A --> B"})
+    cells = [
+        prose(f"# 2. Building blocks\n\nAll blocks. {WORDS}"),
+        prose("## What you will learn\n\n* blocks\n\n## What you need\n\n40 minutes; a laptop."),
+        code("import math"),
+        prose("## A block\n\nSee [the network](03_the_network.ipynb#heads)."),
+        code("(1, 3)", "exact", outputs=[shape]),
+        code("draw()", alt="One pixel", outputs=[picture]),
+        code("diagram()", "exact", alt="A leads to B", outputs=[diagram]),
+        prose("## What we found\n\n* 49\n\n## Exercises"),
+        *exercise(1),
+        *exercise(2),
+        *exercise(3),
+        prose("## What next\n\nThe network."),
+    ]
+    ran = [cell for cell in cells if cell.cell_type == "code"]
+    for number, cell in enumerate(ran, start=1):
+        cell.execution_count = number
+    made = v4.new_notebook(cells=cells)
+    made.metadata["efficientformer_edu"] = {"machine": "a laptop", "date": "2026-01-02"}
+    return made
+
+
+def test_a_good_chapter_has_no_fault() -> None:
+    assert faults(chapter()) == []
+
+
+def spoilt(*, at: int, **changes: Any) -> Notebook:
+    made = chapter()
+    made.cells[at].update(changes)
+    return made
+
+
+def printed(text: str, name: str = "stdout") -> list[Any]:
+    return [v4.new_output("stream", name=name, text=text)]
+
+
+@pytest.mark.parametrize(
+    ("notebook", "sentence"),
+    [
+        (spoilt(at=0, source=f"# Building blocks\n\n{WORDS}"), "its chapter's number"),
+        (spoilt(at=3, source="# Another title"), "only H1"),
+        (spoilt(at=3, source="## A\n\n#### B"), "skips a level"),
+        (spoilt(at=3, source="Look:\n* a list"), "blank line before it"),
+        (spoilt(at=3, source="* a list\n  * inside"), "four blanks"),
+        (spoilt(at=3, source="![](a.png)"), "no alt text"),
+        (spoilt(at=1, source="## What you will learn\n\n## What you need"), "no minutes"),
+        (spoilt(at=7, source="## What we found"), "the last H2"),
+        (spoilt(at=0, source="# 2. Building blocks"), "less prose"),
+        (spoilt(at=4, execution_count=9), "top to bottom"),
+        (spoilt(at=4, metadata={"tags": []}), "tagged with one of"),
+        (spoilt(at=4, metadata={"tags": ["exact", "measured"]}), "tagged with one of"),
+        (spoilt(at=4, metadata={"tags": ["exakt"]}), "no such tag"),
+        (spoilt(at=4, outputs=[]), "has no text output"),
+        (spoilt(at=4, outputs=printed("slow", "stderr")), "wrote to stderr"),
+        (spoilt(at=4, outputs=printed("in '/" + "home/ada/kit'")), "a path of the machine"),
+        (spoilt(at=4, source="%timeit 1"), "a magic"),
+        (spoilt(at=4, source="a = 1\n" * 31), "more than 30"),
+        (spoilt(at=5, metadata={}), "1 pictures and has 0 alt texts"),
+        (spoilt(at=8, source="### Exercise 1: Count\n\nSoon."), "lacks its line"),
+        (spoilt(at=8, source="### Exercise 7: Count"), "not numbered"),
+        (spoilt(at=10, source="count_tokens = 1"), "BEGIN SOLUTION"),
+        (spoilt(at=11, metadata={"tags": ["mistake"]}), "without the metadata"),
+        (spoilt(at=11, metadata={"tags": []}), "a raw cell that is no mistake"),
+    ],
+)
+def test_each_fault_is_said(notebook: Notebook, sentence: str) -> None:
+    assert sentence in "\n".join(faults(notebook))
+
+
+def test_the_cut_leaves_signature_and_docstring() -> None:
+    assert cut(SOLUTION).splitlines()[1:] == [
+        '    """Tokens of a map of 1/32 of the image."""',
+        '    raise NotImplementedError("your turn")',
+    ]
+    assert "SOLUTION" not in shown(SOLUTION)
+    compile(shown(SOLUTION), "shown", "exec")
+
+
+def test_the_cut_of_assignments_keeps_their_names() -> None:
+    source = "### BEGIN SOLUTION\nheight, width = 7, 7\ntokens = height * width\n### END SOLUTION\nprint(tokens)"
+    assert cut(source).splitlines() == [
+        "height = ...  # your turn",
+        "width = ...  # your turn",
+        "tokens = ...  # your turn",
+        "print(tokens)",
+    ]
+
+
+def test_the_student_version_holds_no_answer() -> None:
+    made = chapter()
+    derived = student.student_version(made)
+    everything = "\n".join(cell.source for cell in derived.cells)
+    assert "-height" not in everything and "(h // 32)" not in everything
+    assert everything.count("your turn") == 3 and everything.count("<summary>Hint</summary>") == 3
+    assert not any(cell.outputs for cell in derived.cells if tags(cell) & {"solution", "check"})
+    assert "-height" in made.cells[10].source  # the chapter itself stays as it was
+
+
+def test_exercises_are_tried_apart_from_each_other() -> None:
+    made = chapter()
+    made.cells[5].source = made.cells[6].source = "pass"
+    outcomes = [(verdict["version"], verdict["outcome"]) for verdict in verdicts(made)]
+    assert outcomes == 3 * [
+        ("solution", "passed"),
+        ("cut", "refused"),
+        ("mistake 1", "refused"),
+        ("mistake 2", "refused"),
+    ]
+    assert [len(one.mistakes) for one in exercises(made)] == [2, 2, 2]
+
+
+def test_a_cell_that_leans_on_a_solution_is_found() -> None:
+    made = chapter()
+    made.cells[5].source = made.cells[6].source = "pass"
+    made.cells.append(code("count_tokens(1, 1)"))
+    with pytest.raises(NameError, match="count_tokens"):
+        verdicts(made)
+
+
+def test_the_page_folds_marks_and_describes() -> None:
+    made = markdown.page(chapter(), "02_building_blocks", links="[Notebook](x.ipynb)")
+    text = made.text
+    assert text.startswith("# 2. Building blocks\n\n[Notebook](x.ipynb)\n")
+    assert "(03_the_network.md#heads)" in text
+    assert '```{ .text .output .exact title="computed, the same everywhere" }\n(1, 3)\n```' in text
+    assert "![One pixel](02_building_blocks/picture-1.png)" in text and list(made.pictures) == ["picture-1.png"]
+    assert "```mermaid\nflowchart LR\n    accDescr: A leads to B\n    A --> B\n```" in text
+    assert text.count('??? success "Solution"\n\n    ```python\n    def count_tokens') == 3
+    assert text.count('??? tip "Hint"\n\n    Look') == 3
+    assert "(h // 32)" not in text and "BEGIN SOLUTION" not in text
+
+
+def test_a_measured_output_says_where_and_when() -> None:
+    made = spoilt(at=4, metadata={"tags": ["measured"]})
+    assert 'title="measured on a laptop; 2026-01-02"' in markdown.page(made, "02").text
+
+
+def test_the_key_is_that_of_code_not_of_prose() -> None:
+    key = notebooks.key(chapter())
+    assert notebooks.key(spoilt(at=3, source="Other words.")) == key
+    assert notebooks.key(spoilt(at=4, source="(1, 4)")) != key
+
+
+def small(source: str) -> Notebook:
+    return v4.new_notebook(cells=[prose("# 1. Small"), code(source, "exact")])
+
+
+def test_a_run_is_clean_kept_and_repeated_only_when_the_code_changes(tmp_path: Path) -> None:
+    path, copies = tmp_path / "02_small.ipynb", tmp_path / "copies"
+    write(small("import os\n\nprint(os.listdir())"), path)
+    first = notebooks.executed(path, copies)
+    assert first.cells[1].outputs[0].text == "[]\n" and first.cells[1].execution_count == 1
+    assert "execution" not in first.cells[1].metadata and "version" not in first.metadata.language_info
+    kept = (copies / path.name).stat().st_mtime_ns
+    changed = small(first.cells[1].source)
+    changed.cells[0].source = "# 1. Other prose"
+    write(changed, path)
+    again = notebooks.executed(path, copies)
+    assert again.cells[0].source == "# 1. Other prose" and again.cells[1].outputs == first.cells[1].outputs
+    assert (copies / path.name).stat().st_mtime_ns != kept
+    assert notebooks.up_to_date(again) and not notebooks.up_to_date(changed)
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"), [("1 / 0", "ZeroDivisionError"), ("import sys\n\nsys.prefix", "a path of this machine")]
+)
+def test_a_chapter_that_cannot_be_stored_is_refused(tmp_path: Path, source: str, sentence: str) -> None:
+    path = tmp_path / "02_small.ipynb"
+    write(small(source), path)
+    with pytest.raises(notebooks.NotebookError, match=sentence):
+        notebooks.executed(path, tmp_path / "copies")
+    assert not (tmp_path / "copies").exists()
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<script src="https://cdn.example/x.js"></script>',
+        '<link rel="stylesheet" href="//cdn.example/x.css">',
+        '<img alt="" src="http://cdn.example/x.png">',
+        "<style>@import 'https://cdn.example/x.css';</style>",
+        '<p style="background: url(https://cdn.example/x.png)">',
+        '<script>import("https://cdn.example/x.mjs")</script>',
+        '<pre class="mermaid"><code>flowchart</code></pre>',
+    ],
+)
+def test_what_comes_from_outside_is_found(tmp_path: Path, html: str) -> None:
+    (tmp_path / "index.html").write_text(html, encoding="utf-8")
+    assert list(offline.outside(tmp_path))
+
+
+def test_links_to_follow_are_no_loads(tmp_path: Path) -> None:
+    page = '<a href="https://arxiv.org">paper</a><script src="a/mermaid.min.js"></script><pre class="mermaid"></pre>'
+    (tmp_path / "index.html").write_text(page, encoding="utf-8")
+    assert list(offline.outside(tmp_path)) == []
+
+
+class Config:
+    def __init__(self, docs: Path, repository: str) -> None:
+        self.docs_dir, self.extra = str(docs), {"repository": repository}
+        self.nav: list[Any] = [{"Home": "index.md"}, "Chapters"]
+        self.repo_url = self.repo_name = ""
+
+
+def test_the_navigation_lists_the_chapters_there_are(tmp_path: Path) -> None:
+    assert site_hooks.on_config(Config(tmp_path, "")).nav == [{"Home": "index.md"}]
+    (tmp_path / "chapters").mkdir()
+    (tmp_path / "chapters/02_b.md").touch()
+    assert site_hooks.on_config(Config(tmp_path, "")).nav[1] == {"Chapters": ["chapters/02_b.md"]}
+
+
+def test_the_repository_address_is_one_setting(tmp_path: Path) -> None:
+    assert site_hooks.on_config(Config(tmp_path, "")).repo_url == ""
+    assert site_hooks.on_config(Config(tmp_path, "https://git.example/a/kit/")).repo_name == "kit"

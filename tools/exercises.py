@@ -1,0 +1,69 @@
+"""Tries every exercise of one notebook, and prints the verdicts as JSON.
+
+An exercise is tried in several versions: the solution, its cut version, each mistake.
+
+The notebook's other cells run once, without the solutions; each version then runs in a copy of their namespace.
+Started by tests/test_exercises.py, one process a notebook.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from efficientformer_edu.exercises._check import ExerciseError
+from tools.chapters import Cell, Exercise, Notebook, code_cells, cut, exercises, read, tags
+
+
+def verdicts(notebook: Notebook) -> list[dict[str, Any]]:
+    """One record for each version of an exercise: what came of it, and what the check should explain."""
+    found: list[dict[str, Any]] = []
+    namespace: dict[str, Any] = {"__name__": "__main__", "display": lambda *_: None}
+    at_solution = {id(exercise.solution): exercise for exercise in exercises(notebook)}
+    for cell in code_cells(notebook):
+        if id(cell) in at_solution:
+            found += _try(at_solution[id(cell)], namespace)
+        elif not tags(cell) & {"check", "solution"}:
+            _execute(cell.source, namespace)
+    return found
+
+
+def _try(exercise: Exercise, namespace: dict[str, Any]) -> list[dict[str, Any]]:
+    assert exercise.solution is not None and exercise.check is not None
+    source = exercise.solution.source
+    versions = [("solution", source, ""), ("cut", cut(source), "not done yet")]
+    versions += [
+        (f"mistake {number}", mistake.source, mistake.metadata["explains"])
+        for number, mistake in enumerate(exercise.mistakes, start=1)
+    ]
+    return [
+        {"exercise": exercise.number, "version": name, "explains": phrase, **_check(text, exercise.check, namespace)}
+        for name, text, phrase in versions
+    ]
+
+
+def _check(source: str, check: Cell, namespace: dict[str, Any]) -> dict[str, str]:
+    own = dict(namespace)
+    try:
+        _execute(source, own)
+        _execute(check.source, own)
+    except ExerciseError as error:
+        return {"outcome": "refused", "message": str(error)}
+    except Exception as error:
+        return {"outcome": "raised", "message": f"{type(error).__name__}: {error}"}
+    return {"outcome": "passed", "message": ""}
+
+
+def _execute(source: str, namespace: dict[str, Any]) -> None:
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(compile(source, "<cell>", "exec"), namespace)
+
+
+if __name__ == "__main__":
+    os.environ["MPLBACKEND"] = "agg"
+    print(json.dumps(verdicts(read(Path(sys.argv[1])))))

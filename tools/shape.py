@@ -1,0 +1,157 @@
+"""Holds a chapter to the conventions of CONTRIBUTING.md, and says in sentences what is amiss."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from statistics import median
+
+from tools.chapters import (
+    CODE_TAGS,
+    EFFORT,
+    OUTPUT_TAGS,
+    REGION,
+    Cell,
+    Notebook,
+    alt_texts,
+    code_cells,
+    exercises,
+    pictures,
+    tags,
+    texts,
+)
+
+OPENING = ["What you will learn", "What you need"]
+CLOSING = ["What we found", "Exercises", "What next"]
+FENCE = re.compile(r"^ *```.*?^ *``` *$", re.MULTILINE | re.DOTALL)
+HEADING = re.compile(r"^(#{1,6}) +(.+?) *$", re.MULTILINE)
+PICTURE = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?P<address>[^)]*)\)")
+ITEM = r"(?:[*+-]|\d+\.) "
+CRAMPED = re.compile(rf"^(?!{ITEM}|#|\||>|<| |$).+\n{ITEM}", re.MULTILINE)
+SHALLOW = re.compile(rf"^ {{1,3}}{ITEM}", re.MULTILINE)
+MACHINE = re.compile(r"(?:^|[\s'\"(=:])(?:/(?:home|root|Users|tmp|var|work)/|[A-Z]:\\Users\\)")
+
+
+def faults(notebook: Notebook, with_exercises: bool = True) -> list[str]:
+    """Everything that is amiss in an executed chapter, one sentence each; none for a good one."""
+    found = [*_outline(notebook, with_exercises), *_balance(notebook), *_prose(notebook)]
+    for number, cell in enumerate(notebook.cells, start=1):
+        found += [f"cell {number}: {fault}" for fault in _cell(cell)]
+    counts = [cell.execution_count for cell in code_cells(notebook)]
+    if counts != list(range(1, len(counts) + 1)):
+        found.append(f"the code cells were not run from top to bottom: their counts are {counts}")
+    return found + list(_exercises(notebook, with_exercises))
+
+
+def headings(notebook: Notebook) -> list[tuple[int, str]]:
+    """Level and text of each heading."""
+    prose = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    return [(len(marks), text) for marks, text in HEADING.findall(FENCE.sub("", prose))]
+
+
+def _outline(notebook: Notebook, with_exercises: bool) -> Iterator[str]:
+    found = headings(notebook)
+    levels = [level for level, _ in found]
+    if levels.count(1) != 1 or levels[0] != 1:
+        yield f"a chapter starts with its only H1, this one has {levels.count(1)}"
+    elif not re.match(r"\d+\. ", found[0][1]):
+        yield f"the title has its chapter's number, as in '2. Building blocks', not {found[0][1]!r}"
+    for (before, _), (level, text) in pairwise(found):
+        if level > before + 1:
+            yield f"heading {text!r} skips a level"
+    second = [text for level, text in found if level == 2]
+    if second[:2] != OPENING:
+        yield f"the first two H2 are {OPENING}, here {second[:2]}"
+    closing = CLOSING if with_exercises else [text for text in CLOSING if text != "Exercises"]
+    if second[-len(closing) :] != closing:
+        yield f"the last H2 are {closing}, here {second[-len(closing) :]}"
+    opening = "".join(cell.source for cell in notebook.cells[: _first_code(notebook)])
+    if "minutes" not in opening:
+        yield "no minutes are named before the first code cell"
+
+
+def _first_code(notebook: Notebook) -> int:
+    return next((i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"), len(notebook.cells))
+
+
+def _balance(notebook: Notebook) -> Iterator[str]:
+    """Prose and code are weighed in characters that are not blank; solutions are folded and do not count."""
+    prose = sum(len("".join(cell.source.split())) for cell in notebook.cells if cell.cell_type == "markdown")
+    code = sum(len("".join(cell.source.split())) for cell in code_cells(notebook) if "solution" not in tags(cell))
+    if prose < code:
+        yield f"there is less prose ({prose} characters) than code ({code})"
+    lengths = [_lines(cell) for cell in code_cells(notebook)]
+    if lengths and median(lengths) > 8:
+        yield f"the median code cell has {median(lengths)} lines, more than 8"
+
+
+def _lines(cell: Cell) -> int:
+    return sum(1 for line in cell.source.splitlines() if line.strip() and not line.lstrip().startswith("#"))
+
+
+def _prose(notebook: Notebook) -> Iterator[str]:
+    for number, cell in enumerate(notebook.cells, start=1):
+        if cell.cell_type != "markdown":
+            continue
+        prose = FENCE.sub("", cell.source)
+        if cell.get("attachments"):
+            yield f"cell {number}: has an attachment; let a code cell show the picture"
+        for picture in PICTURE.finditer(prose):
+            if not picture["alt"].strip():
+                yield f"cell {number}: the picture {picture['address']} has no alt text"
+        if cramped := CRAMPED.search(prose):
+            yield f"cell {number}: a list needs a blank line before it, at {cramped[0].splitlines()[0][:60]!r}"
+        if SHALLOW.search(prose):
+            yield f"cell {number}: the items of an inner list are indented by four blanks"
+
+
+def _cell(cell: Cell) -> Iterator[str]:
+    own = tags(cell)
+    if cell.cell_type == "code":
+        yield from _code(cell, own)
+    allowed = {"code": set(CODE_TAGS), "markdown": {"hint"}, "raw": {"mistake"}}[cell.cell_type]
+    if unknown := own - allowed:
+        yield f"no such tag on a {cell.cell_type} cell: {', '.join(sorted(unknown))}"
+    if cell.cell_type == "raw" and "mistake" not in own:
+        yield "a raw cell that is no mistake"
+
+
+def _code(cell: Cell, own: set[str]) -> Iterator[str]:
+    if re.search(r"^\s*[%!]", cell.source, re.MULTILINE):
+        yield "has a magic or a shell command"
+    if _lines(cell) > 30 and "whole-class" not in own:
+        yield f"has {_lines(cell)} lines, more than 30, and is not tagged whole-class"
+    kinds = own & set(OUTPUT_TAGS)
+    if texts(cell) and len(kinds) != 1:
+        yield f"has a text output, so it is tagged with one of {', '.join(OUTPUT_TAGS)}; it has {sorted(kinds)}"
+    if kinds and not texts(cell):
+        yield f"is tagged {', '.join(sorted(kinds))}, but has no text output"
+    for output in texts(cell):
+        if "error" in output or "stderr" in output:
+            yield f"raised, warned or wrote to stderr: {next(iter(output.values()))[:200]!r}"
+        if any(MACHINE.search(text) for text in output.values()):
+            yield "shows a path of the machine"
+    alts = alt_texts(cell)
+    if len(alts) != pictures(cell) or not all(alt.strip() for alt in alts):
+        yield f"shows {pictures(cell)} pictures and has {len(alts)} alt texts"
+
+
+def _exercises(notebook: Notebook, needed: bool) -> Iterator[str]:
+    found = list(exercises(notebook))
+    if needed and not 3 <= len(found) <= 5:
+        yield f"has {len(found)} exercises, not 3 to 5"
+    if [exercise.number for exercise in found] != list(range(1, len(found) + 1)):
+        yield "the exercises are not numbered 1, 2, 3 …"
+    for exercise in found:
+        name = f"exercise {exercise.number}"
+        if not EFFORT.search(exercise.task.source):
+            yield f"{name} lacks its line 'Difficulty 2/5 · importance 4/5 · 10 minutes'"
+        if exercise.solution is None or not REGION.search(exercise.solution.source):
+            yield f"{name} has no cell tagged solution with a region between ### BEGIN SOLUTION and ### END SOLUTION"
+        if exercise.check is None:
+            yield f"{name} has no cell tagged check"
+        if len(exercise.mistakes) < 2:
+            yield f"{name} has {len(exercise.mistakes)} mistakes, fewer than two"
+        if not all(mistake.metadata.get("explains") for mistake in exercise.mistakes):
+            yield f"{name} has a mistake without the metadata `explains`"
