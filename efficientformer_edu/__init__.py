@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from efficientformer_edu.config import list_models as list_models
     from efficientformer_edu.model import EfficientFormer as EfficientFormer
     from efficientformer_edu.model import fold as fold
+    from efficientformer_edu.weights import from_weights as from_weights
     from efficientformer_edu.weights import get_model as get_model
     from efficientformer_edu.weights import inference_model as inference_model
     from efficientformer_edu.weights import load as load
@@ -28,6 +29,7 @@ _ROOMS = {
     "EfficientFormer": "model",
     "fold": "model",
     "count": "audit",
+    "from_weights": "weights",
     "get_model": "weights",
     "inference_model": "weights",
     "load": "weights",

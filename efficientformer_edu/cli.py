@@ -6,12 +6,14 @@ The rooms are imported inside the commands, so that `--help` and everything that
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from efficientformer_edu.config import EfficientFormerConfig, Resolution, get_config
+from efficientformer_edu.files import whole
 
 app = typer.Typer(
     name="efficientformer-edu",
@@ -38,14 +40,14 @@ def diagram(
     """Draw a network with the shape of every tensor."""
     config, pixels = read_model(model), read_resolution(resolution)
     if format == "mermaid":
-        from efficientformer_edu.figures.files import write_whole
         from efficientformer_edu.figures.mermaid import architecture_mermaid
 
         chart = architecture_mermaid(config, pixels)
         if out is None:
             typer.echo(chart, nl=False)
         else:
-            write_whole(out, chart.encode())
+            with whole(out) as partial:
+                partial.write_bytes(chart.encode())
         return
     if out is None or out.suffix != f".{format}":
         came = "nothing" if out is None else out.name
@@ -73,28 +75,28 @@ def convert(
 @app.command()
 def predict(
     photo: Annotated[Path, typer.Argument(help="an image file")],
-    model: Annotated[str, typer.Option(help=MODEL_HELP)] = "l1",
     weights: Annotated[Path | None, typer.Option(help="safetensors or torch file in any layout")] = None,
+    model: Annotated[str | None, typer.Option(help=f"{MODEL_HELP}; without it, what the file holds, or l1")] = None,
+    rule: Annotated[str, typer.Option(help="whose crop: official, timm, mmpretrain, hf or netspresso")] = "official",
     top: Annotated[int, typer.Option(min=1, help="how many classes to print")] = 5,
 ) -> None:
     """Print what a network sees in a photograph."""
-    config = read_model(model)
+    config = None if model is None else read_model(model)
 
-    from efficientformer_edu.weights import class_names, get_model, inference_model
+    from efficientformer_edu.weights import class_names, from_weights, get_model, inference_model
 
-    network = get_model(config, pretrained=weights or False)
-    scores = inference_model(network, photo)["pred_scores"]  # (num_classes,)
+    network: Any = config or "l1"
+    if weights is not None:
+        network = get_model(config, pretrained=weights) if config else from_weights(weights)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        scores = inference_model(network, photo, rule)["pred_scores"]  # (num_classes,)
     names = class_names() if len(scores) == 1000 else [""] * len(scores)
     typer.echo("   score  label  class")
     for label in scores.argsort()[::-1][:top]:
         typer.echo(f"{scores[label]:8.2%}  {label:5d}  {names[label]}".rstrip())
-    if weights is None:
-        typer.echo(
-            "The weights are random, so this prediction means nothing. To bring trained ones, fetch a file, say "
-            "model.safetensors of timm/efficientformer_l1.snap_dist_in1k on the Hugging Face hub, and give it with "
-            "--weights FILE.",
-            err=True,
-        )
+    for warning in caught:
+        typer.echo(f"Take care: {warning.message}, and --weights FILE takes any you have.", err=True)
 
 
 def read_model(model: str) -> EfficientFormerConfig:

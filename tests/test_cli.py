@@ -132,7 +132,8 @@ def test_predict_with_weights(photo: Path, yaml: Path, tmp_path: Path) -> None:
 def test_predict_without_weights_says_that_it_means_nothing(photo: Path) -> None:
     result = CliRunner().invoke(app, ["predict", str(photo)], catch_exceptions=False)
     assert result.exit_code == 0
-    assert "The weights are random, so this prediction means nothing." in result.stderr
+    assert "random weights, so its prediction means nothing" in result.stderr
+    assert "--weights FILE" in result.stderr
     assert "--weights FILE" in result.stderr
     names = weights.class_names()
     lines = [line.split(maxsplit=2) for line in result.stdout.splitlines()[1:]]

@@ -25,7 +25,7 @@ EXERCISES = [
 @cache
 def verdicts(path: Path) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "tools.exercises", str(path)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert result.returncode == 0, f"the chapter does not run without its solutions:\n{result.stderr[-3000:]}"
     found: list[dict[str, Any]] = json.loads(result.stdout)
     return found

@@ -6,15 +6,15 @@ The conventions are written down in CONTRIBUTING.md; `tools.shape` holds a chapt
 from __future__ import annotations
 
 import ast
-import os
 import re
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
+
+from efficientformer_edu.files import whole
 
 Cell = Any  # a cell, an output and a notebook are nbformat's dictionaries with attributes
 Notebook = Any
@@ -54,15 +54,8 @@ def write(notebook: Notebook, path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Store `text` in `path`, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=path.suffix)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with whole(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def chapters(folder: Path) -> list[Path]:

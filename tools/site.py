@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tools import COPIES, NOTEBOOKS, ROOT
+from tools import COPIES, NOTEBOOKS, ROOT, report
 from tools.chapters import Notebook, chapters, write, write_text
 from tools.fetch_assets import serve
 from tools.markdown import page
@@ -40,6 +40,7 @@ def gather(notebooks: Path = NOTEBOOKS, docs: Path = DOCS, target: Path = PAGES)
     for path in [target / "index.md", *(target / "api").glob("*.md")]:
         text = path.read_text(encoding="utf-8").replace(CHAPTERS_HERE, "\n".join(entries))
         path.write_text(MODULES_HERE.sub(lambda marker: _reference(marker[1]), text), encoding="utf-8")
+    report.write(target / "report.md")
 
 
 def _write_chapter(notebook: Notebook, name: str, folder: Path) -> None:

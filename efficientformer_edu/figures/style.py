@@ -23,7 +23,7 @@ from matplotlib.patches import FancyBboxPatch
 from numpy.typing import NDArray
 
 from efficientformer_edu.figures.colours import FRAME_LINE, INK, PAPER
-from efficientformer_edu.figures.files import write_whole
+from efficientformer_edu.files import whole
 
 DPI = 100
 WIDTH = 10.0  # inches; 1000 dots, a notebook's column
@@ -85,7 +85,8 @@ def save(figure: Figure, path: str | Path) -> None:
     path = Path(path)
     if path.suffix not in FORMATS:
         raise ValueError(f"{path.name!r} does not end in {' or '.join(FORMATS)}")
-    write_whole(path, _rendered(figure, path.suffix))
+    with whole(path) as partial:
+        partial.write_bytes(_rendered(figure, path.suffix))
 
 
 def array(values: Any) -> NDArray[Any]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
 import pickle
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
 from torch import Tensor
+
+from efficientformer_edu.files import whole
 
 # Where a training checkpoint keeps its weights, the first that exists. The official files hold optimizer, scheduler,
 # scaler and a moving average of the weights (EMA) beside `model`; timm and mmpretrain write `state_dict`.
@@ -52,19 +52,6 @@ def write(tensors: Mapping[str, Tensor], path: Path, wrapper: str | None) -> Non
             partial.write_bytes(safetensors.torch.save(plain, metadata={"format": "pt"}))
         else:
             torch.save({wrapper: plain} if wrapper else plain, partial)
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A place to write beside `path`; it becomes `path` if all went well and vanishes if not."""
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: the folder does not exist")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

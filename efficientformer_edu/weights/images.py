@@ -1,13 +1,14 @@
-"""From a photograph to the network's input, as the authors evaluate, and the names of ImageNet's classes.
+"""From a photograph to the network's input, and the names of ImageNet's classes.
 
-Released code: `build_transform` in `util/datasets.py`: the shorter edge to 256, the middle 224×224, ImageNet's mean and
-deviation. The ports crop otherwise, which is why their published accuracies differ.
+Released code: `build_transform` in `util/datasets.py`. It and its four ports divide by 255 and normalise with
+ImageNet's mean and deviation; they differ in how they crop, which `crops` writes down.
 """
 
 from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -17,24 +18,29 @@ from torch import Tensor
 
 from efficientformer_edu import config_values as values
 from efficientformer_edu.config import SMALLEST_INPUT
+from efficientformer_edu.weights.crops import get_rule
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's training images in [0, 1]: red, green, blue
 STD = (0.229, 0.224, 0.225)
-CROP = 224, 256  # the crop over the shorter edge before it, 0.875
 
 Picture = str | Path | Image.Image | np.ndarray
 
 
-def preprocess(image: Picture, size: int = 224) -> Float[Tensor, "1 3 size size"]:
-    """A picture as the network wants it.
+def preprocess(image: Picture, size: int | None = None, rule: str = "official") -> Float[Tensor, "1 3 size size"]:
+    """A picture as the network wants it: cut to a square by a rule, divided by 255, normalised as ImageNet is.
 
-    The shorter edge is resized (bicubic) to size · 256 / 224, the middle size × size pixels are taken, divided by 255,
-    and normalised with ImageNet's mean and deviation. A picture is turned as its EXIF data says, repeated from grey to
-    three channels, converted from CMYK or a palette, and loses its alpha channel; 16 bits become 8.
+    Before that a picture is turned as its EXIF data says, repeated from grey to three channels, converted from CMYK or
+    a palette, and loses its alpha channel; 16 bits become 8.
+
+    An accuracy belongs to the rule that it was measured with: the ports publish different ones for the same weights.
 
     Args:
         image: a file, a Pillow image, or an array of uint8: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
-        size: height and width of the result in pixels, at least 32.
+        size: height and width of the result in pixels, at least 32; by default those of the rule. What a rule resizes
+            to before it crops grows in proportion.
+        rule: whose evaluation: `"official"`, the shorter edge to 256 and the middle 224; `"timm"`, 235 and 224;
+            `"mmpretrain"`, 248 and 224; `"hf"`, both edges to 224, whatever the shape; `"netspresso"`, both edges to
+            256. The last one interpolates bilinearly, the others bicubically.
 
     Returns:
         (1, 3, size, size), float32.
@@ -42,10 +48,11 @@ def preprocess(image: Picture, size: int = 224) -> Float[Tensor, "1 3 size size"
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no image or a broken one, naming the file; if the array has another shape or type; if
-            `size` is below 32.
+            `size` is below 32; if the rule is unknown, with those that exist.
     """
-    size = values.natural("size", size, least=SMALLEST_INPUT)
-    rgb = center_crop(resize_shorter(to_rgb(open_image(image)), size * CROP[1] // CROP[0]), size)
+    cropping = get_rule(rule)
+    size = cropping.size if size is None else values.natural("size", size, least=SMALLEST_INPUT)
+    rgb = cropping.cut(to_rgb(open_image(image)), size)
     pixels = torch.from_numpy(np.array(rgb)).permute(2, 0, 1).to(torch.float32) / 255  # (3, size, size)
     mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
     return ((pixels - mean) / std)[None]  # (1, 3, size, size)
@@ -53,17 +60,12 @@ def preprocess(image: Picture, size: int = 224) -> Float[Tensor, "1 3 size size"
 
 def open_image(image: Picture) -> Image.Image:
     """The picture in memory, in whatever mode it has."""
-    if isinstance(image, Image.Image):
-        return image
     if isinstance(image, np.ndarray):
         return _from_array(image)
+    if isinstance(image, Image.Image):
+        return _loaded(image, getattr(image, "filename", None) or "the image")
     with Path(image).open("rb") as file:
-        try:
-            opened = Image.open(file)
-            opened.load()
-        except Exception as error:  # what decoders raise for broken files has no common class
-            raise ValueError(f"{image}: this is no image, or it is broken: {error}") from error
-    return opened
+        return _loaded(file, image)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -81,24 +83,22 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def resize_shorter(image: Image.Image, edge: int) -> Image.Image:
-    """The image with its shorter edge at `edge` pixels, the longer one in proportion, rounded down."""
-    shorter = min(image.size)
-    width, height = (length * edge // shorter for length in image.size)
-    return image.resize((width, height), Image.Resampling.BICUBIC)
-
-
-def center_crop(image: Image.Image, size: int) -> Image.Image:
-    """The middle size × size pixels; half a pixel goes to the even side, as in torchvision."""
-    left, top = (round((length - size) / 2) for length in image.size)
-    return image.crop((left, top, left + size, top + size))
-
-
 def class_names() -> list[str]:
     """ImageNet's thousand classes by label."""
     # From torchvision 0.29.2, `_IMAGENET_CATEGORIES` in models/_meta.py, BSD 3-Clause, © 2016 Soumith Chintala.
     text = resources.files(__package__).joinpath("imagenet_classes.txt").read_text(encoding="utf-8")
     return text.splitlines()
+
+
+def _loaded(source: Image.Image | BinaryIO, name: object) -> Image.Image:
+    try:
+        image = source if isinstance(source, Image.Image) else Image.open(source)
+        image.load()  # until now Pillow may have read the size alone
+    except Exception as error:  # what decoders raise for broken files has no common class
+        raise ValueError(f"{name}: this is no image, or it is broken: {error}") from error
+    if 0 in image.size:
+        raise ValueError(f"{name}: the image has no pixels: it is {image.height}×{image.width}")
+    return image
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

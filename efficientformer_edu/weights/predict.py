@@ -1,20 +1,17 @@
-"""A network by name, and what it sees in a picture: the two calls that mmpretrain's examples start with."""
+"""What a network sees in a picture, as mmpretrain's first example asks it."""
 
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import torch
 
-from efficientformer_edu.config import EfficientFormerConfig, get_config
 from efficientformer_edu.model import EfficientFormer
-from efficientformer_edu.weights import files
+from efficientformer_edu.weights.download import find
 from efficientformer_edu.weights.images import Picture, class_names, preprocess
-from efficientformer_edu.weights.infer import detect, infer
-from efficientformer_edu.weights.store import adopt
+from efficientformer_edu.weights.networks import get_model
 
 
 class Prediction(TypedDict):
@@ -26,65 +23,41 @@ class Prediction(TypedDict):
     pred_class: str | None
 
 
-def get_model(
-    model: str | EfficientFormerConfig, pretrained: bool | str | Path = False, **fields: Any
-) -> EfficientFormer:
-    """A network by name, with random weights or those of a file.
-
-    Args:
-        model: `"l1"`, `"l3"`, `"l7"`, one of their aliases, or a configuration.
-        pretrained: the file with the weights, as for `load`; False for random weights.
-        **fields: fields of the configuration that shall differ. With weights, another `num_classes` than the file's
-            leaves the heads random, for fine-tuning; another `distillation` merges two heads into one.
-
-    Returns:
-        The network in training mode, as every new PyTorch module is; call `.eval()` before using it.
-
-    Raises:
-        ValueError: for an unknown name or field, a wrong value, weights that do not fit, and `pretrained=True`.
-        FileNotFoundError: if there is no such file of weights.
-    """
-    config = get_config(model).replace(**fields)
-    if pretrained is True:
-        raise ValueError(
-            "pretrained=True is not possible, for nothing is downloaded here; fetch a file by hand, say "
-            "model.safetensors of timm/efficientformer_l1.snap_dist_in1k on the Hugging Face hub, or one that the "
-            "README of snap-research/EfficientFormer links to, and give its path: pretrained='model.safetensors'"
-        )
-    network = EfficientFormer(config)
-    if pretrained is not False:
-        _load_into(network, Path(pretrained))
-    return network
-
-
-def inference_model(model: str | EfficientFormer, image: Picture) -> Prediction:
+def inference_model(model: str | EfficientFormer, image: Picture, rule: str = "official") -> Prediction:
     """What a network sees in a picture.
 
     Args:
-        model: a network, which is evaluated and then put back into the mode it had; or a name, for a network with
-            random weights, whose prediction means nothing: it shows what comes out, and warns.
+        model: a network, which is evaluated and then put back into the mode it had. Or a name: then the published
+            weights, if they are in torch's cache folder; if not, random ones, whose prediction means nothing: it shows
+            what comes out, and warns. Nothing is downloaded here; `get_model(name, pretrained=True)` does that.
         image: a file, a Pillow image or an array of uint8, as for `preprocess`.
+        rule: whose crop, as for `preprocess`; `"mmpretrain"` is what mmpretrain's function of this name does.
 
     Returns:
         `pred_label`, the class with the highest score; `pred_score`, its probability; `pred_scores`, all of them,
         float32 (num_classes,); `pred_class`, its ImageNet name, or None for a network without 1000 classes.
 
     Raises:
-        ValueError: for an unknown name, or a picture that cannot be read.
+        ValueError: for an unknown name or rule, a picture that cannot be read, or published weights in the cache folder
+            with the wrong hash.
         FileNotFoundError: if there is no such picture.
     """
     if not isinstance(model, EfficientFormer):
-        warnings.warn(
-            f"{model!r} has random weights, so its prediction means nothing; "
-            f"give inference_model(get_model({model!r}, pretrained='weights.safetensors'), image)",
-            stacklevel=2,
-        )
-        model = get_model(model)
-    height, width = model.input_size or (224, 224)
-    if height != width:
-        raise ValueError(f"the model is folded for {height}×{width}; photographs are cropped to squares")
+        if (path := find(model)) is None:
+            warnings.warn(
+                f"{model!r} has random weights, so its prediction means nothing; "
+                f"get_model({model!r}, pretrained=True) fetches the published ones, once and for all",
+                stacklevel=2,
+            )
+        model = get_model(model, pretrained=path or False)
+    size = None
+    if model.input_size is not None:
+        size, width = model.input_size
+        if size != width:
+            raise ValueError(f"the model is folded for {size}×{width}; photographs are cropped to squares")
     parameter = next(model.parameters())
-    scores = _probabilities(model, preprocess(image, height).to(parameter.device, parameter.dtype))  # (num_classes,)
+    images = preprocess(image, size, rule).to(parameter.device, parameter.dtype)  # (1, 3, size, size)
+    scores = _probabilities(model, images)  # (num_classes,)
     label = int(scores.argmax())
     name = class_names()[label] if len(scores) == 1000 else None
     return Prediction(pred_label=label, pred_score=float(scores[label]), pred_scores=scores, pred_class=name)
@@ -99,13 +72,3 @@ def _probabilities(model: EfficientFormer, images: torch.Tensor) -> np.ndarray:
         return logits.float().softmax(0).cpu().numpy()
     finally:
         model.train(was_training)
-
-
-def _load_into(network: EfficientFormer, path: Path) -> None:
-    try:
-        tensors = files.read(path)
-        found = infer(tensors, detect(tensors))
-        same_classes = found.num_classes == network.config.num_classes
-        network.load_state_dict(adopt(tensors, network.config, head=same_classes), strict=same_classes)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -24,6 +26,13 @@ def random_network(config: EfficientFormerConfig) -> EfficientFormer:
         else:
             value.normal_(std=0.3)
     return network.eval()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """An empty cache folder in the place of the reader's own, which may hold the published weights."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
+    return Path(torch.hub.get_dir(), "checkpoints")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A network by name and what it sees, against the network called by hand."""
+"""What a network sees in a picture, against the network called by hand."""
 
 from __future__ import annotations
 
@@ -13,67 +13,6 @@ import efficientformer_edu as ef
 from efficientformer_edu.weights import class_names
 
 PICTURE = Image.effect_noise((260, 300), 80)
-
-
-@pytest.mark.parametrize("name", ["l1", "efficientformer_l1", "efficientformer-l1_3rdparty_8xb128_in1k"])
-def test_get_model_by_name(name):
-    network = ef.get_model(name)
-    assert network.config == ef.EfficientFormerConfig()
-    assert network.training
-
-
-def test_get_model_by_configuration_and_fields(network):
-    made = ef.get_model(network.config, num_classes=7, distillation=False)
-    assert made.config == network.config.replace(num_classes=7, distillation=False)
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"num_clases": 3}, "'num_clases' is no field; did you mean 'num_classes'"),
-        ({"depths": 3}, "depths=3 is not possible"),
-    ],
-)
-def test_get_model_with_wrong_fields(fields, message):
-    with pytest.raises(ValueError, match=message):
-        ef.get_model("l1", **fields)
-
-
-def test_get_model_with_an_unknown_name():
-    with pytest.raises(ValueError, match="model='l9' is unknown"):
-        ef.get_model("l9")
-
-
-def test_nothing_is_downloaded():
-    with pytest.raises(
-        ValueError, match="nothing is downloaded here; fetch a file by hand.*pretrained='model.safetensors'"
-    ):
-        ef.get_model("l1", pretrained=True)
-
-
-def test_get_model_with_weights(network, tmp_path):
-    ef.save(network, path := tmp_path / "weights.safetensors")
-    for source in (path, str(path)):
-        made = ef.get_model(network.config, pretrained=source).eval()
-        images = torch.ones(1, 3, 64, 64)
-        assert torch.equal(made(images), network(images))
-    one_head = ef.get_model(network.config, pretrained=path, distillation=False).eval()
-    torch.testing.assert_close(one_head(images), network(images))
-
-
-def test_get_model_with_other_classes(network, tmp_path):
-    ef.save(network, path := tmp_path / "weights.safetensors")
-    made = ef.get_model(network.config, pretrained=path, num_classes=9)
-    assert made.head.out_features == made.head_dist.out_features == 9
-    assert torch.equal(made.norm.weight, network.norm.weight)
-
-
-def test_get_model_with_weights_that_do_not_fit(network, tmp_path):
-    ef.save(network, path := tmp_path / "weights.safetensors")
-    with pytest.raises(ValueError, match="weights.safetensors: .*The file describes depths="):
-        ef.get_model("l1", pretrained=path)
-    with pytest.raises(FileNotFoundError):
-        ef.get_model("l1", pretrained=tmp_path / "nothing.pth")
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -121,7 +60,18 @@ def test_folded_networks_see_their_own_size(network):
         ef.inference_model(ef.fold(network, resolution=(64, 96)), PICTURE)
 
 
+@pytest.mark.parametrize(("rule", "size"), [("mmpretrain", 224), ("hf", 224), ("netspresso", 256)])
+def test_prediction_with_the_rule_of_a_port(network, rule, size):
+    images = ef.preprocess(PICTURE, size, rule)
+    expected = network(images).softmax(-1)[0].detach().numpy()
+    np.testing.assert_array_equal(ef.inference_model(network, PICTURE, rule=rule)["pred_scores"], expected)
+    folded = ef.fold(network, resolution=96)
+    expected = network(ef.preprocess(PICTURE, 96, rule)).softmax(-1)[0].detach().numpy()
+    np.testing.assert_allclose(ef.inference_model(folded, PICTURE, rule)["pred_scores"], expected, atol=1e-5)
+
+
 def test_random_weights_warn():
-    with pytest.warns(UserWarning, match="'l1' has random weights, so its prediction means nothing; .*pretrained="):
+    said = r"'l1' has random weights, so its prediction means nothing; get_model\('l1', pretrained=True\) fetches"
+    with pytest.warns(UserWarning, match=said):
         prediction = ef.inference_model("l1", PICTURE)
     assert prediction["pred_class"] in class_names()

@@ -1,0 +1,96 @@
+"""Section 4.1: the equations, the published networks, what they share, and the stages that Table 6 prints otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from efficientformer_edu import paper
+from efficientformer_edu.audit import count
+from efficientformer_edu.config import EfficientFormerConfig
+from efficientformer_edu.report.equations import CHECKS, check
+from efficientformer_edu.report.printed import rounds_to
+from efficientformer_edu.report.rows import Row, Verdict
+from efficientformer_edu.report.table1 import Networks
+from efficientformer_edu.report.wording import blocks, described, reported
+
+PART = "Section 4.1: the network, Eq. 4 to 6, Table 6"
+BLOCKS, NETWORK = 2, 3  # the chapters
+
+
+def rows(networks: Networks) -> Iterator[Row]:
+    """Every equation of section 4.1, every published network, and every setting that they share."""
+    for equation in paper.equations():
+        if equation.name in CHECKS:
+            where = f"Eq. {equation.number}" if equation.number else "§4.1"
+            chapter = NETWORK if equation.name == "network" else BLOCKS
+            command = f'report.check("{equation.name}")'
+            yield Row(PART, where, equation.name, equation, chapter, check(equation.name), command)
+    for network in paper.architectures():
+        name, preset = f"EfficientFormer-{network.preset.upper()}", f'get_config("{network.preset}")'
+        config = networks[network.preset]
+        record = replace(network, printed=None)  # the slip has its own row
+        yield Row(PART, "released code", name, record, NETWORK, released(record, config), preset)
+        if slip := network.printed:
+            where = f"{name}, stage {slip.stage} as printed"
+            yield Row(
+                PART, "Table 6", where, slip, NETWORK, printed(slip, config), f"{preset}.depths[{slip.stage - 1}]"
+            )
+    for setting in paper.settings("architecture"):
+        command = "[get_config(name) for name in ef.list_models()]"
+        yield Row(PART, "released code", setting.name, setting, NETWORK, shared(setting, networks), command)
+
+
+def released(network: paper.Architecture, config: EfficientFormerConfig) -> Verdict:
+    """Whether a configuration is the released network."""
+    ours = described(config.embed_dims, config.depths, config.vits[3])
+    same = ours == reported(network) and not any(config.vits[:3])
+    return Verdict("exact" if same else "disagrees", ours, "computed")
+
+
+def printed(slip: paper.Printed, config: EfficientFormerConfig) -> Verdict:
+    """Whether a stage is as Table 6 prints it; if not, what the network as printed would count."""
+    stage = slip.stage - 1
+    mb4d, mb3d = config.depths[stage] - config.vits[stage], config.vits[stage]
+    ours = blocks(mb4d, mb3d)
+    if (mb4d, mb3d) == (slip.mb4d, slip.mb3d):
+        return Verdict("exact", ours, "computed")
+    params = count(as_printed(slip, config)).params
+    shown = f"{ours}; as printed {params:,} parameters"
+    if rounds_to(params / 1e6, slip.params.value):
+        return Verdict(
+            "follows the code", shown, "computed", "As printed, the network would miss Table 1's parameters."
+        )
+    return Verdict("disagrees", shown, "computed", "The network as printed has another count than the one derived.")
+
+
+def as_printed(slip: paper.Printed, config: EfficientFormerConfig) -> EfficientFormerConfig:
+    """The network with one stage as Table 6 prints it."""
+    depths, vits = list(config.depths), list(config.vits)
+    depths[slip.stage - 1], vits[slip.stage - 1] = slip.mb4d + slip.mb3d, slip.mb3d
+    return config.replace(depths=tuple(depths), num_vit=tuple(vits))
+
+
+def shared(setting: paper.Setting, networks: Networks) -> Verdict:
+    """Whether all the networks have a setting that is given once for all.
+
+    Raises:
+        KeyError: for a setting that has no check here.
+    """
+    ours = " / ".join(dict.fromkeys(SHARED[setting.name](config) for config in networks.values()))
+    said = setting.code
+    wanted = f"{said.value:g}" if isinstance(said, paper.Reported) else str(said).partition(" pixels")[0]
+    return Verdict("exact" if ours == wanted else "disagrees", ours, "computed")
+
+
+SHARED = {
+    "input": lambda config: f"{count(config).resolution[0]}",
+    "pooling window": lambda config: f"{config.pool_size}",
+    "MLP expansion": lambda config: f"{config.mlp_ratio:g}",
+    "attention heads": lambda config: f"{config.num_heads}",
+    "key dimension": lambda config: f"{config.key_dim}",
+    "value dimension": lambda config: f"{config.value_dim}",
+    "map sizes": lambda config: "{}, {}, {} and {}".format(
+        *(height for height, _ in config.grids(count(config).resolution))
+    ),
+}

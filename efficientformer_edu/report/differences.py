@@ -1,0 +1,124 @@
+"""The nine places where the paper and the released code differ: ours is checked to be the code's side.
+
+A check compares with the sentence that `paper` quotes, so that neither can change without the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from efficientformer_edu import paper
+from efficientformer_edu.audit import count
+from efficientformer_edu.paper import Difference
+from efficientformer_edu.report.design import printed
+from efficientformer_edu.report.equations import check
+from efficientformer_edu.report.printed import rounds_to
+from efficientformer_edu.report.rows import Row, Verdict
+from efficientformer_edu.report.table1 import Networks
+from efficientformer_edu.report.toolbox import toolbox_params
+from efficientformer_edu.report.wording import blocks
+from efficientformer_edu.weights.crops import RULES, Rule
+
+PART = "Where the paper and the released code differ"
+OTHERWISE = "Ours is not what the code is said to do."
+
+
+class Answer(NamedTuple):
+    """The chapter that is about a difference, the check of ours, and the expression that shows it."""
+
+    chapter: int
+    check: Callable[[Difference, Networks], Verdict]
+    command: str = ""
+
+
+def rows(networks: Networks) -> Iterator[Row]:
+    """The nine differences."""
+    for one in paper.differences():
+        answer = ANSWERS[one.number]
+        verdict = answer.check(one, networks)
+        yield Row(PART, f"difference {one.number}", one.topic, one, answer.chapter, verdict, answer.command)
+
+
+def follows(ours: str, said: bool, why: str = "") -> Verdict:
+    """The verdict of a check: ours is the code's, or not."""
+    return Verdict("follows the code" if said else "disagrees", ours, "computed", why if said else OTHERWISE)
+
+
+def _token_mixer(one: Difference, networks: Networks) -> Verdict:
+    return check("mb4d")
+
+
+def _scale(one: Difference, networks: Networks) -> Verdict:
+    verdict, config = check("mhsa"), networks["l1"]
+    scales = [f"{dim**-0.5:.3f}" for dim in (config.embed_dims[3], config.key_dim)]
+    quoted = all(scale in one.consequence.text for scale in scales) if one.consequence else False
+    return follows(" becomes ".join(scales), quoted and verdict.status == "follows the code", verdict.ours)
+
+
+def _stem_activation(one: Difference, networks: Networks) -> Verdict:
+    acts = {config.stem_act for config in networks.values()}
+    return follows(", ".join(sorted(acts)), acts == {one.code.text.lower()})
+
+
+def _stages_with_mb3d(one: Difference, networks: Networks) -> Verdict:
+    stages = {stage for config in networks.values() for stage, vit in enumerate(config.vits, start=1) if vit}
+    ours = f"stage {', '.join(map(str, sorted(stages)))} alone"
+    return follows(ours, ours in one.code.text.lower())
+
+
+def _table_6(one: Difference, networks: Networks) -> Verdict:
+    network = next(
+        n for n in paper.architectures() if n.printed and one.topic == f"stage {n.printed.stage} of {n.preset.upper()}"
+    )
+    assert network.printed
+    config, stage = networks[network.preset], network.printed.stage - 1
+    depth, mb3d = config.depths[stage], config.vits[stage]
+    built = blocks(depth - mb3d, mb3d) if mb3d else f"{depth} blocks"
+    verdict = printed(network.printed, config)
+    return verdict if one.code.text == built else Verdict("disagrees", verdict.ours, "computed", OTHERWISE)
+
+
+def _parameters(one: Difference, networks: Networks) -> Verdict:
+    costs = {preset: count(config) for preset, config in networks.items()}
+    by_rule = {preset: toolbox_params(cost) for preset, cost in costs.items()}
+    in_millions = " / ".join(f"{cost.params / 1e6:.2f}" for cost in costs.values())
+    explained = all(rounds_to(by_rule[preset] / 1e6, paper.table1()[preset, "params"].value) for preset in costs)
+    ours, theirs = _listed(cost.params for cost in costs.values()), _listed(by_rule.values())
+    return follows(f"{ours}; by the rule of toolbox.py {theirs}", explained and in_millions in one.code.text)
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return " / ".join(f"{number:,}" for number in numbers)
+
+
+def _checkpoint(one: Difference, networks: Networks) -> Verdict:
+    return Verdict("not reproducible here", why="Needs the checkpoint and ImageNet-1K's validation images.")
+
+
+def _crop(one: Difference, networks: Networks) -> Verdict:
+    crops = {name: _in_words(name, RULES[name]) for name in ("official", "timm", "mmpretrain", "hf")}
+    return follows("; ".join(crops.values()), all(crop in one.code.text for crop in crops.values()))
+
+
+def _in_words(name: str, rule: Rule) -> str:
+    """A crop in the words of the difference."""
+    whose = {"official": "the authors' evaluation", "hf": "Hugging Face"}.get(name, name)
+    if rule.squash:
+        return f"squashed to {rule.size} x {rule.size} in {whose}"
+    if name == "mmpretrain":
+        return f"{rule.size / rule.crop} to {rule.size} pixels in {whose}"
+    return f"{float(rule.crop):g} in {whose}"
+
+
+ANSWERS = {
+    1: Answer(2, _token_mixer, 'report.check("mb4d")'),
+    2: Answer(2, _scale, 'report.check("mhsa")'),
+    3: Answer(2, _stem_activation, 'get_config("l1").stem_act'),
+    4: Answer(3, _stages_with_mb3d, "[get_config(name).vits for name in ef.list_models()]"),
+    5: Answer(3, _table_6, 'get_config("l3").vits'),
+    6: Answer(3, _table_6, 'get_config("l7").depths'),
+    7: Answer(4, _parameters, "[ef.count(name).params for name in ef.list_models()]"),
+    8: Answer(10, _checkpoint),
+    9: Answer(10, _crop, "weights.RULES"),
+}

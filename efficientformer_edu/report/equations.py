@@ -1,0 +1,205 @@
+"""The equations of section 4.1, worked out by hand and laid beside the package's modules.
+
+Each check returns three tensors: what the equation says as printed, what it says with the released code's additions,
+and what our module computes. All weights are random and in double precision, so that no difference hides in a zero.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from efficientformer_edu.config import EfficientFormerConfig
+from efficientformer_edu.model import MB3D, MB4D, EfficientFormer, Stem
+from efficientformer_edu.model.network import Stage
+from efficientformer_edu.report.rows import Verdict
+
+TOLERANCE = 1e-12
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class Sides(NamedTuple):
+    """One equation three times: as printed, as the released code has it, and as our module computes it."""
+
+    printed: Tensor
+    code: Tensor
+    ours: Tensor
+
+
+def check(name: str) -> Verdict:
+    """Whether our module computes an equation of section 4.1.
+
+    Args:
+        name: of the equation, as in `paper.equation`.
+
+    Returns:
+        "exact" if it is the equation as printed, "follows the code" if it is the released code's form of it, else
+        "disagrees".
+
+    Raises:
+        ValueError: for an equation that has no check, naming those that have one.
+    """
+    if name not in CHECKS:
+        raise ValueError(f"{name!r} has no check; there are {', '.join(CHECKS)}")
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):  # a fresh module draws weights
+        return judge(CHECKS[name](), WHY.get(name, ""))
+
+
+def judge(sides: Sides, why: str) -> Verdict:
+    """The verdict on one equation; `why` names what the released code adds."""
+    if _equal(sides.ours, sides.printed):
+        return Verdict("exact", f"equal to the formula, to {TOLERANCE:g}", "computed")
+    if _equal(sides.ours, sides.code):
+        return Verdict("follows the code", f"equal to the released code's form, to {TOLERANCE:g}", "computed", why)
+    return Verdict("disagrees", "equal to neither form", "computed", "The module computes something else.")
+
+
+def network() -> Sides:
+    """Y = ∏ᵢ MBᵢ(PatchEmbed(X₀)), with an embedding between the stages."""
+    model = _shaken(EfficientFormer(NARROW))
+    x = image = _random(1, 3, 64, 64)
+    x = model.stem(x)  # (1, 8, 16, 16)
+    for stage in model.stages:
+        assert isinstance(stage, Stage)
+        x = stage.downsample(x)
+        for block in stage.mb4d:
+            x = block(x)
+        for block in stage.mb3d:
+            height, width = x.shape[2:]
+            tokens = block(x.flatten(2).mT, (height, width))  # (1, N, 48)
+            x = tokens.mT.unflatten(2, (height, width))
+    return _as_printed(x, model.features(image)[-1])
+
+
+def metablock() -> Sides:
+    """MLP(TokenMixer(X)) for both blocks: each half is the block with the other half's layer scale set to zero."""
+    block, x = _mb4d()
+    tokens_block, tokens = _mb3d()
+    on_map = _half(block, "layer_scale_1")(_half(block, "layer_scale_2")(x))
+    on_tokens = _half(tokens_block, "layer_scale_1")(_half(tokens_block, "layer_scale_2")(tokens, GRID), GRID)
+    ours = torch.cat([block(x).flatten(), tokens_block(tokens, GRID).flatten()])
+    return _as_printed(torch.cat([on_map.flatten(), on_tokens.flatten()]), ours)
+
+
+def stem() -> Sides:
+    """X₁ of shape (B, C₁, H/4, W/4)."""
+    width, height, channels = 96, 64, NARROW.embed_dims[0]
+    made = Stem(NARROW.in_channels, NARROW.stem_width, channels, NARROW.stem_act)(
+        torch.zeros(2, NARROW.in_channels, height, width)
+    )
+    return _as_printed(torch.tensor([2, channels, height // 4, width // 4]), torch.tensor(made.shape))
+
+
+def mb4d() -> Sides:
+    """I = Pool(X) + X, then Conv_B(Conv_{B,G}(I)) + I."""
+    block, x = _mb4d()
+    w = block.state_dict()
+    gamma_1, gamma_2 = (w[f"layer_scale_{i}.gamma"][:, None, None] for i in (1, 2))  # (C, 1, 1)
+    pooled = F.avg_pool2d(x, NARROW.pool_size, stride=1, padding=NARROW.pool_size // 2, count_include_pad=False)
+
+    def conv(x: Tensor, i: int) -> Tensor:
+        mean, variance = w[f"mlp.norm{i}.running_mean"], w[f"mlp.norm{i}.running_var"]
+        x = F.conv2d(x, w[f"mlp.fc{i}.weight"], w[f"mlp.fc{i}.bias"])
+        return F.batch_norm(x, mean, variance, w[f"mlp.norm{i}.weight"], w[f"mlp.norm{i}.bias"])
+
+    def mlp(x: Tensor) -> Tensor:
+        return conv(F.gelu(conv(x, 1)), 2)
+
+    printed = pooled + x
+    code = x + gamma_1 * (pooled - x)
+    return Sides(mlp(printed) + printed, gamma_2 * mlp(code) + code, block(x))
+
+
+def mb3d() -> Sides:
+    """I = Linear(MHSA(Linear(LN(X)))) + X, then Linear(Linear_G(LN(I))) + I."""
+    block, x = _mb3d()
+    w = block.state_dict()
+    gamma_1, gamma_2 = (w[f"layer_scale_{i}.gamma"] for i in (1, 2))  # (C,)
+
+    def norm(x: Tensor, i: int) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], w[f"norm{i}.weight"], w[f"norm{i}.bias"])
+
+    def mlp(x: Tensor) -> Tensor:
+        hidden = F.gelu(F.linear(norm(x, 2), w["mlp.fc1.weight"], w["mlp.fc1.bias"]))  # (B, N, 4C)
+        return F.linear(hidden, w["mlp.fc2.weight"], w["mlp.fc2.bias"])
+
+    mixed = block.token_mixer(norm(x, 1), GRID)  # both linears and MHSA, Eq. 6
+    printed = mixed + x
+    code = gamma_1 * mixed + x
+    return Sides(mlp(printed) + printed, gamma_2 * mlp(code) + code, block(x, GRID))
+
+
+def mhsa() -> Sides:
+    """Softmax(Q·Kᵀ/√C_j + b)·V, between the two linears of Eq. 5."""
+    block, x = _mb3d()
+    mixer, (batch, tokens, channels) = block.token_mixer, x.shape
+    qkv = mixer.qkv(x).reshape(batch, tokens, NARROW.num_heads, -1).transpose(1, 2)  # (B, heads, N, 32 + 32 + 128)
+    q, k, v = qkv.split([NARROW.key_dim, NARROW.key_dim, NARROW.value_dim], dim=-1)
+
+    def attend(dim: int) -> Tensor:
+        weights = (q @ k.mT / dim**0.5 + mixer.bias(GRID)).softmax(-1)  # (B, heads, N, N)
+        return mixer.proj((weights @ v).transpose(1, 2).reshape(batch, tokens, -1))
+
+    return Sides(attend(channels), attend(NARROW.key_dim), mixer(x, GRID))
+
+
+# L1 with small widths, so that a check takes no time. No width is the key dimension: Eq. 6 is about that difference.
+NARROW = EfficientFormerConfig(embed_dims=(8, 16, 24, 48), num_classes=10)
+GRID = (3, 4)  # of the tokens: small, not square, and not the grid of the table of offsets
+CHECKS: dict[str, Callable[[], Sides]] = {
+    "network": network,
+    "metablock": metablock,
+    "stem": stem,
+    "mb4d": mb4d,
+    "mb3d": mb3d,
+    "mhsa": mhsa,
+}
+LAYER_SCALE = "The released code multiplies both branches by a layer scale, which the equation does not show."
+WHY = {
+    "mb4d": f"{LAYER_SCALE} See also difference 1.",
+    "mb3d": LAYER_SCALE,
+    "mhsa": "See difference 2.",
+}
+
+
+def _as_printed(printed: Tensor, ours: Tensor) -> Sides:
+    return Sides(printed, printed, ours)
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and bool((a - b).abs().max() <= TOLERANCE * max(1.0, float(a.abs().max())))
+
+
+def _mb4d() -> tuple[MB4D, Tensor]:
+    return _shaken(MB4D(NARROW, stage=0, drop_path=0.0)), _random(2, NARROW.embed_dims[0], 5, 6)
+
+
+def _mb3d() -> tuple[MB3D, Tensor]:
+    return _shaken(MB3D(NARROW, stage=3, drop_path=0.0)), _random(2, GRID[0] * GRID[1], NARROW.embed_dims[3])
+
+
+def _half(block: Module, without: str) -> Module:
+    half = copy.deepcopy(block)
+    half.get_parameter(f"{without}.gamma").zero_()
+    return half
+
+
+def _shaken(module: Module) -> Module:
+    """The module in evaluation mode and double precision, with a random value for every weight and statistic."""
+    module.double().eval()
+    for seed, (name, tensor) in enumerate(module.state_dict().items()):
+        if tensor.is_floating_point():
+            spread = (3 / tensor[0].numel()) ** 0.5 if tensor.ndim > 1 else 0.5
+            tensor.copy_(_random(*tensor.shape, seed=seed) * spread + name.endswith("running_var"))
+    return module
+
+
+def _random(*shape: int, seed: int = 0) -> Tensor:
+    """Numbers between -1 and 1, the same at each call."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2 - 1

@@ -1,0 +1,86 @@
+"""The rows that no check answers: what a later chapter is to measure, and what no laptop can.
+
+A chapter that measures something stores it in `results/`; `findings` then answers the row of that name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from efficientformer_edu import paper
+from efficientformer_edu.report.equations import CHECKS
+from efficientformer_edu.report.rows import Row, Verdict
+from efficientformer_edu.report.table1 import NEEDS, OTHERS, TRAINING, cells
+
+WAITS = Verdict("not yet")
+CLAIMS = ("CONV-BN is", "Users who trained", "L1 gains from", "With small batches")
+"""How the remarks begin that claim something measurable; the others are background."""
+
+
+def observations() -> Iterator[Row]:
+    """Section 3, chapter 1."""
+    row = partial(Row, "Section 3: four observations and Fig. 2", chapter=1, verdict=WAITS)
+    for one in paper.observations():
+        yield row("§3", f"observation {one.number}", one)
+    yield row("Fig. 2", "latency by class of operators", paper.figure2())
+
+
+def slimming() -> Iterator[Row]:
+    """Section 4.2, chapter 8."""
+    row = partial(Row, "Section 4.2: latency-driven slimming, Eq. 7, Algorithm 1", chapter=8, verdict=WAITS)
+    for equation in paper.equations():
+        if equation.name not in CHECKS:
+            where = f"Eq. {equation.number}" if equation.number else "§4.2"
+            yield row(where, equation.name, equation)
+    for step in paper.algorithm1():
+        yield row("Algorithm 1", f"step {step.number}, {step.name}", step)
+    for action in paper.slimming_actions():
+        yield row("Algorithm 1", f"action {action.number}, {action.name}", action)
+    for number, (remark, verdict) in enumerate(remarks("slimming"), start=1):
+        yield Row(row.args[0], "§4.2", f"remark {number}", remark, 8, verdict)
+
+
+def recipe() -> Iterator[Row]:
+    """Section 5.1 and the released main.py, chapter 6."""
+    row = partial(Row, "Section 5.1: the training recipe", "recipe", chapter=6)
+    for setting in paper.settings("recipe"):
+        yield row(setting.name, setting, verdict=WAITS)
+    for number, (remark, verdict) in enumerate(remarks("recipe"), start=1):
+        yield row(f"remark {number}", remark, verdict=verdict)
+
+
+def table2() -> Iterator[Row]:
+    """Section 5.2, chapter 9."""
+    row = partial(Row, "Section 5.2: Table 2", "Table 2", chapter=9)
+    for model in paper.table2().rows:
+        if not model.preset:
+            yield row(model.name, model, verdict=Verdict("not reproducible here", why=OTHERS))
+    for model, item, cell in cells(paper.table2()):
+        if model.preset:
+            yield row(item, cell, verdict=Verdict("not reproducible here", why=TRAINING))
+    for setting in paper.settings("table2"):
+        yield row(f"set-up, {setting.name}", setting, verdict=WAITS)
+
+
+def appendix_b() -> Iterator[Row]:
+    """Appendix B, chapter 7."""
+    row = partial(Row, "Appendix B: ablations", "Appendix B", chapter=7)
+    for _, item, cell in cells(paper.appendix_b()):
+        yield row(f"L3 with {item}", cell, verdict=Verdict("not reproducible here", why=NEEDS[cell.quantity]))
+    for number, (remark, verdict) in enumerate(remarks("appendix_b"), start=1):
+        yield row(f"remark {number}", remark, verdict=verdict)
+
+
+def elsewhere() -> Iterator[Row]:
+    """The published networks on other phones. Their numbers are never set beside those of Table 1."""
+    for table in paper.measured_elsewhere():
+        for _, item, cell in cells(table):
+            verdict = Verdict("not reproducible here", why=NEEDS["npu"])
+            yield Row("The same networks measured elsewhere", table.title, item, cell, 5, verdict)
+
+
+def remarks(topic: str) -> Iterator[tuple[paper.Statement, Verdict]]:
+    """The remarks on a topic, those with a claim waiting for a chapter."""
+    for remark in paper.remarks(topic):
+        yield remark, WAITS if remark.text.startswith(CLAIMS) else Verdict("background")

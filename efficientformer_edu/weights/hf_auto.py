@@ -1,0 +1,110 @@
+"""The names by which Hugging Face's page calls EfficientFormer: `AutoImageProcessor`, `AutoModel…`, `pipeline`.
+
+There they find one of hundreds of models; here there is one, so they are short.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import torch
+from PIL import Image
+
+from efficientformer_edu.weights.hf_hub import HubModel, find_file, read_json
+from efficientformer_edu.weights.hf_images import EfficientFormerImageProcessor
+from efficientformer_edu.weights.hf_models import (
+    EfficientFormerForImageClassification,
+    EfficientFormerForImageClassificationWithTeacher,
+)
+from efficientformer_edu.weights.images import open_image, to_rgb
+
+AutoImageProcessor = EfficientFormerImageProcessor
+
+WITH_TEACHER = EfficientFormerForImageClassificationWithTeacher.__name__
+
+
+class AutoModelForImageClassification:
+    """The class with one head or that with two, as `architectures` in a repository's `config.json` says."""
+
+    @staticmethod
+    def from_pretrained(pretrained_model_name_or_path: str | Path, **arguments: Any) -> HubModel:
+        """As `from_pretrained` of the class; one head where `config.json` does not say."""
+        hub = ("revision", "cache_dir", "force_download", "local_files_only", "token")
+        name = str(pretrained_model_name_or_path)
+        path = find_file(name, ("config.json",), **{key: arguments[key] for key in hub if key in arguments})
+        if WITH_TEACHER in read_json(path).get("architectures", ()):
+            return EfficientFormerForImageClassificationWithTeacher.from_pretrained(name, **arguments)
+        return EfficientFormerForImageClassification.from_pretrained(name, **arguments)
+
+
+class ImageClassificationPipeline:
+    """From pictures to named scores: processor, network, softmax.
+
+    Args:
+        model: with one head or two; it is used in evaluation mode.
+        image_processor: what makes its input.
+    """
+
+    def __init__(self, model: HubModel, image_processor: EfficientFormerImageProcessor) -> None:
+        self.model = model.eval()
+        self.image_processor = image_processor
+
+    def __call__(self, images: str | Path | Image.Image | Sequence[Any], top_k: int = 5) -> list[Any]:
+        """The best labels of a picture, or of each in a list.
+
+        Args:
+            images: a file, an address that starts with http, which is fetched, a Pillow image, or a list of them.
+            top_k: how many.
+
+        Returns:
+            `{"label", "score"}` of each, best first. Scores are softmax's; with one label, or `problem_type`
+            `multi_label_classification`, sigmoid's.
+        """
+        if isinstance(images, (list, tuple)):
+            return [self(image, top_k) for image in images]
+        inputs = self.image_processor(picture(images), return_tensors="pt")
+        parameter = next(self.model.parameters())
+        with torch.inference_mode():
+            logits = self.model(**inputs.to(parameter.device, parameter.dtype)).logits[0].float()  # (num_labels,)
+        several = len(logits) == 1 or self.model.config.problem_type == "multi_label_classification"
+        scores = logits.sigmoid() if several else logits.softmax(0)
+        best = scores.topk(min(top_k, len(scores)))
+        names = self.model.config.id2label
+        return [{"label": names[int(n)], "score": float(score)} for score, n in zip(*best, strict=True)]
+
+
+def pipeline(
+    task: str = "image-classification",
+    model: str | Path | HubModel = "snap-research/efficientformer-l1-300",
+    image_processor: EfficientFormerImageProcessor | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> ImageClassificationPipeline:
+    """Hugging Face's shortest way to a prediction.
+
+    Args:
+        task: "image-classification", the only one.
+        model: a model, or a repository or folder to load it from.
+        image_processor: None for that of the repository, or the default one for a model.
+        dtype: of the weights that are loaded, as in `from_pretrained`.
+
+    Raises:
+        ValueError: for another task.
+    """
+    if task != "image-classification":
+        raise ValueError(f"task={task!r} is not possible; allowed: 'image-classification'")
+    if isinstance(model, HubModel):
+        return ImageClassificationPipeline(model, image_processor or EfficientFormerImageProcessor())
+    processor = image_processor or EfficientFormerImageProcessor.from_pretrained(model)
+    return ImageClassificationPipeline(AutoModelForImageClassification.from_pretrained(model, dtype=dtype), processor)
+
+
+def picture(image: str | Path | Image.Image) -> Image.Image:
+    """The picture in RGB, the right way up, fetched if it is an address."""
+    if isinstance(image, str) and image.startswith(("http://", "https://")):
+        with urlopen(image) as answer:
+            image = Image.open(io.BytesIO(answer.read()))
+    return to_rgb(open_image(image))

@@ -1,0 +1,230 @@
+"""Hugging Face's way from pictures to the network's input: squashed to 224×224, and every step can be changed.
+
+Source: `EfficientFormerImageProcessor` of transformers 4.57.6. The authors, and `preprocess` here, keep the proportions
+and crop instead; so do the published files, whose size is `{"shortest_edge": 256}`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from efficientformer_edu import config_values as values
+from efficientformer_edu.weights.hf_config import without_unknown
+from efficientformer_edu.weights.hf_hub import find_file, read_json, write_json
+from efficientformer_edu.weights.hf_pixels import (
+    FIRST,
+    FORMATS,
+    center_crop,
+    channels_last,
+    for_channels,
+    resize,
+    sides,
+    stacked,
+)
+from efficientformer_edu.weights.images import MEAN, STD
+
+FILE = "preprocessor_config.json"
+
+Picture = Image.Image | np.ndarray | Tensor
+Size = int | Sequence[int] | dict[str, int]
+
+
+class BatchFeature(dict[str, Any]):
+    """A dictionary that `model(**inputs)` takes; `inputs.pixel_values` is `inputs["pixel_values"]`."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self:
+            raise AttributeError(f"there is no {name!r}; there is {', '.join(self)}")
+        return self[name]
+
+    def to(self, *where: Any) -> BatchFeature:
+        """The same on another device or in another dtype, as `Tensor.to` takes them; what is no tensor stays."""
+        return BatchFeature({name: v.to(*where) if isinstance(v, Tensor) else v for name, v in self.items()})
+
+
+@dataclass(frozen=True)
+class EfficientFormerImageProcessor:
+    """Pictures to the network's input, step by step: resize, crop, rescale, normalise.
+
+    Attributes:
+        do_resize: whether to resize.
+        size: `{"height": h, "width": w}` for exactly that, proportions or not; `{"shortest_edge": n}` to keep them; a
+            number for a square, a pair for height and width. None for 224×224.
+        resample: Pillow's filter: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic, 4 box, 5 Hamming.
+        do_center_crop: whether to take the middle. What is missing is filled with zeros.
+        do_rescale: whether to multiply by `rescale_factor`.
+        rescale_factor: 1/255, from bytes to [0, 1].
+        crop_size: height and width of the crop. None for 224×224.
+        do_normalize: whether to subtract `image_mean` and divide by `image_std`.
+        image_mean: one number for each channel, or one for all. None for ImageNet's.
+        image_std: the same.
+
+    Raises:
+        ValueError: naming the field, the value that came and what is allowed.
+    """
+
+    do_resize: bool = True
+    size: Size | None = None
+    resample: int = Image.Resampling.BICUBIC
+    do_center_crop: bool = True
+    do_rescale: bool = True
+    rescale_factor: float = 1 / 255
+    crop_size: Size | None = None
+    do_normalize: bool = True
+    image_mean: float | Sequence[float] | None = None
+    image_std: float | Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("do_resize", "do_center_crop", "do_rescale", "do_normalize"):
+            values.flag(name, getattr(self, name))
+        if self.resample not in list(Image.Resampling):
+            raise values.wrong("resample", self.resample, "one of Pillow's filters, 0 to 5")
+        factor = values.real("rescale_factor", self.rescale_factor)
+        fields = {"size": sides("size", self.size), "crop_size": sides("crop_size", self.crop_size)}
+        if "height" not in fields["crop_size"]:
+            raise values.wrong("crop_size", self.crop_size, "a height and a width")
+        mean = MEAN if self.image_mean is None else self.image_mean
+        std = STD if self.image_std is None else self.image_std
+        for name, value in {"rescale_factor": factor, "image_mean": mean, "image_std": std, **fields}.items():
+            object.__setattr__(self, name, value)
+
+    def __call__(self, images: Picture | Sequence[Picture], **options: Any) -> BatchFeature:
+        """The same as `preprocess`."""
+        return self.preprocess(images, **options)
+
+    def preprocess(
+        self,
+        images: Picture | Sequence[Picture],
+        do_resize: bool | None = None,
+        size: Size | None = None,
+        resample: int | None = None,
+        do_center_crop: bool | None = None,
+        crop_size: Size | None = None,
+        do_rescale: bool | None = None,
+        rescale_factor: float | None = None,
+        do_normalize: bool | None = None,
+        image_mean: float | Sequence[float] | None = None,
+        image_std: float | Sequence[float] | None = None,
+        return_tensors: str | None = None,
+        data_format: str | None = "channels_first",
+        input_data_format: str | None = None,
+    ) -> BatchFeature:
+        """Pictures as the network wants them. What is None here is as the processor was made.
+
+        Args:
+            images: one picture or a list: Pillow images, which become RGB; arrays or tensors of three dimensions, of
+                bytes, of whole numbers from 0 to 255, or of fractions from 0 to 1.
+            do_resize: this and the next nine as the attributes of the class.
+            size: see there.
+            resample: see there.
+            do_center_crop: see there.
+            crop_size: see there.
+            do_rescale: see there.
+            rescale_factor: see there.
+            do_normalize: see there.
+            image_mean: see there.
+            image_std: see there.
+            return_tensors: "pt" for a tensor, "np" for an array, None for a list of arrays.
+            data_format: "channels_first", "channels_last", or None for that of the input.
+            input_data_format: of arrays and tensors; None to tell it from where there are 1 or 3.
+
+        Returns:
+            `pixel_values`: (B, C, height, width), or (B, height, width, C) with the channels last.
+
+        Raises:
+            ValueError: for a wrong option, an image that cannot be read, or images of several sizes in one tensor.
+        """
+        options = {name: value for name, value in locals().items() if name in self.__dataclass_fields__}
+        steps = dataclasses.replace(self, **{name: value for name, value in options.items() if value is not None})
+        for name, value in {"data_format": data_format, "input_data_format": input_data_format}.items():
+            if value not in (None, *FORMATS):
+                raise values.wrong(name, value, f"{' or '.join(FORMATS)}, or None")
+        if return_tensors not in ("pt", "np", None):
+            raise values.wrong("return_tensors", return_tensors, "'pt', 'np' or None")
+        pictures = list(images) if isinstance(images, (list, tuple)) else [images]
+        if not pictures:
+            raise ValueError("images are none; give at least one")
+        arrays = []
+        for picture in pictures:
+            array, form = channels_last(picture, input_data_format)  # (H, W, C)
+            array = steps._apply(array)
+            arrays.append(array.transpose(2, 0, 1) if (data_format or form) == FIRST else array)
+        return BatchFeature(pixel_values=stacked(arrays, return_tensors))
+
+    def _apply(self, image: np.ndarray) -> np.ndarray:
+        if self.do_rescale and image.dtype != np.uint8 and image.min() >= 0 and image.max() <= 1:
+            warnings.warn(
+                "the image is already between 0 and 1, and rescaled again; give do_rescale=False", stacklevel=4
+            )
+        if self.do_resize:
+            image = resize(image, sides("size", self.size), self.resample)
+        if self.do_center_crop:
+            image = center_crop(image, sides("crop_size", self.crop_size))
+        if self.do_rescale:
+            image = (image.astype(np.float64) * self.rescale_factor).astype(np.float32)
+        if self.do_normalize:
+            image = image if np.issubdtype(image.dtype, np.floating) else image.astype(np.float32)
+            mean, std = (for_channels(name, getattr(self, name), image) for name in ("image_mean", "image_std"))
+            image = (image - mean) / std
+        return image
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        **fields: Any,
+    ) -> Self:
+        """The processor of a repository on the hub, or of a folder: its `preprocessor_config.json`.
+
+        Args:
+            pretrained_model_name_or_path: name of the repository, or the folder.
+            revision: this and the next four as in `huggingface_hub.hf_hub_download`.
+            cache_dir: see there.
+            force_download: see there.
+            local_files_only: see there.
+            token: see there.
+            **fields: attributes that shall differ.
+
+        Raises:
+            ValueError: for a wrong field, or a file that is no JSON.
+            FileNotFoundError: if the folder has no such file; for a repository, errors of `huggingface_hub`.
+        """
+        values.known_fields(fields, cls.__dataclass_fields__)
+        path = find_file(
+            str(pretrained_model_name_or_path),
+            (FILE,),
+            revision=revision,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+        )
+        about = ("image_processor_type", "feature_extractor_type", "processor_class", "_valid_processor_keys")
+        content = {name: value for name, value in read_json(path).items() if name not in about}
+        return cls(**without_unknown(content, cls.__dataclass_fields__) | fields)
+
+    def save_pretrained(self, save_directory: str | Path) -> None:
+        """Write `preprocessor_config.json` into a folder, which is made if it is not there."""
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.to_dict() | {"image_processor_type": type(self).__name__}, folder / FILE)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields by name, tuples as lists."""
+        fields = dataclasses.asdict(self) | {"resample": int(self.resample)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}

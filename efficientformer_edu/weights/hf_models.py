@@ -1,0 +1,214 @@
+"""Hugging Face's three classes around our network.
+
+Source: `modeling_efficientformer.py` of transformers 4.57.6. Two of its faults are not repeated: its class with two
+heads could not be built from its configuration, and its stochastic depth passed 1. Its LayerNorm has an epsilon of
+1e-12 and ours 1e-5, which moves the logits of L1 by 7e-6; nothing else differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from efficientformer_edu.config import EfficientFormerConfig as NetworkConfig
+from efficientformer_edu.model import Attention, EfficientFormer, Embedding
+from efficientformer_edu.weights.hf_config import EfficientFormerConfig
+from efficientformer_edu.weights.hf_hub import HubModel
+from efficientformer_edu.weights.hf_outputs import (
+    BaseModelOutput,
+    EfficientFormerForImageClassificationWithTeacherOutput,
+    ImageClassifierOutput,
+)
+
+
+class EfficientFormerPreTrainedModel(HubModel):
+    """What the three classes share: the network, its configuration, and one pass through it.
+
+    Args:
+        config: Hugging Face's configuration, or ours.
+
+    Attributes:
+        config: Hugging Face's configuration.
+        network: our `EfficientFormer`, whose tensors have our names; `save_pretrained` writes Hugging Face's.
+    """
+
+    def __init__(self, config: EfficientFormerConfig | NetworkConfig) -> None:
+        super().__init__()
+        self.config = EfficientFormerConfig.from_network(config) if isinstance(config, NetworkConfig) else config
+        self.network = EfficientFormer(self.config.network(distillation=self.heads == 2))
+        if self.heads == 0:
+            del self.network.head
+
+    def run(
+        self, pixel_values: Tensor | None, output_attentions: bool | None, output_hidden_states: bool | None
+    ) -> BaseModelOutput:
+        """Everything before the heads. Raises ValueError if `pixel_values` is no batch of images."""
+        if pixel_values is None:
+            raise ValueError("pixel_values is missing; wanted: a float tensor (B, num_channels, H, W)")
+        with_attentions = self.config.output_attentions if output_attentions is None else output_attentions
+        with_hidden = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        hidden: list[Tensor] = []
+        attentions: list[Tensor] = []
+        with ExitStack() as hooks:
+            if with_hidden:
+                record(hooks, hidden_modules(self.network), hidden)
+            if with_attentions:
+                mixers = [module for module in self.network.modules() if isinstance(module, Attention)]
+                record(hooks, [mixer.softmax for mixer in mixers], attentions)
+            tokens = self.network.features(pixel_values)[-1].flatten(2).transpose(1, 2)  # (B, N, C₄)
+        return BaseModelOutput(
+            last_hidden_state=self.network.norm(tokens),
+            hidden_states=(*hidden[:-1], tokens) if with_hidden else None,
+            attentions=tuple(attentions) if with_attentions else None,
+        )
+
+    def as_asked(self, output: Any, return_dict: bool | None) -> Any:
+        """The output, or its tuple."""
+        return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
+
+
+class EfficientFormerModel(EfficientFormerPreTrainedModel):
+    """The network without heads."""
+
+    heads = 0
+
+    def forward(
+        self,
+        pixel_values: Float[Tensor, "B num_channels H W"] | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """Tokens of images of any size from 32×32.
+
+        Args:
+            pixel_values: the images, as `EfficientFormerImageProcessor` makes them.
+            output_attentions: whether to return the attention probabilities too.
+            output_hidden_states: whether to return the maps on the way too.
+            return_dict: False for a tuple. None in these three takes what the configuration says.
+
+        Returns:
+            `BaseModelOutput`, or its tuple.
+
+        Raises:
+            ValueError: if `pixel_values` is missing or no batch of images.
+        """
+        return self.as_asked(self.run(pixel_values, output_attentions, output_hidden_states), return_dict)
+
+
+class EfficientFormerForImageClassification(EfficientFormerPreTrainedModel):
+    """The network with one head. Of a file with two it takes the first alone, which is another function."""
+
+    heads = 1
+
+    def forward(
+        self,
+        pixel_values: Float[Tensor, "B num_channels H W"] | None = None,
+        labels: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """Logits, and a loss if there are labels, as `classification_loss` takes them.
+
+        The other arguments and the errors are those of `EfficientFormerModel`.
+
+        Returns:
+            `ImageClassifierOutput`, or its tuple.
+        """
+        base = self.run(pixel_values, output_attentions, output_hidden_states)
+        logits = self.network.head(base.last_hidden_state.mean(1))  # (B, num_labels)
+        loss = None if labels is None else classification_loss(logits, labels, self.config.problem_type)
+        return self.as_asked(ImageClassifierOutput(loss, logits, base.hidden_states, base.attentions), return_dict)
+
+
+class EfficientFormerForImageClassificationWithTeacher(EfficientFormerPreTrainedModel):
+    """The network with two heads, as it was distilled and published. There is no loss in it, as in Hugging Face."""
+
+    heads = 2
+
+    def forward(
+        self,
+        pixel_values: Float[Tensor, "B num_channels H W"] | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """The mean of both heads' logits, and each head's. Arguments and errors as for `EfficientFormerModel`.
+
+        Returns:
+            `EfficientFormerForImageClassificationWithTeacherOutput`, or its tuple.
+        """
+        base = self.run(pixel_values, output_attentions, output_hidden_states)
+        pooled = base.last_hidden_state.mean(1)  # (B, C₄)
+        assert self.network.head_dist is not None  # this class builds it
+        cls, dist = self.network.head(pooled), self.network.head_dist(pooled)  # (B, num_labels) each
+        output = EfficientFormerForImageClassificationWithTeacherOutput(
+            (cls + dist) / 2, cls, dist, base.hidden_states, base.attentions
+        )
+        return self.as_asked(output, return_dict)
+
+
+def classification_loss(
+    logits: Float[Tensor, "B num_labels"], labels: Tensor, problem_type: str | None = None
+) -> Float[Tensor, ""]:
+    """The loss that Hugging Face's classes have.
+
+    Args:
+        logits: one row for each image.
+        labels: for one label an image, whole numbers (B,): cross entropy; for several labels, 0 or 1 for each,
+            (B, num_labels): binary cross entropy; for a regression, targets, (B,) with one output and (B, num_labels)
+            with more: mean squared error.
+        problem_type: which of them. None tells it: with one output a regression, with int32 or int64 labels one label
+            an image, else several.
+
+    Returns:
+        The mean over the batch, a scalar.
+
+    Raises:
+        ValueError: if the labels have another shape.
+    """
+    if problem_type is None and logits.shape[1] == 1:
+        problem_type = "regression"
+    elif problem_type is None:
+        whole = labels.dtype in (torch.int32, torch.int64)
+        problem_type = "single_label_classification" if whole else "multi_label_classification"
+    labels = labels.to(logits.device)
+    if problem_type == "single_label_classification":
+        return F.cross_entropy(logits, same_shape(labels, logits[:, 0]).long())
+    if problem_type == "regression" and logits.shape[1] == 1:
+        logits = logits[:, 0]
+    labels = same_shape(labels, logits).to(logits.dtype)
+    return (
+        F.mse_loss(logits, labels)
+        if problem_type == "regression"
+        else F.binary_cross_entropy_with_logits(logits, labels)
+    )
+
+
+def same_shape(labels: Tensor, like: Tensor) -> Tensor:
+    """Labels in the shape wanted; one label an image may come as (B, 1)."""
+    if labels.shape != like.shape and labels.shape != (*like.shape, 1):
+        raise ValueError(f"labels have the shape {tuple(labels.shape)}; allowed: {tuple(like.shape)}")
+    return labels.reshape(like.shape)
+
+
+def hidden_modules(network: EfficientFormer) -> Iterable[nn.Module]:
+    """The modules whose outputs are Hugging Face's hidden states, in the order in which they are called."""
+    yield network.stem
+    for stage in network.stages:
+        if isinstance(stage.downsample, Embedding):
+            yield stage.downsample
+        yield stage
+
+
+def record(hooks: ExitStack, modules: Iterable[nn.Module], outputs: list[Tensor]) -> None:
+    """Keep the output of each module in `outputs` until `hooks` closes."""
+    for module in modules:
+        hooks.enter_context(module.register_forward_hook(lambda *call: outputs.append(call[-1])))

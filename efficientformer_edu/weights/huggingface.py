@@ -1,0 +1,38 @@
+"""EfficientFormer under Hugging Face's names: the examples of its page run after changing only the import.
+
+transformers removed its EfficientFormer in version 5. These are its classes around our network, with its arguments,
+outputs and files: `hf_config`, `hf_outputs`, `hf_models`, `hf_pixels`, `hf_images`, `hf_hub`, `hf_auto`.
+"""
+
+from __future__ import annotations
+
+from efficientformer_edu.weights.hf_auto import AutoImageProcessor, AutoModelForImageClassification, pipeline
+from efficientformer_edu.weights.hf_config import EfficientFormerConfig
+from efficientformer_edu.weights.hf_images import BatchFeature, EfficientFormerImageProcessor
+from efficientformer_edu.weights.hf_models import (
+    EfficientFormerForImageClassification,
+    EfficientFormerForImageClassificationWithTeacher,
+    EfficientFormerModel,
+    EfficientFormerPreTrainedModel,
+)
+from efficientformer_edu.weights.hf_outputs import (
+    BaseModelOutput,
+    EfficientFormerForImageClassificationWithTeacherOutput,
+    ImageClassifierOutput,
+)
+
+__all__ = [
+    "AutoImageProcessor",
+    "AutoModelForImageClassification",
+    "BaseModelOutput",
+    "BatchFeature",
+    "EfficientFormerConfig",
+    "EfficientFormerForImageClassification",
+    "EfficientFormerForImageClassificationWithTeacher",
+    "EfficientFormerForImageClassificationWithTeacherOutput",
+    "EfficientFormerImageProcessor",
+    "EfficientFormerModel",
+    "EfficientFormerPreTrainedModel",
+    "ImageClassifierOutput",
+    "pipeline",
+]

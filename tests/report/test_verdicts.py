@@ -1,0 +1,281 @@
+"""The computed verdicts: what they say of the published networks, and that each can fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from efficientformer_edu import model, paper, report
+from efficientformer_edu.audit import count
+from efficientformer_edu.config import PRESETS, EfficientFormerConfig
+from efficientformer_edu.paper import Reported
+from efficientformer_edu.paper.ratios import compare
+from efficientformer_edu.report import Row, equations, findings, rows, table1, waiting
+from efficientformer_edu.report.printed import digits, follows_from_cells, rounds_to
+from efficientformer_edu.report.toolbox import toolbox_macs, toolbox_params
+
+ROWS = {row.name: row for row in rows()}
+
+
+def wrong(preset: str, **fields: Any) -> dict[str, Row]:
+    """The rows for networks of which one is not the published one."""
+    return {row.name: row for row in rows(PRESETS | {preset: PRESETS[preset].replace(**fields)})}
+
+
+@pytest.mark.parametrize(
+    ("preset", "params", "macs"),
+    [
+        ("l1", 12_250_227, 1_300_053_440),
+        ("l3", 31_330_131, 3_925_848_064),
+        ("l7", 82_106_483, 10_159_032_832),
+    ],
+)
+def test_the_rule_of_toolbox_gives_what_the_released_counter_prints(preset: str, params: int, macs: int) -> None:
+    assert toolbox_params(count(preset)) == params
+    assert toolbox_macs(count(preset)) == macs
+
+
+def test_the_rule_of_toolbox_without_norms_scales_and_offsets_is_the_last_width_minus_the_image() -> None:
+    costs = count("l7")
+    skipped = sum(costs.by("kind")[kind].params for kind in ("batch norm", "layer scale", "attention bias"))
+    assert costs.params - skipped - toolbox_params(costs) == costs.config.embed_dims[3] - costs.config.in_channels
+
+
+@pytest.mark.parametrize(
+    ("item", "status", "ours"),
+    [
+        ("EfficientFormer-L1, parameters", "exact", "12,289,928"),
+        ("EfficientFormer-L3, parameters", "disagrees", "31,406,000; by the rule of toolbox.py 31,330,131"),
+        ("EfficientFormer-L7, parameters", "disagrees", "82,229,328; by the rule of toolbox.py 82,106,483"),
+        ("EfficientFormer-L1, multiply-adds", "exact", "1,291,284,736"),
+        ("EfficientFormer-L3, multiply-adds", "exact", "3,906,573,312"),
+        ("EfficientFormer-L7, multiply-adds", "disagrees", "10,119,325,696; by the rule of toolbox.py 10,159,032,832"),
+    ],
+)
+def test_table_1(item: str, status: str, ours: str) -> None:
+    row = ROWS[f"Table 1: {item}"]
+    assert (row.status, row.ours, row.kind) == (status, ours, "computed")
+    assert row.why.startswith("Explained:") == (status == "disagrees")
+
+
+def test_a_count_that_no_rule_explains_says_so() -> None:
+    cell = paper.table1()["l1", "params"]
+    verdict = table1.counted(cell, count("l3"))
+    assert verdict.status == "disagrees" and verdict.why.startswith("Neither")
+
+
+@pytest.mark.parametrize("preset", ["l3", "l7"])
+def test_table_6_as_printed_would_have_other_parameters(preset: str) -> None:
+    slip = next(one.printed for one in paper.architectures() if one.preset == preset)
+    assert slip
+    row = next(row for row in ROWS.values() if row.record == slip)
+    assert row.status == "follows the code"
+    as_printed = int(row.ours.partition("as printed ")[2].partition(" ")[0].replace(",", ""))
+    assert round(as_printed / 1e6, 1) == slip.params.value != paper.table1()[preset, "params"].value
+
+
+def test_a_network_as_printed_is_called_so() -> None:
+    found = wrong("l3", num_vit=3)
+    assert found["Table 6: EfficientFormer-L3, stage 4 as printed"].status == "exact"
+
+
+@pytest.mark.parametrize(
+    ("preset", "fields", "names"),
+    [
+        (
+            "l1",
+            {"depths": (3, 2, 6, 5)},
+            ["Table 1: EfficientFormer-L1, parameters", "released code: EfficientFormer-L1"],
+        ),
+        (
+            "l1",
+            {"depths": (3, 3, 12, 4)},
+            ["Table 1: EfficientFormer-L1, multiply-adds", "difference 7: number of parameters"],
+        ),
+        ("l3", {"num_vit": (0, 0, 1, 4)}, ["released code: EfficientFormer-L3", "difference 4: stages with MB3D"]),
+        ("l3", {"num_vit": 5}, ["released code: EfficientFormer-L3"]),
+        (
+            "l3",
+            {"depths": (4, 4, 14, 7)},
+            ["difference 5: stage 4 of L3", "Table 6: EfficientFormer-L3, stage 4 as printed"],
+        ),
+        ("l7", {"depths": (6, 6, 17, 8)}, ["difference 6: stage 3 of L7"]),
+        ("l7", {"stem_act": "gelu"}, ["difference 3: activation of the stem"]),
+        (
+            "l1",
+            {"key_dim": 16, "attn_ratio": 8.0},
+            ["released code: key dimension", "difference 2: scale of the attention scores"],
+        ),
+        ("l1", {"attn_ratio": 2.0}, ["released code: value dimension"]),
+        ("l7", {"num_heads": 4}, ["released code: attention heads"]),
+        ("l7", {"pool_size": 5}, ["released code: pooling window"]),
+        ("l7", {"mlp_ratio": 3.0}, ["released code: MLP expansion"]),
+        ("l7", {"downsamples": (True, True, True, True)}, ["released code: map sizes"]),
+    ],
+)
+def test_a_wrong_network_disagrees(preset: str, fields: dict[str, Any], names: list[str]) -> None:
+    found = wrong(preset, **fields)
+    for name in names:
+        assert ROWS[name].status != "disagrees" and found[name].status == "disagrees", name
+
+
+def test_another_crop_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    from efficientformer_edu.weights import RULES
+
+    name = "difference 9: evaluation crop"
+    assert ROWS[name].status == "follows the code"
+    monkeypatch.setitem(RULES, "timm", RULES["official"])
+    assert next(row for row in rows() if row.name == name).status == "disagrees"
+
+
+EQUATIONS = {
+    "network": "exact",
+    "metablock": "exact",
+    "stem": "exact",
+    "mb4d": "follows the code",
+    "mb3d": "follows the code",
+    "mhsa": "follows the code",
+}
+
+
+@pytest.mark.parametrize("name", EQUATIONS)
+def test_an_equation(name: str) -> None:
+    assert report.check(name).status == EQUATIONS[name]
+
+
+def after(change: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A forward pass whose result is changed."""
+
+    def patched(forward: Any) -> Any:
+        return lambda self, *inputs: change(forward(self, *inputs))
+
+    return patched
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "change"),
+    [
+        ("network", "EfficientFormer", lambda maps: [*maps[:3], maps[3].flip(2)]),
+        ("metablock", "MB4D", lambda x: x * 1.001),
+        ("metablock", "MB3D", lambda x: x + 1e-9),
+        ("stem", "Stem", lambda x: x[..., 1:]),
+        ("mb4d", "Pooling", lambda x: -x),
+        ("mb4d", "ConvMlp", lambda x: x.relu()),
+        ("mb3d", "Mlp", lambda x: x.relu()),
+        ("mb3d", "MB3D", lambda x: x.flip(1)),
+        ("mhsa", "Attention", lambda x: x.flip(1)),
+    ],
+)
+def test_a_module_that_computes_something_else_disagrees(
+    monkeypatch: pytest.MonkeyPatch, name: str, module: str, change: Callable[[Any], Any]
+) -> None:
+    patched = getattr(model, module)
+    method = "features" if module == "EfficientFormer" else "forward"
+    monkeypatch.setattr(patched, method, after(change)(getattr(patched, method)))
+    assert report.check(name).status == "disagrees"
+
+
+def test_the_equation_as_printed_would_be_called_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    mixer = model.Attention.__init__
+
+    def by_width(self: Any, dim: int, *rest: Any) -> None:
+        mixer(self, dim, *rest)
+        self.scale = dim**-0.5
+
+    monkeypatch.setattr(model.Attention, "__init__", by_width)
+    assert report.check("mhsa").status == "exact"
+
+
+def test_an_equation_without_a_check_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match="'supernet' has no check; there are network, metablock, stem, mb4d, mb3d, mhsa"
+    ):
+        report.check("supernet")
+
+
+def test_the_reasons_name_the_right_differences() -> None:
+    topics = {one.number: one.topic for one in paper.differences()}
+    assert "difference 1" in equations.WHY["mb4d"] and topics[1] == "token mixer of MB4D"
+    assert "difference 2" in equations.WHY["mhsa"] and topics[2] == "scale of the attention scores"
+
+
+def test_a_check_leaves_the_random_numbers_as_they_were() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    report.check("network")
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_ratios_follow_from_their_cells_or_have_none() -> None:
+    found = [row for row in ROWS.values() if isinstance(row.record, paper.Ratio)]
+    assert {row.status for row in found} == {"consistent", "not reproducible here"}
+    for row in found:
+        exact = row.record.from_cells(paper.table1())
+        assert (row.status == "consistent") == (exact is not None)
+        assert row.kind == ("reported" if exact is not None else None)
+        assert exact is None or float(row.ours.split()[0]) == pytest.approx(exact, abs=0.005)
+
+
+@pytest.mark.parametrize("factor", [0.5, 2])
+def test_a_ratio_that_the_cells_do_not_give_disagrees(factor: float) -> None:
+    for ratio in paper.ratios():
+        if ratio.from_cells(paper.table1()) is not None:
+            stated = replace(ratio.stated, value=ratio.stated.value * factor)
+            assert table1.compared(replace(ratio, stated=stated), paper.table1()).status == "disagrees"
+
+
+@given(
+    st.sampled_from(["points", "times", "percent"]),
+    st.integers(10, 999),
+    st.integers(10, 999),
+    st.floats(-0.49, 0.49),
+    st.floats(-0.49, 0.49),
+    st.integers(0, 2),
+)
+def test_a_ratio_of_numbers_that_round_to_the_cells_follows(
+    relation: str, mine: int, other: int, a: float, b: float, places: int
+) -> None:
+    cells = [Reported("npu", tenths / 10, "ms", ("V",)) for tenths in (mine, other)]
+    models = tuple(paper.Row(name, (cell,)) for name, cell in zip(("A", "B"), cells, strict=True))
+    table = paper.Table("Table", (paper.Column("npu", "latency", "ms"),), models)
+    exact = compare(relation, (mine + a) / 10, (other + b) / 10)
+    value = round(exact, places) if places else round(exact)
+    ratio = paper.Ratio("A", "B", relation, Reported("npu", value, "", ("V",)))
+    assert follows_from_cells(ratio, table)
+    beyond = replace(ratio, stated=replace(ratio.stated, value=value + 10.0 ** (3 + abs(len(str(value))))))
+    assert not follows_from_cells(beyond, table)
+
+
+def test_more_than_is_no_upper_bound() -> None:
+    ratio = next(
+        one for one in paper.ratios() if one.relation == "times" and one.from_cells(paper.table1()) is not None
+    )
+    half = replace(ratio, stated=replace(ratio.stated, value=ratio.stated.value / 2))
+    assert not follows_from_cells(half, paper.table1())
+    assert follows_from_cells(replace(half, at_least=True), paper.table1())
+    twice = replace(ratio, stated=replace(ratio.stated, value=ratio.stated.value * 2), at_least=True)
+    assert not follows_from_cells(twice, paper.table1())
+
+
+@pytest.mark.parametrize(("value", "expected"), [(12.3, 1), (31, 0), (45.25, 2)])
+def test_printed_digits(value: float, expected: int) -> None:
+    assert digits(value) == expected
+    assert rounds_to(value + 0.4 * 10.0**-expected, value) and not rounds_to(value + 0.6 * 10.0**-expected, value)
+
+
+def test_each_claim_among_the_remarks_is_one_remark() -> None:
+    remarks = [one for topic in ("slimming", "appendix_b", "recipe") for one in paper.remarks(topic)]
+    for claim in waiting.CLAIMS:
+        assert sum(one.text.startswith(claim) for one in remarks) == 1, claim
+    assert not set(findings.MEASURED) - set(report.MEANINGS)
+
+
+def test_no_configuration_is_changed_by_a_report() -> None:
+    assert PRESETS["l1"] == EfficientFormerConfig()

@@ -1,0 +1,80 @@
+"""Files are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from efficientformer_edu.files import whole
+
+
+def test_new_and_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    for text in ("one", "two"):
+        with whole(path) as partial:
+            partial.write_text(text)
+        assert path.read_text() == text
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_the_old_file_is_there_until_the_end(tmp_path: Path) -> None:
+    (path := tmp_path / "file.txt").write_text("old")
+    with whole(path) as partial:
+        assert partial.parent == path.parent and partial != path
+        partial.write_text("new")
+        assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_crash_in_the_middle(tmp_path: Path, error: type[BaseException]) -> None:
+    (path := tmp_path / "file.txt").write_text("old")
+    with pytest.raises(error), whole(path) as partial:
+        partial.write_text("half")
+        raise error
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_a_crash_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError), whole(tmp_path / "file.txt"):
+        raise ValueError
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_crash_while_it_is_put_into_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*paths: Path) -> None:
+        raise OSError("disk full")
+
+    (path := tmp_path / "file.txt").write_text("old")
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="disk full"), whole(path) as partial:
+        partial.write_text("new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    with whole(tmp_path / "file.txt") as partial:
+        partial.touch()
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes["file.txt"] == modes["plain"]
+
+
+def test_a_missing_folder(tmp_path: Path) -> None:
+    path = tmp_path / "nowhere" / "file.txt"
+    with pytest.raises(FileNotFoundError, match=f"^{re.escape(str(path))}: the folder does not exist"), whole(path):
+        pytest.fail("nothing may be written")
+    assert os.listdir(tmp_path) == []
+
+
+def test_it_needs_nothing_but_the_standard_library() -> None:
+    code = "import sys, efficientformer_edu.files; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]

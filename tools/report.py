@@ -1,0 +1,21 @@
+"""Writes the reproduction report as a page of the site: `python -m tools.report`. `tools.site` calls `write`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from efficientformer_edu.report import report, to_markdown
+from tools import ROOT
+from tools.chapters import write_text
+
+PAGE = ROOT / "build" / "docs" / "report.md"
+
+
+def write(page: Path = PAGE, checkout: Path = ROOT) -> None:
+    """Store the report in `page`, whole or not at all."""
+    write_text(page, to_markdown(report(checkout)))
+
+
+if __name__ == "__main__":
+    write()
+    print(f"  {PAGE.relative_to(ROOT)}")
