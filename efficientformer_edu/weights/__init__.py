@@ -1,6 +1,6 @@
 """Load it: weights in five published layouts, pictures, predictions.
 
-In reading order: layouts, convert, infer, files, store, download, networks, crops, images, predict.
+In reading order: layouts, convert, infer, files, store, download, networks, crops, images, predict; then huggingface.
 """
 
 from __future__ import annotations

@@ -64,17 +64,18 @@ class ImageClassificationPipeline:
             `{"label", "score"}` of each, best first. Scores are softmax's; with one label, or `problem_type`
             `multi_label_classification`, sigmoid's.
         """
-        if isinstance(images, (list, tuple)):
+        if not isinstance(images, (str, Path, Image.Image)):
             return [self(image, top_k) for image in images]
         inputs = self.image_processor(picture(images), return_tensors="pt")
         parameter = next(self.model.parameters())
         with torch.inference_mode():
             logits = self.model(**inputs.to(parameter.device, parameter.dtype)).logits[0].float()  # (num_labels,)
-        several = len(logits) == 1 or self.model.config.problem_type == "multi_label_classification"
-        scores = logits.sigmoid() if several else logits.softmax(0)
+        config = self.model.config
+        each_alone = len(logits) == 1 or config.problem_type == "multi_label_classification"
+        scores = logits.sigmoid() if each_alone else logits.softmax(0)
         best = scores.topk(min(top_k, len(scores)))
-        names = self.model.config.id2label
-        return [{"label": names[int(n)], "score": float(score)} for score, n in zip(*best, strict=True)]
+        assert config.id2label is not None  # the configuration fills it
+        return [{"label": config.id2label[int(n)], "score": float(score)} for score, n in zip(*best, strict=True)]
 
 
 def pipeline(

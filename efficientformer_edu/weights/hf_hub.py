@@ -105,7 +105,8 @@ class HubModel(
         taken = [name for name in found[: cls.heads] if not (ignore_mismatched_sizes and name in wrong)]
         left = [name for name in found if name not in taken]
         if len(taken) < cls.heads:
-            warnings.warn(f"{cls.heads - len(taken)} heads are random: train them before use", stacklevel=2)
+            given = f"the file gives {len(taken)} of {cls.heads} heads"
+            warnings.warn(f"{given}; the rest is random: train it before use", stacklevel=2)
         elif left and cls.heads:
             warnings.warn(
                 f"{cls.__name__} has one head, so {left[0]} is left out; the published logits are the mean of two: "

@@ -11,9 +11,11 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import numpy as np
+from huggingface_hub import HfApi
 from PIL import Image
 from torch import Tensor
 
@@ -223,6 +225,35 @@ class EfficientFormerImageProcessor:
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(self.to_dict() | {"image_processor_type": type(self).__name__}, folder / FILE)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str = "Image processor",
+        private: bool | None = None,
+        token: str | None = None,
+    ) -> str:
+        """Send `preprocessor_config.json` to a repository, which is made if it is not there.
+
+        Args:
+            repo_id: name of the repository.
+            commit_message: what its history says.
+            private: whether a repository that is made is private; None for the account's default.
+            token: of the account; None for the one that is logged in on this machine.
+
+        Returns:
+            The address of the commit.
+        """
+        api = HfApi(token=token)
+        name = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            file = Path(folder, FILE)
+            commit = api.upload_file(
+                path_or_fileobj=file, path_in_repo=FILE, repo_id=name, commit_message=commit_message
+            )
+        return commit.commit_url
 
     def to_dict(self) -> dict[str, Any]:
         """All fields by name, tuples as lists."""

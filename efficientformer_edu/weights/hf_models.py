@@ -11,15 +11,14 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from efficientformer_edu.config import EfficientFormerConfig as NetworkConfig
 from efficientformer_edu.model import Attention, EfficientFormer, Embedding
 from efficientformer_edu.weights.hf_config import EfficientFormerConfig
 from efficientformer_edu.weights.hf_hub import HubModel
+from efficientformer_edu.weights.hf_loss import classification_loss
 from efficientformer_edu.weights.hf_outputs import (
     BaseModelOutput,
     EfficientFormerForImageClassificationWithTeacherOutput,
@@ -153,50 +152,6 @@ class EfficientFormerForImageClassificationWithTeacher(EfficientFormerPreTrained
             (cls + dist) / 2, cls, dist, base.hidden_states, base.attentions
         )
         return self.as_asked(output, return_dict)
-
-
-def classification_loss(
-    logits: Float[Tensor, "B num_labels"], labels: Tensor, problem_type: str | None = None
-) -> Float[Tensor, ""]:
-    """The loss that Hugging Face's classes have.
-
-    Args:
-        logits: one row for each image.
-        labels: for one label an image, whole numbers (B,): cross entropy; for several labels, 0 or 1 for each,
-            (B, num_labels): binary cross entropy; for a regression, targets, (B,) with one output and (B, num_labels)
-            with more: mean squared error.
-        problem_type: which of them. None tells it: with one output a regression, with int32 or int64 labels one label
-            an image, else several.
-
-    Returns:
-        The mean over the batch, a scalar.
-
-    Raises:
-        ValueError: if the labels have another shape.
-    """
-    if problem_type is None and logits.shape[1] == 1:
-        problem_type = "regression"
-    elif problem_type is None:
-        whole = labels.dtype in (torch.int32, torch.int64)
-        problem_type = "single_label_classification" if whole else "multi_label_classification"
-    labels = labels.to(logits.device)
-    if problem_type == "single_label_classification":
-        return F.cross_entropy(logits, same_shape(labels, logits[:, 0]).long())
-    if problem_type == "regression" and logits.shape[1] == 1:
-        logits = logits[:, 0]
-    labels = same_shape(labels, logits).to(logits.dtype)
-    return (
-        F.mse_loss(logits, labels)
-        if problem_type == "regression"
-        else F.binary_cross_entropy_with_logits(logits, labels)
-    )
-
-
-def same_shape(labels: Tensor, like: Tensor) -> Tensor:
-    """Labels in the shape wanted; one label an image may come as (B, 1)."""
-    if labels.shape != like.shape and labels.shape != (*like.shape, 1):
-        raise ValueError(f"labels have the shape {tuple(labels.shape)}; allowed: {tuple(like.shape)}")
-    return labels.reshape(like.shape)
 
 
 def hidden_modules(network: EfficientFormer) -> Iterable[nn.Module]:

@@ -134,14 +134,21 @@ def test_safetensors_are_preferred(hub, make_network, tmp_path):
 
 
 def test_to_the_hub_and_back(hub, model):
-    url = model.push_to_hub("me/l0", token="hf_secret", commit_message="Weights")
-    assert COMMIT in url
+    assert model.push_to_hub("me/l0", token="hf_secret", commit_message="Weights").oid == COMMIT
     assert hub.commits == [{"summary": "Weights", "description": "", "authorization": "Bearer hf_secret"}]
     files = hub.repositories["me/l0"]
     assert set(files) == {"config.json", "model.safetensors", "README.md"}
     assert b"arxiv.org/abs/2206.01191" in files["README.md"]
     back = type(model).from_pretrained("me/l0")
     assert torch.equal(back(IMAGES)[0], model(IMAGES)[0])
+
+
+def test_a_processor_to_the_hub_and_back(hub):
+    processor = hf.EfficientFormerImageProcessor(size=64)
+    address = processor.push_to_hub("l0", token="hf_secret")
+    assert address == f"{hub.url}/me/l0/commit/{COMMIT}"
+    assert set(hub.repositories["me/l0"]) == {"preprocessor_config.json"}
+    assert hf.AutoImageProcessor.from_pretrained("me/l0").to_dict() == processor.to_dict()
 
 
 def test_saving_can_push(hub, make_network, tmp_path):
@@ -178,10 +185,10 @@ def test_fewer_heads_in_the_file_are_random(make_network, tmp_path):
     base, one = (filled(kind(CONFIG), make_network) for kind in (BASE, ONE_HEAD))
     base.save_pretrained(tmp_path / "base")
     one.save_pretrained(tmp_path / "one")
-    with pytest.warns(UserWarning, match="1 heads are random"):
+    with pytest.warns(UserWarning, match="gives 0 of 1 heads; the rest is random"):
         model = ONE_HEAD.from_pretrained(tmp_path / "base")
     assert torch.equal(model.network.extract_feat(IMAGES)[0], base(IMAGES).last_hidden_state.mean(1))
-    with pytest.warns(UserWarning, match="1 heads are random"):
+    with pytest.warns(UserWarning, match="gives 1 of 2 heads; the rest is random"):
         two = TWO_HEADS.from_pretrained(tmp_path / "one")
     assert torch.equal(two(IMAGES).cls_logits, one(IMAGES).logits)
     assert not torch.equal(two(IMAGES).cls_logits, two(IMAGES).distillation_logits)
@@ -195,7 +202,7 @@ def test_fine_tuning_for_other_labels(make_network, tmp_path):
         pytest.raises(ValueError, match="pytorch_model.bin: .*classifier.weight .* instead of"),
     ):
         ONE_HEAD.from_pretrained(folder, num_labels=2)
-    with pytest.warns(UserWarning, match="1 heads are random"):
+    with pytest.warns(UserWarning, match="gives 0 of 1 heads; the rest is random"):
         model = ONE_HEAD.from_pretrained(folder, id2label={0: "cat", 1: "dog"}, ignore_mismatched_sizes=True)
     assert model(IMAGES).logits.shape == (2, 2)
     assert model.config.label2id == {"cat": 0, "dog": 1}

@@ -15,7 +15,7 @@ from huggingface_small import CLASSES, CONFIG, IMAGES, filled
 from efficientformer_edu import EfficientFormer
 from efficientformer_edu.config import PRESETS
 from efficientformer_edu.weights import huggingface as hf
-from efficientformer_edu.weights.hf_models import classification_loss
+from efficientformer_edu.weights.hf_loss import classification_loss
 
 
 @pytest.fixture(params=CLASSES)
