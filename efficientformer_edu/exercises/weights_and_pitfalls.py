@@ -138,7 +138,7 @@ def check_by_offset(by_offset: Callable[[Tensor, tuple[int, int]], bool]) -> Non
         answer = call(by_offset, sound, grid)
         require(
             bool(answer),
-            f"{of} your test refuses biases that were looked up by (|Δy|, |Δx|). Token i stands in row i // {width} and "
+            f"{of} your test refuses biases that were looked up by (|Δy|, |Δx|). Token i stands in row i // {width}, "
             f"column i % {width}.",
         )
         signed = sound.clone()
@@ -153,8 +153,8 @@ def check_by_offset(by_offset: Callable[[Tensor, tuple[int, int]], bool]) -> Non
         one_head = sound.clone()
         one_head[1] = symmetric[1]
         spoilt = {
-            "the bias from i to j differs from that from j to i. Offsets are absolute": signed,
             "the last row is another: compare all queries, not the first alone": shifted,
+            "the bias from i to j differs from that from j to i. Offsets are absolute": signed,
             "they are symmetric, and that is all. Pairs with the same offset have different biases": symmetric,
             "head 0 is sound and head 1 is not: look at every head": one_head,
         }
