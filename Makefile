@@ -29,14 +29,14 @@ $(READY): pyproject.toml constraints.txt
 	@$(PIP) install --quiet --no-warn-script-location -c constraints.txt -e ".[notebooks,docs,test]"
 	@touch $@
 
-site: $(READY)  ## run every notebook on a copy and build the web site into site/
+site: $(READY)  ## run every notebook on a copy and build the web site
 	@$(RUN) -m tools.site
 
 test: lint  ## lint and types, run every notebook on a copy, all tests
 	@echo "[test] notebooks, on copies in build/notebooks"
 	@$(RUN) -m tools.notebooks --copies
 	@echo "[test] pytest, two processes"
-	@$(RUN) -m pytest -q -n 2 --dist loadgroup
+	@$(RUN) -m pytest -q -n 2 --dist loadfile
 
 lint: $(READY)  ## ruff (format and lint) and mypy
 	@echo "[lint] ruff format, ruff check, mypy"
@@ -60,4 +60,4 @@ bench: $(READY)  ## measure what should be quick, beside its target
 	@$(RUN) -m tools.bench
 
 clean:  ## remove what was built (site, build, student version), keep .venv
-	rm -rf site build notebooks/student .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf site site-folder build notebooks/student .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -16,7 +16,7 @@ from tools import NOTEBOOKS, ROOT
 from tools.chapters import chapters, exercises, read
 
 EXERCISES = [
-    pytest.param(path, exercise.number, id=f"{path.stem}-{exercise.number}", marks=pytest.mark.xdist_group(path.stem))
+    pytest.param(path, exercise.number, id=f"{path.stem}-{exercise.number}")
     for path in chapters(NOTEBOOKS)
     for exercise in exercises(read(path))
 ]
