@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tools import NOTEBOOKS
 from tools.chapters import chapters, code_cells, read, same_everywhere, texts
 from tools.notebooks import executed
+from tools.readme import MINUTES
 from tools.shape import faults
 
 CHAPTERS = [pytest.param(path, id=path.stem) for path in chapters(NOTEBOOKS)]
@@ -25,3 +27,17 @@ def test_what_does_not_depend_on_the_machine_is_the_same_letter_by_letter(path: 
 @pytest.mark.parametrize("path", CHAPTERS)
 def test_the_stored_chapter_keeps_to_the_conventions(path: Path) -> None:
     assert faults(read(path), with_exercises=path.stem >= "02") == []
+
+
+def test_the_map_in_chapter_0_has_the_chapters_that_exist_and_their_minutes() -> None:
+    cells = read(NOTEBOOKS / "00_start_here.ipynb").cells
+    table = next(cell.source for cell in cells if "## The map of the chapters" in cell.source)
+    rows = re.findall(r"^\| (?:\[)?(\d+)\. [^|]*?(?:\((\S+)\))? \|.*\| ([^|]+) \|$", table, re.MULTILINE)
+    assert [int(number) for number, _, _ in rows] == list(range(12))
+    named = {int(number): (file, minutes) for number, file, minutes in rows}
+    for path in chapters(NOTEBOOKS):
+        minutes = MINUTES.search("".join(cell.source for cell in read(path).cells[:4]))
+        assert minutes
+        number = int(path.stem[:2])
+        assert named.pop(number) == ("" if number == 0 else path.name, minutes[1])
+    assert set(named.values()) <= {("", "not written yet")}

@@ -63,7 +63,7 @@ def check_pool_by_convolution(pool_by_convolution: Callable[[Tensor], Tensor]) -
             "Your kernel mixes the channels. Pooling treats each by itself: groups=C.",
         )
     require(_same(got, mean - x), "Take the sum over the 3×3 places, divide by how many of them exist, subtract x.")
-    done("the sum and the count are convolutions; their quotient is not, for the divisor changes at the border.")
+    done("sum and count are convolutions; their quotient is not, because of the border.")
 
 
 def check_fold_all(fold_all: Callable[[nn.Conv2d, nn.BatchNorm2d, Tensor], tuple[Tensor, Tensor]]) -> None:

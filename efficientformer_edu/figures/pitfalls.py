@@ -39,8 +39,8 @@ def draw_crops(photo: Any, crops: Mapping[str, tuple[Box, Any]]) -> Drawing:
             extent = (0, width, height, 0)
             axes.imshow(whole, extent=extent)
             axes.add_patch(Rectangle((0, 0), width, height, facecolor=PAPER, alpha=0.72))
-            kept = axes.imshow(whole, extent=extent)
-            frame = Rectangle((left, top), right - left, bottom - top, facecolor="none", edgecolor=QUERY, linewidth=2)
+            kept = axes.imshow(whole, extent=extent, zorder=2)  # above the veil, and cut out by the frame
+            frame = Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=QUERY, lw=2, zorder=3)
             axes.add_patch(frame)
             kept.set_clip_path(frame)
             axes.set_title(title)
