@@ -1,0 +1,57 @@
+"""Reads the code blocks of a Markdown page, so that the tests can run them: tests/test_docs.py."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from textwrap import dedent
+
+FENCE = re.compile(
+    r"^(?P<indent> *)(?P<ticks>`{3,})(?P<header>[^`\n]*)\n(?P<body>.*?)^(?P=indent)(?P=ticks) *$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One code block of a page.
+
+    Attributes:
+        line: the line of the page on which its fence stands, from 1.
+        language: the first word after the fence, such as `python`; empty where there is none.
+        source: what stands between the fences, without their indentation.
+        says: the text block right behind it, which holds what the reader will see; None where there is none.
+    """
+
+    line: int
+    language: str
+    source: str
+    says: str | None
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """The code blocks of a page, in order. A `text` block right behind another block belongs to it."""
+    text = page.read_text(encoding="utf-8")
+    fences = list(FENCE.finditer(text))
+    for fence, following in zip_longest(fences, fences[1:]):
+        belongs = following and _language(following) == "text" and not text[fence.end() : following.start()].strip()
+        yield Block(
+            line=text.count("\n", 0, fence.start()) + 1,
+            language=_language(fence),
+            source=dedent(fence["body"]),
+            says=dedent(following["body"]) if following and belongs else None,
+        )
+
+
+def said(block: Block, output: str) -> bool:
+    """Whether the output is what the text block says; line breaks do not count, and `…` stands for anything."""
+    pattern = ".*".join(re.escape(" ".join(part.split())) for part in (block.says or "").split("…"))
+    return re.fullmatch(pattern, " ".join(output.split())) is not None
+
+
+def _language(fence: re.Match[str]) -> str:
+    words = re.findall(r"\w[\w+-]*", fence["header"])
+    return words[0] if words else ""
