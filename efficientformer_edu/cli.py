@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -119,6 +120,9 @@ def read_resolution(text: str) -> Resolution:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; what was wrong with its input is said in one line, with exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # into a pipe Windows would write in a code page that lacks → and ×
+            stream.reconfigure(encoding="utf-8")
     try:
         app(arguments)
     except (ValueError, OSError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -52,7 +53,7 @@ def photo(tmp_path: Path) -> Path:
 @pytest.fixture
 def yaml(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"
-    path.write_text(TINY.to_yaml())
+    path.write_text(TINY.to_yaml(), encoding="utf-8")
     return path
 
 
@@ -86,7 +87,14 @@ def test_diagram_takes_a_size(text: str) -> None:
 
 def test_diagram_of_a_file(yaml: Path, tmp_path: Path) -> None:
     assert run("diagram", yaml, "--out", tmp_path / "tiny.mmd") == ""
-    assert (tmp_path / "tiny.mmd").read_text() == architecture_mermaid(TINY)
+    assert (tmp_path / "tiny.mmd").read_text(encoding="utf-8") == architecture_mermaid(TINY)
+
+
+def test_a_pipe_gets_the_same_text_on_every_system() -> None:
+    command = [sys.executable, "-m", "efficientformer_edu.cli", "diagram", "l1"]
+    windows = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
+    said = subprocess.run(command, env=windows, check=True, capture_output=True).stdout
+    assert said.decode("utf-8").splitlines() == architecture_mermaid("l1").splitlines()
 
 
 @pytest.mark.parametrize(("format", "start"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
@@ -164,7 +172,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(
 
 def test_a_broken_configuration_file_names_its_field(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "broken.yaml"
-    path.write_text("depths: [1, 2, 3]\n")
+    path.write_text("depths: [1, 2, 3]\n", encoding="utf-8")
     assert "depths=[1, 2, 3]" in refused(capsys, "diagram", path)
 
 

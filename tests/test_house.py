@@ -121,7 +121,7 @@ def test_a_module_says_what_it_is_and_is_short(path: Path) -> None:
 def project_files() -> list[Path]:
     """What git tracks, or would: nothing that is ignored."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout
     return [path for name in listed.split("\0") if name and (path := ROOT / name).is_file()]
 
 

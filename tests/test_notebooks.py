@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,11 @@ CHAPTERS = [pytest.param(path, id=path.stem) for path in chapters(NOTEBOOKS)]
 
 @pytest.mark.parametrize("path", CHAPTERS)
 def test_what_does_not_depend_on_the_machine_is_the_same_letter_by_letter(path: Path) -> None:
-    stored, fresh = code_cells(read(path)), code_cells(executed(path))
-    for number, (before, now) in enumerate(zip(stored, fresh, strict=True), start=1):
+    stored, fresh = read(path), executed(path)
+    with_versions = stored.metadata["efficientformer_edu"]["versions"]
+    if not with_versions.endswith(f"torch {version('torch').partition('+')[0]}"):
+        pytest.skip(f"it runs; but it was stored with {with_versions}, and another torch draws other random weights")
+    for number, (before, now) in enumerate(zip(code_cells(stored), code_cells(fresh), strict=True), start=1):
         if same_everywhere(before):
             assert texts(now) == texts(before), f"code cell {number}: run `make notebooks` if the new output is right"
 

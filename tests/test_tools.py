@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import nbformat.v4 as v4
 import pytest
 
 from tools import markdown, notebooks, offline, site_hooks, student
-from tools.chapters import Notebook, cut, exercises, shown, tags, write
+from tools.chapters import Notebook, cut, exercises, same_everywhere, shown, tags, write
 from tools.exercises import verdicts
 from tools.shape import faults
 
@@ -106,6 +108,9 @@ def printed(text: str, name: str = "stdout") -> list[Any]:
         (spoilt(at=4, execution_count=9), "top to bottom"),
         (spoilt(at=4, metadata={"tags": []}), "tagged with one of"),
         (spoilt(at=4, metadata={"tags": ["exact", "measured"]}), "tagged with one of"),
+        (spoilt(at=4, metadata={"tags": ["exact", "reported"]}), "only then"),
+        (spoilt(at=4, outputs=printed("12.3 M (reported, V, CP)")), "tagged reported if"),
+        (spoilt(at=4, outputs=printed("30.1 M (derived from what is reported, D)")), "tagged reported if"),
         (spoilt(at=4, metadata={"tags": ["exakt"]}), "no such tag"),
         (spoilt(at=4, outputs=[]), "has no text output"),
         (spoilt(at=4, outputs=printed("slow", "stderr")), "wrote to stderr"),
@@ -122,6 +127,13 @@ def printed(text: str, name: str = "stdout") -> list[Any]:
 )
 def test_each_fault_is_said(notebook: Notebook, sentence: str) -> None:
     assert sentence in "\n".join(faults(notebook))
+
+
+@pytest.mark.parametrize("beside", [[], ["exact"], ["measured"], ["trained"]])
+def test_reported_values_stand_alone_or_beside_ours(beside: list[str]) -> None:
+    made = spoilt(at=4, outputs=printed("12.3 M (reported, V, CP)"), metadata={"tags": ["reported", *beside]})
+    assert faults(made) == []
+    assert same_everywhere(made.cells[4]) == (beside in ([], ["exact"]))
 
 
 def test_the_cut_leaves_signature_and_docstring() -> None:
@@ -179,7 +191,7 @@ def test_the_page_folds_marks_and_describes() -> None:
     text = made.text
     assert text.startswith("# 2. Building blocks\n\n[Notebook](x.ipynb)\n")
     assert "(03_the_network.md#heads)" in text
-    assert '```{ .text .output .exact title="computed, the same everywhere" }\n(1, 3)\n```' in text
+    assert "{ .numbers }\n\n```{ .text .output }\n(1, 3)\n```" in text
     assert "![One pixel](02_building_blocks/picture-1.png)" in text and list(made.pictures) == ["picture-1.png"]
     assert "```mermaid\nflowchart LR\n    accDescr: A leads to B\n    A --> B\n```" in text
     assert text.count('??? success "Solution"\n\n    ```python\n    def count_tokens') == 3
@@ -187,9 +199,24 @@ def test_the_page_folds_marks_and_describes() -> None:
     assert "(h // 32)" not in text and "BEGIN SOLUTION" not in text
 
 
-def test_a_measured_output_says_where_and_when() -> None:
-    made = spoilt(at=4, metadata={"tags": ["measured"]})
-    assert 'title="measured on a laptop; 2026-01-02"' in markdown.page(made, "02").text
+@pytest.mark.parametrize(
+    ("kinds", "words", "title"),
+    [
+        (["exact"], ["= computed"], "the same on every machine"),
+        (["measured"], ["± measured"], 'title="measured on a &quot;laptop&quot;; 2026-01-02"'),
+        (["trained"], ["↻ trained"], "trained on a &quot;laptop&quot;; 2026-01-02"),
+        (["reported"], ["“ reported"], "each value with its source"),
+        (["reported", "exact"], ["= computed", "“ reported"], "reported in the paper or by others"),
+        (["reported", "measured"], ["± measured", "“ reported"], "2026-01-02"),
+    ],
+)
+def test_an_output_says_which_kinds_of_numbers_it_holds(kinds: list[str], words: list[str], title: str) -> None:
+    made = spoilt(at=4, metadata={"tags": kinds})
+    made.metadata["efficientformer_edu"]["machine"] = 'a "laptop"'
+    before, _ = markdown.page(made, "02").text.split("```{ .text .output }\n(1, 3)\n```")
+    *_, marks, attributes, _ = before.split("\n")[:-1]
+    assert attributes == "{ .numbers }" and title in marks
+    assert [" ".join(found) for found in re.findall(r'aria-hidden="true">(.)</span> (\w+)', marks)] == words
 
 
 def test_the_key_is_that_of_code_not_of_prose() -> None:
@@ -216,6 +243,16 @@ def test_a_run_is_clean_kept_and_repeated_only_when_the_code_changes(tmp_path: P
     assert again.cells[0].source == "# 1. Other prose" and again.cells[1].outputs == first.cells[1].outputs
     assert (copies / path.name).stat().st_mtime_ns != kept
     assert notebooks.up_to_date(again) and not notebooks.up_to_date(changed)
+
+
+def test_where_there_are_no_sockets_in_folders_a_port_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as windows:
+        windows.setattr(os, "name", "nt")
+        chosen = notebooks._transport(tmp_path)
+    assert chosen == {}
+    monkeypatch.setattr(notebooks, "_transport", lambda home: chosen)
+    notebooks.run(made := small("print(6 * 7)"))
+    assert made.cells[1].outputs[0].text == "42\n"
 
 
 @pytest.mark.parametrize(
@@ -247,7 +284,7 @@ def test_what_comes_from_outside_is_found(tmp_path: Path, html: str) -> None:
 
 
 def test_links_to_follow_are_no_loads(tmp_path: Path) -> None:
-    page = '<a href="https://arxiv.org">paper</a><script src="a/mermaid.min.js"></script><pre class="mermaid"></pre>'
+    page = '<a href="https://arxiv.org">it</a><script src="javascripts/mermaid.js"></script><pre class="mermaid"></pre>'
     (tmp_path / "index.html").write_text(page, encoding="utf-8")
     assert list(offline.outside(tmp_path)) == []
 

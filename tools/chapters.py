@@ -19,7 +19,7 @@ from efficientformer_edu.files import whole
 Cell = Any  # a cell, an output and a notebook are nbformat's dictionaries with attributes
 Notebook = Any
 
-OUTPUT_TAGS = ("exact", "measured", "trained")
+OUTPUT_TAGS = ("exact", "measured", "trained", "reported")  # what a text output holds, see `kinds`
 CODE_TAGS = (*OUTPUT_TAGS, "whole-class", "solution", "check")
 EXERCISE = re.compile(r"^### Exercise (\d+): (.+)$", re.MULTILINE)
 EFFORT = re.compile(r"^Difficulty ([1-5])/5 · importance ([1-5])/5 · (\d+) minutes$", re.MULTILINE)
@@ -66,6 +66,16 @@ def chapters(folder: Path) -> list[Path]:
 def tags(cell: Cell) -> set[str]:
     """The tags of a cell."""
     return set(cell.metadata.get("tags", []))
+
+
+def kinds(cell: Cell) -> tuple[str, ...]:
+    """Which kinds of numbers the text outputs hold: one of ours, or reported ones, or one of ours beside those."""
+    return tuple(tag for tag in OUTPUT_TAGS if tag in tags(cell))
+
+
+def same_everywhere(cell: Cell) -> bool:
+    """Whether the cell's text outputs are the same on every machine: computed numbers and reported ones are."""
+    return bool(kinds(cell)) and not {"measured", "trained"} & tags(cell)
 
 
 def alt_texts(cell: Cell) -> list[str]:

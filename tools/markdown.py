@@ -1,7 +1,8 @@
 """Turns an executed chapter into Markdown for the site.
 
 Solutions and hints become folds, mistakes are left out, pictures become files beside the page with their alt text, and
-each text output says which kind of number it holds: computed, measured (where and when) or trained.
+above each text output a small mark says which kind of number it holds: computed, measured or trained (where and when),
+reported. The mark is a sign and a word, and its tooltip tells the rest.
 """
 
 from __future__ import annotations
@@ -10,15 +11,22 @@ import base64
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from html import escape
 from textwrap import indent
 
-from tools.chapters import Cell, Notebook, alt_texts, output_text, shown, tags
+from tools.chapters import Cell, Notebook, alt_texts, kinds, output_text, shown, tags
 
 PICTURES = {"image/svg+xml": "svg", "image/png": "png", "image/jpeg": "jpg"}
 MERMAID = re.compile(r"^```mermaid\n(?P<diagram>.*?)^```", re.MULTILINE | re.DOTALL)
 DIAGRAM = re.compile(
     r"^ *(?:flowchart|graph|block|block-beta|classDiagram|stateDiagram|sequenceDiagram)\b.*$", re.MULTILINE
 )
+MARKS = {  # sign and word; in the text, {} is machine, versions and date
+    "exact": ("=", "computed", "computed by the code above, the same on every machine"),
+    "measured": ("±", "measured", "measured on {}"),
+    "trained": ("↻", "trained", "trained on {}"),
+    "reported": ("“", "reported", "reported in the paper or by others, each value with its source beside it"),
+}
 LINK = re.compile(r"(\]\()([\w./-]+)\.ipynb((?:#[\w-]*)?\))")
 
 
@@ -62,40 +70,40 @@ def _fence(header: str, text: str) -> str:
 
 
 def _outputs(cell: Cell, made: Page, notebook: Notebook) -> list[str]:
-    alts = iter(alt_texts(cell))
-    kind, label = _label(cell, notebook)
-    return [text for output in cell.outputs if (text := _output(output, alts, kind, label, made))]
+    alts, mark = iter(alt_texts(cell)), _mark(cell, notebook)
+    return [text for output in cell.outputs if (text := _output(output, alts, mark, made))]
 
 
-def _label(cell: Cell, notebook: Notebook) -> tuple[str, str]:
-    """The kind of the cell's numbers, and what the reader is told about it."""
+def _mark(cell: Cell, notebook: Notebook) -> str:
+    """A paragraph that says of which kinds the cell's numbers are. A key or a tap on it shows the tooltip, too."""
     where = notebook.metadata.get("efficientformer_edu", {})
     place = "; ".join(where[name] for name in ("machine", "versions", "date") if name in where)
-    if "measured" in tags(cell):
-        return "measured", f"measured on {place}"
-    if "trained" in tags(cell):
-        return "trained", f"trained on {place}"
-    return "exact", "computed, the same everywhere"
+    marks = []
+    for kind in kinds(cell):
+        sign, word, text = MARKS[kind]
+        title = escape(text.format(place))
+        sign = f'<span aria-hidden="true">{sign}</span>'
+        marks.append(f'<span class="number {kind}" role="note" tabindex="0" title="{title}">{sign} {word}</span>')
+    return " ".join(marks) + "\n{ .numbers }"
 
 
-def _output(output: Cell, alts: Iterator[str], kind: str, label: str, made: Page) -> str:
+def _output(output: Cell, alts: Iterator[str], mark: str, made: Page) -> str:
     data = output.get("data", {})
     for mime, ending in PICTURES.items():
         if mime in data:
             return _picture(data[mime], ending, next(alts), made)
     text = output_text(output)
-    note = f"{label}\n{{ .number .{kind} }}"
     if "text/vnd.mermaid" in text:
         return _fence("mermaid", _described(text["text/vnd.mermaid"], next(alts)))
     if "text/markdown" in text:
         markdown = text["text/markdown"].strip()
         if fence := MERMAID.search(markdown):
             return MERMAID.sub(lambda _: _fence("mermaid", _described(fence["diagram"], next(alts))), markdown, count=1)
-        return f"{markdown}\n\n{note}"
+        return f"{mark}\n\n{markdown}"
     if "text/html" in text:
-        return f"{text['text/html'].strip()}\n\n{note}"
+        return f"{mark}\n\n{text['text/html'].strip()}"
     plain = next(iter(text.values()), "").rstrip("\n")
-    return _fence(f'{{ .text .output .{kind} title="{label}" }}', plain) if plain else ""
+    return f"{mark}\n\n{_fence('{ .text .output }', plain)}" if plain else ""
 
 
 def _picture(data: str, ending: str, alt: str, made: Page) -> str:

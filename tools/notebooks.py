@@ -7,6 +7,7 @@ pinned versions. Prose is no part of the key. The copies live in build/notebooks
 from __future__ import annotations
 
 import argparse
+import asyncio
 import datetime
 import hashlib
 import os
@@ -100,8 +101,7 @@ def run(notebook: Notebook) -> None:
         kernel = AsyncKernelManager(
             kernel_name="python3",
             kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),  # no installed kernel: the one of this Python
-            transport="ipc",  # sockets in a folder of ours, no open ports
-            ip=str(home / "kernel"),
+            **_transport(home),
         )
         client = NotebookClient(
             notebook,
@@ -112,11 +112,17 @@ def run(notebook: Notebook) -> None:
             resources={"metadata": {"path": str(home / "empty")}},
         )
         try:
-            client.execute(cleanup_kc=True, env=_environment(home))
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:  # Windows' usual loop knows no zmq
+                runner.run(client.async_execute(cleanup_kc=True, env=_environment(home)))
         except CellExecutionError as error:
             raise NotebookError(re.sub(r"\x1b\[[0-9;]*m", "", str(error))) from None
         _scrub_metadata(notebook)
         _refuse_paths(notebook, home)
+
+
+def _transport(home: Path) -> dict[str, str]:
+    """How the kernel is talked to: by sockets in a folder of ours, without ports; Windows has no such sockets."""
+    return {} if os.name == "nt" else {"transport": "ipc", "ip": str(home / "kernel")}
 
 
 @contextmanager
@@ -166,7 +172,12 @@ def _scrub_metadata(notebook: Notebook) -> None:
 
 
 def _refuse_paths(notebook: Notebook, home: Path) -> None:
-    machine = [str(path) for path in (ROOT, home, Path.home(), Path(sys.prefix)) if len(path.parts) > 1]
+    machine = [
+        form
+        for path in (ROOT, home, Path.home(), Path(sys.prefix))
+        if len(path.parts) > 1
+        for form in {str(path), path.as_posix(), repr(str(path))[1:-1]}  # they differ in Windows' backslashes
+    ]
     for number, cell in enumerate(notebook.cells, start=1):
         for output in cell.get("outputs", []):
             for kind, text in output_text(output).items():
@@ -189,7 +200,7 @@ def _provenance(notebook: Notebook) -> dict[str, str]:
 
 def _processor() -> str:
     try:
-        named = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        named = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
         named = None
     return named[1] if named else platform.processor() or platform.machine()

@@ -30,7 +30,7 @@ class _Page(HTMLParser):
         values = {name: value or "" for name, value in attrs}
         self.inside = tag if tag in {"style", "script"} else None
         self.mermaid |= "mermaid" in values.get("class", "").split()
-        self.mermaid_script |= tag == "script" and values.get("src", "").endswith("mermaid.min.js")
+        self.mermaid_script |= tag == "script" and values.get("src", "").endswith("javascripts/mermaid.js")
         self.addresses += [value for name, value in values.items() if name in SOURCES]
         if tag == "link" and not set(values.get("rel", "").split()) & FOLLOWED:
             self.addresses.append(values.get("href", ""))

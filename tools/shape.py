@@ -17,6 +17,7 @@ from tools.chapters import (
     alt_texts,
     code_cells,
     exercises,
+    kinds,
     pictures,
     tags,
     texts,
@@ -30,6 +31,7 @@ PICTURE = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?P<address>[^)]*)\)")
 ITEM = r"(?:[*+-]|\d+\.) "
 CRAMPED = re.compile(rf"^(?!{ITEM}|#|\||>|<| |$).+\n{ITEM}", re.MULTILINE)
 SHALLOW = re.compile(rf"^ {{1,3}}{ITEM}", re.MULTILINE)
+REPORTED = re.compile(r"\((?:reported|derived from what is reported), [A-Z]")  # how a reported value prints its source
 MACHINE = re.compile(r"(?:^|[\s'\"(=:])(?:/(?:home|root|Users|tmp|var|work)/|[A-Z]:\\Users\\)")
 
 
@@ -122,11 +124,7 @@ def _code(cell: Cell, own: set[str]) -> Iterator[str]:
         yield "has a magic or a shell command"
     if _lines(cell) > 30 and "whole-class" not in own:
         yield f"has {_lines(cell)} lines, more than 30, and is not tagged whole-class"
-    kinds = own & set(OUTPUT_TAGS)
-    if texts(cell) and len(kinds) != 1:
-        yield f"has a text output, so it is tagged with one of {', '.join(OUTPUT_TAGS)}; it has {sorted(kinds)}"
-    if kinds and not texts(cell):
-        yield f"is tagged {', '.join(sorted(kinds))}, but has no text output"
+    yield from _kinds(cell)
     for output in texts(cell):
         if "error" in output or "stderr" in output:
             yield f"raised, warned or wrote to stderr: {next(iter(output.values()))[:200]!r}"
@@ -135,6 +133,17 @@ def _code(cell: Cell, own: set[str]) -> Iterator[str]:
     alts = alt_texts(cell)
     if len(alts) != pictures(cell) or not all(alt.strip() for alt in alts):
         yield f"shows {pictures(cell)} pictures and has {len(alts)} alt texts"
+
+
+def _kinds(cell: Cell) -> Iterator[str]:
+    found, ours = kinds(cell), [kind for kind in kinds(cell) if kind != "reported"]
+    if texts(cell) and (not found or len(ours) > 1):
+        yield f"has a text output, so it is tagged with one of {', '.join(OUTPUT_TAGS)}; it has {list(found)}"
+    if found and not texts(cell):
+        yield f"is tagged {', '.join(found)}, but has no text output"
+    shows = any(REPORTED.search(text) for output in texts(cell) for text in output.values())
+    if texts(cell) and shows != ("reported" in found):
+        yield "is tagged reported if it shows a reported value with its source, and only then"
 
 
 def _exercises(notebook: Notebook, needed: bool) -> Iterator[str]:

@@ -84,7 +84,7 @@ def test_saved_files_are_the_same_at_each_run(tmp_path: Path) -> None:
         save(draw_architecture("l1"), first)
         save(draw_architecture("l1"), second)
         assert first.read_bytes() == second.read_bytes()
-    assert (tmp_path / "a.svg").read_text().startswith("<?xml")
+    assert (tmp_path / "a.svg").read_text(encoding="utf-8").startswith("<?xml")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a.svg", "b.png", "b.svg"]
 
 

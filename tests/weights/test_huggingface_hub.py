@@ -84,7 +84,7 @@ def published(make_network, tmp_path, config=CONFIG):
 def test_a_folder_and_back(model, tmp_path):
     model.save_pretrained(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors", "README.md"}
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     assert config["architectures"] == [type(model).__name__]
     assert config["distillation"] is (model.heads == 2)
     back = type(model).from_pretrained(tmp_path)

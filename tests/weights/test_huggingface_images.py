@@ -192,7 +192,7 @@ def test_inputs_are_a_dictionary_with_names():
 def test_a_file_and_back(tmp_path):
     processor = EfficientFormerImageProcessor(size={"shortest_edge": 99}, resample=2, image_mean=[0.1, 0.2, 0.3])
     processor.save_pretrained(tmp_path / "new")
-    content = json.loads((tmp_path / "new/preprocessor_config.json").read_text())
+    content = json.loads((tmp_path / "new/preprocessor_config.json").read_text(encoding="utf-8"))
     assert content["image_processor_type"] == "EfficientFormerImageProcessor"
     assert content["size"] == {"shortest_edge": 99}
     back = EfficientFormerImageProcessor.from_pretrained(tmp_path / "new")

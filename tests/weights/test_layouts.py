@@ -31,7 +31,7 @@ def l1_state():
 
 
 def assert_golden(tensors, layout, preset):
-    expected = json.loads((LISTS / f"{layout}-{preset}.json").read_text())
+    expected = json.loads((LISTS / f"{layout}-{preset}.json").read_text(encoding="utf-8"))
     assert tensors.keys() == expected.keys()
     for name, (shape, total, last) in expected.items():
         value = tensors[name]

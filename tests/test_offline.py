@@ -1,0 +1,137 @@
+"""Without a network: the package, its commands, a notebook and the pages work in a namespace that has none.
+
+`unshare -rn` makes such a namespace on Linux, without rights; where that is not allowed, these tests are skipped.
+CONTRIBUTING.md says how the whole suite runs in one.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from efficientformer_edu import weights
+from efficientformer_edu.cli import app
+from efficientformer_edu.config import EfficientFormerConfig
+from efficientformer_edu.model import EfficientFormer
+from tools import ROOT
+from tools.fetch_assets import FETCHED, LOCK
+
+NAMESPACE = ["unshare", "--map-root-user", "--net"]
+TINY = EfficientFormerConfig(depths=(1, 1, 1, 2), embed_dims=(4, 6, 8, 10), num_classes=7, num_heads=2, key_dim=3)
+COMMANDS = {  # every command of efficientformer-edu, on local files alone
+    "diagram": ["tiny.yaml", "--format", "svg", "--out", "tiny.svg"],
+    "convert": ["tiny.safetensors", "tiny.pth", "--layout", "timm"],
+    "predict": ["photo.png", "--weights", "tiny.safetensors"],
+}
+
+NETWORK = """
+import socket
+assert {name for _, name in socket.if_nameindex()} == {"lo"}
+for address in (("127.0.0.1", 9), ("192.0.2.1", 443)):
+    try:
+        socket.create_connection(address, timeout=5)
+    except OSError as error:
+        print(error)
+    else:
+        raise AssertionError(f"{address} answers")
+"""
+PREDICTION = """
+import efficientformer_edu as ef
+model = ef.get_model("l1")
+found = ef.inference_model(model, "photo.png")
+print(len(found["pred_scores"]), found["pred_class"])
+print(ef.fold(model, 224), ef.count("l1").macs)
+"""
+NOTEBOOK = """
+from pathlib import Path
+import nbformat.v4 as v4
+from tools.chapters import read, write
+from tools.notebooks import executed
+path = Path("01_small.ipynb").resolve()
+write(v4.new_notebook(cells=[v4.new_code_cell("import efficientformer_edu as ef\\nef.count('l1').macs")]), path)
+print(executed(path, path.parent / "copies").cells[0].outputs[0].data)
+"""
+SITE = """
+import os
+import sys
+from pathlib import Path
+from mkdocs.commands.build import build
+from mkdocs.config import load_config
+from tools import ROOT, site
+from tools.fetch_assets import serve
+here = Path.cwd()
+os.chdir(ROOT)
+site.gather(target=here / "docs")
+build(load_config("mkdocs.yml", docs_dir=str(here / "docs"), site_dir=str(here / "site"), strict=True))
+serve(here / "site" / "assets", folder=False)
+print(*(path.name for path in (here / "site").iterdir()))
+"""
+
+
+@cache
+def refusal() -> str:
+    """Why there can be no namespace here, or nothing."""
+    if not shutil.which("unshare"):
+        return "no unshare on this machine"
+    tried = subprocess.run([*NAMESPACE, "true"], capture_output=True, text=True)
+    return tried.stderr.strip() if tried.returncode else ""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    if why := refusal():
+        pytest.skip(f"needs a namespace without a network: {why}")
+    torch.manual_seed(0)
+    weights.save(EfficientFormer(TINY), tmp_path / "tiny.safetensors", layout="native")
+    (tmp_path / "tiny.yaml").write_text(TINY.to_yaml(), encoding="utf-8")
+    Image.new("RGB", (64, 48)).save(tmp_path / "photo.png")
+    return tmp_path
+
+
+def offline(folder: Path, *command: str) -> str:
+    """What `command`, run in `folder` without a network, prints."""
+    made = subprocess.run([*NAMESPACE, *command], cwd=folder, capture_output=True, encoding="utf-8")
+    assert made.returncode == 0, made.stderr
+    return made.stdout
+
+
+def program(folder: Path, source: str) -> str:
+    return offline(folder, sys.executable, "-c", f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{source}")
+
+
+def test_there_is_no_network(folder: Path) -> None:
+    assert len(program(folder, NETWORK).splitlines()) == 2
+
+
+def test_every_command_is_tried() -> None:
+    assert {str(command.callback and command.callback.__name__) for command in app.registered_commands} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands(name: str, folder: Path) -> None:
+    offline(folder, sys.executable, "-m", "efficientformer_edu.cli", name, *COMMANDS[name])
+    made = [Path(word) for word in COMMANDS[name] if word in ("tiny.svg", "tiny.pth")]
+    assert all((folder / path).stat().st_size for path in made)
+
+
+def test_import_and_prediction(folder: Path) -> None:
+    scores, *_, macs = program(folder, PREDICTION).split()
+    assert (scores, macs) == ("1000", "1291284736")
+
+
+def test_a_notebook(folder: Path) -> None:
+    assert "1291284736" in program(folder, NOTEBOOK)
+
+
+def test_the_pages(folder: Path) -> None:
+    fetched = FETCHED / "fetched.json"
+    if not fetched.exists() or fetched.read_bytes() != (LOCK / "package-lock.json").read_bytes():
+        pytest.skip("the browser's assets were not fetched yet: make site")
+    assert {"index.html", "assets", "api", "search"} <= set(program(folder, SITE).splitlines()[-1].split())
