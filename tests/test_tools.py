@@ -203,11 +203,11 @@ def test_the_page_folds_marks_and_describes() -> None:
     ("kinds", "words", "title"),
     [
         (["exact"], ["= computed"], "the same on every machine"),
-        (["measured"], ["± measured"], 'title="measured on a &quot;laptop&quot;; 2026-01-02"'),
-        (["trained"], ["↻ trained"], "trained on a &quot;laptop&quot;; 2026-01-02"),
+        (["measured"], ["± measured, 2026-01-02"], 'title="measured on a &quot;laptop&quot;; 2026-01-02"'),
+        (["trained"], ["↻ trained, 2026-01-02"], "trained on a &quot;laptop&quot;; 2026-01-02"),
         (["reported"], ["“ reported"], "each value with its source"),
         (["reported", "exact"], ["= computed", "“ reported"], "reported in the paper or by others"),
-        (["reported", "measured"], ["± measured", "“ reported"], "2026-01-02"),
+        (["reported", "measured"], ["± measured, 2026-01-02", "“ reported"], "2026-01-02"),
     ],
 )
 def test_an_output_says_which_kinds_of_numbers_it_holds(kinds: list[str], words: list[str], title: str) -> None:
@@ -216,7 +216,7 @@ def test_an_output_says_which_kinds_of_numbers_it_holds(kinds: list[str], words:
     before, _ = markdown.page(made, "02").text.split("```{ .text .output }\n(1, 3)\n```")
     *_, marks, attributes, _ = before.split("\n")[:-1]
     assert attributes == "{ .numbers }" and title in marks
-    assert [" ".join(found) for found in re.findall(r'aria-hidden="true">(.)</span> (\w+)', marks)] == words
+    assert [" ".join(found) for found in re.findall(r'aria-hidden="true">(.)</span> ([^<]+)<', marks)] == words
 
 
 def test_the_key_is_that_of_code_not_of_prose() -> None:

@@ -78,13 +78,16 @@ def _mark(cell: Cell, notebook: Notebook) -> str:
     """A paragraph that says of which kinds the cell's numbers are. A key or a tap on it shows the tooltip, too."""
     where = notebook.metadata.get("efficientformer_edu", {})
     place = "; ".join(where[name] for name in ("machine", "versions", "date") if name in where)
-    marks = []
-    for kind in kinds(cell):
-        sign, word, text = MARKS[kind]
-        title = escape(text.format(place))
-        sign = f'<span aria-hidden="true">{sign}</span>'
-        marks.append(f'<span class="number {kind}" role="note" tabindex="0" title="{title}">{sign} {word}</span>')
-    return " ".join(marks) + "\n{ .numbers }"
+    return " ".join(mark(kind, place, where.get("date", "")) for kind in kinds(cell)) + "\n{ .numbers }"
+
+
+def mark(kind: str, place: str, date: str = "") -> str:
+    """The mark of one kind of number: sign and word, the date of what was measured, where and how in its tooltip."""
+    sign, word, text = MARKS[kind]
+    if date and "{}" in text:
+        word = f"{word}, {date}"
+    shown = f'<span aria-hidden="true">{sign}</span> {word}'
+    return f'<span class="number {kind}" role="note" tabindex="0" title="{escape(text.format(place))}">{shown}</span>'
 
 
 def _output(output: Cell, alts: Iterator[str], mark: str, made: Page) -> str:

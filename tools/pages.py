@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from tools.chapters import EFFORT, Notebook, exercises
-from tools.markdown import MARKS
+from tools.markdown import mark
 from tools.readme import MINUTES, numbers
 
 ABBREVIATION = re.compile(r"^\*\[(.+?)\]: (.+)$", re.MULTILINE)
@@ -42,17 +42,9 @@ def filled(text: str, notebooks: Mapping[str, Notebook], abbreviations: str) -> 
     for marker, part in parts.items():
         if marker in text:
             text = text.replace(marker, part())
-    text = MARK.sub(lambda marker: mark(marker[1]), text)
+    text = MARK.sub(lambda marker: mark(marker[1], "a machine that is named here, with versions and date"), text)
     text = CHAPTER.sub(lambda marker: lesson(marker, notebooks), text)
     return LINK.sub(lambda link: link[0] if link["name"] in notebooks else link["text"], text)
-
-
-def mark(kind: str) -> str:
-    """The mark that stands above an output with numbers of this kind in a chapter."""
-    sign, word, text = MARKS[kind]
-    title = text.format("a machine that is named here, with versions and date")
-    shown = f'<span aria-hidden="true">{sign}</span> {word}'
-    return f'<span class="number {kind}" role="note" tabindex="0" title="{title}">{shown}</span>'
 
 
 def glossary(abbreviations: str) -> str:
