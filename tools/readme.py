@@ -55,10 +55,10 @@ def tree() -> str:
     lines = ["efficientformer_edu/"]
     for path in [*sorted(PACKAGE.glob("*.py")), *sorted(p for p in PACKAGE.iterdir() if (p / "__init__.py").exists())]:
         if path.is_dir():
-            lines.append(f"    {path.name + '/':<22}{_remark(path / '__init__.py')}")
-            lines += [f"        {p.name:<18}{_remark(p)}" for p in sorted(path.glob("*.py")) if p.name[0] != "_"]
+            lines.append(f"    {path.name + '/':<30}{_remark(path / '__init__.py')}")
+            lines += [f"        {p.name:<26}{_remark(p)}" for p in sorted(path.glob("*.py")) if p.name[0] != "_"]
         elif path.name != "__init__.py":
-            lines.append(f"    {path.name:<22}{_remark(path)}")
+            lines.append(f"    {path.name:<30}{_remark(path)}")
     return "\n".join(["```text", *lines, "```"])
 
 
