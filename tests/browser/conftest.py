@@ -60,7 +60,7 @@ def addresses(built: dict[str, Path]) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+def chromium(built: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
     if lacks := missing():
         cannot(f"not on this machine: {', '.join(lacks)}")
     browser = Chromium(tmp_path_factory.mktemp("profile"))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import re
 import socket
 import threading
+import warnings
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -49,6 +51,9 @@ def server(monkeypatch):
         yield server
         server.shutdown()
         thread.join()
+    with warnings.catch_warnings():  # torch.hub leaves the answer open when it raises
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def publish(server, monkeypatch, content=CONTENT, digest=None):
