@@ -1,4 +1,4 @@
-"""Random configurations, small enough to run, and input sizes."""
+"""Configurations small enough to run, one fixed and random ones, and input sizes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.config_values import ACTIVATIONS
+
+SMALL = EfficientFormerConfig(depths=(1, 1, 1, 2), embed_dims=(8, 8, 12, 16), num_heads=2, key_dim=4, num_classes=5)
 
 resolutions = st.tuples(st.integers(32, 80), st.integers(32, 80))
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from golden_weights import golden_images, golden_state
 from hypothesis import given, settings
-from strategies import configs, resolutions
+from strategies import SMALL, configs, resolutions
 from torch import nn
 
 from efficientformer_edu import EfficientFormer, EfficientFormerConfig, fold
@@ -14,7 +14,6 @@ from efficientformer_edu.config import PRESETS
 from efficientformer_edu.model import MB4D, DropPath, LayerScale
 
 SIZES = [224, (192, 256), 384]
-SMALL = EfficientFormerConfig(depths=(1, 1, 1, 2), embed_dims=(8, 8, 12, 16), num_heads=2, key_dim=4, num_classes=5)
 
 
 def golden_model(config: EfficientFormerConfig, dtype: torch.dtype = torch.float64) -> EfficientFormer:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from hypothesis import given
-from strategies import configs, resolutions
+from strategies import SMALL, configs, resolutions
 
-from efficientformer_edu import EfficientFormer, EfficientFormerConfig
+from efficientformer_edu import EfficientFormer
 from efficientformer_edu.config import PRESETS
 from efficientformer_edu.model import MB3D, MB4D, DropPath
-
-SMALL = EfficientFormerConfig(depths=(1, 1, 1, 2), embed_dims=(8, 8, 12, 16), num_heads=2, key_dim=4, num_classes=5)
 
 
 @pytest.mark.parametrize(("name", "two", "one"), [

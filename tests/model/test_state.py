@@ -10,18 +10,11 @@ import torch
 from golden_weights import golden_state
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import SMALL
 
-from efficientformer_edu import EfficientFormer, EfficientFormerConfig
+from efficientformer_edu import EfficientFormer
 
-CONFIG = EfficientFormerConfig(
-    depths=(1, 1, 1, 2),
-    embed_dims=(8, 8, 12, 16),
-    num_heads=2,
-    key_dim=4,
-    num_classes=5,
-    bias_grid=3,
-    drop_path_rate=0.2,
-)
+CONFIG = SMALL.replace(bias_grid=3, drop_path_rate=0.2)
 IMAGES = torch.randn(2, 3, 80, 64, generator=torch.Generator().manual_seed(0))
 
 

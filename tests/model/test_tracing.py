@@ -8,19 +8,12 @@ import shutil
 import pytest
 import torch
 from golden_weights import golden_state
+from strategies import SMALL
 from torch import nn
 
-from efficientformer_edu import EfficientFormer, EfficientFormerConfig, fold
+from efficientformer_edu import EfficientFormer, fold
 
-CONFIG = EfficientFormerConfig(
-    depths=(1, 1, 1, 2),
-    embed_dims=(8, 8, 12, 16),
-    num_heads=2,
-    key_dim=4,
-    num_classes=5,
-    num_vit=(0, 0, 1, 1),
-    bias_grid=2,
-)
+CONFIG = SMALL.replace(num_vit=(0, 0, 1, 1), bias_grid=2)
 
 
 class Features(nn.Module):
