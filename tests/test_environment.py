@@ -40,7 +40,7 @@ def test_everything_wanted_is_pinned_within_its_bound() -> None:
     pinned = dict(line.split("==") for line in PINS)
     versions = {bare(name): version for name, version in pinned.items()}
     for requirement in wanted():
-        lower = re.search(r">=([\d.]+)", requirement)
+        lower = re.search(r"[>=]=([\d.]+)", requirement)
         assert lower, f"{requirement} has no lower bound"
         assert numbers(versions[bare(requirement)]) >= numbers(lower[1]), requirement
 

@@ -1,4 +1,4 @@
-"""Parameters and MACs of an EfficientFormer, worked out from its configuration alone.
+"""What every operation of an EfficientFormer costs, worked out from its configuration alone.
 
 Paper: section 4.1, Eq. 4 to 6, and the columns "Params (M)" and "GMACs" of Table 1. Released code: what
 `models/efficientformer.py` computes; its own counter, `toolbox.py`, counts by other rules.
@@ -10,32 +10,36 @@ inference. This module imports neither torch nor numpy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from math import prod
+from typing import NamedTuple, get_args
 
-from efficientformer_edu.audit.costs import Costs, Kind, Operation
+from efficientformer_edu.audit.costs import Costs, Form, Kind, Operation
 from efficientformer_edu.config import EfficientFormerConfig, Resolution, get_config, resolution_pair
 
 Grid = tuple[int, int]
 Rows = Iterator[Operation]
 
 
-def count(model: str | EfficientFormerConfig, resolution: Resolution = 224) -> Costs:
-    """Every operation of a network with its parameters and MACs, both exact.
+def count(model: str | EfficientFormerConfig, resolution: Resolution = 224, form: Form = "trained") -> Costs:
+    """Every operation of a network with its parameters, MACs and sizes, all exact.
 
     Args:
         model: a configuration, or the name of a published network such as `"l1"`.
         resolution: height and width of the image in pixels, or one number for both. Parameters do not depend on it.
+        form: "trained", or "folded" for what `model.fold` makes of it.
 
     Returns:
         The costs for one image. MACs are those of convolutions, linears (both heads) and the two attention products.
 
     Raises:
-        ValueError: for an unknown name, or a resolution below 32 pixels.
+        ValueError: for an unknown name or form, or a resolution below 32 pixels.
     """
     config, image = get_config(model), resolution_pair(resolution)
-    return Costs(config, image, tuple(_network(config, image)))
+    if form not in get_args(Form):
+        raise ValueError(f"form={form!r} is not possible; allowed: {', '.join(get_args(Form))}")
+    rows = _network(config, image)
+    return Costs(config, image, form, tuple(_folded(rows) if form == "folded" else rows))
 
 
 def _network(config: EfficientFormerConfig, image: Grid) -> Rows:
@@ -52,74 +56,89 @@ def _network(config: EfficientFormerConfig, image: Grid) -> Rows:
     yield from _head(config, grid)
 
 
+def _folded(rows: Iterable[Operation]) -> Rows:
+    """What folding leaves: norms of convolutions, most layer scales and the second head are gone."""
+    for row in rows:
+        part = row.name.rpartition(".")[2]
+        if row.kind == "attention bias":  # gathered from the table once and for all
+            name = row.name.replace("attention_biases", "fixed_bias")
+            yield row._replace(name=name, params=0, buffers=row.elements)
+        elif row.kind == "layer scale":
+            if part == "layer_scale_1" and "mb4d" in row.name:  # no linear map follows the pooling
+                yield row
+        elif row.kind not in ("batch norm", "resize") and not row.name.startswith(("head_dist", "logits")):
+            yield row
+
+
 def _stem(config: EfficientFormerConfig, image: Grid) -> Rows:
-    at = _Place("stem", "stem")
+    at = _Place("stem.", "stem")
     channels = config.in_channels
     for i, width in enumerate((config.stem_width, config.embed_dims[0]), start=1):
         image = _half(image)
         shape = (width, *image)
-        yield at.convolution(f"conv{i}", channels, shape, kernel=3)
+        yield from at.convolution(f"conv{i}", channels, shape, kernel=3)
         yield at.batch_norm(f"norm{i}", shape)
         yield at.activation(f"act{i}", config.stem_act, shape)
         channels = width
 
 
 def _embedding(config: EfficientFormerConfig, stage: int, channels: int, grid: Grid) -> Rows:
-    at = _Place(f"stages.{stage}.downsample", f"stage {stage + 1}", "embedding")
+    at = _Place(f"stages.{stage}.downsample.", f"stage {stage + 1}", "embedding")
     shape = (config.embed_dims[stage], *grid)
-    yield at.convolution("conv", channels, shape, kernel=3)
+    yield from at.convolution("conv", channels, shape, kernel=3)
     yield at.batch_norm("norm", shape)
 
 
 def _mb4d(config: EfficientFormerConfig, stage: int, block: int, grid: Grid) -> Rows:
     """x + γ₁ (Pool(x) - x), then x + γ₂ MLP(x), on a map (Eq. 4)."""
-    at = _Place(f"stages.{stage}.mb4d.{block}", f"stage {stage + 1}", f"MB4D {block + 1}")
+    at = _Place(f"stages.{stage}.mb4d.{block}.", f"stage {stage + 1}", f"MB4D {block + 1}")
     channels, hidden = config.embed_dims[stage], config.hidden_dim(stage)
     shape = (channels, *grid)
-    yield at.other("token_mixer.pool", "pool", shape)
-    yield at.other("token_mixer.difference", "arithmetic", shape)
+    yield at("token_mixer.pool", "pool", shape, window=config.pool_size**2)
+    yield at("token_mixer.difference", "arithmetic", shape)
     yield from _close_branch(config, at, 1, channels, shape)
-    yield at.convolution("mlp.fc1", channels, (hidden, *grid), kernel=1)
+    yield from at.convolution("mlp.fc1", channels, (hidden, *grid), kernel=1)
     yield at.batch_norm("mlp.norm1", (hidden, *grid))
     yield at.activation("mlp.act", config.act, (hidden, *grid))
-    yield at.convolution("mlp.fc2", hidden, shape, kernel=1)
+    yield from at.convolution("mlp.fc2", hidden, shape, kernel=1)
     yield at.batch_norm("mlp.norm2", shape)
     yield from _close_branch(config, at, 2, channels, shape)
 
 
 def _mb3d(config: EfficientFormerConfig, stage: int, block: int, grid: Grid) -> Rows:
     """x + γ₁ MHSA(LN(x)), then x + γ₂ MLP(LN(x)), on tokens (Eq. 5)."""
-    at = _Place(f"stages.{stage}.mb3d.{block}", f"stage {stage + 1}", f"MB3D {block + 1}")
+    at = _Place(f"stages.{stage}.mb3d.{block}.", f"stage {stage + 1}", f"MB3D {block + 1}")
     channels, hidden, tokens = config.embed_dims[stage], config.hidden_dim(stage), prod(grid)
     shape = (tokens, channels)
     yield at.layer_norm("norm1", shape)
-    yield from _attention(config, at, shape)
+    yield from _attention(config, at, grid, channels)
     yield from _close_branch(config, at, 1, channels, shape)
     yield at.layer_norm("norm2", shape)
-    yield at.linear("mlp.fc1", channels, (tokens, hidden))
+    yield from at.linear("mlp.fc1", channels, (tokens, hidden))
     yield at.activation("mlp.act", config.act, (tokens, hidden))
-    yield at.linear("mlp.fc2", hidden, shape)
+    yield from at.linear("mlp.fc2", hidden, shape)
     yield from _close_branch(config, at, 2, channels, shape)
 
 
-def _attention(config: EfficientFormerConfig, at: _Place, shape: tuple[int, int]) -> Rows:
+def _attention(config: EfficientFormerConfig, at: _Place, grid: Grid, channels: int) -> Rows:
     """softmax(Q·Kᵀ / √key_dim + b)·V (Eq. 6, with the scale of the released code)."""
-    tokens, channels = shape
-    heads, key, value = config.num_heads, config.key_dim, config.value_dim
+    heads, key, value, tokens = config.num_heads, config.key_dim, config.value_dim, prod(grid)
     pairs = (heads, tokens, tokens)
-    yield at.linear("token_mixer.qkv", channels, (tokens, heads * (2 * key + value)))
-    yield at.other("token_mixer.scores", "attention product", pairs, macs=prod(pairs) * key)
-    yield at.other("token_mixer.scale", "arithmetic", pairs)
-    yield at.other("token_mixer.attention_biases", "attention bias", pairs, params=heads * prod(config.bias_grid))
-    yield at.other("token_mixer.softmax", "softmax", pairs)
-    yield at.other("token_mixer.values", "attention product", (heads, tokens, value), macs=prod(pairs) * value)
-    yield at.linear("token_mixer.proj", heads * value, shape)
+    yield from at.linear("token_mixer.qkv", channels, (tokens, heads * (2 * key + value)))
+    yield at("token_mixer.scores", "attention product", pairs, macs=prod(pairs) * key)
+    yield at("token_mixer.scale", "arithmetic", pairs)
+    if grid != config.bias_grid:
+        yield at("token_mixer.resize", "resize", (heads, *grid))
+    yield at("token_mixer.attention_biases", "attention bias", pairs, params=heads * prod(config.bias_grid))
+    yield at("token_mixer.softmax", "softmax", pairs)
+    yield at("token_mixer.values", "attention product", (heads, tokens, value), macs=prod(pairs) * value)
+    yield from at.linear("token_mixer.proj", heads * value, (tokens, channels))
 
 
 def _close_branch(config: EfficientFormerConfig, at: _Place, i: int, channels: int, shape: tuple[int, ...]) -> Rows:
     if config.layer_scale_init is not None:
-        yield at.other(f"layer_scale_{i}", "layer scale", shape, params=channels)
-    yield at.other(f"residual_{i}", "residual", shape)
+        yield at(f"layer_scale_{i}", "layer scale", shape, params=channels)
+    yield at(f"residual_{i}", "residual", shape)
 
 
 def _head(config: EfficientFormerConfig, grid: Grid) -> Rows:
@@ -127,43 +146,44 @@ def _head(config: EfficientFormerConfig, grid: Grid) -> Rows:
     at = _Place("", "head")
     channels, classes = config.embed_dims[3], (config.num_classes,)
     yield at.layer_norm("norm", (prod(grid), channels))
-    yield at.other("pooled", "arithmetic", (channels,))
-    yield at.linear("head", channels, classes)
+    yield at("pooled", "token mean", (channels,), window=prod(grid))
+    yield from at.linear("head", channels, classes)
     if config.distillation:
-        yield at.linear("head_dist", channels, classes)
-        yield at.other("logits", "arithmetic", classes)
+        yield from at.linear("head_dist", channels, classes)
+        yield at("logits", "arithmetic", classes)
 
 
-@dataclass(frozen=True)
-class _Place:
+class _Place(NamedTuple):
     """Where in the network an operation stands, and the rule for what each kind of operation costs."""
 
     prefix: str
     stage: str
     block: str = ""
 
-    def convolution(self, name: str, channels: int, shape: tuple[int, int, int], kernel: int) -> Operation:
+    def __call__(
+        self, name: str, kind: Kind, shape: tuple[int, ...], params: int = 0, macs: int = 0, window: int = 1
+    ) -> Operation:
+        return Operation(self.prefix + name, self.stage, self.block, kind, shape, params, macs, 0, window)
+
+    def convolution(self, name: str, channels: int, shape: tuple[int, int, int], kernel: int) -> Rows:
         width, height_out, width_out = shape
         weights = width * channels * kernel**2
-        return self.other(name, "convolution", shape, weights + width, weights * height_out * width_out)
+        yield self(name, "convolution", shape, weights, weights * height_out * width_out, kernel**2)
+        yield self(f"{name}.bias", "convolution bias", shape, params=width)
 
-    def linear(self, name: str, channels: int, shape: tuple[int, ...]) -> Operation:
-        *tokens, width = shape
-        weights = width * channels
-        return self.other(name, "linear", shape, weights + width, weights * prod(tokens))
+    def linear(self, name: str, channels: int, shape: tuple[int, ...]) -> Rows:
+        yield self(name, "linear", shape, shape[-1] * channels, prod(shape) * channels)
+        yield self(f"{name}.bias", "linear bias", shape, params=shape[-1])
 
     def batch_norm(self, name: str, shape: tuple[int, int, int]) -> Operation:
-        return self.other(name, "batch norm", shape, params=2 * shape[0])
+        channels = shape[0]  # a factor and an offset are learned, a mean and a variance are kept
+        return Operation(self.prefix + name, self.stage, self.block, "batch norm", shape, 2 * channels, 0, 2 * channels)
 
     def layer_norm(self, name: str, shape: tuple[int, int]) -> Operation:
-        return self.other(name, "layer norm", shape, params=2 * shape[1])
+        return self(name, "layer norm", shape, params=2 * shape[1])
 
     def activation(self, name: str, act: str, shape: tuple[int, ...]) -> Operation:
-        return self.other(name, "activation", shape, params=int(act == "prelu"))  # PReLU learns one slope
-
-    def other(self, name: str, kind: Kind, shape: tuple[int, ...], params: int = 0, macs: int = 0) -> Operation:
-        path = f"{self.prefix}.{name}" if self.prefix else name
-        return Operation(path, self.stage, self.block, kind, shape, params, macs)
+        return self(name, "activation", shape, params=int(act == "prelu"))  # PReLU learns one slope
 
 
 def _half(grid: Grid) -> Grid:

@@ -19,6 +19,7 @@ CELL = 2.2  # height of one operation in a stack
 RADIUS = 1.15  # of a round operation
 LETTER = 0.69  # width of a letter of the smallest text
 JOINED = ("batch norm", "activation", "attention bias", "softmax")  # stand below the operation before them
+UNDRAWN = ("convolution bias", "linear bias", "resize")  # part of the operation before or after them
 ACTIVATIONS = {
     "gelu": "GELU",
     "relu": "ReLU",
@@ -35,6 +36,8 @@ def stacks(operations: Sequence[Operation]) -> list[Stack]:
     """Operations in the order in which they run, those that are drawn as one stack together."""
     found: list[Stack] = []
     for row in operations:
+        if row.kind in UNDRAWN:
+            continue
         if row.kind in JOINED or row.name.endswith((".scale", ".values", "head_dist")):
             found[-1].append(row)
         else:

@@ -1,0 +1,113 @@
+"""The other counters, really run: what each prints for a network.
+
+They are not part of this package: FlopCounterMode comes with torch, the others with the extra `notebooks`. Each is run
+on a copy, because some leave hooks and buffers behind.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from types import MappingProxyType, ModuleType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from efficientformer_edu.audit.costs import Costs
+from efficientformer_edu.audit.explain import get_rule
+from efficientformer_edu.model import EfficientFormer, fold
+
+
+class Printed(NamedTuple):
+    """What a counter prints for a network and one image; `params` is None where it counts none."""
+
+    macs: int
+    params: int | None
+
+
+def run(counter: str, network: nn.Module, images: Tensor) -> Printed:
+    """Run a counter on a network.
+
+    Args:
+        counter: a key of `COUNTERS` whose rule says that it runs.
+        network: any module; it is copied, and the copy is put into evaluation mode.
+        images: (1, C, H, W), what the network takes.
+
+    Raises:
+        ValueError: for an unknown counter, or one that cannot be run.
+        ImportError: if the tool is not installed, with the command that installs it.
+    """
+    get_rule(counter)
+    if counter not in RUNNERS:
+        raise ValueError(f"{counter} is derived from its code, not run; counters that run: {', '.join(RUNNERS)}")
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tools' own, about deprecated functions
+        return RUNNERS[counter](copy.deepcopy(network).eval(), images)
+
+
+def build(costs: Costs) -> tuple[EfficientFormer, Tensor]:
+    """The network that a ledger is about, in its form, and an image of its size."""
+    network = EfficientFormer(costs.config).eval()
+    if costs.form == "folded":
+        network = fold(network, costs.resolution)
+    return network, torch.zeros(1, costs.config.in_channels, *costs.resolution)
+
+
+def needs(name: str) -> ModuleType:
+    """A tool's module. Raises ImportError with the command that installs it."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        tool = name.partition(".")[0]
+        raise ImportError(
+            f"{tool} is missing: it comes with this kit's extra 'notebooks', or pip install {tool}"
+        ) from error
+
+
+def _fvcore(network: nn.Module, images: Tensor) -> Printed:
+    tool = needs("fvcore.nn")
+    analysis = tool.FlopCountAnalysis(network, images).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    analysis.tracer_warnings("none")
+    return Printed(int(analysis.total()), tool.parameter_count(network)[""])
+
+
+def _flop_counter(network: nn.Module, images: Tensor) -> Printed:
+    with FlopCounterMode(display=False) as counter:
+        network(images)
+    return Printed(counter.get_total_flops(), None)
+
+
+def _torchinfo(network: nn.Module, images: Tensor) -> Printed:
+    summary = needs("torchinfo").summary(network, input_data=images, verbose=0)
+    return Printed(summary.total_mult_adds, summary.total_params)
+
+
+def _ptflops(backend: str) -> Callable[[nn.Module, Tensor], Printed]:
+    def count(network: nn.Module, images: Tensor) -> Printed:
+        macs, params = needs("ptflops").get_model_complexity_info(
+            network, tuple(images.shape[1:]), backend=backend, as_strings=False, print_per_layer_stat=False
+        )
+        return Printed(int(macs), int(params))
+
+    return count
+
+
+def _thop(network: nn.Module, images: Tensor) -> Printed:
+    macs, params = needs("thop").profile(network, (images,), verbose=False)
+    return Printed(int(macs), int(params))
+
+
+RUNNERS: Mapping[str, Callable[[nn.Module, Tensor], Printed]] = MappingProxyType(
+    {
+        "fvcore": _fvcore,
+        "flop_counter": _flop_counter,
+        "torchinfo": _torchinfo,
+        "ptflops": _ptflops("pytorch"),
+        "ptflops-aten": _ptflops("aten"),
+        "thop": _thop,
+    }
+)

@@ -1,0 +1,143 @@
+"""From our count to the number that another counter prints, step by step, with nothing left over."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, get_args
+
+from efficientformer_edu.audit.analytic import count
+from efficientformer_edu.audit.costs import Costs, Form, Operation
+from efficientformer_edu.audit.rules import AMOUNTS, ANY_ACT, ANY_STAGE, COUNTERS, Code, Quantity, Rule, Term
+from efficientformer_edu.audit.tables import Table
+from efficientformer_edu.config import EfficientFormerConfig, Resolution
+
+
+class Step(NamedTuple):
+    """One difference between our count and another: what it is, and how much."""
+
+    words: str
+    amount: int
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How a counter gets from our count to its own.
+
+    Attributes:
+        counter: its name in `COUNTERS`.
+        quantity: "macs" or "params".
+        code: whose code is counted: "ours", "released" or "huggingface".
+        costs: our ledger.
+        steps: the differences that are not 0.
+    """
+
+    counter: str
+    quantity: Quantity
+    code: Code
+    costs: Costs
+    steps: tuple[Step, ...]
+
+    @property
+    def rule(self) -> Rule:
+        """The counter's rule."""
+        return COUNTERS[self.counter]
+
+    @property
+    def ours(self) -> int:
+        """Our count, with which the steps begin."""
+        return self.costs.macs if self.quantity == "macs" else self.costs.params
+
+    @property
+    def total(self) -> int:
+        """What the counter prints, by its rule."""
+        return self.ours + sum(step.amount for step in self.steps)
+
+    def remainder(self, printed: int) -> int:
+        """What the steps leave unexplained of the number that the counter printed: 0."""
+        return printed - self.total
+
+    def table(self) -> Table:
+        """Our count, each step, and what the counter prints."""
+        unit = "parameters" if self.quantity == "params" else "MACs"
+        rows = [(f"our {unit}", self.ours), *self.steps, (f"{self.counter} prints", self.total)]
+        return Table(("step", unit if self.rule.per_mac == 1 else "count"), tuple(rows), total=True)
+
+    def to_markdown(self) -> str:
+        """The table as Markdown."""
+        return self.table().to_markdown()
+
+    def _repr_markdown_(self) -> str:
+        return self.to_markdown()
+
+
+def explain(
+    counter: str,
+    model: str | EfficientFormerConfig,
+    resolution: Resolution = 224,
+    form: Form = "trained",
+    quantity: Quantity = "macs",
+    code: Code = "ours",
+) -> Explanation:
+    """The steps from our count to what a counter prints. Needs neither torch nor the counter.
+
+    Args:
+        counter: a key of `COUNTERS`, such as "fvcore".
+        model: a configuration, or the name of a published network such as `"l1"`.
+        resolution: height and width of the image in pixels, or one number for both.
+        form: "trained" or "folded".
+        quantity: "macs" or "params".
+        code: whose code the counter is run on: "ours", "released" (the authors', timm's and mmpretrain's) or
+            "huggingface". They compute the same function, and some counters see them differently.
+
+    Raises:
+        ValueError: for an unknown counter, form, quantity or code, a model that does not exist, a resolution below 32
+            pixels, or the parameters of a counter that counts none.
+    """
+    for name, value, allowed in (("quantity", quantity, get_args(Quantity)), ("code", code, get_args(Code))):
+        if value not in allowed:
+            raise ValueError(f"{name}={value!r} is not possible; allowed: {', '.join(allowed)}")
+    rule, costs = get_rule(counter), count(model, resolution, form)
+    terms = rule.macs if quantity == "macs" else rule.params
+    if terms is None:
+        raise ValueError(f"{counter} counts operations, not parameters")
+    steps = [Step(*_added(costs, term)) for term in terms if code in term.codes]
+    if quantity == "macs" and rule.per_mac > 1:
+        total = costs.macs + sum(step.amount for step in steps)
+        steps.append(Step(f"{rule.per_mac} FLOPs for each MAC", (rule.per_mac - 1) * total))
+    return Explanation(counter, quantity, code, costs, tuple(step for step in steps if step.amount))
+
+
+def get_rule(counter: str) -> Rule:
+    """The rule of a counter by name. Raises ValueError for another name, with those that exist."""
+    if counter not in COUNTERS:
+        near = difflib.get_close_matches(str(counter), COUNTERS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(COUNTERS)}"
+        raise ValueError(f"counter={counter!r} is unknown; {hint}")
+    return COUNTERS[counter]
+
+
+def _added(costs: Costs, term: Term) -> tuple[str, int]:
+    amount = AMOUNTS[term.each]
+    return _words(term), term.factor * sum(amount(row) for row in _rows(costs, term))
+
+
+def _rows(costs: Costs, term: Term) -> Iterator[Operation]:
+    for row in costs.rows:
+        if row.kind in term.kinds and row.stage in term.stages:
+            act = costs.config.stem_act if row.stage == "stem" else costs.config.act
+            if row.kind != "activation" or act in term.acts:
+                yield row
+
+
+def _words(term: Term) -> str:
+    """A term in words, such as `+ 2 × each number of batch norm` or `− each MAC of attention product`."""
+    sign, often = "−" if term.factor < 0 else "+", f"{abs(term.factor)} × " if abs(term.factor) > 1 else ""
+    what = " and ".join(term.kinds)
+    if term.acts != ANY_ACT:
+        what = ", ".join(term.acts)
+    where = (
+        "" if term.stages == ANY_STAGE else f" in the {term.stages[0]}" if len(term.stages) == 1 else " after the stem"
+    )
+    return f"{sign} {often}each {term.each} of {what}{where}"
