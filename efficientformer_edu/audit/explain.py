@@ -125,16 +125,16 @@ def _added(costs: Costs, term: Term) -> tuple[str, int]:
 
 def _rows(costs: Costs, term: Term) -> Iterator[Operation]:
     for row in costs.rows:
-        if row.kind in term.kinds and row.stage in term.stages:
+        if row.kind in term.kinds and row.stage in term.stages and row.name.endswith(term.ends):
             act = costs.config.stem_act if row.stage == "stem" else costs.config.act
-            if row.kind != "activation" or act in term.acts:
+            if (row.kind != "activation" or act in term.acts) and term.when(costs.config, row):
                 yield row
 
 
 def _words(term: Term) -> str:
     """A term in words, such as `+ 2 × each number of batch norm` or `− each MAC of attention product`."""
     sign, often = "−" if term.factor < 0 else "+", f"{abs(term.factor)} × " if abs(term.factor) > 1 else ""
-    what = " and ".join(term.kinds)
+    what = " and ".join(term.kinds) + (f" {term.ends}" if term.ends else "")
     if term.acts != ANY_ACT:
         what = ", ".join(term.acts)
     where = (

@@ -26,6 +26,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from efficientformer_edu.audit.costs import Kind, Operation
+from efficientformer_edu.config import EfficientFormerConfig
 
 Code = Literal["ours", "released", "huggingface"]
 Quantity = Literal["macs", "params"]
@@ -60,6 +61,8 @@ class Term:
         acts: for activations: which ones.
         stages: where in the network.
         codes: in whose code.
+        ends: end of the operations' names.
+        when: a condition on the network and the operation.
     """
 
     factor: int
@@ -68,6 +71,8 @@ class Term:
     acts: tuple[str, ...] = ANY_ACT
     stages: tuple[str, ...] = ANY_STAGE
     codes: tuple[Code, ...] = EVERYWHERE
+    ends: str = ""
+    when: Callable[[EfficientFormerConfig, Operation], bool] = lambda config, row: True
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,12 @@ NORMS: tuple[Kind, ...] = ("batch norm", "layer norm")
 NO_PRODUCTS = Term(-1, "MAC", ("attention product",))
 BARE = (Term(-1, "parameter", ("layer scale",)), Term(-1, "parameter", ("attention bias",)))
 """Parameters that belong to no module with a hook, so that a counter by hooks does not see them."""
+
+
+def _heads_of_one_channel(config: EfficientFormerConfig, row: Operation) -> bool:
+    """Whether the heads' values are laid side by side without a copy: torch then multiplies and adds in two calls."""
+    return config.value_dim == 1 and config.num_heads > 1 and row.output_shape[0] > 1
+
 
 _TOOLBOX_PARAMS = (
     *BARE,
@@ -156,8 +167,12 @@ COUNTERS: Mapping[str, Rule] = MappingProxyType(
         ),
         "ptflops-aten": Rule(
             "ptflops 0.7.5, backend aten",
-            (Term(+1, "number", BIASES),),
+            (
+                Term(+1, "number", BIASES),
+                Term(-1, "number", ("linear bias",), ends="proj.bias", when=_heads_of_one_channel),
+            ),
             params=(),
+            note="Sees a linear's bias where torch adds it in the same call: not behind heads of one channel.",
         ),
         "thop": Rule(
             "thop 0.1.1",

@@ -1,0 +1,82 @@
+"""The counters themselves, run on real networks: the rules leave no operation unexplained."""
+
+from __future__ import annotations
+
+import copy
+from importlib import import_module
+from importlib.metadata import version
+
+import pytest
+import torch
+from hypothesis import given, settings
+from strategies import SMALL, configs, resolutions
+
+from efficientformer_edu.audit import COUNTERS, count, explain
+from efficientformer_edu.audit import counters as module
+from efficientformer_edu.audit.counters import RUNNERS, build, run
+from efficientformer_edu.config import EfficientFormerConfig, Resolution
+
+PRESETS_AND_SIZES = [("l1", 224), ("l3", 224), ("l7", 224), ("l1", (256, 200))]
+
+
+def assert_explained(counter: str, model: str | EfficientFormerConfig, resolution: Resolution, form: str) -> None:
+    printed = run(counter, *build(count(model, resolution, form)))
+    assert explain(counter, model, resolution, form).remainder(printed.macs) == 0, (counter, form)
+    if printed.params is not None:
+        assert explain(counter, model, resolution, form, "params").remainder(printed.params) == 0, (counter, form)
+
+
+@pytest.mark.parametrize("form", ["trained", "folded"])
+@pytest.mark.parametrize(("model", "resolution"), PRESETS_AND_SIZES)
+@pytest.mark.parametrize("counter", RUNNERS)
+def test_published_networks(counter: str, model: str, resolution: Resolution, form: str) -> None:
+    assert_explained(counter, model, resolution, form)
+
+
+@settings(max_examples=60)
+@given(config=configs(), resolution=resolutions)
+def test_any_configuration(config: EfficientFormerConfig, resolution: tuple[int, int]) -> None:
+    for counter in RUNNERS:
+        for form in ("trained", "folded"):
+            assert_explained(counter, config, resolution, form)
+
+
+def test_the_rules_are_of_the_versions_that_are_installed() -> None:
+    for tool in ("fvcore", "torchinfo", "ptflops", "thop"):
+        said = COUNTERS[tool].tool.split()[1].rstrip(",")
+        assert version(tool).startswith(said), tool
+
+
+def test_what_runs_is_what_the_rules_say_runs() -> None:
+    assert {name for name, rule in COUNTERS.items() if rule.runs} == set(RUNNERS)
+
+
+@pytest.mark.parametrize("counter", RUNNERS)
+def test_the_network_stays_as_it_was(counter: str) -> None:
+    network, images = build(count(SMALL, 64))
+    network.train()
+    before = copy.deepcopy(network.state_dict())
+    attributes = {name: set(vars(part)) for name, part in network.named_modules()}
+    run(counter, network, images)
+    assert network.training
+    assert {name: set(vars(part)) for name, part in network.named_modules()} == attributes
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_a_counter_that_is_only_derived() -> None:
+    with pytest.raises(ValueError, match="toolbox is derived from its code, not run; counters that run: fvcore, "):
+        run("toolbox", *build(count(SMALL, 64)))
+
+
+def test_an_unknown_counter() -> None:
+    with pytest.raises(ValueError, match="counter='ptflop' is unknown; did you mean 'ptflops'?"):
+        run("ptflop", *build(count(SMALL, 64)))
+
+
+def test_a_missing_tool_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> object:
+        return import_module("no_such_tool") if name == "thop" else import_module(name)
+
+    monkeypatch.setattr(module, "import_module", absent)
+    with pytest.raises(ImportError, match="thop is missing: .* pip install thop"):
+        run("thop", *build(count(SMALL, 64)))
