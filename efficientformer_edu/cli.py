@@ -13,20 +13,22 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from efficientformer_edu.config import EfficientFormerConfig, Resolution, get_config
+from efficientformer_edu.cli_arguments import MODEL_HELP, Pixels, read_model, read_resolution
+from efficientformer_edu.cli_audit import audit
 from efficientformer_edu.files import whole
 
 app = typer.Typer(
     name="efficientformer-edu",
-    help="EfficientFormer, taken apart: draw it, convert its weights, run it.",
+    help="EfficientFormer, taken apart: count it, draw it, convert its weights, run it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
-MODEL_HELP = "l1, l3 or l7, or a YAML file with a configuration"
 Layout = Literal["official", "timm", "hf", "mmpretrain", "netspresso", "native"]
+
+app.command()(audit)
 
 
 @app.command()
@@ -34,9 +36,7 @@ def diagram(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     format: Annotated[Literal["mermaid", "svg", "png"], typer.Option(help="mermaid is text")] = "mermaid",
     out: Annotated[Path | None, typer.Option(help="the file to write; mermaid is printed without one")] = None,
-    resolution: Annotated[
-        str, typer.Option(help="pixels of the image, such as 224 or 384x640 (height x width)")
-    ] = "224",
+    resolution: Pixels = "224",
 ) -> None:
     """Draw a network with the shape of every tensor."""
     config, pixels = read_model(model), read_resolution(resolution)
@@ -98,24 +98,6 @@ def predict(
         typer.echo(f"{scores[label]:8.2%}  {label:5d}  {names[label]}".rstrip())
     for warning in caught:
         typer.echo(f"Take care: {warning.message}, and --weights FILE takes any you have.", err=True)
-
-
-def read_model(model: str) -> EfficientFormerConfig:
-    """The configuration that a command's argument names: a published network or a YAML file."""
-    if model.endswith((".yaml", ".yml")):
-        return EfficientFormerConfig.from_yaml(model)
-    try:
-        return get_config(model)
-    except ValueError as error:
-        raise ValueError(f"{error}; or a configuration in a file that ends in .yaml") from error
-
-
-def read_resolution(text: str) -> Resolution:
-    """Pixels from "224" or, height first, "384x640"."""
-    sizes = text.lower().replace("×", "x").split("x")
-    if not all(size.isdecimal() for size in sizes) or len(sizes) > 2:
-        raise ValueError(f"--resolution {text!r} is not possible; give a number such as 224, or 384x640")
-    return int(sizes[0]) if len(sizes) == 1 else (int(sizes[0]), int(sizes[1]))
 
 
 def main(arguments: list[str] | None = None) -> None:

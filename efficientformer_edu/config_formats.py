@@ -52,6 +52,8 @@ HUGGING_FACE_FIXED = {
     "layer_norm_eps": (1e-12, 1e-5),
 }
 
+EXAMPLE = "lines such as depths: [3, 2, 6, 4]"
+
 SAME_ACTIVATION = {"swish": "silu", "hardswish": "hard_swish", "leakyrelu": "leaky_relu"}
 
 
@@ -96,9 +98,12 @@ def from_yaml(path: Path, ours: Collection[str]) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"it is no YAML file: {error}") from error
+        problem = str(error)
+        if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+            problem = f"{error.problem} in line {error.problem_mark.line + 1}"
+        raise ValueError(f"it is no YAML file: {problem}; wanted: {EXAMPLE}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"it holds {type(content).__name__}, not a mapping of fields to values")
+        raise ValueError(f"it holds {type(content).__name__}, not a mapping of fields to values; wanted: {EXAMPLE}")
     return _from_netspresso(content) if "model" in content else from_dict(content, ours)
 
 
@@ -152,7 +157,10 @@ def _at(content: Any, path: str, above: str = "") -> Any:
     for name in path.split("."):
         if not isinstance(content, Mapping) or name not in content:
             there = ", ".join(map(str, content)) if isinstance(content, Mapping) else repr(content)
-            raise ValueError(f"{'.'.join(filter(None, (above, path)))} is missing: no {name!r} in {there}")
+            raise ValueError(
+                f"{'.'.join(filter(None, (above, path)))} is missing: no {name!r} in {there}; a file with the field "
+                "model is read as NetsPresso's, which has it there"
+            )
         content = content[name]
     return content
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import itertools
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +19,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from efficientformer_edu import weights
+from efficientformer_edu.audit import COUNTERS, count, explain
+from efficientformer_edu.audit.modules import audit_module
 from efficientformer_edu.cli import Layout, app, main
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
 from efficientformer_edu.figures.mermaid import architecture_mermaid
@@ -70,9 +76,247 @@ def test_help_loads_neither_torch_nor_matplotlib() -> None:
 
 
 def test_help_names_every_command() -> None:
-    for command in ("diagram", "convert", "predict"):
+    for command in ("audit", "diagram", "convert", "predict"):
         assert command in run("--help")
         assert "--help" in run(command, "--help")
+
+
+def records(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_audit_prints_the_stages(name: str) -> None:
+    assert run("audit", name) == count(name).table("stage").to_text()
+
+
+@pytest.mark.parametrize("by", ["op", "block", "stage", "kind"])
+@pytest.mark.parametrize("form", ["trained", "folded"])
+def test_audit_takes_form_size_and_rows(by: str, form: str) -> None:
+    costs = count("l1", (384, 640), form)
+    printed = run("audit", "l1", "--by", by, "--form", form, "--resolution", "384x640", "--format", "markdown")
+    assert printed == costs.to_markdown(by) + "\n"
+
+
+def test_audit_of_a_file(yaml: Path) -> None:
+    assert run("audit", yaml) == count(TINY).table().to_text()
+
+
+def test_audit_in_formats_for_programs() -> None:
+    costs = count("l3")
+    whole = json.loads(run("audit", "l3", "--format", "json"))
+    assert whole == json.loads(costs.to_json()) and len(whole["rows"]) == len(costs.rows)
+    assert run("audit", "l3", "--by", "op", "--format", "csv") == costs.to_csv()
+    stages = json.loads(run("audit", "l3", "--by", "stage", "--format", "json"))
+    assert {row["stage"]: row["MACs"] for row in stages} == {
+        name: sums.macs for name, sums in costs.by("stage").items()
+    }
+    assert sum(int(row["params"]) for row in records(run("audit", "l3", "--format", "csv"))) == costs.params
+
+
+@pytest.mark.parametrize("names", [("--compare", "l1", "l3", "l7"), ("l1", "--compare", "l3", "l7")])
+def test_audit_puts_networks_side_by_side(names: tuple[str, ...]) -> None:
+    for row, (name, config) in zip(records(run("audit", *names, "--format", "csv")), PRESETS.items(), strict=True):
+        sums = count(config).sums
+        assert row["network"] == name
+        assert [int(value) for value in list(row.values())[1:]] == [sums.params, sums.macs, *sums[3:]]
+
+
+def test_audit_puts_parts_side_by_side(yaml: Path) -> None:
+    costs = [count("l1", 64).by("block"), count(TINY, 64).by("block")]
+    rows = records(run("audit", "l1", yaml, "--compare", "--by", "block", "--resolution", "64", "--format", "csv"))
+    assert [row["block"] for row in rows] == list(dict.fromkeys([*costs[0], *costs[1]]))
+    assert "stage 4, MB4D 3" in costs[0] and "stage 4, MB4D 3" not in costs[1]
+    for row in rows:
+        label, *numbers = row.values()
+        assert numbers == [str(each[label].macs) if label in each else "" for each in costs]
+    total = run("audit", "l1", yaml, "--compare", "--by", "block", "--resolution", "64").splitlines()[-1].split()
+    assert total == ["total", f"{count('l1', 64).macs:,}", f"{count(TINY, 64).macs:,}"]
+
+
+@pytest.mark.parametrize("counter", COUNTERS)
+def test_audit_explains_a_counter(counter: str) -> None:
+    expected = []
+    for quantity, of in (("macs", "operations"), ("params", "parameters")):
+        if quantity == "macs" or COUNTERS[counter].params is not None:
+            expected += [[of, words, str(n)] for words, n in explain(counter, "l1", 96, quantity=quantity).table().rows]
+    printed = run("audit", "l1", "--explain", counter, "--resolution", "96", "--format", "csv")
+    assert [list(row.values()) for row in records(printed)] == expected
+    text = run("audit", "l1", "--explain", counter, "--resolution", "96")
+    assert COUNTERS[counter].note in text and COUNTERS[counter].tool in text
+    assert ("derived, not run" in text) == (not COUNTERS[counter].runs)
+
+
+@pytest.mark.parametrize("form", ["trained", "folded"])
+def test_audit_runs_the_counters(form: str, yaml: Path) -> None:
+    printed = run("audit", yaml, "--counters", "--resolution", "64", "--form", form, "--format", "json")
+    rows = json.loads(printed)
+    own = [row for row in rows if row["code"] == "ours"]
+    assert [name for name, _ in itertools.groupby(row["counter"] for row in own)] == list(COUNTERS)
+    for row in rows:
+        quantity = {"operations": "macs", "parameters": "params"}[row["of"]]
+        derived = explain(row["counter"], TINY, 64, form, quantity, row["code"]).total
+        assert row["by its rule"] == derived
+        if row["code"] == "ours" and COUNTERS[row["counter"]].runs:
+            assert (row["prints"], row["remainder"], row["how"]) == (derived, 0, "run")
+        else:
+            assert (row["prints"], row["remainder"], row["how"]) == (None, None, "derived, not run")
+    assert {row["counter"] for row in rows if row["code"] != "ours"} == (
+        {"ptflops", "thop"} if form == "trained" else set()
+    )
+
+
+def test_audit_says_where_other_code_gets_another_number() -> None:
+    text = run("audit", "l1", "--explain", "ptflops")
+    ours, released, hugging_face = (
+        explain("ptflops", "l1", code=code).total for code in ("ours", "released", "huggingface")
+    )
+    assert (released, hugging_face) == (1_314_627_984, 1_310_074_512) and ours != released
+    assert f"{ours:,} for our code, {released:,} for the released code, {hugging_face:,} for Hugging Face's" in text
+    both = explain("thop", "l1", code="released").total
+    assert f", {both:,} for the released code and Hugging Face's: " in run("audit", "l1", "--explain", "thop")
+    assert "for our code" not in run("audit", "l1", "--explain", "fvcore")
+
+
+def test_audit_without_a_tool(yaml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("thop", "ptflops"):
+        monkeypatch.setitem(sys.modules, name, None)
+    text = run("audit", yaml, "--counters", "--resolution", "32")
+    assert text.count("not installed: pip install thop\n") == 2
+    assert text.count("not installed: pip install ptflops\n") == 4  # both back ends
+    assert "thop prints" in text
+    rows = json.loads(run("audit", yaml, "--counters", "--resolution", "32", "--format", "json"))
+    (missing, *_) = [row for row in rows if row["counter"] == "thop"]
+    assert (missing["prints"], missing["remainder"]) == (None, None)
+    assert missing["by its rule"] == explain("thop", TINY, 32).total
+
+
+def test_audit_loads_no_torch_without_counters(yaml: Path) -> None:
+    asked = [["l7"], ["--compare", "l1", "l3"], ["l1", "--explain", "thop"], ["l1", "--form", "folded", "--by", "op"]]
+    code = (
+        "import sys\nfrom efficientformer_edu.cli import app\n"
+        "for words in sys.argv[1:]:\n    app(['audit', *words.split()], standalone_mode=False)\n"
+        "print(*sys.modules)"
+    )
+    command = [sys.executable, "-c", code, *(" ".join(words) for words in asked)]
+    loaded = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1].split()
+    assert "efficientformer_edu.audit.explain" in loaded
+    assert not {"torch", "numpy", "matplotlib", "rich", "yaml"} & set(loaded)
+
+
+MODULES = """
+from torch import nn
+
+class Gray(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
+
+def rows():
+    return nn.Linear(48, 2)
+
+made = Gray()
+number = 3
+
+class Wide(nn.Linear):
+    pass
+
+def refuses():
+    raise RuntimeError("not\\ntoday")
+
+def flat():
+    return nn.Linear(7, 2)
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a module in the current folder."""
+    name = f"networks_of_{tmp_path.name}"  # one for each test, for an import is kept
+    (tmp_path / f"{name}.py").write_text(MODULES, encoding="utf-8")
+    (tmp_path / f"{name}_broken.py").write_text("import no_such_package", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return name
+
+
+def test_audit_of_a_module_of_ones_own(own: str) -> None:
+    conv, norm = 30 * 46 * 4 * 9, 2 * 30 * 46 * 4
+    for name in ("Gray", "made"):
+        text = run("audit", f"{own}:{name}", "--resolution", "32x48")
+        assert text.startswith(f"Gray on 1×1×32×48: 48 parameters, {conv:,} MACs by FlopCounterMode / 2\n")
+        assert f"fvcore adds {norm:,} for batch_norm" in text
+        whole = json.loads(run("audit", f"{own}:{name}", "--resolution", "32x48", "--format", "json"))
+        assert (whole["macs"], whole["fvcore"]) == (conv, {"conv": conv, "batch_norm": norm})
+    (row,) = records(run("audit", f"{own}:rows", "--resolution", "32x48", "--format", "csv"))
+    assert row["fvcore"] == row["FlopCounterMode / 2"] == str(3 * 32 * 48 * 2)  # no convolution: three channels
+    expected = audit_module(torch.nn.Identity(), torch.zeros(1, 3, 224, 224))
+    assert run("audit", "torch.nn:Identity", "--format", "markdown") == expected.to_markdown().rstrip() + "\n"
+
+
+def test_a_module_that_cannot_be_audited_is_one_line(
+    own: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "'no_such_module' cannot be imported (ModuleNotFoundError" in refused(capsys, "audit", "no_such_module:Net")
+    assert "No module named 'no_such_package'); wanted: package.module:Name" in refused(
+        capsys, "audit", f"{own}_broken:Net"
+    )
+    assert "has no 'Net'; wanted: the name of a torch module" in refused(capsys, "audit", f"{own}:Net")
+    assert "has no ''" in refused(capsys, "audit", f"{own}:")
+    assert "is of type int; wanted: a torch.nn.Module" in refused(capsys, "audit", f"{own}:number")
+    assert "missing 2 required positional arguments" in refused(capsys, "audit", f"{own}:Wide")
+    assert "fails (RuntimeError: not today); wanted: a class or function" in refused(capsys, "audit", f"{own}:refuses")
+    assert "Linear cannot take images of shape (1, 3, 224, 224): RuntimeError" in refused(
+        capsys, "audit", f"{own}:flat"
+    )
+    for option in (["--form", "folded"], ["--by", "op"], ["--counters"], ["--compare"], ["--explain", "fvcore"]):
+        said = refused(capsys, "audit", f"{own}:Gray", *option)
+        assert f"is a module of your own, which is counted without {option[0]}: give it alone" in said
+    assert "without other networks" in refused(capsys, "audit", "l1", f"{own}:Gray")
+    monkeypatch.setitem(sys.modules, "fvcore.nn", None)
+    assert "pip install fvcore" in refused(capsys, "audit", f"{own}:Gray")
+
+
+def test_audit_refuses_in_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert "'l2' is unknown" in refused(capsys, "audit", "l2")
+    assert "takes one network, not 2; --compare puts several side by side" in refused(capsys, "audit", "l1", "l3")
+    for alone in (["l1"], ["l1", "l1"]):
+        assert "--compare takes two networks or more" in refused(capsys, "audit", "--compare", *alone)
+    assert "'fvcor' is unknown; did you mean 'fvcore'?" in refused(capsys, "audit", "l1", "--explain", "fvcor")
+    assert "use one of fvcore, flop_counter" in refused(capsys, "audit", "l1", "--explain", "")
+    both = refused(capsys, "audit", "l1", "--explain", "fvcore", "--counters")
+    assert "--counters and --explain do not go together: ask one at a time" in both
+    for option in (["--counters"], ["--explain", "fvcore"]):
+        assert "leave out --by" in refused(capsys, "audit", "l1", "--by", "op", *option)
+    assert "at least 32 pixels" in refused(capsys, "audit", "l1", "--resolution", "224x31")
+    assert "such as 224, or 384x640" in refused(capsys, "audit", "l1", "--resolution", "0")
+    assert "nothing.yaml: No such file" in refused(capsys, "audit", "nothing.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "depths: [1, 2\n",
+            "it is no YAML file: expected ',' or ']', but got '<stream end>' in line 2; wanted: lines such",
+        ),
+        ("\0", "it is no YAML file: unacceptable character #x0000"),
+        ("", "it holds NoneType, not a mapping of fields to values; wanted: lines such as depths: [3, 2, 6, 4]"),
+        ("l1", "it holds str, not a mapping of fields to values; wanted: lines such as depths: [3, 2, 6, 4]"),
+        ("depth: [3, 2, 6, 4]", "'depth' is no field; did you mean 'depths'?"),
+        ("depths: 3", "depths=3 is not possible; allowed: four values, one for each stage"),
+        (
+            "model: l1",
+            "model.architecture.backbone.name is missing: no 'architecture' in 'l1'; a file with the field model is "
+            "read as NetsPresso's, which has it there",
+        ),
+    ],
+)
+def test_a_file_that_is_no_configuration(
+    text: str, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text, encoding="utf-8")
+    assert f"wrong.yaml: {said}" in refused(capsys, "audit", path)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -181,6 +425,10 @@ def test_a_broken_configuration_file_names_its_field(capsys: pytest.CaptureFixtu
     [
         ["draw"],
         ["diagram"],
+        ["audit"],
+        ["audit", "l1", "--by", "layer"],
+        ["audit", "l1", "--form", "fused"],
+        ["audit", "l1", "--format", "xml"],
         ["diagram", "l1", "--format", "gif"],
         ["convert", "a", "b"],
         ["predict", "a", "--top", "0"],

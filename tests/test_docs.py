@@ -102,7 +102,9 @@ def run_command(line: str) -> None:
     elif command == "pip":
         check_pip(arguments)
     elif command in ("python", "python3"):
-        assert arguments[0] == "-m" and importlib.util.find_spec(arguments[1]), line
+        with warnings.catch_warnings():  # setuptools warns of a look-up of pip once a counter has imported distutils
+            warnings.simplefilter("ignore")
+            assert arguments[0] == "-m" and importlib.util.find_spec(arguments[1]), line
     else:
         assert not command, f"say how {command!r} is to be checked"
 

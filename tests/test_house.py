@@ -41,10 +41,10 @@ NAMES = {dotted(path) for path in MODULES}
 
 
 def place(module: str) -> tuple[int, str]:
-    """Floor and room of a module; config_values and its like belong to config."""
+    """Floor and room of a module; config_values and its like belong to config, cli_audit to cli."""
     if module == "":
         return ROOF, ""
-    spelled = re.sub(r"^config_\w+", "config", module)
+    spelled = re.sub(r"^(config|cli)_\w+", r"\1", module)
     found = [
         (len(room), floor, room)
         for floor, rooms in enumerate(FLOORS)

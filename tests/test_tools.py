@@ -255,6 +255,18 @@ def test_where_there_are_no_sockets_in_folders_a_port_does(tmp_path: Path, monke
     assert made.cells[1].outputs[0].text == "42\n"
 
 
+def test_of_a_widget_its_picture_is_kept() -> None:
+    made = small("from efficientformer_edu.figures.sliders import sliders\n\nsliders()")
+    notebooks.run(made)
+    (output,) = made.cells[1].outputs
+    assert set(output.data) == {"image/svg+xml", "text/plain"}
+    assert "widgets" not in made.metadata
+    made.cells[1].metadata["alt"] = "A strip of bars"
+    page = markdown.page(made, "04_small")
+    assert "![A strip of bars](04_small/picture-1.svg)" in page.text
+    assert page.pictures["picture-1.svg"].startswith(b"<svg ")
+
+
 @pytest.mark.parametrize(
     ("source", "sentence"), [("1 / 0", "ZeroDivisionError"), ("import sys\n\nsys.prefix", "a path of this machine")]
 )

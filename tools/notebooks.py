@@ -27,6 +27,7 @@ from tools.shape import faults
 
 SOURCES = ("efficientformer_edu", "results", "constraints.txt")
 MINUTES = 30
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 class NotebookError(Exception):
@@ -108,6 +109,7 @@ def run(notebook: Notebook) -> None:
             km=kernel,
             timeout=60 * MINUTES,
             record_timing=False,
+            store_widget_state=False,
             coalesce_streams=True,
             resources={"metadata": {"path": str(home / "empty")}},
         )
@@ -117,6 +119,7 @@ def run(notebook: Notebook) -> None:
         except CellExecutionError as error:
             raise NotebookError(re.sub(r"\x1b\[[0-9;]*m", "", str(error))) from None
         _scrub_metadata(notebook)
+        _drop_widgets(notebook)
         _refuse_paths(notebook, home)
 
 
@@ -169,6 +172,13 @@ def _scrub_metadata(notebook: Notebook) -> None:
     notebook.metadata.get("language_info", {}).pop("version", None)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
+
+
+def _drop_widgets(notebook: Notebook) -> None:
+    """Leave what stands in for a widget: the widget needs the kernel that made it, and has a new id each time."""
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            output.get("data", {}).pop(WIDGET, None)
 
 
 def _refuse_paths(notebook: Notebook, home: Path) -> None:

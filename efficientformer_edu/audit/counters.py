@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import MappingProxyType, ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -68,11 +68,15 @@ def needs(name: str) -> ModuleType:
         ) from error
 
 
+def fvcore_analysis(network: nn.Module, images: Tensor) -> Any:
+    """fvcore's analysis of a network, without what it prints about operators that it does not know."""
+    analysis = needs("fvcore.nn").FlopCountAnalysis(network, images)
+    return analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+
+
 def _fvcore(network: nn.Module, images: Tensor) -> Printed:
-    tool = needs("fvcore.nn")
-    analysis = tool.FlopCountAnalysis(network, images).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    analysis.tracer_warnings("none")
-    return Printed(int(analysis.total()), tool.parameter_count(network)[""])
+    params = needs("fvcore.nn").parameter_count(network)[""]
+    return Printed(int(fvcore_analysis(network, images).total()), params)
 
 
 def _flop_counter(network: nn.Module, images: Tensor) -> Printed:

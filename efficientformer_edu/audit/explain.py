@@ -95,10 +95,20 @@ def explain(
         ValueError: for an unknown counter, form, quantity or code, a model that does not exist, a resolution below 32
             pixels, or the parameters of a counter that counts none.
     """
+    get_rule(counter)
+    return explain_costs(counter, count(model, resolution, form), quantity, code)
+
+
+def explain_costs(counter: str, costs: Costs, quantity: Quantity = "macs", code: Code = "ours") -> Explanation:
+    """The same as `explain` for a ledger that is there already, so that it is not made anew for each counter.
+
+    Raises:
+        ValueError: for an unknown counter, quantity or code, or the parameters of a counter that counts none.
+    """
     for name, value, allowed in (("quantity", quantity, get_args(Quantity)), ("code", code, get_args(Code))):
         if value not in allowed:
             raise ValueError(f"{name}={value!r} is not possible; allowed: {', '.join(allowed)}")
-    rule, costs = get_rule(counter), count(model, resolution, form)
+    rule = get_rule(counter)
     terms = rule.macs if quantity == "macs" else rule.params
     if terms is None:
         raise ValueError(f"{counter} counts operations, not parameters")

@@ -40,6 +40,7 @@ class Reported:
         protocol: how it was measured, as far as that is sourced.
         note: the condition under which it holds.
         also: what else the sources say of the same quantity, each under the condition in its note.
+        places: decimal places in print, needed where the last of them is a 0; else those of the value.
 
     Raises:
         ValueError: for no tag or an unknown one.
@@ -52,12 +53,29 @@ class Reported:
     protocol: str = ""
     note: str = ""
     also: tuple[Reported, ...] = ()
+    places: int | None = None
 
     def __post_init__(self) -> None:
         check_tags(self.quantity, self.tags)
 
+    @property
+    def digits(self) -> int:
+        """Decimal places in print."""
+        if self.places is not None:
+            return self.places
+        return 0 if isinstance(self.value, int) else len(str(self.value).partition(".")[2])
+
+    @property
+    def printed(self) -> str:
+        """The number with all its decimal places, and from five digits on with a comma after each thousand."""
+        return f"{self.value:{',' if self.value >= 10_000 else ''}.{self.digits}f}"
+
+    def stands_for(self, exact: float) -> bool:
+        """Whether an exact number, in the same unit, is the printed one when rounded as far."""
+        return round(exact, self.digits) == self.value
+
     def __str__(self) -> str:
-        return f"{self.value} {self.unit}".strip() + f" ({origin(self.tags, self.note)})"
+        return f"{self.printed} {self.unit}".strip() + f" ({origin(self.tags, self.note)})"
 
 
 @dataclass(frozen=True)

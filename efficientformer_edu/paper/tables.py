@@ -1,4 +1,4 @@
-"""The paper's tables, cell by cell: Table 1, Table 2, Appendix B, and the same models measured elsewhere."""
+"""The paper's tables, cell by cell: Table 1, Table 2, Appendix B, and the same models measured or counted elsewhere."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Table:
     def to_markdown(self) -> str:
         """The table for a page, marked as reported. Every number carries its tags, an empty cell is not sourced."""
         lines = [
-            "| reported | " + " | ".join(f"{column.label}, {column.unit}" for column in self.columns) + " |",
+            "| reported | " + " | ".join(_heading(column) for column in self.columns) + " |",
             "|---|" + "---|" * len(self.columns),
         ]
         for row in self.rows:
@@ -121,6 +121,15 @@ def measured_elsewhere() -> tuple[Table, ...]:
     return tuple(_table(data) for data in read("elsewhere")["tables"])
 
 
+def counted_elsewhere() -> tuple[Table, ...]:
+    """Parameters and operations of the same models as other projects print them, one table for each place.
+
+    The columns are named by what they hold: `params`, `macs`, or `flops` where each MAC counts as two. Their labels
+    say how the project heads them.
+    """
+    return tuple(_table(data) for data in read("counted")["tables"])
+
+
 def _table(data: Mapping[str, Any]) -> Table:
     columns = tuple(Column(name, **fields(about)) for name, about in data["columns"].items())
     return Table(data["title"], columns, tuple(_row(row, columns) for row in data["rows"]), data.get("note", ""))
@@ -136,6 +145,10 @@ def _row(data: Mapping[str, Any], columns: tuple[Column, ...]) -> Row:
     return Row(cells=cells, **about)
 
 
+def _heading(column: Column) -> str:
+    return f"{column.label}, {column.unit}" if column.unit else column.label
+
+
 def _printed(cell: Reported | None) -> str:
     values = () if cell is None else (cell, *cell.also)
-    return "; ".join(f"{value.value} ({', '.join(filter(None, (value.note, *value.tags)))})" for value in values)
+    return "; ".join(f"{value.printed} ({', '.join(filter(None, (value.note, *value.tags)))})" for value in values)

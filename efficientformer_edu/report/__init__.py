@@ -1,7 +1,7 @@
 """The reproduction report: everything the paper reports, one row each, and how ours compares.
 
-Rows are made by the modules of this room, part by part: `table1`, `design` and `differences` compute their verdicts,
-`waiting` holds what nothing answers yet. A later chapter adds its answer in one of two ways:
+Rows are made by the modules of this room, part by part: `table1`, `counted`, `design` and `differences` compute their
+verdicts, `waiting` holds what nothing answers yet. A later chapter adds its answer in one of two ways:
 
 * *computed*: a function that returns a `Verdict`, called where `waiting` now gives `WAITS`. An equation is entered in
   `equations.CHECKS`;
@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from efficientformer_edu.audit.published import Networks
 from efficientformer_edu.config import PRESETS
-from efficientformer_edu.report import design, differences, table1, waiting
+from efficientformer_edu.report import counted, design, differences, table1, waiting
 from efficientformer_edu.report.equations import check
 from efficientformer_edu.report.findings import answered, read_findings
 from efficientformer_edu.report.page import to_markdown
@@ -42,7 +43,7 @@ def report(checkout: Path) -> tuple[Row, ...]:
     return tuple(replace(row, notebook=notebooks.get(row.chapter, "")) for row in found)
 
 
-def rows(networks: table1.Networks = PRESETS) -> Iterator[Row]:
+def rows(networks: Networks = PRESETS) -> Iterator[Row]:
     """All rows without what a checkout adds: stored results and the chapters' notebooks.
 
     Args:
@@ -58,6 +59,7 @@ def rows(networks: table1.Networks = PRESETS) -> Iterator[Row]:
     yield from waiting.appendix_b()
     yield from differences.rows(networks)
     yield from waiting.elsewhere()
+    yield from counted.elsewhere(networks)
 
 
 def _notebooks(folder: Path) -> dict[int, str]:

@@ -7,11 +7,10 @@ from dataclasses import replace
 
 from efficientformer_edu import paper
 from efficientformer_edu.audit import count
+from efficientformer_edu.audit.published import Networks, as_printed
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.report.equations import CHECKS, check
-from efficientformer_edu.report.printed import rounds_to
 from efficientformer_edu.report.rows import Row, Verdict
-from efficientformer_edu.report.table1 import Networks
 from efficientformer_edu.report.wording import blocks, described, reported
 
 PART = "Section 4.1: the network, Eq. 4 to 6, Table 6"
@@ -57,18 +56,11 @@ def printed(slip: paper.Printed, config: EfficientFormerConfig) -> Verdict:
         return Verdict("exact", ours, "computed")
     params = count(as_printed(slip, config)).params
     shown = f"{ours}; as printed {params:,} parameters"
-    if rounds_to(params / 1e6, slip.params.value):
+    if slip.params.stands_for(params / 1e6):
         return Verdict(
             "follows the code", shown, "computed", "As printed, the network would miss Table 1's parameters."
         )
     return Verdict("disagrees", shown, "computed", "The network as printed has another count than the one derived.")
-
-
-def as_printed(slip: paper.Printed, config: EfficientFormerConfig) -> EfficientFormerConfig:
-    """The network with one stage as Table 6 prints it."""
-    depths, vits = list(config.depths), list(config.vits)
-    depths[slip.stage - 1], vits[slip.stage - 1] = slip.mb4d + slip.mb3d, slip.mb3d
-    return config.replace(depths=tuple(depths), num_vit=tuple(vits))
 
 
 def shared(setting: paper.Setting, networks: Networks) -> Verdict:

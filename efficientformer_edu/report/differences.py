@@ -9,14 +9,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from efficientformer_edu import paper
-from efficientformer_edu.audit import count
+from efficientformer_edu.audit import count, explain
+from efficientformer_edu.audit.published import Networks
 from efficientformer_edu.paper import Difference
 from efficientformer_edu.report.design import printed
 from efficientformer_edu.report.equations import check
-from efficientformer_edu.report.printed import rounds_to
 from efficientformer_edu.report.rows import Row, Verdict
-from efficientformer_edu.report.table1 import Networks
-from efficientformer_edu.report.toolbox import toolbox_params
 from efficientformer_edu.report.wording import blocks
 from efficientformer_edu.weights.crops import RULES, Rule
 
@@ -81,9 +79,9 @@ def _table_6(one: Difference, networks: Networks) -> Verdict:
 
 def _parameters(one: Difference, networks: Networks) -> Verdict:
     costs = {preset: count(config) for preset, config in networks.items()}
-    by_rule = {preset: toolbox_params(cost) for preset, cost in costs.items()}
+    by_rule = {preset: explain("toolbox", cost.config, quantity="params").total for preset, cost in costs.items()}
     in_millions = " / ".join(f"{cost.params / 1e6:.2f}" for cost in costs.values())
-    explained = all(rounds_to(by_rule[preset] / 1e6, paper.table1()[preset, "params"].value) for preset in costs)
+    explained = all(paper.table1()[preset, "params"].stands_for(by_rule[preset] / 1e6) for preset in costs)
     ours, theirs = _listed(cost.params for cost in costs.values()), _listed(by_rule.values())
     return follows(f"{ours}; by the rule of toolbox.py {theirs}", explained and in_millions in one.code.text)
 

@@ -28,6 +28,7 @@ commands of computed rows are Python, after these lines:
 ```python
 import efficientformer_edu as ef
 from efficientformer_edu import report, weights
+from efficientformer_edu.audit import deit
 from efficientformer_edu.config import get_config
 ```"""
 

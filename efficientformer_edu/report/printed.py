@@ -1,19 +1,9 @@
-"""Comparing with a printed number: it stands for all numbers that round to it."""
+"""Comparing two printed numbers: each stands for all numbers that round to it."""
 
 from __future__ import annotations
 
-from efficientformer_edu.paper import Ratio, Table
+from efficientformer_edu.paper import Ratio, Reported, Table
 from efficientformer_edu.paper.ratios import compare
-
-
-def digits(value: float) -> int:
-    """Decimal digits behind the point, as printed."""
-    return 0 if isinstance(value, int) else len(str(value).partition(".")[2])
-
-
-def rounds_to(ours: float, value: float) -> bool:
-    """Whether ours, rounded as far as the printed value is, is that value."""
-    return round(ours, digits(value)) == value
 
 
 def follows_from_cells(ratio: Ratio, table: Table) -> bool:
@@ -22,13 +12,13 @@ def follows_from_cells(ratio: Ratio, table: Table) -> bool:
     Raises:
         ValueError: if one of the cells is not sourced.
     """
-    mine = _interval(table[ratio.model, ratio.stated.quantity].value)
-    other = _interval(table[ratio.against, ratio.stated.quantity].value)
+    mine = _interval(table[ratio.model, ratio.stated.quantity])
+    other = _interval(table[ratio.against, ratio.stated.quantity])
     possible = [compare(ratio.relation, a, b) for a in mine for b in other]  # monotone in both: the corners suffice
-    low, high = _interval(ratio.stated.value)
+    low, high = _interval(ratio.stated)
     return low <= max(possible) and (ratio.at_least or min(possible) <= high)
 
 
-def _interval(value: float) -> tuple[float, float]:
-    half = 10.0 ** -digits(value) / 2
-    return value - half, value + half
+def _interval(cell: Reported) -> tuple[float, float]:
+    half = 10.0**-cell.digits / 2
+    return cell.value - half, cell.value + half

@@ -1,24 +1,22 @@
 """Table 1 and the comparisons that section 5.1 draws from it in words.
 
-Parameters and MACs are counted here. Where ours does not round to the printed number, the rule of the repository's own
-counter is tried: if its number does, that is the reason. Latency and accuracy need what a laptop does not have.
+Parameters and MACs are counted, as `counted` says. Latency and accuracy need what a laptop does not have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 from efficientformer_edu import paper
-from efficientformer_edu.audit import Costs, count
-from efficientformer_edu.config import EfficientFormerConfig
-from efficientformer_edu.report.printed import follows_from_cells, rounds_to
+from efficientformer_edu.audit.published import Networks
+from efficientformer_edu.report.counted import COUNTING, command, counted, published
+from efficientformer_edu.report.printed import follows_from_cells
 from efficientformer_edu.report.rows import Row, Verdict
-from efficientformer_edu.report.toolbox import toolbox_macs, toolbox_params
+from efficientformer_edu.report.wording import cells
 
-Networks = Mapping[str, EfficientFormerConfig]
-
-CHAPTERS = {"params": 4, "macs": 4, "epochs": 6, "top1": 6, "npu": 5, "cpu": 5, "a100": 5}
+CHAPTERS = {"epochs": 6, "top1": 6, "npu": 5, "cpu": 5, "a100": 5}
 TRAINING = "Needs the data set and days on several GPUs."
 NEEDS = {
     "epochs": TRAINING,
@@ -27,35 +25,32 @@ NEEDS = {
     "cpu": "Needs the phone.",
     "a100": "Needs the GPU.",
 }
-COUNTED = {"params": (1e6, toolbox_params), "macs": (1e9, toolbox_macs)}
 OTHERS = "A network of other authors, which this package does not build."
 
 
 def rows(networks: Networks) -> Iterator[Row]:
     """Every sourced cell of the published networks, every other model, and every setting behind the table."""
     table, row = paper.table1(), partial(Row, "Section 5.1: Table 1", "Table 1")
+    counts = published(table, networks)
     for model, item, cell in cells(table):
         if not model.preset:
             continue
-        chapter, protocol = CHAPTERS[cell.quantity], f" Protocol: {cell.protocol}." if cell.protocol else ""
-        if cell.quantity in COUNTED:
-            command = f'ef.count("{model.preset}").{cell.quantity}'
-            yield row(item, cell, chapter, counted(cell, count(networks[model.preset])), command)
+        if one := counts.get((model.preset, cell.quantity)):
+            yield row(item, cell, COUNTING, counted(one), command(one))
         else:
-            yield row(item, cell, chapter, Verdict("not reproducible here", why=NEEDS[cell.quantity] + protocol))
+            protocol = f" Protocol: {cell.protocol}." if cell.protocol else ""
+            verdict = Verdict("not reproducible here", why=NEEDS[cell.quantity] + protocol)
+            yield row(item, cell, CHAPTERS[cell.quantity], verdict)
+    for model, item, cell in cells(table):
+        if one := counts.get((model.name, cell.quantity)):  # a rival whose shape is known
+            yield row(item, cell, COUNTING, counted(one), command(one))
     for model in table.rows:
         if not model.preset:
-            yield row(model.name, model, CHAPTERS["npu"], Verdict("not reproducible here", why=OTHERS))
+            rest = tuple(cell for cell in model.cells if (model.name, cell.quantity) not in counts)
+            verdict = Verdict("not reproducible here", why=OTHERS)
+            yield row(model.name, replace(model, cells=rest), CHAPTERS["npu"], verdict)
     for setting in paper.settings("table1"):
         yield row(f"set-up, {setting.name}", setting, CHAPTERS["npu"], Verdict("background"))
-
-
-def cells(table: paper.Table) -> Iterator[tuple[paper.Row, str, paper.Reported]]:
-    """The sourced cells of a table, each with its row and the words for its place."""
-    labels = {column.name: column.label for column in table.columns}
-    for row in table.rows:
-        for cell in row.cells:
-            yield row, f"{row.name}, {labels[cell.quantity]}", cell
 
 
 def comparisons() -> Iterator[Row]:
@@ -65,19 +60,6 @@ def comparisons() -> Iterator[Row]:
         item = f"{ratio.model} against {ratio.against}, {ratio.stated.quantity}"
         chapter = CHAPTERS[ratio.stated.quantity]
         yield Row("Section 5.1: comparisons in words", "§5.1", item, ratio, chapter, compared(ratio, table))
-
-
-def counted(cell: paper.Reported, costs: Costs) -> Verdict:
-    """How a printed number of parameters or MACs compares with ours."""
-    unit, by_toolbox = COUNTED[cell.quantity]
-    ours = getattr(costs, cell.quantity)
-    if rounds_to(ours / unit, cell.value):
-        return Verdict("exact", f"{ours:,}", "computed")
-    theirs = by_toolbox(costs)
-    why = "Neither all operations nor the rule of the repository's counter, toolbox.py, gives the printed number."
-    if rounds_to(theirs / unit, cell.value):
-        why = "Explained: the paper prints what the repository's counter, toolbox.py, gives."
-    return Verdict("disagrees", f"{ours:,}; by the rule of toolbox.py {theirs:,}", "computed", why)
 
 
 def compared(ratio: paper.Ratio, table: paper.Table) -> Verdict:

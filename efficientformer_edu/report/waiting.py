@@ -11,7 +11,8 @@ from functools import partial
 from efficientformer_edu import paper
 from efficientformer_edu.report.equations import CHECKS
 from efficientformer_edu.report.rows import Row, Verdict
-from efficientformer_edu.report.table1 import NEEDS, OTHERS, TRAINING, cells
+from efficientformer_edu.report.table1 import NEEDS, OTHERS, TRAINING
+from efficientformer_edu.report.wording import cells
 
 WAITS = Verdict("not yet")
 CLAIMS = ("CONV-BN is", "Users who trained", "L1 gains from", "With small batches")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import singledispatch
 
 from efficientformer_edu import paper
@@ -16,7 +17,7 @@ def reported(record: object) -> str:
 @reported.register
 def _(record: paper.Reported) -> str:
     values = (record, *record.also)
-    return "; ".join(f"{one.value} {one.unit}".strip() + (f" ({one.note})" if one.note else "") for one in values)
+    return "; ".join(f"{one.printed} {one.unit}".strip() + (f" ({one.note})" if one.note else "") for one in values)
 
 
 @reported.register
@@ -87,3 +88,11 @@ def described(widths: tuple[int, ...], depths: tuple[int, ...], mb3d: int) -> st
 def blocks(mb4d: int, mb3d: int) -> str:
     """The blocks of a stage in words."""
     return f"{mb4d} MB4D" + (f" + {mb3d} MB3D" if mb3d else "")
+
+
+def cells(table: paper.Table) -> Iterator[tuple[paper.Row, str, paper.Reported]]:
+    """The sourced cells of a table, each with its row and the words for its place."""
+    labels = {column.name: column.label for column in table.columns}
+    for row in table.rows:
+        for cell in row.cells:
+            yield row, f"{row.name}, {labels[cell.quantity]}", cell

@@ -11,12 +11,12 @@ from math import prod
 
 import pytest
 import torch
-from fvcore.nn import FlopCountAnalysis
 from hypothesis import given, settings
 from strategies import configs, resolutions
 from torch.utils.flop_counter import FlopCounterMode
 
 from efficientformer_edu.audit import Costs, count
+from efficientformer_edu.audit.counters import fvcore_analysis
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
 from efficientformer_edu.model import EfficientFormer, fold
 
@@ -112,8 +112,7 @@ def test_equals_the_real_network(config: EfficientFormerConfig, resolution: tupl
     model, image = EfficientFormer(config).eval(), images(costs)
     assert costs.params == sum(p.numel() for p in model.parameters())
     assert costs.sums.weight_bytes == sum(4 * t.numel() for t in model.state_dict().values() if t.is_floating_point())
-    analysis = FlopCountAnalysis(model, image).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    operators = analysis.tracer_warnings("none").by_operator()
+    operators = fvcore_analysis(model, image).by_operator()
     assert costs.macs == sum(operators[product] for product in PRODUCTS)
     # Meta tensors have shapes and no values, so that a network runs in no time.
     with FlopCounterMode(display=False) as counter:

@@ -5,10 +5,20 @@ from __future__ import annotations
 import pytest
 
 from efficientformer_edu.config import PRESETS
-from efficientformer_edu.paper import Table, appendix_b, measured_elsewhere, ratios, table1, table2
+from efficientformer_edu.paper import (
+    Table,
+    appendix_b,
+    counted_elsewhere,
+    measured_elsewhere,
+    ratios,
+    table1,
+    table2,
+)
 from efficientformer_edu.paper.ratios import UNITS, compare
 
-TABLES = {table.title: table for table in (table1(), table2(), appendix_b(), *measured_elsewhere())}
+TABLES = {
+    table.title: table for table in (table1(), table2(), appendix_b(), *measured_elsewhere(), *counted_elsewhere())
+}
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
@@ -61,6 +71,29 @@ def test_the_same_model_elsewhere_is_another_protocol() -> None:
         [1.1, 2.0],
         [1.09, 69.7],
     ]
+
+
+def test_counts_of_other_projects() -> None:
+    printed = {
+        table.title: [[cell.printed for cell in row.cells] for row in table.rows] for table in counted_elsewhere()
+    }
+    assert printed == {
+        "mmpretrain, table of models": [["12.28", "1.30"], ["31.41", "3.74"], ["82.23", "10.16"]],
+        "mmpretrain, metafile": [
+            ["12,278,696", "1,304,601,088"],
+            ["31,406,000", "3,737,045,760"],
+            ["82,229,328", "10,163,951,616"],
+        ],
+        "timm, benchmark results": [["12.29", "1.30"], ["31.41", "3.93"], ["82.23", "10.17"]],
+        "NetsPresso, table of models": [["11.84", "2.60"]],
+    }
+
+
+def test_a_table_rounds_the_metafile_beside_it() -> None:
+    rounded, whole = counted_elsewhere()[:2]
+    for row in rounded.rows:
+        for cell, scale in zip(row.cells, (1e6, 1e9), strict=True):
+            assert cell.stands_for(whole[row.name, cell.quantity].value / scale)
 
 
 def test_average_precision_falls_with_the_threshold() -> None:

@@ -1,0 +1,175 @@
+"""Where every published count of parameters and operations comes from, to the operation.
+
+Paper: the columns "Params (M)" and "GMACs" of Table 1, and Table 6 as printed. Beside them stand the tables of
+mmpretrain, timm and NetsPresso. The printed numbers come from `efficientformer_edu.paper`; all others are computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from efficientformer_edu import paper
+from efficientformer_edu.audit import deit
+from efficientformer_edu.audit.analytic import count
+from efficientformer_edu.audit.derivation import Derivation, apart, nearest, ours_printed, printed_as
+from efficientformer_edu.audit.explain import Explanation, explain
+from efficientformer_edu.audit.rules import Quantity
+from efficientformer_edu.audit.tables import Table
+from efficientformer_edu.config import PRESETS, EfficientFormerConfig
+from efficientformer_edu.paper import Reported
+
+Networks = Mapping[str, EfficientFormerConfig]
+
+
+def derivations(networks: Networks = PRESETS) -> tuple[Derivation, ...]:
+    """Every published count: the paper's, then those of other projects.
+
+    Args:
+        networks: the configurations to hold against the published `"l1"`, `"l3"` and `"l7"`.
+    """
+    elsewhere = {table.title: table for table in paper.counted_elsewhere()}
+    return (
+        *_table1(networks),
+        *_table6(networks),
+        *_mmpretrain(elsewhere["mmpretrain, table of models"], networks),
+        *_mmpretrain(elsewhere["mmpretrain, metafile"], networks),
+        *_timm(elsewhere["timm, benchmark results"], networks),
+        *_netspresso(elsewhere["NetsPresso, table of models"], networks),
+    )
+
+
+def table() -> Table:
+    """All derivations, one a row."""
+    rows = [
+        (
+            f"{one.who}: {one.where}" if one.who == "paper" else one.where,
+            one.model,
+            one.quantity,
+            f"{one.printed.printed} {one.printed.unit}".strip(),
+            one.value,
+            "yes" if one.holds else "no",
+            one.how,
+        )
+        for one in derivations()
+    ]
+    return Table(("where", "model", "quantity", "printed", "derived", "rounds to it", "how"), tuple(rows))
+
+
+def as_printed(slip: paper.Printed, config: EfficientFormerConfig) -> EfficientFormerConfig:
+    """The network with one stage as Table 6 prints it."""
+    depths, vits = list(config.depths), list(config.vits)
+    depths[slip.stage - 1], vits[slip.stage - 1] = slip.mb4d + slip.mb3d, slip.mb3d
+    return config.replace(depths=tuple(depths), num_vit=tuple(vits))
+
+
+def _table1(networks: Networks) -> Iterator[Derivation]:
+    table = paper.table1()
+    for model, quantity, cell in _cells(table):
+        found = explain("toolbox", networks[model], quantity=quantity)
+        how = f"The repository's counter, toolbox.py, gives {_steps(found)}. {ours_printed(found.ours, cell)}"
+        rule = "by the rule of toolbox.py"
+        yield Derivation("paper", table.title, model, quantity, cell, found.ours, found.total, rule, how)
+    yield _deit_params(table)
+    yield _deit_macs(table)
+
+
+def _deit_params(table: paper.Table) -> Derivation:
+    cell = table["DeiT-S", "params"]
+    plain, distilled = deit.params(), deit.params(distilled=True)
+    value = nearest(cell, plain, distilled)
+    how = (
+        f"DeiT-S has {plain:,} parameters, and {distilled:,} with the token and head of distillation: they would be "
+        f"printed as {printed_as(cell, plain, distilled)}. {apart(cell, value)}"
+    )
+    return Derivation("paper", table.title, "DeiT-S", "params", cell, value, value, "", how)
+
+
+def _deit_macs(table: paper.Table) -> Derivation:
+    cell = table["DeiT-S", "macs"]
+    plain, distilled = deit.macs(), deit.macs(distilled=True)
+    value = nearest(cell, plain, distilled)
+    how = (
+        f"DeiT-S needs {plain:,} MACs, and {distilled:,} with the token and head of distillation: they would be "
+        f"printed as {printed_as(cell, plain, distilled)}. {apart(cell, value)} FLOPs would be "
+        f"{printed_as(cell, 2 * value)}, so the number is one of MACs. The plain network's blocks alone, without the "
+        f"patch embedding and the head, would be printed as {printed_as(cell, deit.block_macs())}."
+    )
+    return Derivation("paper", table.title, "DeiT-S", "macs", cell, value, value, "", how)
+
+
+def _table6(networks: Networks) -> Iterator[Derivation]:
+    for network in paper.architectures():
+        if slip := network.printed:
+            right = count(networks[network.preset]).params
+            params = count(as_printed(slip, networks[network.preset])).params
+            cell = paper.table1()[network.preset, "params"]
+            how = (
+                f"All parameters of the network with {slip.mb4d} MB4D and {slip.mb3d} MB3D in stage {slip.stage}. "
+                f"Table 1 prints {cell.printed} M, and the released network has {right:,}: the code is right."
+            )
+            yield Derivation("paper", "Table 6", network.preset, "params", slip.params, params, params, "", how)
+
+
+def _mmpretrain(table: paper.Table, networks: Networks) -> Iterator[Derivation]:
+    heading = next(column.label for column in table.columns if column.name == "macs")
+    for model, quantity, cell in _cells(table):
+        config = networks[model]
+        costs, found = count(config), explain("mmpretrain", config)
+        ours, value, rule = costs.params, costs.params, ""
+        how = "All parameters, those of both heads included."
+        if quantity == "params" and model == "l1":
+            stem = costs.by("stage")["stem"].params
+            value, rule = costs.params - stem, "without the stem"
+            how = f"All parameters that a training changes: the stem's {stem:,} were frozen. {ours_printed(ours, cell)}"
+        elif quantity == "macs":
+            ours, value, rule = costs.macs, found.total, "by the rule of mmpretrain"
+            how = f"The counter of mmcv 1.x, on the maps without the heads, gives {_steps(found)}."
+            if model == "l3":
+                fewer = config.replace(num_vit=1)
+                value = explain("mmpretrain", fewer).total
+                rule = f"{rule} with num_vit={sum(fewer.vits)}"
+                how += (
+                    f" Counted on {sum(fewer.vits)} MB3D block in place of {sum(config.vits)}: a network of "
+                    f"{count(fewer).params:,} parameters, not {costs.params:,}. L3 itself would be printed as "
+                    f"{printed_as(cell, found.total)}."
+                )
+            how += f' The heading says "{heading}"; these are MACs.'
+        yield Derivation("mmpretrain", table.title, model, quantity, cell, ours, value, rule, how)
+
+
+def _timm(table: paper.Table, networks: Networks) -> Iterator[Derivation]:
+    for model, quantity, cell in _cells(table):
+        found = explain("fvcore", networks[model], quantity=quantity)
+        rule, how = "by the rule of fvcore", f"fvcore gives {_steps(found)}. {ours_printed(found.ours, cell)}"
+        if quantity == "params":
+            rule, how = "", "All parameters, those of both heads included."
+        yield Derivation("timm", table.title, model, quantity, cell, found.ours, found.total, rule, how)
+
+
+def _netspresso(table: paper.Table, networks: Networks) -> Iterator[Derivation]:
+    single = networks["l1"].replace(distillation=False)
+    costs, found = count(single), explain("fvcore", single)
+    cell = table["l1", "params"]
+    how = f"All parameters of the network with one head; with both it has {count(networks['l1']).params:,}."
+    yield Derivation("NetsPresso", table.title, "l1", "params", cell, costs.params, costs.params, "", how)
+    cell = table["l1", "flops"]
+    how = (
+        f"Two for each MAC that fvcore counts of the network with one head, {found.total:,}: {_steps(found)}. "
+        f"{ours_printed(2 * costs.macs, cell)}"
+    )
+    rule = "by the rule of fvcore"
+    yield Derivation("NetsPresso", table.title, "l1", "flops", cell, 2 * costs.macs, 2 * found.total, rule, how)
+
+
+def _cells(table: paper.Table) -> Iterator[tuple[str, Quantity, Reported]]:
+    """The counted cells of the published networks."""
+    quantities: tuple[Quantity, ...] = ("params", "macs")
+    for row in table.rows:
+        for quantity in quantities:
+            if row.preset:
+                yield row.preset, quantity, table[row.preset, quantity]
+
+
+def _steps(found: Explanation) -> str:
+    """`our count + 2 × each number of batch norm`, and so on."""
+    return " ".join(("our count", *(step.words for step in found.steps)))

@@ -1,0 +1,31 @@
+"""What commands have in common: arguments that name a network and the size of an image, and how they are read."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from efficientformer_edu.config import EfficientFormerConfig, Resolution, get_config
+
+YAML = (".yaml", ".yml")
+MODEL_HELP = "l1, l3 or l7, or a YAML file with a configuration"
+Pixels = Annotated[str, typer.Option(help="pixels of the image, such as 224 or 384x640 (height x width)")]
+
+
+def read_model(model: str) -> EfficientFormerConfig:
+    """The configuration that a command's argument names: a published network or a YAML file."""
+    if model.endswith(YAML):
+        return EfficientFormerConfig.from_yaml(model)
+    try:
+        return get_config(model)
+    except ValueError as error:
+        raise ValueError(f"{error}; or a configuration in a file that ends in .yaml") from error
+
+
+def read_resolution(text: str) -> Resolution:
+    """Pixels from "224" or, height first, "384x640"."""
+    sizes = text.lower().replace("×", "x").split("x")
+    if len(sizes) > 2 or not all(size.isdecimal() and int(size) for size in sizes):
+        raise ValueError(f"--resolution {text!r} is not possible; give a number such as 224, or 384x640")
+    return int(sizes[0]) if len(sizes) == 1 else (int(sizes[0]), int(sizes[1]))

@@ -1,0 +1,170 @@
+"""The command `efficientformer-edu audit`: parameters and MACs of a network, and why other counters print others.
+
+It loads torch only to run other counters (`--counters`) or a module of the reader's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, get_args
+
+import typer
+
+from efficientformer_edu.audit import COUNTERS, Costs, Explanation, Form, count
+from efficientformer_edu.audit.costs import Level
+from efficientformer_edu.audit.explain import explain_costs
+from efficientformer_edu.audit.rules import Code, Quantity
+from efficientformer_edu.audit.tables import Cell, Format, Table
+from efficientformer_edu.cli_arguments import MODEL_HELP, YAML, Pixels, read_model, read_resolution
+from efficientformer_edu.config import resolution_pair
+
+OF: Mapping[Quantity, str] = {"macs": "operations", "params": "parameters"}
+
+
+def audit(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL", help=f"{MODEL_HELP}, or package.module:Name")],
+    resolution: Pixels = "224",
+    form: Annotated[Form | None, typer.Option(help="as trained, the default, or folded for inference")] = None,
+    by: Annotated[Level | None, typer.Option(help="one row for each of these; stage is the default")] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="put several networks side by side")] = False,
+    counters: Annotated[bool, typer.Option("--counters", help="run other tools, and explain what they print")] = False,
+    explained: Annotated[
+        str | None, typer.Option("--explain", metavar="COUNTER", help="the steps from our count to that of a tool")
+    ] = None,
+    format: Annotated[Format, typer.Option(help="csv and json hold every number as it is")] = "table",
+) -> None:
+    """Count parameters and MACs, and explain what other counters print.
+
+    package.module:Name is any torch module of yours: a class or function that needs no arguments, or the module
+    itself. The current folder is searched first. fvcore and torch's FlopCounterMode count it.
+    """
+    questions = {"--compare": compare, "--counters": counters, "--explain": explained is not None}
+    asked = [name for name, on in questions.items() if on]
+    given = asked + [name for name, value in {"--form": form, "--by": by}.items() if value]
+    own = [model for model in models if ":" in model and not model.endswith(YAML)]
+    if own and (given or len(models) > 1):
+        what = " and ".join(given) or "other networks"
+        raise ValueError(f"{own[0]} is a module of your own, which is counted without {what}: give it alone")
+    if len(asked) > 1:
+        raise ValueError(f"{' and '.join(asked)} do not go together: ask one at a time")
+    if by and asked and not compare:
+        raise ValueError(f"--by and {asked[0]} do not go together, for a tool counts the whole network: leave out --by")
+    if compare and len(set(models)) < 2:
+        raise ValueError("--compare takes two networks or more, such as audit --compare l1 l3")
+    if not compare and len(models) > 1:
+        raise ValueError(f"audit takes one network, not {len(models)}; --compare puts several side by side")
+
+    pixels = resolution_pair(read_resolution(resolution))
+    if own:
+        from efficientformer_edu.cli_modules import own_module
+
+        typer.echo(own_module(own[0], pixels).to(format).rstrip("\n"))
+        return
+    costs = {model: count(read_model(model), pixels, form or "trained") for model in models}
+    (one, *_) = costs.values()
+    if compare:
+        _show(side_by_side(costs, by), format)
+    elif counters:
+        _show(counted(one), format, _elsewhere(one, COUNTERS))
+    elif explained is not None:
+        _show(steps(explained, one), format, _about(explained, one))
+    elif by is None and format == "json":
+        typer.echo(one.to_json())
+    elif by == "op" and format == "csv":
+        typer.echo(one.to_csv(), nl=False)
+    else:
+        _show(one.table(by or "stage"), format)
+
+
+def side_by_side(costs: Mapping[str, Costs], by: Level | None) -> Table:
+    """What networks cost together, one a row; or the MACs of their parts, one network a column."""
+    if by is None:
+        rows = [
+            (name, one.params, one.macs, one.sums.weight_bytes, one.sums.activation_bytes)
+            for name, one in costs.items()
+        ]
+        return Table(("network", "params", "MACs", "weight bytes", "activation bytes"), tuple(rows))
+    parts = [one.by(by) for one in costs.values()]
+    labels = dict.fromkeys(label for part in parts for label in part)
+    body: list[tuple[Cell, ...]] = [
+        (label, *(part[label].macs if label in part else None for part in parts)) for label in labels
+    ]
+    total: tuple[Cell, ...] = ("total", *(one.macs for one in costs.values()))
+    return Table((by, *(f"MACs of {name}" for name in costs)), (*body, total), total=True)
+
+
+def steps(counter: str, costs: Costs) -> Table:
+    """From our MACs, then from our parameters, to what a counter prints."""
+    rows: list[tuple[Cell, ...]] = []
+    for quantity in _quantities(counter):
+        table = _explain(counter, costs, quantity).table()
+        rows += [(OF[quantity], *row) for row in table.rows]
+    return Table(("of", "step", "count"), tuple(rows))
+
+
+def counted(costs: Costs) -> Table:
+    """What each counter prints, what its rule gives, and what is left over."""
+    from efficientformer_edu.audit.counters import build, run
+
+    network, images = build(costs)
+    rows: list[tuple[Cell, ...]] = []
+    for counter, rule in COUNTERS.items():
+        how, printed = "derived, not run", None
+        if rule.runs:
+            try:
+                how, printed = "run", run(counter, network, images)
+            except ImportError:
+                how = f"not installed: pip install {counter.partition('-')[0]}"
+        for quantity in _quantities(counter):
+            ours = _explain(counter, costs, quantity)
+            number = getattr(printed, quantity, None)
+            left = None if number is None else ours.remainder(number)
+            rows.append((counter, OF[quantity], "ours", number, ours.total, left, how))
+            for code, total in _others(counter, costs, quantity):
+                rows.append((counter, OF[quantity], code, None, total, None, "derived, not run"))
+    return Table(("counter", "of", "code", "prints", "by its rule", "remainder", "how"), tuple(rows))
+
+
+def _quantities(counter: str) -> tuple[Quantity, ...]:
+    known = counter not in COUNTERS or COUNTERS[counter].params is not None  # `explain` refuses what is unknown
+    return get_args(Quantity) if known else ("macs",)
+
+
+def _explain(counter: str, costs: Costs, quantity: Quantity = "macs", code: Code = "ours") -> Explanation:
+    return explain_costs(counter, costs, quantity, code)
+
+
+def _others(counter: str, costs: Costs, quantity: Quantity) -> Iterator[tuple[Code, int]]:
+    """Other code of the network for which the counter prints another number than for ours. There is no folded one."""
+    ours = _explain(counter, costs, quantity).total
+    for code in get_args(Code):
+        total = _explain(counter, costs, quantity, code).total
+        if total != ours and costs.form == "trained":
+            yield code, total
+
+
+def _elsewhere(costs: Costs, counters: Iterable[str]) -> Iterator[str]:
+    """One line for each counter that prints another number for other code of the same network."""
+    whose = {"released": "the released code", "huggingface": "Hugging Face's"}
+    for counter in counters:
+        if others := dict(_others(counter, costs, "macs")):
+            ours = _explain(counter, costs).total
+            names = {total: [whose[code] for code in others if others[code] == total] for total in others.values()}
+            numbers = ", ".join(f"{total:,} for {' and '.join(code)}" for total, code in names.items())
+            yield f"{counter} prints {ours:,} for our code, {numbers}: what it sees depends on how the code is written."
+
+
+def _about(counter: str, costs: Costs) -> Iterator[str]:
+    rule = COUNTERS[counter]
+    yield f"{rule.tool}{'' if rule.runs else ' (derived, not run)'}."
+    if rule.note:
+        yield rule.note
+    yield from _elsewhere(costs, [counter])
+
+
+def _show(table: Table, format: Format, notes: Iterable[str] = ()) -> None:
+    """Print a table, and under it, where people read it, what is to be said about it."""
+    typer.echo(table.to(format).rstrip("\n"))
+    if format in ("table", "markdown"):
+        for note in notes:
+            typer.echo(f"\n{note}")
