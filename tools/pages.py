@@ -1,7 +1,8 @@
 """Fills the pages of docs/ with what comes from the code and from the chapters; `tools.site` calls `fill`.
 
-A marker is a comment: `<!-- numbers -->` becomes the table of parameters and MACs, `<!-- glossary -->` the
-abbreviations that every page shows as tooltips, `<!-- mark exact -->` the mark of one kind of number,
+A marker is a comment: `<!-- numbers -->` becomes the table of parameters and MACs, `<!-- presets -->` what counters
+print for the published networks, `<!-- audit -->` the form that audits any other, `<!-- glossary -->` the abbreviations
+that every page shows as tooltips, `<!-- mark exact -->` the mark of one kind of number,
 `<!-- written -->` the chapters that exist, `<!-- chapter 2: Building blocks; in class 1, 5 -->` one chapter of the
 lecture plan. A link to a chapter that is not written yet becomes its text.
 """
@@ -14,6 +15,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+from tools import audit_page
 from tools.chapters import EFFORT, Notebook, exercises
 from tools.markdown import mark
 from tools.readme import MINUTES, numbers
@@ -36,6 +38,8 @@ def filled(text: str, notebooks: Mapping[str, Notebook], abbreviations: str) -> 
     """A page with every marker replaced."""
     parts: dict[str, Callable[[], str]] = {
         "<!-- numbers -->": numbers,
+        "<!-- presets -->": audit_page.presets,
+        "<!-- audit -->": audit_page.live,
         "<!-- glossary -->": partial(glossary, abbreviations),
         "<!-- written -->": partial(written, notebooks),
     }

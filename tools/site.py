@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tools import COPIES, NOTEBOOKS, ROOT, pages, report
+from tools import COPIES, NOTEBOOKS, ROOT, page_python, pages, report
 from tools.chapters import Notebook, chapters, write, write_text
 from tools.colab import links, repository
 from tools.fetch_assets import serve
@@ -121,6 +121,7 @@ def build() -> None:
             raise subprocess.CalledProcessError(run.returncode, run.args)
     for target in (SITE, FOLDER):
         serve(target / "assets", folder=target == FOLDER)
+    page_python.serve(SITE / "assets" / "python")
     (FOLDER / "404.html").unlink()  # what a server shows; its addresses begin at the server's root
 
 

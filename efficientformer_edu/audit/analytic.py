@@ -20,6 +20,8 @@ from efficientformer_edu.config import EfficientFormerConfig, Resolution, get_co
 Grid = tuple[int, int]
 Rows = Iterator[Operation]
 
+FOLDED_KINDS: dict[Kind, Kind] = {"convolution": "linear", "convolution bias": "linear bias"}  # of an MB4D
+
 
 def count(model: str | EfficientFormerConfig, resolution: Resolution = 224, form: Form = "trained") -> Costs:
     """Every operation of a network with its parameters, MACs and sizes, all exact.
@@ -57,16 +59,23 @@ def _network(config: EfficientFormerConfig, image: Grid) -> Rows:
 
 
 def _folded(rows: Iterable[Operation]) -> Rows:
-    """What folding leaves: norms of convolutions, most layer scales and the second head are gone."""
+    """What folding leaves: no norm of a convolution, few layer scales, one head, and the channels of a map last."""
     for row in rows:
         part = row.name.rpartition(".")[2]
+        on_map = ".mb4d." in row.name
+        if row.kind in ("batch norm", "resize") or part == "scale" or row.name.startswith(("head_dist", "logits")):
+            continue
+        if on_map and row.kind != "pool":
+            row = row._replace(output_shape=(*row.output_shape[1:], row.output_shape[0]))  # (H, W, C)
         if row.kind == "attention bias":  # gathered from the table once and for all
             name = row.name.replace("attention_biases", "fixed_bias")
             yield row._replace(name=name, params=0, buffers=row.elements)
-        elif row.kind == "layer scale":
-            if part == "layer_scale_1" and "mb4d" in row.name:  # no linear map follows the pooling
+        elif on_map and row.kind in FOLDED_KINDS:
+            yield row._replace(kind=FOLDED_KINDS[row.kind])
+        elif row.kind == "layer scale" or (on_map and part in ("difference", "residual_1")):
+            if on_map and part == "layer_scale_1":  # one operation with the difference and the residual
                 yield row
-        elif row.kind not in ("batch norm", "resize") and not row.name.startswith(("head_dist", "logits")):
+        else:
             yield row
 
 

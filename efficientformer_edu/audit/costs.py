@@ -66,8 +66,9 @@ class Operation(NamedTuple):
         stage: "stem", "stage 1" to "stage 4" or "head".
         block: "embedding", "MB4D 1", "MB3D 1", ... within the stage; "" in the stem and the head.
         kind: what sort of operation it is.
-        output_shape: of the result without the batch: (C, H, W) for a map, (N, C) for tokens, (heads, N, N) for
-            attention, (heads, h, w) for a table of offsets, (classes,) for logits.
+        output_shape: of the result without the batch: (C, H, W) for a map, (H, W, C) where folding has put the
+            channels last, (N, C) for tokens, (heads, N, N) for attention, (heads, h, w) for a table of offsets,
+            (classes,) for logits.
         params: learned numbers.
         macs: multiply-accumulates of convolutions, linears and attention products; 0 for everything else.
         buffers: numbers that are stored but not learned: mean and variance of a batch norm, the gathered bias of a

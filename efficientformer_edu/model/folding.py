@@ -3,9 +3,12 @@
 Paper: section 3, observation 3: a batch norm folds into the convolution before it, a layer norm does not.
 
 What folds: each batch norm into its convolution; γ₂ of an MB4D and both layer scales of an MB3D into the linear map
-before them; the two heads into their mean; the table of offsets into the bias of the one token grid. What stays: γ₁
-of an MB4D, because no linear map follows the pooling, and a mean that leaves out the border's padding is no fixed
-kernel.
+before them; the scale of the attention into its queries; the two heads into their mean; the table of offsets into the
+bias of the one token grid. What stays: γ₁ of an MB4D, because no linear map follows the pooling, and a mean that leaves
+out the border's padding is no fixed kernel. But x + γ₁ (Pool(x) − x) lies between x and Pool(x), and is one operation.
+
+What moves: the channels. With a place's channels side by side in memory, a 1×1 convolution is a linear map of rows, and
+a map becomes tokens without a copy.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import copy
 from itertools import pairwise
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -20,6 +24,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from efficientformer_edu.config import Resolution, resolution_pair
 from efficientformer_edu.model.blocks import MB3D, MB4D, DropPath, LayerScale
 from efficientformer_edu.model.mixers import Attention, Grid
+from efficientformer_edu.model.mlp import ConvMlp, Mlp
 from efficientformer_edu.model.network import EfficientFormer
 
 
@@ -43,20 +48,39 @@ def fold(model: EfficientFormer, resolution: Resolution = 224) -> EfficientForme
     folded = copy.deepcopy(model).cpu().double().eval()  # products of weights are taken in double and rounded once
     fold_norms(folded)
     drop_dropouts(folded)
-    for stage, grid in zip(folded.stages, model.config.grids(size), strict=True):
-        for block in list(stage.modules()):
-            if isinstance(block, (MB4D, MB3D)):
-                block.layer_scale_2 = fold_scale(block.mlp.fc2, block.layer_scale_2)
-            if isinstance(block, MB3D):
-                block.layer_scale_1 = fold_scale(block.token_mixer.proj, block.layer_scale_1)
-                block.token_mixer = FixedBiasAttention(block.token_mixer, grid)
+    fold_layer_scales(folded)
+    fold_attention(folded, size)
     merge_heads(folded)
-    folded.input_size = size
-    return folded.to(first.device, first.dtype)
+    folded.to(first.device, first.dtype)
+    channels_last(folded)
+    return folded
 
 
-class FixedBiasAttention(Attention):
-    """Attention on one token grid, whose bias was looked up once and for all."""
+class FoldedMB4D(nn.Module):
+    """An MB4D on a map whose channels lie side by side in memory: pooling and residual are one, the MLP is linear.
+
+    Args:
+        block: an MB4D whose norms and second layer scale are folded.
+    """
+
+    def __init__(self, block: MB4D) -> None:
+        super().__init__()
+        self.token_mixer = block.token_mixer
+        scale = block.layer_scale_1
+        self.layer_scale_1 = scale.gamma if isinstance(scale, LayerScale) else None
+        self.mlp = linear_mlp(block.mlp)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        pooled = self.token_mixer.pool(x).permute(0, 2, 3, 1)  # (B, H, W, C), a view
+        x = x.permute(0, 2, 3, 1)
+        x = pooled if self.layer_scale_1 is None else torch.lerp(x, pooled, self.layer_scale_1)  # x + γ₁ (Pool(x) − x)
+        x = x.contiguous()  # no copy but for maps of a single channel or place, whose layout is ambiguous
+        x = x + self.mlp(x)
+        return x.permute(0, 3, 1, 2)  # (B, C, H, W), a view
+
+
+class FoldedAttention(Attention):
+    """Attention on one token grid: its bias was looked up and its queries were scaled once and for all."""
 
     fixed_bias: Float[Tensor, "heads N N"]
 
@@ -66,9 +90,14 @@ class FixedBiasAttention(Attention):
         self.qkv, self.drop, self.proj = attention.qkv, attention.drop, attention.proj
         del self.attention_biases
         self.register_buffer("fixed_bias", attention.bias(grid).detach())
+        for parameter in self.qkv.parameters():
+            heads = parameter.data.unflatten(0, (self.num_heads, -1))  # (heads, 2·key_dim + value_dim, ...)
+            heads[:, :key_dim] *= self.scale
 
-    def bias(self, grid: Grid) -> Float[Tensor, "heads N N"]:
-        return self.fixed_bias
+    def scores(
+        self, q: Float[Tensor, "B heads N key"], k: Float[Tensor, "B heads N key"], grid: Grid
+    ) -> Float[Tensor, "B heads N N"]:
+        return q @ k.transpose(-2, -1) + self.fixed_bias
 
 
 def fold_norms(network: nn.Module) -> None:
@@ -88,12 +117,30 @@ def drop_dropouts(network: nn.Module) -> None:
                 setattr(module, name, nn.Identity())
 
 
+def fold_layer_scales(network: nn.Module) -> None:
+    """Multiply each layer scale into the linear map right before it; the pooling's stays."""
+    for block in network.modules():
+        if isinstance(block, (MB4D, MB3D)):
+            block.layer_scale_2 = fold_scale(block.mlp.fc2, block.layer_scale_2)
+        if isinstance(block, MB3D):
+            block.layer_scale_1 = fold_scale(block.token_mixer.proj, block.layer_scale_1)
+
+
 def fold_scale(linear: nn.Linear | nn.Conv2d, scale: nn.Module) -> nn.Identity:
     """Multiply the layer's outputs by the layer scale behind it; what is left of that scale is the identity."""
     if isinstance(scale, LayerScale):
         for parameter in linear.parameters():
             parameter.data *= scale.gamma.detach().view(-1, *[1] * (parameter.ndim - 1))
     return nn.Identity()
+
+
+def fold_attention(network: EfficientFormer, size: tuple[int, int]) -> None:
+    """Look the attention's bias up for one input size, and scale the queries' weights."""
+    for stage, grid in zip(network.stages, network.config.grids(size), strict=True):
+        for block in stage.modules():
+            if isinstance(block, MB3D):
+                block.token_mixer = FoldedAttention(block.token_mixer, grid)
+    network.input_size = size
 
 
 def merge_heads(network: EfficientFormer) -> None:
@@ -103,3 +150,25 @@ def merge_heads(network: EfficientFormer) -> None:
             ours.data = (ours.data + other.data) / 2
         network.head_dist = None
         network.config = network.config.replace(distillation=False)
+
+
+def channels_last(network: EfficientFormer) -> None:
+    """Lay the channels of a place side by side, in maps as in weights; 1×1 convolutions become linear maps."""
+    for stage in network.stages:
+        stage.mb4d = nn.ModuleList(FoldedMB4D(block) for block in stage.modules() if isinstance(block, MB4D))
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):  # its output has the layout of its weight
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+        elif isinstance(module, nn.Linear):  # the product reads the weights of an input side by side: else it copies
+            module.weight.data = module.weight.data.t().contiguous().t()
+
+
+def linear_mlp(mlp: ConvMlp) -> Mlp:
+    """The MLP of an MB4D, its norms folded, as one on places: each 1×1 convolution is a linear layer."""
+    linear = Mlp(mlp.fc1.in_channels, mlp.fc1.out_channels, "relu", drop=0.0)
+    linear.act, linear.drop1, linear.drop2 = mlp.act, mlp.drop1, mlp.drop2
+    for ours, conv in ((linear.fc1, mlp.fc1), (linear.fc2, mlp.fc2)):
+        learned = dict(conv.named_parameters())
+        ours.weight = nn.Parameter(learned["weight"].detach().flatten(1))
+        ours.bias = nn.Parameter(learned["bias"].detach())
+    return linear

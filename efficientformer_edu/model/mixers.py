@@ -63,9 +63,14 @@ class Attention(nn.Module):
     def forward(self, x: Float[Tensor, "B N C"], grid: Grid) -> Float[Tensor, "B N C"]:
         heads = self.qkv(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, N, 32 + 32 + 128)
         q, k, v = heads.split(self.head_parts, dim=-1)  # (B, heads, N, 32), the same, (B, heads, N, 128)
-        scores = q @ k.transpose(-2, -1) * self.scale + self.bias(grid)  # (B, heads, N, N)
-        mixed = self.drop(self.softmax(scores)) @ v  # (B, heads, N, 128)
+        mixed = self.drop(self.softmax(self.scores(q, k, grid))) @ v  # (B, heads, N, 128)
         return self.proj(mixed.transpose(1, 2).flatten(2))  # (B, N, C)
+
+    def scores(
+        self, q: Float[Tensor, "B heads N key"], k: Float[Tensor, "B heads N key"], grid: Grid
+    ) -> Float[Tensor, "B heads N N"]:
+        """Q·Kᵀ / √key_dim + b of Eq. 6, before the softmax."""
+        return q @ k.transpose(-2, -1) * self.scale + self.bias(grid)  # (B, heads, N, N)
 
     def bias(self, grid: Grid) -> Float[Tensor, "heads N N"]:
         """b of Eq. 6 for tokens on this grid."""

@@ -133,6 +133,23 @@ def test_the_folded_form_equals_what_fold_makes(config: EfficientFormerConfig, r
     assert 2 * costs.macs == counter.get_total_flops()
 
 
+@settings(max_examples=15)
+@given(config=configs(), resolution=resolutions)
+def test_shapes_of_the_folded_network(config: EfficientFormerConfig, resolution: tuple[int, int]) -> None:
+    costs = count(config, resolution, form="folded")
+    model = fold(EfficientFormer(config).eval(), resolution)
+    rows = {row.name: row.output_shape for row in costs.rows}
+    ran: dict[str, tuple[int, ...]] = {}
+    for name, module in model.named_modules():
+        if name in rows:
+            module.register_forward_hook(lambda *call, name=name: ran.update({name: tuple(call[-1].shape[1:])}))
+    with torch.inference_mode():
+        model(images(costs))
+    assert ran == {name: rows[name] for name in rows if name in ran}
+    computing = (torch.nn.Linear, torch.nn.Conv2d, torch.nn.LayerNorm, torch.nn.AvgPool2d, torch.nn.Softmax)
+    assert {name for name, module in model.named_modules() if isinstance(module, computing)} <= set(ran)
+
+
 def owners(model: EfficientFormer, costs: Costs) -> set[str]:
     """The rows that the tensors of a network belong to: those of their own name, or of the module that they are in."""
     rows = {row.name for row in costs.rows}

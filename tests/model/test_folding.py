@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from golden_weights import golden_images, golden_state
@@ -53,9 +55,11 @@ def test_folded_parts_are_gone():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     folded = fold(model, 64)
     assert not any(isinstance(m, (nn.BatchNorm2d, nn.Dropout, DropPath)) for m in folded.modules())
-    blocks = [m for m in folded.modules() if isinstance(m, MB4D)]
-    scales = [m for m in folded.modules() if isinstance(m, LayerScale)]
-    assert scales == [block.layer_scale_1 for block in blocks]  # γ₁ of the MB4Ds is all that stays
+    assert not any(isinstance(m, (MB4D, LayerScale)) for m in folded.modules())
+    scales = {name for name, _ in folded.named_parameters() if "layer_scale" in name}
+    assert scales == {name for name in scales if re.fullmatch(r"stages\.\d\.mb4d\.\d\.layer_scale_1", name)}
+    assert len(scales) == sum(SMALL.depths) - sum(SMALL.vits)  # γ₁ of the MB4Ds is all that stays
+    assert {m.kernel_size for m in folded.modules() if isinstance(m, nn.Conv2d)} == {(3, 3)}
     assert folded.head_dist is None
     assert folded.config == model.config.replace(distillation=False)
     assert folded.forward_heads(torch.zeros(1, 3, 64, 64)).dist is None
@@ -63,6 +67,26 @@ def test_folded_parts_are_gone():
     assert model.training
     assert not folded.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@torch.no_grad()
+def test_the_channels_lie_side_by_side():
+    """Maps are channels last from the first convolution on, and tokens are a view of them."""
+    folded = fold(EfficientFormer(SMALL), 64)
+    maps = folded.features(golden_images(2, 64, 64).float())
+    assert [m.is_contiguous(memory_format=torch.channels_last) for m in maps] == [True] * 4
+    linears = [m for m in folded.modules() if isinstance(m, nn.Linear)]
+    assert all(m.weight.t().is_contiguous() for m in linears)
+
+
+def test_a_folded_network_has_the_gradients_of_the_images():
+    model = golden_model(SMALL)
+    # Two images: for one, torch 2.13 on a CPU derives a batch norm in evaluation mode wrongly where the gradient comes
+    # with its channels last, as it does from tokens.
+    images = golden_images(2, 64, 64).requires_grad_()
+    (exact,) = torch.autograd.grad(model(images)[:, 0].sum(), images)
+    (ours,) = torch.autograd.grad(fold(model, 64)(images)[:, 0].sum(), images)
+    torch.testing.assert_close(ours, exact, rtol=1e-9, atol=1e-12)
 
 
 @torch.no_grad()
