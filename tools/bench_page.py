@@ -25,6 +25,8 @@ requestAnimationFrame(() => setTimeout(() => done(performance.now() - began)))
 
 
 class Quiet(SimpleHTTPRequestHandler):
+    """A server that logs nothing."""
+
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
 
