@@ -1,0 +1,180 @@
+"""What was measured, as it is stored in `results/`: every sample, and what it depends on.
+
+A measured number without its machine is no number. So a record holds the machine, threads, versions, date and command
+beside the samples, and every plot and table is drawn from records.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from efficientformer_edu.audit.tables import Table
+from efficientformer_edu.files import whole
+from efficientformer_edu.latency.statistics import Interval, interval, paired_ratio
+
+DIGITS = 9  # of the seconds that are stored: nanoseconds
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a measurement depends on.
+
+    Attributes:
+        command: what measures it again.
+        batch: images at once; 0 where no images are involved.
+        resolution: height and width of the images in pixels; (0, 0) where none are involved.
+        precision: of the numbers, "float32" or "bfloat16".
+        memory_format: order of a map's numbers in memory, or "" where it differs between the subjects.
+        machine: processor or GPU.
+        threads: of torch.
+        versions: of Python and the libraries.
+        date: of the measurement, year first.
+        memory_kept: whether freed memory stayed with the process.
+        busy: a sentence if the machine was busy.
+    """
+
+    command: str = ""
+    batch: int = 1
+    resolution: tuple[int, int] = (224, 224)
+    precision: str = "float32"
+    memory_format: str = ""
+    machine: str = ""
+    threads: int = 0
+    versions: Mapping[str, str] = field(default_factory=dict)
+    date: str = ""
+    memory_kept: bool = False
+    busy: str = ""
+
+    def complete(self, **found: Any) -> Conditions:
+        """A copy with what the clock has found."""
+        return replace(self, **found)
+
+    def __str__(self) -> str:
+        """One line for the foot of a picture or table."""
+        threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
+        libraries = ", ".join(f"{name} {number}" for name, number in self.versions.items())
+        return f"{self.machine}; {threads}; batch {self.batch}; {libraries}; {self.date}"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One subject's samples.
+
+    Attributes:
+        name: of the subject.
+        seconds: of one call, one for each round.
+        faults: page faults in one call, the mean of all rounds.
+        calls: in one sample.
+    """
+
+    name: str
+    seconds: tuple[float, ...]
+    faults: float = 0.0
+    calls: int = 1
+
+    @cached_property
+    def interval(self) -> Interval:
+        """Median seconds of one call with its interval."""
+        return interval(self.seconds)
+
+    @property
+    def milliseconds(self) -> float:
+        """The median in milliseconds."""
+        return 1e3 * self.interval.median
+
+    def __str__(self) -> str:
+        median, low, high = (1e3 * seconds for seconds in self.interval)
+        return f"{median:.3g} ms ({low:.3g} to {high:.3g})"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Subjects that were timed side by side.
+
+    Attributes:
+        conditions: what it depends on.
+        timings: the subjects, in the order in which they ran in each round.
+    """
+
+    conditions: Conditions
+    timings: tuple[Timing, ...]
+
+    def __getitem__(self, name: str) -> Timing:
+        """The timing of a subject. Raises KeyError with the names that there are."""
+        found = {timing.name: timing for timing in self.timings}
+        if name not in found:
+            raise KeyError(f"{name!r} was not timed; there are {', '.join(found)}")
+        return found[name]
+
+    def ratio(self, name: str, against: str) -> Interval:
+        """How many times as long as another subject, round by round."""
+        return paired_ratio(self[name].seconds, self[against].seconds)
+
+    def table(self, against: str | None = None) -> Table:
+        """Milliseconds with their interval, the ratio to one of the subjects (the first if none is named), page faults."""
+        base = against or self.timings[0].name
+        rows = []
+        for timing in self.timings:
+            _, low, high = timing.interval
+            span = f"{1e3 * low:.3f} to {1e3 * high:.3f}"
+            ratio = "1" if timing.name == base else str(self.ratio(timing.name, base))
+            rows.append((timing.name, f"{timing.milliseconds:.3f}", span, ratio, round(timing.faults)))
+        columns = ("subject", "ms", "95 % interval", f"times {base}", "page faults")
+        return Table(columns, tuple(rows))
+
+    def to_json(self) -> str:
+        """Everything as one JSON object."""
+        return json.dumps(to_dict(self), indent=1)
+
+    def _repr_markdown_(self) -> str:
+        return f"{self.table().to_markdown()}\n\n{self.conditions}"
+
+
+def to_dict(measurement: Measurement) -> dict[str, Any]:
+    """A measurement as JSON holds it, seconds rounded to nanoseconds."""
+    data = asdict(measurement)
+    for timing in data["timings"]:
+        timing["seconds"] = [round(seconds, DIGITS) for seconds in timing["seconds"]]
+    return data
+
+
+def from_dict(data: Mapping[str, Any]) -> Measurement:
+    """The inverse of `to_dict`. Raises ValueError if a field is missing or unknown."""
+    try:
+        conditions = Conditions(**{**data["conditions"], "resolution": tuple(data["conditions"]["resolution"])})
+        timings = tuple(Timing(**{**timing, "seconds": tuple(timing["seconds"])}) for timing in data["timings"])
+    except (KeyError, TypeError) as error:
+        known = ", ".join(one.name for kind in (Conditions, Timing) for one in fields(kind))
+        raise ValueError(f"this is no measurement: {error}; its fields are conditions, timings, {known}") from error
+    return Measurement(conditions, timings)
+
+
+def save(records: Mapping[str, Measurement], path: Path, **more: Any) -> None:
+    """Write measurements by name into one JSON file, whole or not at all, with whatever else belongs to it.
+
+    Raises:
+        OSError: if the folder does not exist or cannot be written.
+    """
+    data = {**more, "measurements": {name: to_dict(one) for name, one in records.items()}}
+    with whole(path) as partial:
+        partial.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def load(path: Path) -> dict[str, Measurement]:
+    """The measurements of a file that `save` wrote.
+
+    Raises:
+        ValueError: naming the file, if it holds none.
+        OSError: if it cannot be read.
+    """
+    try:
+        return {
+            name: from_dict(one) for name, one in json.loads(path.read_text(encoding="utf-8"))["measurements"].items()
+        }
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path.name} holds no measurements: {error}") from error
