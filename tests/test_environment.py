@@ -14,7 +14,9 @@ PINS = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
 
 
 def wanted() -> set[str]:
-    return set(PROJECT["dependencies"]).union(*PROJECT["optional-dependencies"].values())
+    """Everything that `make env` installs: all but the peers, which nothing here needs."""
+    extras = PROJECT["optional-dependencies"]
+    return set(PROJECT["dependencies"]).union(*(extras[name] for name in extras if name != "peers"))
 
 
 def bare(requirement: str) -> str:

@@ -26,6 +26,7 @@ from tools import ROOT, fetch_assets
 NAMESPACE = ["unshare", "--map-root-user", "--net"]
 TINY = EfficientFormerConfig(depths=(1, 1, 1, 2), embed_dims=(4, 6, 8, 10), num_classes=7, num_heads=2, key_dim=3)
 COMMANDS = {  # every command of efficientformer-edu, on local files alone
+    "audit": ["tiny.yaml", "--resolution", "64", "--counters"],
     "diagram": ["tiny.yaml", "--format", "svg", "--out", "tiny.svg"],
     "convert": ["tiny.safetensors", "tiny.pth", "--layout", "timm"],
     "predict": ["photo.png", "--weights", "tiny.safetensors"],

@@ -116,7 +116,7 @@ class Measurement:
         return paired_ratio(self[name].seconds, self[against].seconds)
 
     def table(self, against: str | None = None) -> Table:
-        """Milliseconds with their interval, the ratio to one of the subjects (the first if none is named), page faults."""
+        """Milliseconds with their interval, the ratio to a subject (the first if none is named), and page faults."""
         base = against or self.timings[0].name
         rows = []
         for timing in self.timings:
