@@ -31,6 +31,9 @@ def audit(
     explained: Annotated[
         str | None, typer.Option("--explain", metavar="COUNTER", help="the steps from our count to that of a tool")
     ] = None,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="torchinfo's summary, below what is wrong with its counts")
+    ] = False,
     format: Annotated[Format, typer.Option(help="csv and json hold every number as it is")] = "table",
 ) -> None:
     """Count parameters and MACs, and explain what other counters print.
@@ -38,15 +41,24 @@ def audit(
     package.module:Name is any torch module of yours: a class or function that needs no arguments, or the module
     itself. The current folder is searched first. fvcore and torch's FlopCounterMode count it.
     """
-    questions = {"--compare": compare, "--counters": counters, "--explain": explained is not None}
+    questions = {
+        "--compare": compare,
+        "--counters": counters,
+        "--explain": explained is not None,
+        "--summary": summary,
+    }
     asked = [name for name, on in questions.items() if on]
-    given = asked + [name for name, value in {"--form": form, "--by": by}.items() if value]
+    given = [name for name in asked if name != "--summary"] + [
+        name for name, value in {"--form": form, "--by": by}.items() if value
+    ]
     own = [model for model in models if ":" in model and not model.endswith(YAML)]
     if own and (given or len(models) > 1):
         what = " and ".join(given) or "other networks"
         raise ValueError(f"{own[0]} is a module of your own, which is counted without {what}: give it alone")
     if len(asked) > 1:
         raise ValueError(f"{' and '.join(asked)} do not go together: ask one at a time")
+    if summary and format != "table":
+        raise ValueError(f"--summary is torchinfo's own text, not {format}: leave out --format")
     if by and asked and not compare:
         raise ValueError(f"--by and {asked[0]} do not go together, for a tool counts the whole network: leave out --by")
     if compare and len(set(models)) < 2:
@@ -56,14 +68,21 @@ def audit(
 
     pixels = resolution_pair(read_resolution(resolution))
     if own:
-        from efficientformer_edu.cli_modules import own_module
+        from efficientformer_edu import cli_modules
 
-        typer.echo(own_module(own[0], pixels).to(format).rstrip("\n"))
+        if summary:
+            typer.echo(cli_modules.own_summary(own[0], pixels), nl=False)
+        else:
+            typer.echo(cli_modules.own_module(own[0], pixels).to(format).rstrip("\n"))
         return
     costs = {model: count(read_model(model), pixels, form or "trained") for model in models}
     (one, *_) = costs.values()
     if compare:
         _show(side_by_side(costs, by), format)
+    elif summary:
+        from efficientformer_edu import cli_modules
+
+        typer.echo(cli_modules.summary(one), nl=False)
     elif counters:
         _show(counted(one), format, _elsewhere(one, COUNTERS))
     elif explained is not None:

@@ -3,26 +3,52 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from efficientformer_edu.audit import Costs
+from efficientformer_edu.audit.counters import build
 from efficientformer_edu.audit.module_audit import ModuleAudit
-from efficientformer_edu.audit.modules import audit_module
+from efficientformer_edu.audit.modules import audit_module, torchinfo_summary
 
 
 def own_module(name: str, pixels: tuple[int, int]) -> ModuleAudit:
     """The audit of `package.module:Name` on an image with as many channels as its first convolution takes."""
+    with _missing_tools():
+        return audit_module(*_loaded(name, pixels))
+
+
+def own_summary(name: str, pixels: tuple[int, int]) -> str:
+    """torchinfo's summary of `package.module:Name` on such an image, below what is wrong with it."""
+    with _missing_tools():
+        return torchinfo_summary(*_loaded(name, pixels))
+
+
+def summary(costs: Costs) -> str:
+    """torchinfo's summary of the network of a ledger, below what is wrong with it."""
+    with _missing_tools():
+        return torchinfo_summary(*build(costs))
+
+
+@contextmanager
+def _missing_tools() -> Iterator[None]:
     try:
-        network = _network(name)
-        convolutions = (each for each in network.modules() if isinstance(each, nn.modules.conv._ConvNd))
-        channels = next((each.in_channels for each in convolutions), 0) or 3  # 0: not known before the first image
-        return audit_module(network, torch.zeros(1, channels, *pixels))
+        yield
     except ImportError as error:
         raise ValueError(str(error)) from error
+
+
+def _loaded(name: str, pixels: tuple[int, int]) -> tuple[nn.Module, Tensor]:
+    network = _network(name)
+    convolutions = (each for each in network.modules() if isinstance(each, nn.modules.conv._ConvNd))
+    channels = next((each.in_channels for each in convolutions), 0) or 3  # 0: not known before the first image
+    return network, torch.zeros(1, channels, *pixels)
 
 
 def _network(name: str) -> Any:

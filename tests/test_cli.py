@@ -253,6 +253,18 @@ def test_audit_of_a_module_of_ones_own(own: str) -> None:
     assert run("audit", "torch.nn:Identity", "--format", "markdown") == expected.to_markdown().rstrip() + "\n"
 
 
+def test_torchinfos_summary_says_first_what_is_wrong_with_it(own: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, hidden in (
+        (["l1", "--resolution", "64"], 8_257_536),
+        ([f"{own}:rows", "--resolution", "32x48"], None),
+    ):
+        fault, _, *rest = run("audit", *arguments, "--summary").splitlines()
+        assert fault.startswith("torchinfo 1.8.0 counts each linear layer for one token of an image: here that hides ")
+        assert hidden is None or f" {hidden:,} MACs" in fault
+        assert any(line.startswith("Total params: ") for line in rest)
+    assert "leave out --format" in refused(capsys, "audit", "l1", "--summary", "--format", "csv")
+
+
 def test_a_module_that_cannot_be_audited_is_one_line(
     own: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
