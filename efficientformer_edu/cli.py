@@ -15,6 +15,8 @@ import typer
 
 from efficientformer_edu.cli_arguments import MODEL_HELP, Pixels, read_model, read_resolution
 from efficientformer_edu.cli_audit import audit
+from efficientformer_edu.cli_latency import bench, export
+from efficientformer_edu.cli_observe import observe
 from efficientformer_edu.files import whole
 
 app = typer.Typer(
@@ -29,6 +31,9 @@ app = typer.Typer(
 Layout = Literal["official", "timm", "hf", "mmpretrain", "netspresso", "native"]
 
 app.command()(audit)
+app.command()(bench)
+app.command()(export)
+app.command()(observe)
 
 
 @app.command()

@@ -27,6 +27,9 @@ NAMESPACE = ["unshare", "--map-root-user", "--net"]
 TINY = EfficientFormerConfig(depths=(1, 1, 1, 2), embed_dims=(4, 6, 8, 10), num_classes=7, num_heads=2, key_dim=3)
 COMMANDS = {  # every command of efficientformer-edu, on local files alone
     "audit": ["tiny.yaml", "--resolution", "64", "--counters"],
+    "bench": ["tiny.yaml", "--resolution", "64", "--rounds", "2"],
+    "export": ["tiny.yaml", "--format", "onnx", "--resolution", "64", "--out", "tiny.onnx"],
+    "observe": ["1", "--rounds", "1"],
     "diagram": ["tiny.yaml", "--format", "svg", "--out", "tiny.svg"],
     "convert": ["tiny.safetensors", "tiny.pth", "--layout", "timm"],
     "predict": ["photo.png", "--weights", "tiny.safetensors"],
@@ -118,7 +121,7 @@ def test_every_command_is_tried() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands(name: str, folder: Path) -> None:
     offline(folder, sys.executable, "-m", "efficientformer_edu.cli", name, *COMMANDS[name])
-    made = [Path(word) for word in COMMANDS[name] if word in ("tiny.svg", "tiny.pth")]
+    made = [Path(word) for word in COMMANDS[name] if word in ("tiny.svg", "tiny.pth", "tiny.onnx")]
     assert all((folder / path).stat().st_size for path in made)
 
 

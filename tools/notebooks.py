@@ -236,7 +236,7 @@ def main() -> int:
             print(f"\n{path.name}: {error}", file=sys.stderr)
             failed += 1
             continue
-        for fault in faults(notebook, with_exercises=path.stem >= "02"):
+        for fault in faults(notebook, with_exercises=path.stem >= "01"):
             print(f"    to mend: {fault}")
         if not arguments.copies:
             write(notebook, path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -50,7 +49,11 @@ def versions() -> dict[str, str]:
 
 
 def page_faults() -> int:
-    """Pages of memory that this process has been given so far."""
+    """Pages of memory that this process has been given so far; 0 on Windows, which does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 

@@ -89,7 +89,8 @@ class Timing:
 
     def __str__(self) -> str:
         median, low, high = (1e3 * seconds for seconds in self.interval)
-        return f"{median:.3g} ms ({low:.3g} to {high:.3g})"
+        digits = max(0, 2 - len(f"{median:.0f}") + 1)  # three digits in all, and no power of ten
+        return f"{median:.{digits}f} ms ({low:.{digits}f} to {high:.{digits}f})"
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from efficientformer_edu.config import Resolution, resolution_pair
 from efficientformer_edu.model.blocks import MB3D, MB4D, DropPath, LayerScale
 from efficientformer_edu.model.mixers import Attention, Grid
-from efficientformer_edu.model.mlp import ConvMlp, Mlp
+from efficientformer_edu.model.mlp import ConvMlp
 from efficientformer_edu.model.network import EfficientFormer
 
 
@@ -41,6 +41,16 @@ def fold(model: EfficientFormer, resolution: Resolution = 224) -> EfficientForme
     Raises:
         ValueError: if the model already is folded, or the resolution is below 32.
     """
+    folded = folded_maps(model, resolution)
+    channels_last(folded)
+    return folded
+
+
+def folded_maps(model: EfficientFormer, resolution: Resolution = 224) -> EfficientFormer:
+    """The same with maps and 1×1 convolutions in their usual layout, for a graph compiler, which chooses its own.
+
+    Arguments, result and errors are those of `fold`.
+    """
     size = resolution_pair(resolution)
     if model.input_size is not None:
         raise ValueError("the model is folded already; fold the model as it was trained")
@@ -51,9 +61,7 @@ def fold(model: EfficientFormer, resolution: Resolution = 224) -> EfficientForme
     fold_layer_scales(folded)
     fold_attention(folded, size)
     merge_heads(folded)
-    folded.to(first.device, first.dtype)
-    channels_last(folded)
-    return folded
+    return folded.to(first.device, first.dtype)
 
 
 class FoldedMB4D(nn.Module):
@@ -68,15 +76,26 @@ class FoldedMB4D(nn.Module):
         self.token_mixer = block.token_mixer
         scale = block.layer_scale_1
         self.layer_scale_1 = scale.gamma if isinstance(scale, LayerScale) else None
-        self.mlp = linear_mlp(block.mlp)
+        self.mlp = FoldedMlp(block.mlp)
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         pooled = self.token_mixer.pool(x).permute(0, 2, 3, 1)  # (B, H, W, C), a view
         x = x.permute(0, 2, 3, 1)
         x = pooled if self.layer_scale_1 is None else torch.lerp(x, pooled, self.layer_scale_1)  # x + γ₁ (Pool(x) − x)
         x = x.contiguous()  # no copy but for maps of a single channel or place, whose layout is ambiguous
-        x = x + self.mlp(x)
+        x = self.mlp(x).add_(x)
         return x.permute(0, 3, 1, 2)  # (B, C, H, W), a view
+
+
+class FoldedMlp(nn.Module):
+    """The MLP of an MB4D, its norms folded, on places with their channels last: each 1×1 convolution is linear."""
+
+    def __init__(self, mlp: ConvMlp) -> None:
+        super().__init__()
+        self.fc1, self.act, self.fc2 = as_linear(mlp.fc1), mlp.act, as_linear(mlp.fc2)
+
+    def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"]:
+        return self.fc2(self.act(self.fc1(x)))  # (B, H, W, 4C), then (B, H, W, C)
 
 
 class FoldedAttention(Attention):
@@ -163,12 +182,10 @@ def channels_last(network: EfficientFormer) -> None:
             module.weight.data = module.weight.data.t().contiguous().t()
 
 
-def linear_mlp(mlp: ConvMlp) -> Mlp:
-    """The MLP of an MB4D, its norms folded, as one on places: each 1×1 convolution is a linear layer."""
-    linear = Mlp(mlp.fc1.in_channels, mlp.fc1.out_channels, "relu", drop=0.0)
-    linear.act, linear.drop1, linear.drop2 = mlp.act, mlp.drop1, mlp.drop2
-    for ours, conv in ((linear.fc1, mlp.fc1), (linear.fc2, mlp.fc2)):
-        learned = dict(conv.named_parameters())
-        ours.weight = nn.Parameter(learned["weight"].detach().flatten(1))
-        ours.bias = nn.Parameter(learned["bias"].detach())
+def as_linear(conv: nn.Conv2d) -> nn.Linear:
+    """A 1×1 convolution as a linear layer on the channels of each place."""
+    linear = nn.Linear(conv.in_channels, conv.out_channels, device="meta")  # its numbers come next
+    learned = dict(conv.named_parameters())
+    linear.weight = nn.Parameter(learned["weight"].detach().flatten(1))
+    linear.bias = nn.Parameter(learned["bias"].detach())
     return linear

@@ -53,10 +53,7 @@ class ConvMlp(nn.Module):
 
 
 class Mlp(nn.Module):
-    """The MLP of an MB3D, on tokens: Linear(Linear_G(x)) of Eq. 5. Arguments as for `ConvMlp`.
-
-    The channels come last: a folded MB4D uses it on the places of its map.
-    """
+    """The MLP of an MB3D, on tokens: Linear(Linear_G(x)) of Eq. 5. Arguments as for `ConvMlp`."""
 
     def __init__(self, dim: int, hidden: int, act: str, drop: float) -> None:
         super().__init__()
@@ -68,7 +65,7 @@ class Mlp(nn.Module):
         for linear in (self.fc1, self.fc2):
             init_linear(linear)
 
-    def forward(self, x: Float[Tensor, "B *places C"]) -> Float[Tensor, "B *places C"]:
+    def forward(self, x: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
         x = self.drop1(self.act(self.fc1(x)))  # (B, N, 4C)
         return self.drop2(self.fc2(x))  # (B, N, C)
 

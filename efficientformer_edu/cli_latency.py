@@ -1,0 +1,240 @@
+"""The commands `efficientformer-edu export` and `bench`: a network for other runtimes, and how quick it is."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from efficientformer_edu.audit.tables import Cell, Format, Table
+from efficientformer_edu.cli_arguments import MODEL_HELP, Pixels, read_model, read_resolution
+from efficientformer_edu.config import resolution_pair
+
+if TYPE_CHECKING:
+    from efficientformer_edu.latency import Measurement
+
+SUFFIX = {"onnx": ".onnx", "openvino": ".xml"}
+RUNTIME = {"onnx": "onnxruntime", "openvino": "openvino"}
+PEER = "timm:"
+ALL = "all"
+
+
+def export(
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
+    out: Annotated[Path, typer.Option(help="the file to write: .onnx, or .xml, beside which .bin holds the weights")],
+    format: Annotated[Literal["onnx", "openvino"], typer.Option(help="whose file it is")] = "onnx",
+    folded: Annotated[bool, typer.Option("--folded", help="the inference form, without batch norms")] = False,
+    resolution: Pixels = "224",
+    weights: Annotated[Path | None, typer.Option(help="file in any layout; random weights without it")] = None,
+) -> None:
+    """Write a network as a file for ONNX Runtime or OpenVINO, and hold its logits against torch's."""
+    config, pixels = read_model(model), resolution_pair(read_resolution(resolution))
+    if out.suffix != SUFFIX[format]:
+        raise ValueError(f"{out.name} is no name for --format {format}; wanted: one that ends in {SUFFIX[format]}")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"{out}: the folder does not exist")
+
+    from efficientformer_edu.export import export_onnx, export_openvino
+    from efficientformer_edu.model.folding import folded_maps
+    from efficientformer_edu.weights import get_model
+
+    network = get_model(config, pretrained=weights or False).eval()
+    write = export_onnx if format == "onnx" else export_openvino
+    try:
+        write(folded_maps(network, pixels) if folded else network, out, pixels)
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+    files = [out] if format == "onnx" else [out, out.with_suffix(".bin")]
+    size = sum(file.stat().st_size for file in files)
+    form = f"{'folded' if folded else 'trained'} form, {pixels[0]}×{pixels[1]}"
+    typer.echo(f"{' and '.join(map(str, files))}: {form}, {size / 1e6:.1f} MB")
+    typer.echo(_parity(network, format, out, pixels))
+    if weights is None:
+        typer.echo("Take care: the weights are random; --weights FILE takes any you have.", err=True)
+
+
+def _parity(network: Any, format: str, path: Path, pixels: tuple[int, int]) -> str:
+    """How far the file's logits are from torch's on random images, if there is something to run it."""
+    import torch
+
+    from efficientformer_edu.latency.engines import difference, run_onnx, run_openvino
+
+    images = _images(network.config.in_channels, 1, pixels)
+    try:
+        run = (run_onnx if format == "onnx" else run_openvino)(path, images, torch.get_num_threads())
+    except ImportError as error:
+        return f"not compared with torch: {error}"
+    with torch.inference_mode():
+        found = difference(run(), network(images))
+    return f"largest difference from torch in {RUNTIME[format]}: {found:.1e} of the largest logit"
+
+
+def bench(
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
+    engine: Annotated[
+        str, typer.Option(help="one or more with commas between them, or all; eager always runs along")
+    ] = "eager,folded",
+    threads: Annotated[int, typer.Option(min=1, help="of torch, and of each engine")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="images at once")] = 1,
+    resolution: Pixels = "224",
+    rounds: Annotated[int, typer.Option(min=1, help="how often each is timed")] = 30,
+    against: Annotated[
+        list[str] | None, typer.Option(metavar="timm:NAME", help="a network of timm's beside it; may be repeated")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, or cuda for a GPU")] = "cpu",
+    format: Annotated[Format, typer.Option(help="json holds every sample")] = "table",
+    out: Annotated[Path | None, typer.Option(help="a JSON file to keep it in, with every sample")] = None,
+) -> None:
+    """Time a network in several engines, side by side in one run, with random weights.
+
+    Engines: eager, folded, channels-last, compile, onnxruntime, onnxruntime-folded, openvino, openvino-folded. Each is
+    held against eager before it is timed.
+    """
+    config, pixels = read_model(model), resolution_pair(read_resolution(resolution))
+    rivals = list(dict.fromkeys(against or []))
+    if wrong := [name for name in rivals if not name.startswith(PEER) or name == PEER]:
+        raise ValueError(f"--against {wrong[0]!r} is not possible; give a network of timm's, as timm:mobilenetv2_140")
+    if rivals and config.in_channels != 3:
+        raise ValueError(f"{model} takes images of {config.in_channels} channels, timm's networks of 3: leave them out")
+    if out is not None and not out.parent.is_dir():
+        raise FileNotFoundError(f"{out}: the folder does not exist")
+
+    from efficientformer_edu.latency import Conditions, measure, save
+    from efficientformer_edu.latency.peers import peer
+    from efficientformer_edu.weights import get_model
+
+    networks: dict[str, Any] = {model: get_model(config)}
+    try:
+        networks |= {name: peer(name.removeprefix(PEER)) for name in rivals}
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+    images = _images(config.in_channels, batch, pixels).to(device)
+    found = _prepare(networks, engine, images, threads)
+    asked = {"engine": engine, "threads": threads, "batch": batch, "resolution": resolution, "rounds": rounds}
+    command = _command(model, rivals, **asked, device=device)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        measurement = measure(
+            found.subjects,
+            Conditions(command=command, batch=batch, resolution=pixels),
+            rounds=rounds,
+            num_threads=threads,
+            device=device,
+            progress=True,
+        )
+    for said in (*found.notes, *dict.fromkeys(str(warning.message) for warning in caught)):
+        typer.echo(f"Take care: {said}", err=True)
+    if out is not None:
+        save({"bench": measurement}, out, differences=found.differences)
+    _show(measurement, found.differences, format, model, rivals)
+
+
+@dataclass
+class Found:
+    """What is to be timed.
+
+    Attributes:
+        subjects: what to call, by network and engine.
+        differences: from eager, as a part of the largest logit.
+        notes: what was left out, and why.
+    """
+
+    subjects: dict[str, Callable[[], object]] = field(default_factory=dict)
+    differences: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def _prepare(networks: Mapping[str, Any], engine: str, images: Any, threads: int) -> Found:
+    """Each network in each engine. What is not there is left out of "all", and refused where it is named."""
+    from efficientformer_edu.latency.engines import ENGINES, prepare
+
+    everything = engine == ALL
+    names = list(ENGINES) if everything else [name.strip() for name in engine.split(",")]
+    if unknown := [name for name in names if name not in ENGINES]:
+        raise ValueError(f"engine {unknown[0]!r} is unknown; there are {', '.join(ENGINES)}, or {ALL}")
+    ours, *rivals = networks
+    folded = ", ".join(name for name in ENGINES if name in names and ENGINES[name].folded)
+    found = Found(notes=[f"{rival} has no folded form here: not timed in {folded}" for rival in rivals if folded])
+    for name in dict.fromkeys(("eager", *names)):
+        for network, module in networks.items():
+            if ENGINES[name].folded and network != ours:
+                continue
+            try:
+                prepared = prepare(name, module.to(images.device), images, threads)
+            except ImportError as error:
+                if not everything:
+                    raise ValueError(str(error)) from error
+                found.notes.append(f"left out: {error}")
+                break
+            except (AssertionError, RuntimeError) as error:  # a rival may refuse the images in its own way
+                raise ValueError(f"{network} cannot run on such images in {name}: {error}") from error
+            except ValueError as error:
+                if not everything or name == "eager":
+                    raise
+                found.notes.append(f"left out: {network} {name}: {error}")
+                continue
+            found.subjects[f"{network} {name}"] = prepared
+            found.differences[f"{network} {name}"] = prepared.difference
+    return found
+
+
+def _show(
+    measurement: Measurement, differences: Mapping[str, float], format: Format, ours: str, rivals: list[str]
+) -> None:
+    """Print what was measured; where people read it, with the conditions and what is to be compared like for like."""
+    base = f"{ours} eager"
+    if format == "json":
+        from efficientformer_edu.latency.records import to_dict
+
+        typer.echo(json.dumps({"differences": differences, "measurements": {"bench": to_dict(measurement)}}, indent=1))
+    elif format == "csv":
+        typer.echo(_numbers(measurement, differences, base).to_csv(), nl=False)
+    else:
+        typer.echo(measurement.table(base).to(format).rstrip("\n"))
+        for line in _alike(measurement, ours, rivals):
+            typer.echo(f"\n{line}")
+        typer.echo(f"\nLargest difference from eager: {max(differences.values()):.1e} of the largest logit.")
+        typer.echo(f"\n{measurement.conditions}")
+
+
+def _alike(measurement: Measurement, ours: str, rivals: list[str]) -> Iterator[str]:
+    """One line for each other network: our time in parts of its own, engine by engine."""
+    names = [timing.name for timing in measurement.timings]
+    for rival in rivals:
+        engines = [name.removeprefix(f"{rival} ") for name in names if name.startswith(f"{rival} ")]
+        ratios = [
+            f"{engine} {measurement.ratio(f'{ours} {engine}', f'{rival} {engine}')}"
+            for engine in engines
+            if f"{ours} {engine}" in names
+        ]
+        yield f"{ours} takes, times {rival} in the same engine: {'; '.join(ratios)}."
+
+
+def _numbers(measurement: Measurement, differences: Mapping[str, float], base: str) -> Table:
+    """Every number as it is, one subject a row."""
+    rows: list[tuple[Cell, ...]] = []
+    for timing in measurement.timings:
+        milliseconds = [1e3 * seconds for seconds in timing.interval]
+        ratio = measurement.ratio(timing.name, base)
+        rows.append((timing.name, *milliseconds, *ratio, timing.faults, differences[timing.name]))
+    columns = ("subject", "ms", "ms low", "ms high", "ratio", "ratio low", "ratio high", "page faults", "difference")
+    return Table(columns, tuple(rows))
+
+
+def _images(channels: int, batch: int, pixels: tuple[int, int]) -> Any:
+    """The same random images each time, (batch, channels, H, W)."""
+    import torch
+
+    return torch.randn(batch, channels, *pixels, generator=torch.Generator().manual_seed(0))
+
+
+def _command(model: str, against: list[str], **options: object) -> str:
+    """What measures it again: options are left out where they are what they are without being given."""
+    usual = {"engine": "eager,folded", "threads": 1, "batch": 1, "resolution": "224", "rounds": 30, "device": "cpu"}
+    given = [f"--{name} {value}" for name, value in options.items() if value != usual[name]]
+    return " ".join(["efficientformer-edu bench", model, *given, *(f"--against {rival}" for rival in against)])

@@ -1,0 +1,48 @@
+"""The command `efficientformer-edu observe`: the paper's four observations on this machine."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def observe(
+    number: Annotated[int, typer.Argument(min=1, max=4, help="1 stem, 2 token mixers, 3 norms, 4 activations")],
+    rounds: Annotated[int, typer.Option(min=1, help="how often each subject is timed")] = 30,
+    threads: Annotated[int | None, typer.Option(min=1, help="of torch; all cores without it")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="for observation 4: one or more, such as eager,onnxruntime,openvino, or all")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, or cuda for a GPU")] = "cpu",
+    out: Annotated[Path | None, typer.Option(help="a JSON file to keep it in, with every sample")] = None,
+    format: Annotated[Literal["table", "markdown", "json"], typer.Option(help="json holds every sample")] = "table",
+) -> None:
+    """Look at an observation of the paper's section 3 on this machine: times, claims, and a verdict.
+
+    The verdict follows from the intervals: it holds here, does not hold here, or cannot be told.
+    """
+    if out is not None and not out.parent.is_dir():
+        raise FileNotFoundError(f"{out}: the folder does not exist")
+
+    from efficientformer_edu.latency import observations
+
+    engines = None if engine is None else [name.strip() for name in engine.split(",")]
+    if engine == "all":
+        from efficientformer_edu.latency.engines import available
+
+        engines = available()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            found = observations.observe(number, rounds, threads, progress=True, engines=engines, device=device)
+        except ImportError as error:  # an engine's library is missing, and the error says how to install it
+            raise ValueError(error) from error
+    typer.echo(found.to(format).rstrip("\n"))
+    for warning in dict.fromkeys(str(one.message) for one in caught):
+        typer.echo(f"Take care: {warning}", err=True)
+    if out is not None:
+        found.save(out)
+        typer.echo(f"{out}: kept", err=True)

@@ -1,0 +1,249 @@
+"""Checks of chapter 1, latency observations: a clock in turns, an interval of pairs, half a layer norm, and copies.
+
+Paper: section 3. No check looks at a real clock: machines and rounds are made up, so an answer is right everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from efficientformer_edu.exercises._check import call, describe, done, given, require
+
+Subjects = Mapping[str, Callable[[], object]]
+Step = Callable[[Tensor], Tensor]
+
+
+class Machine:
+    """A made-up machine: its clock counts the work of its subjects, and each call is slower than the last.
+
+    Args:
+        slower: how much slower, as a part of the first call's speed.
+        first: seconds that a subject's first call takes on top.
+    """
+
+    def __init__(self, slower: float = 0.0, first: float = 0.0) -> None:
+        self.slower, self.first, self.now = slower, first, 0.0
+        self.calls: list[str] = []
+
+    def clock(self) -> float:
+        """Seconds since the machine was made."""
+        return self.now
+
+    def subject(self, name: str, seconds: float) -> Callable[[], None]:
+        """Something to call that takes so many seconds on a fresh machine."""
+
+        def run() -> None:
+            self.now += seconds * (1 + self.slower * len(self.calls)) + self.first * (name not in self.calls)
+            self.calls.append(name)
+
+        return run
+
+
+def check_interleaved(interleaved: Callable[[Subjects, int, int, Callable[[], float]], Any]) -> None:
+    """Let the timer run on a machine that slows down, and hold calls and samples against what the machine did."""
+    for works, rounds, warm_up in (({"A": 1.0, "B": 1.0}, 5, 1), ({"A": 2.0, "B": 0.5, "C": 1.0}, 4, 2)):
+        machine = Machine(slower=0.05, first=8.0)
+        subjects = {name: machine.subject(name, seconds) for name, seconds in works.items()}
+        answer = call(interleaved, subjects, rounds, warm_up, machine.clock)
+        require(
+            isinstance(answer, Mapping) and list(answer) == list(works),
+            f"interleaved returns a dictionary with the samples of {', '.join(works)}; {describe(answer)} came.",
+        )
+        samples = {name: list(values) for name, values in answer.items() if isinstance(values, Sequence)}
+        require(len(samples) == len(works), "interleaved returns a list for each subject: every sample, no mean.")
+        _check_calls(machine.calls, works, rounds, warm_up, samples)
+        _check_samples(machine, works, rounds, samples)
+    done("what slows one subject slows the others as much, and the ratio keeps still.")
+
+
+def _check_calls(
+    calls: list[str], works: Mapping[str, float], rounds: int, warm_up: int, samples: Mapping[str, Sequence[float]]
+) -> None:
+    timed = rounds * len(works)
+    require(
+        len(calls) != timed or warm_up == 0,
+        "There is no warm-up: the first call of each subject is special, and it is among your samples.",
+    )
+    require(
+        len(calls) == timed + warm_up * len(works),
+        f"{rounds} rounds of {len(works)} subjects and {warm_up} for warm-up are "
+        f"{timed + warm_up * len(works)} calls; you made {len(calls)}.",
+    )
+    in_a_row = [name for name in works for _ in range(rounds)]
+    by_subject = [name for name in works for _ in range(rounds + warm_up)]
+    if in_a_row == calls[-timed:] or calls == by_subject:
+        first, second = list(works)[:2]
+        seems = median(samples[second][-rounds:]) / median(samples[first][-rounds:])
+        truly = works[second] / works[first]
+        require(
+            False,
+            f"You run all rounds of one subject in a row. This machine slows down from call to call, so {second} seems "
+            f"to take {seems:.2f} times as long as {first}; it does {truly:.2f} times the work.",
+        )
+    require(
+        calls[-timed:] == list(works) * rounds,
+        f"A round runs every subject once, in the order given; your calls were {' '.join(calls)}.",
+    )
+
+
+def _check_samples(machine: Machine, works: Mapping[str, float], rounds: int, samples: Mapping[str, Any]) -> None:
+    warmed = len(machine.calls) - rounds * len(works)
+    for i, (name, seconds) in enumerate(works.items()):
+        at = [warmed + i + number * len(works) for number in range(rounds)]  # the calls of this subject that count
+        wanted = [seconds * (1 + machine.slower * number) for number in at]
+        got = samples[name]
+        require(len(got) <= rounds, f"{name} has {len(got)} samples in {rounds} rounds: the warm-up does not count.")
+        require(len(got) == rounds, f"{name} has {len(got)} samples, but there were {rounds} rounds.")
+        require(
+            i == 0 or got[0] < wanted[0] + 1e-9,
+            f"A sample of {name} holds the time of the subjects before it, too: read the clock right before each call.",
+        )
+        require(
+            np.allclose(got, wanted),
+            f"The calls of {name} took {wanted[0]:.2f} s, {wanted[1]:.2f} s, ...; you have {got[0]:.2f}, {got[1]:.2f}.",
+        )
+
+
+def check_ratio_interval(ratio_interval: Callable[[Any, Any, Any], Any]) -> None:
+    """Compare with the interval of made-up rounds that share their disturbance; typical other quantities are named."""
+    for seed, factor in ((0, 1.1), (1, 0.8), (2, 1.0)):
+        random = np.random.default_rng(seed)
+        shared = np.exp(random.normal(0, 0.3, 21))  # what disturbs both members of a pair
+        b = 0.010 * shared
+        a = factor * b * np.exp(random.normal(0, 0.05, 21))
+        draws = random.integers(21, size=(400, 21))  # (draws, rounds)
+        answer = call(ratio_interval, a, b, draws)
+        require(isinstance(answer, tuple) and len(answer) == 3, f"Return (median, low, high); {describe(answer)} came.")
+        got = np.asarray(answer, dtype=float)
+        require(got[1] <= got[2], "The low end is above the high end.")
+        for sentence, slip in _slips(a, b, draws).items():
+            require(not np.allclose(got, slip), f"{sentence}.")
+        wanted = _ends(a / b, np.median((a / b)[draws], axis=1))
+        require(
+            np.allclose(got, wanted),
+            f"The interval is {wanted[0]:.3f} ({wanted[1]:.3f} to {wanted[2]:.3f}); "
+            f"you have {got[0]:.3f} ({got[1]:.3f} to {got[2]:.3f}).",
+        )
+    done("pairs stay pairs, and what disturbed both is gone.")
+
+
+def _ends(ratios: NDArray[Any], drawn: NDArray[Any]) -> NDArray[Any]:
+    return np.array([np.median(ratios), *np.quantile(drawn, [0.025, 0.975])])
+
+
+def _slips(a: NDArray[Any], b: NDArray[Any], draws: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """What the typical mistakes give, by the sentence that names them."""
+    ratios, medians = a / b, np.median(a[draws], axis=1) / np.median(b[draws], axis=1)
+    return {
+        "Divide first, round by round, and draw then: a median of a and a median of b come from different rounds": (
+            np.array([np.median(a) / np.median(b), *np.quantile(medians, [0.025, 0.975])])
+        ),
+        "Divide first, round by round: the middle is the median of the ratios, not the ratio of the medians": (
+            np.array([np.median(a) / np.median(b), *_ends(ratios, np.median(ratios[draws], axis=1))[1:]])
+        ),
+        "That is where single rounds lie. The interval is about their median: draw rounds, and take the median of each "
+        "draw": _ends(ratios, ratios),
+        "You take means; one disturbed round moves a mean as far as it likes": (
+            np.array([ratios.mean(), *np.quantile(ratios[draws].mean(axis=1), [0.025, 0.975])])
+        ),
+        "These are the smallest and the largest median of all draws; leave out 2.5 % at either end": (
+            np.array([np.median(ratios), *np.quantile(np.median(ratios[draws], axis=1), [0, 1])])
+        ),
+    }
+
+
+def check_fold_affine(fold_affine: Callable[[nn.LayerNorm, nn.Linear], nn.Linear]) -> None:
+    """Compare the folded linear layer behind bare normalisation with the two layers as they were."""
+    torch.manual_seed(0)
+    for inputs, outputs in ((6, 6), (6, 9), (8, 3)):
+        norm, linear = nn.LayerNorm(inputs).double(), nn.Linear(inputs, outputs).double()
+        with torch.no_grad():
+            norm.weight.uniform_(0.5, 2)
+            norm.bias.uniform_(0.5, 2)
+        before = [parameter.detach().clone() for parameter in (*norm.parameters(), *linear.parameters())]
+        gamma, beta, weight, bias = before
+        folded = call(fold_affine, norm, linear)
+        require(isinstance(folded, nn.Linear), f"Return a linear layer; {describe(folded)} came.")
+        after = (*norm.parameters(), *linear.parameters())
+        require(
+            all(torch.equal(old, new) for old, new in zip(before, after, strict=True)),
+            "You have changed the layers that were given: fold into a new linear layer.",
+        )
+        _check_folded(folded, gamma, beta, weight, bias)
+        x = torch.randn(5, inputs, dtype=torch.float64)
+        bare = F.layer_norm(x, (inputs,), eps=norm.eps)
+        require(torch.allclose(folded(bare), linear(norm(x))), "The folded layer gives other outputs than the two did.")
+    done("the factors and offsets fold forward; mean and variance of each token remain to be computed.")
+
+
+def _check_folded(folded: nn.Linear, gamma: Tensor, beta: Tensor, weight: Tensor, bias: Tensor) -> None:
+    got, offset = folded.weight.detach(), given(folded.bias, "the bias of the folded layer").detach()
+    require(
+        got.shape == weight.shape, f"The weight has the shape {tuple(got.shape)}, expected is {tuple(weight.shape)}."
+    )
+    if weight.shape[0] == weight.shape[1]:
+        require(
+            not torch.allclose(got, weight * gamma[:, None]),
+            "γ multiplies the inputs of the linear layer: its columns. You scale the rows, its outputs.",
+        )
+        require(
+            not torch.allclose(offset, bias + beta),
+            "β stands before the linear layer and passes through it: the bias becomes b + W·β, not b + β.",
+        )
+    require(torch.allclose(got, weight * gamma), "Column j of the weight is to be multiplied by γ_j.")
+    require(
+        not torch.allclose(offset, bias),
+        "The norm's offsets β are lost: what they add behind the linear layer belongs into its bias.",
+    )
+    require(
+        not torch.allclose(offset, bias + (weight * gamma) @ beta),
+        "β is added after γ has multiplied: it meets the weight as it was, not the scaled one.",
+    )
+    require(torch.allclose(offset, bias + weight @ beta), "The bias is to become b + W·β.")
+
+
+def check_bytes_copied(bytes_copied: Callable[[Sequence[Step], Tensor], int]) -> None:
+    """Send tensors through chains of layout changes of which the views and the copies are known."""
+    x = torch.arange(2 * 6 * 4 * 4, dtype=torch.float32).reshape(2, 6, 4, 4)
+    flat, swap, dense = (lambda t: t.flatten(2)), (lambda t: t.transpose(1, 2)), (lambda t: t.contiguous())
+    back = lambda t: t.transpose(1, 2).reshape(2, 6, 4, 4)  # noqa: E731
+    half = lambda t: t[1:]  # noqa: E731
+    again = lambda t: t.flatten()  # noqa: E731
+    size = x.numel() * 4
+    chains: tuple[tuple[str, tuple[Step, ...], Tensor, int], ...] = (
+        ("flatten, transpose", (flat, swap), x, 0),
+        ("flatten, transpose, contiguous", (flat, swap, dense), x, size),
+        ("to tokens in a copy, and back as a view", (flat, swap, dense, back), x, size),
+        ("to tokens and back, a copy each", (flat, swap, dense, back, dense), x, 2 * size),
+        ("contiguous, of what is so already", (dense, dense), x, 0),
+        ("transpose, flatten", (swap, again), x, size),
+        ("half of the batch", (half,), x, 0),
+        ("half of the batch, transpose, contiguous", (half, swap, dense), x, size // 2),
+        ("transpose, contiguous, in bfloat16", (swap, dense), x.bfloat16(), size // 2),
+        ("the same place spread over 4 columns", (lambda t: t[..., :1].expand(2, 6, 4, 4),), x, 0),
+    )
+    for name, steps, start, wanted in chains:
+        got, at = call(bytes_copied, steps, start.clone()), f"For {name} of {tuple(start.shape)}"
+        require(
+            not (wanted == 0 and got) or "half" not in name,
+            f"{at} you find a copy. A part of a tensor begins at another address, but in the same storage.",
+        )
+        require(
+            not (wanted == 0 and got), f"{at} you count {describe(got)} bytes. These are views: other strides, no copy."
+        )
+        require(got * start.element_size() != wanted or not wanted, f"{at} you count elements, not bytes.")
+        require(
+            got <= wanted,
+            f"{at} you count {describe(got)} bytes, not {wanted}: compare each step with the step before it, "
+            "not with the first tensor, and count only copies.",
+        )
+        require(got == wanted, f"{at} {wanted} bytes are copied; you count {describe(got)}.")
+    done("views are free, and a copy pays for every byte.")

@@ -1,0 +1,8 @@
+"""Ship it: the network as one ONNX file, or as OpenVINO's pair of files."""
+
+from __future__ import annotations
+
+from efficientformer_edu.export.onnx import export_onnx
+from efficientformer_edu.export.openvino import export_openvino
+
+__all__ = ["export_onnx", "export_openvino"]

@@ -1,0 +1,143 @@
+"""Drawings of what the clock measured: subjects side by side, an observation's claims, and a waterfall of steps.
+
+Paper: section 3 and the columns "Latency" of Table 1. Every drawing bears at its foot what it was measured on. Profiles
+and accuracies are drawn in `latency_profiles`.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from matplotlib.axes import Axes
+
+from efficientformer_edu.figures.colours import FAINT, INK, PARTS, QUERY, Colour
+from efficientformer_edu.figures.style import WIDTH, Drawing, drawing
+from efficientformer_edu.latency.claims import Observation
+from efficientformer_edu.latency.records import Conditions, Measurement
+from efficientformer_edu.latency.statistics import Verdict
+
+ROW = 0.42  # inches that a bar takes
+FOOT = 8.0  # points: the smallest text of a drawing
+GRID = "#E6E6E6"
+VERDICTS: Mapping[Verdict, Colour] = {
+    "holds here": PARTS["embedding"],
+    "does not hold here": Colour("#F8D3BC", QUERY),
+    "cannot tell": PARTS["image"],
+}
+
+
+def draw_measurement(
+    measurement: Measurement, against: str | None = None, macs: Mapping[str, int] | None = None
+) -> Drawing:
+    """A bar for each subject with its median in milliseconds, and a whisker for the 95 % interval.
+
+    Args:
+        measurement: what was timed.
+        against: a subject; the labels then say how many times as long as it each takes, round by round.
+        macs: multiply-accumulates of the subjects, where they are of interest.
+
+    Raises:
+        KeyError: if `against` was not timed.
+    """
+    timings = measurement.timings
+    with drawing(height=1.3 + ROW * len(timings), width=8.5) as figure:
+        axes = figure.subplots()
+        _rows(axes, [timing.name for timing in timings])
+        for row, timing in enumerate(timings):
+            colour = PARTS["MB3D"] if timing.name == against else PARTS["MB4D"]
+            _, low, high = (1e3 * seconds for seconds in timing.interval)
+            axes.barh(row, timing.milliseconds, height=0.6, color=colour.fill, edgecolor=colour.line)
+            axes.plot((low, high), (row, row), color=INK, lw=1.2, marker="|", ms=7)
+            words = [f"{timing.milliseconds:.3g} ms"]
+            if against is not None and timing.name != against:
+                words.append(f"{measurement.ratio(timing.name, against).median:.2f} times {against}")
+            if macs and timing.name in macs:
+                words.append(f"{macs[timing.name] / 1e6:,.0f} M MACs")
+            axes.annotate(" · ".join(words), (high, row), (7, 0), textcoords="offset points", va="center")
+        axes.set_xlim(0, 1.9 * max(1e3 * timing.interval.high for timing in timings))  # room for the labels
+        axes.set_xlabel("ms for one call; bar: median, whisker: 95 % interval")
+        foot(figure, [measurement.conditions])
+    return figure
+
+
+def draw_observation(observation: Observation) -> Drawing:
+    """The claims of an observation: each ratio with its interval, the side of the bound it is claimed on, the verdict.
+
+    The axis is logarithmic, so that twice and half as long lie equally far from 1. The shaded side is the claimed one.
+    """
+    claims = observation.claims
+    with drawing(height=1.5 + 0.62 * len(claims)) as figure:
+        axes = figure.subplots()
+        _rows(axes, [textwrap.fill(claim.words, 46) for claim in claims])
+        ends = [end for claim in claims for end in (*claim.interval, claim.bound, 1.0)]
+        left, right = min(ends) / 1.25, max(ends) * 1.25
+        axes.set_xscale("log")
+        axes.set_xlim(left, right)
+        for row, claim in enumerate(claims):
+            colour = VERDICTS[claim.verdict]
+            side = (claim.bound, right) if claim.claim == "above" else (left, claim.bound)
+            axes.fill_betweenx((row - 0.4, row + 0.4), *side, color=GRID, lw=0, zorder=0)
+            axes.plot((claim.bound,) * 2, (row - 0.4, row + 0.4), color=INK, lw=1.2)
+            median, low, high = claim.interval
+            axes.plot((low, high), (row, row), color=colour.line, lw=5, solid_capstyle="butt")
+            axes.plot(median, row, "D", ms=7, mfc=colour.fill, mec=colour.line, mew=1.5)
+            said = f"{claim.verdict}\n{median:.2f} ({low:.2f} to {high:.2f})"
+            axes.annotate(said, (1, row), (8, 0), ("axes fraction", "data"), "offset points", va="center", color=INK)
+        ticks = [t for t in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if left <= t <= right]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel("times as long; grey: the side that the paper's observation claims, line: the bound")
+        axes.set_title(f"Observation {observation.number}: {observation.verdict}", loc="left", fontweight="bold")
+        foot(figure, [record.conditions for record in observation.records.values()])
+    return figure
+
+
+def draw_waterfall(steps: Measurement) -> Drawing:
+    """What each step of a chain gains: the first subject whole, each next one's difference, the last whole.
+
+    Args:
+        steps: the subjects in the order of the steps, each with all steps up to its own.
+    """
+    timings = steps.timings
+    millis = [timing.milliseconds for timing in timings]
+    with drawing(height=1.3 + ROW * (len(timings) + 1), width=8.5) as figure:
+        axes = figure.subplots()
+        _rows(axes, [*(timing.name for timing in timings), "in the end"])
+        _step(axes, 0, 0.0, millis[0], PARTS["MB4D"], f"{millis[0]:.3g} ms")
+        for row, (before, after) in enumerate(pairwise(millis), start=1):
+            gains = after <= before
+            colour = VERDICTS["holds here" if gains else "does not hold here"]
+            label = f"{'−' if gains else '+'}{abs(after - before):.2g} ms"
+            _step(axes, row, min(before, after), abs(before - after), colour, label)
+            axes.plot((before, before), (row - 1.3, row + 0.3), color=FAINT, lw=0.8, ls=":")
+        share = f"{millis[-1]:.3g} ms, {millis[-1] / millis[0]:.2f} of the first"
+        _step(axes, len(timings), 0.0, millis[-1], PARTS["MB4D"], share)
+        axes.set_xlim(0, 1.35 * max(millis))
+        axes.set_xlabel("ms for one call, medians")
+        foot(figure, [steps.conditions])
+    return figure
+
+
+def foot(figure: Drawing, conditions: Sequence[Conditions]) -> None:
+    """Write what was measured on at the foot of a drawing, each differing line once."""
+    width = round((figure.get_figwidth() - 0.4) * WIDTH * 1.45)  # letters of this size in a line
+    lines = dict.fromkeys(str(one) for one in conditions)
+    text = "\n".join(textwrap.fill(line, width, subsequent_indent="    ") for line in lines)
+    figure.supxlabel(text, x=0.02, ha="left", fontsize=FOOT, color=FAINT)
+
+
+def _step(axes: Axes, row: int, left: float, width: float, colour: Colour, label: str) -> None:
+    axes.barh(row, width, left=left, height=0.6, color=colour.fill, edgecolor=colour.line)
+    axes.annotate(label, (left + width, row), (6, 0), textcoords="offset points", va="center")
+
+
+def _rows(axes: Axes, names: Sequence[str]) -> None:
+    """Rows from the top down, one for each name, on a quiet grid."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.grid(axis="x", color=GRID, lw=0.6)
+    axes.set_axisbelow(True)

@@ -1,0 +1,257 @@
+"""One face for the ways to run a network here; each is held against eager torch before anybody times it.
+
+Paper: section 3, observation 4: what is fast depends on the compiler. The phone's was CoreML; these run on a computer.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from os import environ
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from efficientformer_edu.export.onnx import to_onnx
+from efficientformer_edu.export.openvino import to_openvino
+from efficientformer_edu.export.program import INPUT, INSTALL, OUTPUT, evaluated, needs
+from efficientformer_edu.latency.machine import threads
+from efficientformer_edu.model import EfficientFormer, fold
+from efficientformer_edu.model.folding import folded_maps
+
+TOLERANCE = 1e-4  # of the largest logit: how far an engine may be from eager
+COMPILER = "a C++ compiler"
+COMPILERS = ("g++", "clang++", "c++", "cl")
+
+Run = Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A way to run a network.
+
+    Attributes:
+        words: what it is.
+        needs: the libraries that it needs besides torch, and perhaps `COMPILER`.
+        install: how to get them; "" where nothing is needed.
+        folded: whether it runs the folded form, which only EfficientFormer has here.
+        build: makes a call without arguments from a network in evaluation mode, images and a number of threads.
+    """
+
+    words: str
+    build: Callable[[nn.Module, Tensor, int], Run]
+    needs: tuple[str, ...] = ()
+    install: str = ""
+    folded: bool = False
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What it needs and does not find."""
+        return tuple(name for name in self.needs if not (_compiler() if name == COMPILER else _installed(name)))
+
+
+class Prepared:
+    """A network in an engine, with its images: call it for the logits.
+
+    Attributes:
+        difference: the largest difference of a logit from eager's, as a part of the largest logit.
+    """
+
+    def __init__(self, run: Run, expected: Tensor) -> None:
+        with torch.inference_mode():
+            self._run, self.difference = run, difference(run(), expected)
+
+    @torch.inference_mode()
+    def __call__(self) -> Tensor:
+        """The logits, (B, num_classes)."""
+        return self._run()
+
+
+def prepare(name: str, network: nn.Module, images: Tensor, num_threads: int | None = None) -> Prepared:
+    """A network in an engine, checked against eager.
+
+    Args:
+        name: a key of `ENGINES`.
+        network: as trained; any module that maps images to logits, and only EfficientFormer for a folded form. It is
+            left as it is: a copy runs, in evaluation mode.
+        images: (B, in_channels, H, W), float32.
+        num_threads: of the engine; None for those that torch is set to. For what torch runs itself, give `measure` the
+            same number.
+
+    Raises:
+        ImportError: if a library is missing, with the command that installs it.
+        ValueError: for an unknown engine, one that cannot run this network, and for logits further than `TOLERANCE`
+            from eager's.
+    """
+    if name not in ENGINES:
+        raise ValueError(f"engine {name!r} is unknown; there are {', '.join(ENGINES)}")
+    engine = ENGINES[name]
+    if engine.folded and not isinstance(network, EfficientFormer):
+        kind = type(network).__name__
+        raise ValueError(f"{name} folds an EfficientFormer, and this is a {kind}; use {name.removesuffix('-folded')}")
+    if engine.missing:
+        raise ImportError(f"{name} needs {' and '.join(engine.missing)}: {engine.install}")
+    if set(engine.needs) - {COMPILER} and images.device.type != "cpu":
+        raise ValueError(f"{name} runs on the processor here, and the images are on {images.device}")
+    with threads(num_threads) as in_force:
+        expected = _eager(evaluated(network), images, in_force)
+        with torch.inference_mode():
+            logits = expected()
+        prepared = Prepared(engine.build(evaluated(network), images, in_force), logits)
+    if not prepared.difference <= TOLERANCE:
+        raise ValueError(
+            f"{name} is wrong: its logits differ from eager's by {prepared.difference:.1e} of the largest, "
+            f"allowed are {TOLERANCE:.0e}"
+        )
+    return prepared
+
+
+def available() -> list[str]:
+    """The engines that find what they need."""
+    return [name for name, engine in ENGINES.items() if not engine.missing]
+
+
+def difference(logits: Tensor, expected: Tensor) -> float:
+    """The largest difference of two tensors, as a part of the largest number expected."""
+    return float((logits - expected).abs().max() / expected.abs().max())
+
+
+def run_onnx(source: bytes | Path, images: Tensor, num_threads: int) -> Run:
+    """Run a graph of `export` in ONNX Runtime; the images are read where they lie, and not copied in each call.
+
+    Raises:
+        ImportError: if onnxruntime is missing, with the command that installs it.
+    """
+    runtime = needs("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # else its threads disturb whoever runs next
+    graph = source if isinstance(source, bytes) else str(source)
+    session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    binding = session.io_binding()
+    kept = images.detach().contiguous()
+    binding.bind_input(INPUT, "cpu", 0, "float32", tuple(kept.shape), kept.data_ptr())
+    binding.bind_output(OUTPUT, "cpu")
+
+    def run(kept: Tensor = kept) -> Tensor:  # the images live as long as this function
+        session.run_with_iobinding(binding)
+        return torch.from_numpy(binding.get_outputs()[0].numpy())
+
+    return run
+
+
+def run_openvino(source: Any, images: Tensor, num_threads: int) -> Run:
+    """Run a graph of `export`, a file or a model, in OpenVINO; the images are not copied in each call.
+
+    Raises:
+        ImportError: if openvino is missing, with the command that installs it.
+    """
+    openvino = needs("openvino")
+    hints = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": num_threads,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    compiled = openvino.Core().compile_model(source, "CPU", hints)
+    request = compiled.create_infer_request()
+    kept = images.detach().contiguous().numpy()
+    request.set_input_tensor(openvino.Tensor(kept, shared_memory=True))
+
+    def run(kept: Any = kept) -> Tensor:  # the images live as long as this function
+        request.infer()
+        return torch.from_numpy(request.get_output_tensor().data.copy())
+
+    return run
+
+
+def _eager(network: nn.Module, images: Tensor, _: int) -> Run:
+    return partial(network, images)
+
+
+def _folded(network: nn.Module, images: Tensor, _: int) -> Run:
+    return _eager(fold(_ours(network), _size(images)), images, _)
+
+
+def _channels_last(network: nn.Module, images: Tensor, _: int) -> Run:
+    layout = torch.channels_last
+    network.to(memory_format=layout)  # type: ignore[call-overload]  # torch's annotations leave it out
+    return _eager(network, images.contiguous(memory_format=layout), _)
+
+
+def _compile(network: nn.Module, images: Tensor, _: int) -> Run:
+    def call(given: Tensor) -> Tensor:
+        return network(given)
+
+    # torch compiles the same code for eight networks and no more: so each network gets code of its own.
+    call.__code__ = call.__code__.replace()
+    compiled = torch.compile(call, fullgraph=True, dynamic=False)  # whole, or an error: never eager in secret
+
+    def run() -> Tensor:
+        return compiled(images)
+
+    try:
+        with torch.inference_mode():
+            run()
+    except Exception as error:  # whatever the compiler behind it may raise
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"torch.compile fails on this network: {first}") from error
+    return run
+
+
+def _onnx(network: nn.Module, images: Tensor, num_threads: int) -> Run:
+    return run_onnx(to_onnx(network, images).SerializeToString(), images, num_threads)
+
+
+def _onnx_folded(network: nn.Module, images: Tensor, num_threads: int) -> Run:
+    return _onnx(folded_maps(_ours(network), _size(images)), images, num_threads)
+
+
+def _openvino(network: nn.Module, images: Tensor, num_threads: int) -> Run:
+    return run_openvino(to_openvino(network, images), images, num_threads)
+
+
+def _openvino_folded(network: nn.Module, images: Tensor, num_threads: int) -> Run:
+    return _openvino(folded_maps(_ours(network), _size(images)), images, num_threads)
+
+
+def _ours(network: nn.Module) -> EfficientFormer:
+    assert isinstance(network, EfficientFormer)  # `prepare` has refused others
+    return network
+
+
+def _size(images: Tensor) -> tuple[int, int]:
+    return images.shape[-2], images.shape[-1]
+
+
+def _installed(library: str) -> bool:
+    return find_spec(library) is not None
+
+
+def _compiler() -> bool:
+    return any(shutil.which(name) for name in (environ.get("CXX", ""), *COMPILERS) if name)
+
+
+_ONNXRUNTIME = ("onnx", "onnxscript", "onnxruntime")
+_OPENVINO = ("onnx", "onnxscript", "openvino")
+_GET_COMPILER = "install g++ or clang++ with your system's packages"
+
+ENGINES: Mapping[str, Engine] = MappingProxyType(
+    {
+        "eager": Engine("torch, operation by operation", _eager),
+        "folded": Engine("the folded form in torch", _folded, folded=True),
+        "channels-last": Engine("torch, the channels of a place side by side", _channels_last),
+        "compile": Engine("torch.compile", _compile, (COMPILER,), _GET_COMPILER),
+        "onnxruntime": Engine("ONNX Runtime", _onnx, _ONNXRUNTIME, INSTALL),
+        "onnxruntime-folded": Engine("the folded form in ONNX Runtime", _onnx_folded, _ONNXRUNTIME, INSTALL, True),
+        "openvino": Engine("OpenVINO", _openvino, _OPENVINO, INSTALL),
+        "openvino-folded": Engine("the folded form in OpenVINO", _openvino_folded, _OPENVINO, INSTALL, True),
+    }
+)

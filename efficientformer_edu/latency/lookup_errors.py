@@ -1,0 +1,180 @@
+"""How well the sums of a lookup table predict whole networks that are not in it."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import torch
+
+from efficientformer_edu.audit.growth import STEP
+from efficientformer_edu.audit.tables import Table
+from efficientformer_edu.config import PRESETS, EfficientFormerConfig
+from efficientformer_edu.files import whole
+from efficientformer_edu.latency.lookup_parts import REFERENCE, WIDTHS, whole_network
+from efficientformer_edu.latency.lookup_table import Lookup
+from efficientformer_edu.latency.records import DIGITS, Conditions
+from efficientformer_edu.latency.timer import measure
+
+TOGETHER = 5  # networks in memory at once
+
+
+class Prediction(NamedTuple):
+    """A network that was predicted and measured.
+
+    Attributes:
+        config: the network.
+        predicted: seconds by the table.
+        measured: seconds by the clock.
+        at_speed: what was measured, brought to the machine's speed in the table by the reference network beside it.
+    """
+
+    config: EfficientFormerConfig
+    predicted: float
+    measured: float
+    at_speed: float
+
+    @property
+    def error(self) -> float:
+        """Predicted over measured, minus 1."""
+        return self.predicted / self.measured - 1
+
+    @property
+    def error_at_speed(self) -> float:
+        """The same with both at one speed of the machine: what the sum is to answer for, without the drift."""
+        return self.predicted / self.at_speed - 1
+
+
+@dataclass(frozen=True)
+class Errors:
+    """How well a table predicts.
+
+    Attributes:
+        conditions: of the measurement.
+        predictions: one for each network.
+    """
+
+    conditions: Conditions
+    predictions: tuple[Prediction, ...]
+
+    @property
+    def median(self) -> float:
+        """Median size of the error, as a part of what was measured."""
+        return median(abs(one.error) for one in self.predictions)
+
+    @property
+    def worst(self) -> float:
+        """Largest size of the error."""
+        return max(abs(one.error) for one in self.predictions)
+
+    @property
+    def median_at_speed(self) -> float:
+        """Median size of the error at one speed of the machine."""
+        return median(abs(one.error_at_speed) for one in self.predictions)
+
+    @property
+    def worst_at_speed(self) -> float:
+        """Largest size of the error at one speed of the machine."""
+        return max(abs(one.error_at_speed) for one in self.predictions)
+
+    def table(self) -> Table:
+        """One network a line, milliseconds and both errors."""
+        rows = [
+            (
+                ", ".join(map(str, one.config.embed_dims)),
+                ", ".join(map(str, one.config.depths)),
+                ", ".join(map(str, one.config.vits)),
+                f"{1e3 * one.predicted:.2f}",
+                f"{1e3 * one.measured:.2f}",
+                one.error,
+                one.error_at_speed,
+            )
+            for one in self.predictions
+        ]
+        columns = ("widths", "depths", "MB3D", "predicted ms", "measured ms", "error", "error at one speed")
+        return Table(columns, tuple(rows))
+
+    def save(self, path: Path) -> None:
+        """Write everything as JSON, whole or not at all. Raises OSError if it cannot be written."""
+        times = ("predicted", "measured", "at_speed")
+        predictions = [
+            {"config": one.config.to_dict(), **{name: round(getattr(one, name), DIGITS) for name in times}}
+            for one in self.predictions
+        ]
+        found = {name: getattr(self, name) for name in ("median", "worst", "median_at_speed", "worst_at_speed")}
+        data = {"conditions": asdict(self.conditions), **found, "predictions": predictions}
+        with whole(path) as partial:
+            partial.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def prediction_errors(
+    lookup: Lookup, configs: Iterable[EfficientFormerConfig], rounds: int = 15, *, progress: bool = False
+) -> Errors:
+    """Measure whole networks, with the table's threads, and compare.
+
+    Args:
+        lookup: the table.
+        configs: the networks; a few at a time are in memory and run in turns.
+        rounds: how often each is timed.
+        progress: say on the error stream how far it is.
+
+    Raises:
+        ValueError: without networks, or for one that the table cannot predict, before anything is measured.
+
+    Warns:
+        UserWarning: as `measure` does.
+    """
+    predicted = [(config, lookup.predict(config)) for config in configs]
+    if not predicted:
+        raise ValueError("no networks to predict; wanted: at least one")
+    found: list[Prediction] = []
+    command = f"prediction_errors({lookup!r}, {len(predicted)} networks, rounds={rounds})"
+    conditions = Conditions(command=command, resolution=lookup.resolution)
+    for first in range(0, len(predicted), TOGETHER):
+        if progress:
+            print(f"{first} of {len(predicted)} networks measured", file=sys.stderr)
+        some = predicted[first : first + TOGETHER]
+        subjects = {str(i): whole_network(one, lookup.resolution, lookup.engine) for i, (one, _) in enumerate(some)}
+        subjects[REFERENCE] = whole_network(lookup.base, lookup.resolution, lookup.engine)
+        with torch.inference_mode():
+            timed = measure(
+                subjects, conditions, rounds=rounds, num_threads=lookup.conditions.threads, progress=progress
+            )
+        for i, (config, seconds) in enumerate(some):
+            at_speed = timed.ratio(str(i), REFERENCE).median * lookup.reference
+            found.append(Prediction(config, seconds, timed[str(i)].interval.median, at_speed))
+        conditions = timed.conditions.complete(busy=conditions.busy or timed.conditions.busy)
+    return Errors(conditions, tuple(found))
+
+
+def random_networks(seed: int, n: int, widths: Sequence[Sequence[int]] = WIDTHS) -> tuple[EfficientFormerConfig, ...]:
+    """Different networks from L1 to L3, and a step of 16 channels beyond, to test a table on.
+
+    Args:
+        seed: the same seed gives the same networks.
+        n: how many.
+        widths: of the table; no network has all four of its widths in there.
+
+    Raises:
+        ValueError: if the table leaves no other network.
+    """
+    draw, (small, large), known = random.Random(seed), (PRESETS["l1"], PRESETS["l3"]), [set(some) for some in widths]
+    choices = [
+        range(low - STEP, high + STEP + 1, STEP) for low, high in zip(small.embed_dims, large.embed_dims, strict=True)
+    ]
+    if all(set(some) <= one for some, one in zip(choices, known, strict=True)):
+        raise ValueError("the table has every width from L1 to L3; allowed: one that lacks some, to test it between")
+    found: dict[EfficientFormerConfig, None] = {}
+    while len(found) < n:
+        dims = tuple(draw.choice(some) for some in choices)
+        depths = tuple(draw.randint(low, high) for low, high in zip(small.depths, large.depths, strict=True))
+        vit = draw.randint(0, depths[-1])
+        if not all(width in one for width, one in zip(dims, known, strict=True)):
+            found[small.replace(embed_dims=dims, depths=depths, num_vit=vit)] = None
+    return tuple(found)

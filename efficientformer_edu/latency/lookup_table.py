@@ -1,0 +1,266 @@
+"""A table of what the parts of a network take, and the latency of a whole network as their sum.
+
+Paper: section 4.2, step 2 of the slimming: a lookup table of the latency of MB4D and MB3D at widths that are multiples
+of 16. Here it also has the stem, the embeddings and the head, so that the sum is the whole network.
+
+Between two measured widths a part's latency is linear in its MACs. Most of the time goes into matrix products, whose
+MACs grow with the square of the width, so a line in the width would lie above the curve. It is linear only from one
+width to the next, because a library picks another algorithm from some size on. An embedding has two widths: its latency
+is linear in each, which has the product of both in it, and so its MACs. Outside the measured widths there is no answer.
+
+A machine's speed drifts, so each part is timed beside one whole network, the reference, and taken at its speed: the
+seconds of every entry are brought to the median of all the reference's times.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal, NamedTuple
+
+from efficientformer_edu.audit.growth import STEP, mb3d_macs, mb4d_macs
+from efficientformer_edu.audit.tables import Table
+from efficientformer_edu.config import EfficientFormerConfig, Resolution, get_config, resolution_pair
+from efficientformer_edu.files import whole
+from efficientformer_edu.latency.records import Conditions
+
+Grid = tuple[int, int]
+PartKind = Literal["stem", "embedding", "MB4D", "MB3D", "head"]
+
+VARIED = {"depths", "embed_dims", "num_vit", "downsamples"}  # what the parts of a sum are chosen by
+RESTING = {"drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate"}  # act in training only
+FOLDED_AWAY = {"distillation", "bias_grid"}  # one head, one fixed bias
+
+
+class Part(NamedTuple):
+    """What the table has an entry for.
+
+    Attributes:
+        kind: "stem", "embedding", "MB4D", "MB3D" or "head".
+        grid: height and width of the map that comes out, of the last map for the head.
+        widths: channels (C,), and of an embedding those before and behind it, (C_in, C).
+    """
+
+    kind: PartKind
+    grid: Grid
+    widths: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.kind} at {self.grid[0]}×{self.grid[1]}, {' to '.join(map(str, self.widths))} channels"
+
+
+class Entry(NamedTuple):
+    """A part's latency.
+
+    Attributes:
+        part: which part.
+        seconds: of one such part, the mean of all that ran in a row, rounded to nanoseconds.
+        reference: seconds of the reference network in the same rounds, the same.
+    """
+
+    part: Part
+    seconds: float
+    reference: float
+
+
+@dataclass(frozen=True, repr=False)
+class Lookup:
+    """Latencies of parts for one input size and one way to run them.
+
+    Attributes:
+        engine: "eager" or "folded".
+        resolution: height and width of the images in pixels.
+        base: the reference network; what it has besides depths and widths holds for every part.
+        conditions: what the measurements depend on.
+        entries: the parts that were measured.
+    """
+
+    engine: str
+    resolution: Grid
+    base: EfficientFormerConfig
+    conditions: Conditions
+    entries: tuple[Entry, ...] = ()
+
+    @cached_property
+    def reference(self) -> float:
+        """Seconds of the reference network: the median over the groups that were measured. ValueError without any."""
+        if not self.entries:
+            raise ValueError("the table is empty; wanted: at least one entry")
+        return median({entry.reference for entry in self.entries})
+
+    @cached_property
+    def seconds(self) -> dict[Part, float]:
+        """Each measured part's latency, all at the same speed of the machine."""
+        return {entry.part: entry.seconds / entry.reference * self.reference for entry in self.entries}
+
+    def predict(
+        self,
+        model: str | EfficientFormerConfig,
+        *,
+        resolution: Resolution | None = None,
+        engine: str | None = None,
+    ) -> float:
+        """The latency of a network, measured or not, as the sum of its parts.
+
+        Args:
+            model: a configuration, or the name of a published network. Its depths, widths and MB3D blocks are free.
+            resolution: what the caller wants it for; None for the table's own.
+            engine: the same.
+
+        Returns:
+            Seconds for one image.
+
+        Raises:
+            ValueError: for a resolution, engine, width or other field that the table cannot answer.
+        """
+        config = get_config(model)
+        if resolution is not None and resolution_pair(resolution) != self.resolution:
+            raise ValueError(f"resolution={resolution!r} is not in the table; it was measured at {self.resolution}")
+        if engine is not None and engine != self.engine:
+            raise ValueError(f"engine={engine!r} is not in the table; it was measured with {self.engine!r}")
+        _check_same(config, self.base, self.engine)
+        return sum(number * self.part(part) for part, number in parts(config, self.resolution).items())
+
+    def gain(self, model: str | EfficientFormerConfig, smaller: str | EfficientFormerConfig) -> float:
+        """Seconds that the smaller network saves. Raises ValueError as `predict` does."""
+        return self.predict(model) - self.predict(smaller)
+
+    def part(self, part: Part) -> float:
+        """Seconds of one part, measured or between two that were. Raises ValueError if it is neither."""
+        if part in self.seconds:
+            return self.seconds[part]
+        if any(width % STEP for width in part.widths):
+            raise ValueError(f"{part}: not in the table; allowed: widths that are multiples of {STEP}")
+        if part.kind == "embedding":
+            return self._embedding(part)
+        below, above = self._neighbours(part, 0)
+        ends = [part._replace(widths=(width,)) for width in (below, above)]
+        return _line(
+            macs(part, self.base, self.resolution),
+            [macs(end, self.base, self.resolution) for end in ends],
+            [self._measured(end) for end in ends],
+        )
+
+    def _embedding(self, part: Part) -> float:
+        """Linear in each of the two widths, from the four pairs around it."""
+        (before, behind), ends = part.widths, [self._neighbours(part, place) for place in (0, 1)]
+        sides = [
+            _line(before, ends[0], [self._measured(part._replace(widths=(one, other))) for one in ends[0]])
+            for other in ends[1]
+        ]
+        return _line(behind, ends[1], sides)
+
+    def _measured(self, part: Part) -> float:
+        if part not in self.seconds:
+            raise ValueError(f"{part}: not in the table, which is not complete; build it to the end")
+        return self.seconds[part]
+
+    def _neighbours(self, part: Part, place: int) -> tuple[int, int]:
+        """The measured widths next to one of the part's widths, twice the same if it was measured itself."""
+        alike = (one for one in self.seconds if one[:2] == part[:2])
+        known, width = sorted({one.widths[place] for one in alike}), part.widths[place]
+        if not known or not known[0] <= width <= known[-1]:
+            span = f"{known[0]} to {known[-1]} channels" if known else "none on this grid"
+            raise ValueError(f"{part}: {width} is outside of the table, which has {span}")
+        above = bisect_left(known, width)
+        return known[above - (known[above] != width)], known[above]
+
+    def table(self) -> Table:
+        """Every measured part with its microseconds."""
+        rows = [
+            (part.kind, "×".join(map(str, part.grid)), " to ".join(map(str, part.widths)), f"{1e6 * seconds:.1f}")
+            for part, seconds in self.seconds.items()
+        ]
+        return Table(("part", "grid", "channels", "µs"), tuple(rows))
+
+    def save(self, path: Path) -> None:
+        """Write the table as JSON, whole or not at all. Raises OSError if it cannot be written."""
+        entries = [{**one.part._asdict(), "seconds": one.seconds, "reference": one.reference} for one in self.entries]
+        data = asdict(self) | {"base": self.base.to_dict(), "entries": entries}
+        with whole(path) as partial:
+            partial.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Lookup:
+        """A table that `save` wrote.
+
+        Raises:
+            ValueError: naming the file, if it holds none.
+            OSError: if it cannot be read.
+        """
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            conditions = Conditions(**{**data["conditions"], "resolution": tuple(data["conditions"]["resolution"])})
+            base, entries = EfficientFormerConfig.from_dict(data["base"]), tuple(map(_entry, data["entries"]))
+            return cls(data["engine"], resolution_pair(data["resolution"]), base, conditions, entries)
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path.name} holds no lookup table: {error}") from error
+
+    def __repr__(self) -> str:
+        height, width = self.resolution
+        return f"Lookup({len(self.entries)} parts, {self.engine}, {height}×{width})"
+
+    def _repr_markdown_(self) -> str:
+        return f"{self.table().to_markdown()}\n\n{self.conditions}"
+
+
+def parts(config: EfficientFormerConfig, resolution: Resolution) -> Counter[Part]:
+    """The parts whose latencies add up to the network's, with how often each occurs."""
+    grids, dims = config.grids(resolution), config.embed_dims
+    height, width = ((size + 3) // 4 for size in resolution_pair(resolution))  # halved twice, rounded up
+    found: Counter[Part] = Counter({Part("stem", (height, width), dims[:1]): 1})
+    for stage, (grid, depth, vit) in enumerate(zip(grids, config.depths, config.vits, strict=True)):
+        if config.downsamples[stage]:
+            found[Part("embedding", grid, (dims[max(stage - 1, 0)], dims[stage]))] += 1
+        found[Part("MB4D", grid, (dims[stage],))] += depth - vit
+        found[Part("MB3D", grid, (dims[stage],))] += vit
+    found[Part("head", grids[-1], dims[-1:])] += 1
+    return +found  # without those that occur zero times
+
+
+def macs(part: Part, base: EfficientFormerConfig, resolution: Grid) -> int:
+    """MACs of one part of a network that has `base`'s fields, for images of `resolution` pixels.
+
+    An embedding's are those of its convolution, the head's those of one head.
+    """
+    width, places = part.widths[-1], prod(part.grid)
+    if part.kind == "stem":
+        first = prod((size + 1) // 2 for size in resolution)
+        return 9 * (base.in_channels * (width // 2) * first + (width // 2) * width * places)
+    if part.kind == "embedding":
+        return 9 * prod(part.widths) * places
+    hidden = int(base.mlp_ratio * width)
+    if part.kind == "MB4D":
+        return mb4d_macs(width, hidden, places)
+    if part.kind == "MB3D":
+        return mb3d_macs(width, hidden, places, base.num_heads, base.key_dim, base.value_dim)
+    return width * base.num_classes
+
+
+def _line(at: float, places: Sequence[float], values: Sequence[float]) -> float:
+    """What a straight line through two points has at a third place; the first value where both are the same."""
+    (left, right), (low, high) = places, values
+    return low if left == right else low + (at - left) / (right - left) * (high - low)
+
+
+def _check_same(config: EfficientFormerConfig, base: EfficientFormerConfig, engine: str) -> None:
+    """Refuse a network whose parts are others than those that were measured."""
+    free = VARIED | RESTING | (FOLDED_AWAY if engine == "folded" else set())
+    for name, value in config.to_dict().items():
+        wanted = base.to_dict()[name]
+        if name == "layer_scale_init":  # its value takes no time, having one does
+            value, wanted = value is not None, wanted is not None
+        if name not in free and value != wanted:
+            raise ValueError(f"{name}={getattr(config, name)!r} is not in the table; wanted: {getattr(base, name)!r}")
+
+
+def _entry(data: dict[str, Any]) -> Entry:
+    (height, width), widths = data["grid"], tuple(map(int, data["widths"]))
+    return Entry(Part(data["kind"], (height, width), widths), float(data["seconds"]), float(data["reference"]))

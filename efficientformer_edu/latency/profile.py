@@ -1,0 +1,138 @@
+"""Fig. 2 rebuilt: which class of operators takes how much of a network's time.
+
+Paper: section 3, Fig. 2. PyTorch's profiler notes when each operator starts and ends. In one call, which is not timed,
+hooks note in which module each runs, and `operators` says to which class it belongs; the timed calls have no hooks,
+for those would take longer than many an operator. The time between two operators, in which Python works and memory is
+freed, goes to the class of the operator that it leads to. The profiler costs time too: so the network is also timed
+without it, in turns, and both totals are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from efficientformer_edu.audit.tables import Table
+from efficientformer_edu.latency.events import calls, record, sums
+from efficientformer_edu.latency.operators import CLASSES, Classify, classify
+from efficientformer_edu.latency.records import Conditions
+from efficientformer_edu.latency.timer import measure
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a network's time is spent on.
+
+    Attributes:
+        name: of the network.
+        total_ms: milliseconds of one call without the profiler, the median by the kit's clock.
+        parts: milliseconds of each class by the profiler, not scaled to the total; every class of `CLASSES`.
+        conditions: what the measurement depends on.
+    """
+
+    name: str
+    total_ms: float
+    parts: Mapping[str, float]
+    conditions: Conditions
+
+    @property
+    def profiled_ms(self) -> float:
+        """The sum of the parts."""
+        return sum(self.parts.values())
+
+    @property
+    def ratio(self) -> float:
+        """The sum of the parts against the clock's total: how far the profile accounts for the time."""
+        return self.profiled_ms / self.total_ms
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Each class's part of the sum."""
+        return {name: ms / self.profiled_ms for name, ms in self.parts.items()}
+
+    def table(self) -> Table:
+        """The classes in milliseconds and as parts of their sum, then that sum and the clock's total."""
+        rows = [(name, f"{ms:.3f}", self.shares[name]) for name, ms in self.parts.items()]
+        ends = [("profiled", f"{self.profiled_ms:.3f}", 1.0), ("timed", f"{self.total_ms:.3f}", 1 / self.ratio)]
+        return Table((self.name, "ms", "of the profiled"), (*rows, *ends))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The profile as JSON holds it."""
+        return asdict(self)
+
+    def _repr_markdown_(self) -> str:
+        return f"{self.table().to_markdown()}\n\n{self.conditions}"
+
+
+def from_dict(data: Mapping[str, Any]) -> Profile:
+    """The inverse of `Profile.to_dict`. Raises ValueError if a field is missing or unknown."""
+    try:
+        conditions = Conditions(**{**data["conditions"], "resolution": tuple(data["conditions"]["resolution"])})
+        return Profile(**{**data, "parts": dict(data["parts"]), "conditions": conditions})
+    except (KeyError, TypeError) as error:
+        fields = ", ".join(Profile.__dataclass_fields__)
+        raise ValueError(f"this is no profile: {error}; its fields are {fields}") from error
+
+
+def profile(
+    network: nn.Module,
+    images: Tensor,
+    classify: Classify = classify,
+    *,
+    name: str = "",
+    num_threads: int | None = None,
+    rounds: int = 10,
+    command: str = "",
+) -> Profile:
+    """Time a network on the CPU, and say on what the time is spent.
+
+    Args:
+        network: any network, in evaluation mode.
+        images: what it takes, (B, C, H, W).
+        classify: the class of an operator; the default is `operators.classify`.
+        name: of the network; the default is its type's.
+        num_threads: torch's threads; None for what is set.
+        rounds: timed calls, and as many profiled ones in turns with them.
+        command: what measures it again, for the record.
+
+    Returns:
+        The profile; its parts are the rounds' medians, as `middle` takes them.
+
+    Raises:
+        ValueError: for a network in training mode, images that are not on the CPU, or a network that does not call the
+            same operators each time; and as `measure` does.
+
+    Warns:
+        UserWarning: as `measure` does, also of the profiled calls.
+    """
+    if network.training or images.device.type != "cpu":
+        mode = "training" if network.training else "evaluation"
+        raise ValueError(f"a network in {mode} mode on {images.device.type}; wanted: evaluation mode on cpu")
+    passes: list[dict[str, float]] = []
+    name = name or type(network).__name__
+    known = Conditions(command=command, batch=len(images), resolution=(images.shape[2], images.shape[3]))
+    with torch.inference_mode():
+        network(images)  # what is computed at the first call only, some networks' biases
+        called = calls(network, images, classify)
+        subjects = {
+            name: lambda: network(images),
+            f"{name}, profiled": lambda: passes.append(sums(record(network, images), called)),
+        }
+        timed = measure(subjects, known, rounds=rounds, num_threads=num_threads)
+    return Profile(name, timed[name].milliseconds, middle(passes[-rounds:]), timed.conditions)
+
+
+def middle(passes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Each class's median, all brought to the sum that is the median of the passes' sums.
+
+    A disturbance hits one class or another, so each class is disturbed in fewer passes than the whole; medians alone
+    would sum to less than a call takes.
+    """
+    medians = {each: median(one[each] for one in passes) for each in CLASSES}
+    scale = median(sum(one.values()) for one in passes) / sum(medians.values())
+    return {each: ms * scale for each, ms in medians.items()}

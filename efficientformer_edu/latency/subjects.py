@@ -1,0 +1,170 @@
+"""What observations 1 and 2 time: stems beside patch embeddings, token mixers with and without reshapes.
+
+Paper: section 3. A map is (B, C, H, W), tokens are (B, N, C) with N = H·W. Every subject is a few plain modules and the
+input that they are timed on, so that it is seen at a glance what a measurement is about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from efficientformer_edu.audit import deit
+from efficientformer_edu.audit.counters import run
+from efficientformer_edu.config import PRESETS
+from efficientformer_edu.model import Mlp, Pooling, Stem
+from efficientformer_edu.model.mixers import Grid
+
+BLOCKS = 4  # mixers in a row: a reshape between two of them is neither the first nor the last thing that happens
+HEAD = 32  # channels of one head, the key dimension of every published EfficientFormer
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network in evaluation mode and what it is timed on; a call runs it once.
+
+    Attributes:
+        network: any module.
+        inputs: what it takes, with a batch of one.
+    """
+
+    network: nn.Module
+    inputs: Tensor
+
+    def __call__(self) -> Tensor:
+        return self.network(self.inputs)
+
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-accumulates of one call: convolutions and matrix products, by torch's own counter."""
+        return run("flop_counter", self.network, self.inputs).macs // 2  # it counts 2 for each
+
+    def on(self, device: str) -> Subject:
+        """The same on another device."""
+        return replace(self, network=self.network.to(device), inputs=self.inputs.to(device))
+
+
+def subjects(networks: Mapping[str, nn.Module], *shape: int) -> dict[str, Subject]:
+    """Each network by its name with the same random input of this shape."""
+    inputs = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    return {name: Subject(network.eval(), inputs) for name, network in networks.items()}
+
+
+# Observation 1
+
+
+def patch_embedding(dim: int, kernel: int, stride: int) -> nn.Conv2d:
+    """One convolution cuts an image (B, 3, H, W) into patches (B, dim, H/stride, W/stride); PoolFormer's overlap."""
+    return nn.Conv2d(3, dim, kernel, stride, padding=(kernel - stride + 1) // 2)
+
+
+class ConvStem(nn.Sequential):
+    """3×3 convolutions of stride 2, each with batch norm and ReLU: (B, 3, H, W) to (B, dim, H/2ⁿ, W/2ⁿ).
+
+    Args:
+        widths: channels after each of the n convolutions; the last is `dim`.
+    """
+
+    def __init__(self, *widths: int) -> None:
+        layers: list[nn.Module] = []
+        for before, after in pairwise((3, *widths)):
+            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
+        super().__init__(*layers)
+
+
+def folded(network: nn.Sequential) -> nn.Sequential:
+    """The same function without batch norm: each norm folds into the convolution right before it."""
+    layers: list[nn.Module] = []
+    for layer in network.eval():
+        if isinstance(layer, nn.BatchNorm2d) and isinstance(layers[-1], nn.Conv2d):
+            layers[-1] = fuse_conv_bn_eval(layers[-1], layer)
+        else:
+            layers.append(layer)
+    return nn.Sequential(*layers)
+
+
+def embeddings_to_a_quarter(resolution: int = 224) -> dict[str, Subject]:
+    """Ways from an image to L1's first map, (1, 3, 224, 224) to (1, 48, 56, 56)."""
+    dim = PRESETS["l1"].embed_dims[0]
+    networks = {
+        "3×3 stem": folded(nn.Sequential(*Stem(3, dim // 2, dim, "relu").children())),
+        "3×3 stem, norms apart": Stem(3, dim // 2, dim, "relu"),
+        "4×4/4 patches": patch_embedding(dim, kernel=4, stride=4),
+        "7×7/4 patches": patch_embedding(dim, kernel=7, stride=4),  # PoolFormer's
+    }
+    return subjects(networks, 1, 3, resolution, resolution)
+
+
+def embeddings_to_a_sixteenth(resolution: int = 224) -> dict[str, Subject]:
+    """Ways from an image to DeiT-S's patches, (1, 3, 224, 224) to (1, 384, 14, 14)."""
+    dim = deit.WIDTH
+    widths = (dim // 8, dim // 4, dim // 2, dim)  # doubled where height and width are halved, as LeViT's stem does
+    networks = {
+        "3×3 stem": folded(ConvStem(*widths)),
+        "3×3 stem, norms apart": ConvStem(*widths),
+        "16×16/16 patches": patch_embedding(dim, kernel=deit.PATCH, stride=deit.PATCH),  # DeiT's
+    }
+    return subjects(networks, 1, 3, resolution, resolution)
+
+
+# Observation 2
+
+
+class TokenAttention(nn.Module):
+    """Multi-head self-attention on tokens, (B, N, C) to (B, N, C); C is a multiple of a head's channels."""
+
+    def __init__(self, dim: int, head: int = HEAD) -> None:
+        super().__init__()
+        self.head = head
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
+        parts = self.qkv(x).chunk(3, dim=-1)  # 3 × (B, N, C)
+        q, k, v = (part.unflatten(-1, (-1, self.head)).transpose(1, 2) for part in parts)  # 3 × (B, heads, N, head)
+        mixed = (q @ k.transpose(-2, -1) * self.head**-0.5).softmax(-1) @ v  # (B, heads, N, head)
+        return self.proj(mixed.transpose(1, 2).flatten(2))  # (B, N, C)
+
+
+class OnMaps(nn.Module):
+    """What works on tokens, given a map and to give a map, (B, C, H, W) to (B, C, H, W): two reshapes with a copy each.
+
+    Args:
+        mixer: takes and gives tokens (B, N, C).
+    """
+
+    def __init__(self, mixer: nn.Module) -> None:
+        super().__init__()
+        self.mixer = mixer
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        tokens = x.flatten(2).transpose(1, 2).contiguous()  # (B, N, C)
+        return self.mixer(tokens).transpose(1, 2).contiguous().unflatten(2, x.shape[2:])  # (B, C, H, W)
+
+
+def mixers(dim: int, grid: Grid) -> dict[str, Subject]:
+    """Four mixers in a row, and what they are to be held against, at one width and grid.
+
+    Both attentions have the same weights, and compute the same.
+    """
+    attentions = [TokenAttention(dim) for _ in range(BLOCKS)]
+    on_maps = {
+        "pooling": nn.Sequential(*(Pooling() for _ in range(BLOCKS))),
+        "attention on maps": nn.Sequential(*(OnMaps(attention) for attention in attentions)),
+        "reshapes alone": nn.Sequential(*(OnMaps(nn.Identity()) for _ in range(BLOCKS))),
+    }
+    on_tokens = {
+        "attention on tokens": nn.Sequential(*attentions),
+        "MLP on tokens": nn.Sequential(*(Mlp(dim, 4 * dim, "gelu", drop=0.0) for _ in range(BLOCKS))),
+    }
+    height, width = grid
+    maps = subjects(on_maps, 1, dim, height, width)
+    tokens = maps["pooling"].inputs.flatten(2).transpose(1, 2).contiguous()  # (1, N, dim), the same numbers
+    return maps | {name: Subject(network.eval(), tokens) for name, network in on_tokens.items()}

@@ -1,0 +1,106 @@
+"""Slips that chapter 1 does not show as a mistake: each check names them, too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from efficientformer_edu.exercises import latency_observations as checks
+from efficientformer_edu.exercises._check import ExerciseError
+
+
+def refused(check: Any, answer: Any, match: str) -> None:
+    with pytest.raises(ExerciseError, match=match):
+        check(answer)
+
+
+def turns(subjects: Any, rounds: int, warm_up: int, clock: Any) -> dict[str, list[float]]:
+    for _ in range(warm_up):
+        for subject in subjects.values():
+            subject()
+    samples: dict[str, list[float]] = {name: [] for name in subjects}
+    for _ in range(rounds):
+        for name, subject in subjects.items():
+            started = clock()
+            subject()
+            samples[name].append(clock() - started)
+    return samples
+
+
+def backwards(subjects: Any, rounds: int, warm_up: int, clock: Any) -> dict[str, list[float]]:
+    found = turns(dict(reversed(subjects.items())), rounds, warm_up, clock)
+    return {name: found[name] for name in subjects}
+
+
+@pytest.mark.parametrize(
+    ("answer", "match"),
+    [
+        (lambda *_: 7, "returns a dictionary with the samples of A, B"),
+        (lambda s, *at: {name: sum(found) for name, found in turns(s, *at).items()}, "every sample, no mean"),
+        (lambda s, n, w, c: turns(s, n, w + 1, c), "are 12 calls; you made 14"),
+        (backwards, "in the order given; your calls were B A B A"),
+        (lambda s, *at: {name: found[1:] for name, found in turns(s, *at).items()}, "has 4 samples, but there were 5"),
+        (lambda s, *at: {name: [each / 2 for each in found] for name, found in turns(s, *at).items()}, "The calls of"),
+    ],
+)
+def test_the_timer_is_told_what_is_wrong(answer: Any, match: str) -> None:
+    refused(checks.check_interleaved, answer, match)
+
+
+def test_rounds_in_a_row_are_found_however_the_warm_up_was_made() -> None:
+    def in_a_row(subjects: Any, rounds: int, warm_up: int, clock: Any) -> dict[str, list[float]]:
+        found = turns(subjects, 0, warm_up, clock)
+        for name, subject in subjects.items():
+            found |= turns({name: subject}, rounds, 0, clock)
+        return found
+
+    refused(checks.check_interleaved, in_a_row, "B seems to take 1.21 times as long as A; it does 1.00 times")
+
+
+@pytest.mark.parametrize(
+    ("answer", "match"),
+    [
+        (lambda a, b, draws: float(np.median(a / b)), r"Return \(median, low, high\)"),
+        (lambda a, b, draws: (1.0, 2.0, 0.5), "low end is above the high end"),
+        (lambda a, b, draws: (1.0, 0.9, 1.2), "you have 1.000"),
+        (
+            lambda a, b, draws: (
+                np.median(a) / np.median(b),
+                *np.quantile(np.median((a / b)[draws], axis=1), [0.025, 0.975]),
+            ),
+            "not the ratio of the medians",
+        ),
+    ],
+)
+def test_the_interval_is_told_what_is_wrong(answer: Any, match: str) -> None:
+    refused(checks.check_ratio_interval, answer, match)
+
+
+def linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
+    found = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, dtype=weight.dtype)
+    found.weight.data = weight.detach()
+    if bias is not None:
+        found.bias.data = bias.detach()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("answer", "match"),
+    [
+        (lambda norm, old: 7, "Return a linear layer; 7 came"),
+        (lambda norm, old: linear(old.weight * norm.weight, None), "the bias of the folded layer"),
+        (lambda norm, old: linear((old.weight * norm.weight)[:-1], old.bias[:-1]), r"shape is|has the shape \(5, 6\)"),
+        (lambda norm, old: linear(old.weight, old.bias + old.weight @ norm.bias), "multiplied by γ_j"),
+        (lambda norm, old: linear(old.weight * norm.weight, 2 * old.bias), r"to become b \+ W·β"),
+    ],
+)
+def test_the_fold_is_told_what_is_wrong(answer: Any, match: str) -> None:
+    refused(checks.check_fold_affine, answer, match)
+
+
+def test_the_bytes_are_told_what_is_wrong() -> None:
+    refused(checks.check_bytes_copied, lambda steps, x: 0, "768 bytes are copied; you count 0")

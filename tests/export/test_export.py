@@ -1,0 +1,170 @@
+"""Files for other runtimes: the same logits, one file or none, and what is said where a library is missing."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import openvino
+import pytest
+import torch
+from strategies import SMALL
+
+from efficientformer_edu.config import EfficientFormerConfig
+from efficientformer_edu.export import export_onnx, export_openvino, program
+from efficientformer_edu.export.onnx import to_onnx
+from efficientformer_edu.model import EfficientFormer, fold
+from efficientformer_edu.model.folding import folded_maps
+
+
+def trained() -> EfficientFormer:
+    """A small network whose norms and offsets do something, in training mode."""
+    torch.manual_seed(0)
+    network = EfficientFormer(SMALL.replace(layer_scale_init=0.5))
+    for name, value in [*network.named_parameters(), *network.named_buffers()]:
+        if "attention_biases" in name or "running_mean" in name:
+            value.data.normal_()
+        elif "running_var" in name:
+            value.data.uniform_(0.5, 2.0)
+    return network
+
+
+def logits(network: EfficientFormer, images: torch.Tensor) -> np.ndarray:
+    mode = network.training
+    with torch.inference_mode():
+        found = network.eval()(images).numpy()
+    network.train(mode)
+    return found
+
+
+def session(path: Path) -> Callable[[torch.Tensor], np.ndarray]:
+    """The file in its own runtime."""
+    if path.suffix == ".onnx":
+        opened = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        return lambda images: opened.run(["logits"], {"images": images.numpy()})[0]
+    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda images: compiled({"images": images.numpy()})["logits"]
+
+
+@pytest.mark.parametrize("form", ["trained", "folded"])
+@pytest.mark.parametrize(
+    ("size", "written"), [((64, 64), {"a.onnx"}), ((64, 96), {"a.onnx"}), ((64, 96), {"a.xml", "a.bin"})]
+)
+def test_a_file_gives_torchs_logits_for_any_number_of_images(
+    tmp_path: Path, size: tuple[int, int], written: set[str], form: str
+) -> None:
+    ours = trained()
+    network = folded_maps(ours, size) if form == "folded" else ours
+    path = tmp_path / max(written)
+    (export_onnx if path.suffix == ".onnx" else export_openvino)(network, path, size)
+    assert {file.name for file in tmp_path.iterdir()} == written
+    assert ours.training
+    run = session(path)
+    for batch in (1, 3):
+        images = torch.randn(batch, 3, *size)
+        expected = logits(ours, images)
+        np.testing.assert_allclose(run(images), expected, 0, 1e-5 * np.abs(expected).max())
+
+
+def test_the_file_says_what_it_is(tmp_path: Path) -> None:
+    network = folded_maps(trained(), (64, 96))
+    export_onnx(network, tmp_path / "small.onnx")
+    proto = onnx.load(tmp_path / "small.onnx")
+    about = {entry.key: entry.value for entry in proto.metadata_props}
+    assert (about["resolution"], about["form"]) == ("64x96", "folded")
+    (tmp_path / "small.yaml").write_text(about["configuration"], encoding="utf-8")
+    assert EfficientFormerConfig.from_yaml(tmp_path / "small.yaml") == network.config
+    shapes = [
+        (value.name, [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim])
+        for value in (*proto.graph.input, *proto.graph.output)
+    ]
+    assert shapes == [("images", ["batch", 3, 64, 96]), ("logits", ["batch", 5])]
+
+
+def test_the_folded_form_is_that_of_fold_and_has_no_norms_left() -> None:
+    network = trained()
+    images = torch.randn(2, 3, 64, 64)
+    folded = folded_maps(network, 64)
+    expected = logits(fold(network, 64), images)
+    np.testing.assert_allclose(logits(folded, images), expected, 0, 1e-5 * np.abs(expected).max())
+    kinds = {type(module).__name__ for module in folded.modules()}
+    assert "BatchNorm2d" not in kinds and "LayerScale" in kinds  # γ₁ of an MB4D stays
+    nodes = [node.op_type for node in to_onnx(folded, images).graph.node]
+    convolutions = sum(isinstance(module, torch.nn.Conv2d) for module in network.modules())
+    assert "BatchNormalization" not in nodes and nodes.count("Conv") == convolutions
+    with pytest.raises(ValueError, match="is folded already"):
+        folded_maps(folded, 64)
+
+
+def test_another_size_than_the_folded_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="resolution 96×96 is not possible; the model was folded for 64×64"):
+        export_onnx(folded_maps(trained(), 64), tmp_path / "small.onnx", 96)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failure_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    proto = onnx.helper.make_model(
+        onnx.helper.make_graph([], "nothing", [], []), opset_imports=[onnx.helper.make_opsetid("", 18)]
+    )
+    monkeypatch.setattr("efficientformer_edu.export.onnx.to_onnx", lambda *_, **__: proto)
+    before = {"small.bin": b"b", "small.onnx": b"o", "small.xml": b"x"}
+    for name, content in before.items():
+        (tmp_path / name).write_bytes(content)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("efficientformer_edu.export.openvino.to_openvino", lambda *_, **__: None)
+    monkeypatch.setattr(openvino, "save_model", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    for write, name in ((export_onnx, "small.onnx"), (export_openvino, "small.xml")):
+        with pytest.raises(OSError, match="no space left"):
+            write(trained(), tmp_path / name, 32)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_wrong_places_are_refused_before_anything_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.export, "export", None)
+    with pytest.raises(ValueError, match="wanted: one that ends in .xml"):
+        export_openvino(trained(), tmp_path / "small.bin")
+    for write, name in ((export_onnx, "small.onnx"), (export_openvino, "small.xml")):
+        with pytest.raises(FileNotFoundError, match="the folder does not exist"):
+            write(trained(), tmp_path / "nowhere" / name, 32)
+
+
+@pytest.mark.parametrize("library", ["onnx", "onnxscript", "openvino"])
+def test_a_missing_library_says_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == library]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ImportError) as missing:
+        export_openvino(trained(), tmp_path / "small.xml", 32)
+    assert str(missing.value) == f"{library} is missing: pip install 'efficientformer-edu[engines]'"
+    assert not list(tmp_path.iterdir())
+
+
+def test_openvino_reports_to_nobody() -> None:
+    """`import openvino` would tell its makers; through `needs` it takes its own stub."""
+    code = (
+        "import sys\nfrom efficientformer_edu.export.program import needs\nneeds('openvino')\n"
+        "print(sorted(name for name in sys.modules if 'openvino_telemetry' in name))\n"
+        "import openvino.tools.ovc as ovc\nprint(type(ovc.telemetry).__module__)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert found.splitlines() == ["[]", "openvino.tools.ovc.telemetry_stub"]
+
+
+def test_what_was_quiet_is_as_it_was_afterwards() -> None:
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    with program.quiet():
+        assert logger.level == logging.ERROR
+    assert logger.level == before

@@ -1,0 +1,186 @@
+"""The bars, whiskers and words of the drawings are those of the records."""
+
+from __future__ import annotations
+
+import re
+from itertools import combinations
+
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.container import BarContainer
+from matplotlib.text import Annotation, Text
+
+from efficientformer_edu.figures.colours import INK
+from efficientformer_edu.figures.latency import (
+    draw_accuracy_latency,
+    draw_measurement,
+    draw_observation,
+    draw_profiles,
+    draw_waterfall,
+)
+from efficientformer_edu.figures.latency_profiles import COLOURS
+from efficientformer_edu.figures.latency_times import VERDICTS
+from efficientformer_edu.figures.style import Drawing
+from efficientformer_edu.latency import Conditions, Interval, Measurement
+from efficientformer_edu.latency.claims import Claim, Observation
+from efficientformer_edu.latency.operators import CLASSES, WORDS
+from efficientformer_edu.latency.peers import PEERS
+from efficientformer_edu.latency.profile import Profile
+from efficientformer_edu.latency.records import Timing
+from efficientformer_edu.paper import table1
+
+ON = Conditions(machine="A processor, 2 cores", threads=2, versions={"torch": "2.13"}, date="2026-11-21")
+
+
+def measured(millis: dict[str, float]) -> Measurement:
+    """Nine rounds, of which the median is what is given."""
+    factors = (0.9, 0.95, 0.97, 0.99, 1.0, 1.02, 1.05, 1.1, 1.3)
+    timings = (Timing(name, tuple(1e-3 * ms * factor for factor in factors)) for name, ms in millis.items())
+    return Measurement(ON, tuple(timings))
+
+
+def bars(axes: Axes) -> list[tuple[float, float]]:
+    """Left and right end of each bar, rounded."""
+    drawn = [bar for bars in axes.containers if isinstance(bars, BarContainer) for bar in bars]
+    return [(round(bar.get_x(), 6), round(bar.get_x() + bar.get_width(), 6)) for bar in drawn]
+
+
+def said(axes: Axes) -> list[str]:
+    return [text.get_text() for text in axes.texts if text.get_text()]
+
+
+def foot(figure: Drawing) -> str:
+    return " ".join(figure.get_supxlabel().split())
+
+
+def test_a_bar_and_a_whisker_for_each_subject() -> None:
+    measurement = measured({"eager": 8.0, "folded": 4.0})
+    figure = draw_measurement(measurement, "eager", {"folded": 1_300_000_000})
+    (axes,) = figure.axes
+    assert bars(axes) == [(0, 8), (0, 4)]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["eager", "folded"]
+    assert said(axes) == ["8 ms", "4 ms · 0.50 times eager · 1,300 M MACs"]
+    for line, timing in zip(axes.lines, measurement.timings, strict=True):
+        assert tuple(line.get_xdata()) == tuple(1e3 * end for end in timing.interval[1:])
+    assert axes.yaxis_inverted()
+    assert foot(figure) == str(ON)
+    with pytest.raises(KeyError, match="'compiled' was not timed"):
+        draw_measurement(measurement, "compiled")
+
+
+def test_a_label_stays_inside_its_axes() -> None:
+    macs = {"a subject": 10**11}
+    (axes,) = (figure := draw_measurement(measured({"quick": 0.1, "a subject": 8.0}), "quick", macs)).axes
+    figure.draw_without_rendering()
+    assert all(text.get_window_extent().x1 < axes.get_window_extent().x1 for text in axes.texts)
+
+
+def test_a_claim_is_coloured_and_worded_by_its_verdict() -> None:
+    claims = (
+        Claim("a takes longer than b", Interval(1.4, 1.3, 1.5), "above"),
+        Claim("c takes at most a tenth more than d", Interval(1.2, 1.15, 1.3), "below", 1.1),
+        Claim("e takes longer than f", Interval(1.02, 0.9, 1.2), "above"),
+    )
+    figure = draw_observation(Observation(2, claims, {"mixers": measured({"a": 1.0, "b": 2.0})}))
+    (axes,) = figure.axes
+    assert axes.get_title(loc="left") == "Observation 2: does not hold here"
+    assert [label.get_text() for label in axes.get_yticklabels()] == [claim.words for claim in claims]
+    assert said(axes) == [
+        "holds here\n1.40 (1.30 to 1.50)",
+        "does not hold here\n1.20 (1.15 to 1.30)",
+        "cannot tell\n1.02 (0.90 to 1.20)",
+    ]
+    for row, claim in enumerate(claims):
+        bound, interval, median = axes.lines[3 * row : 3 * row + 3]
+        assert set(bound.get_xdata()) == {claim.bound}
+        assert tuple(interval.get_xdata()) == (claim.interval.low, claim.interval.high)
+        assert tuple(median.get_xdata()) == (claim.interval.median,)
+        assert interval.get_color() == VERDICTS[claim.verdict].line
+    sides = [patch.get_datalim(axes.transData) for patch in axes.collections if isinstance(patch, PolyCollection)]
+    left, right = axes.get_xlim()
+    assert [side.x0 for side in sides] == pytest.approx([1.0, left, 1.0])
+    assert [side.x1 for side in sides] == pytest.approx([right, 1.1, right])
+    assert foot(figure) == str(ON)
+
+
+def test_a_waterfall_falls_from_the_first_to_the_last() -> None:
+    figure = draw_waterfall(measured({"as trained": 10.0, "norms folded": 7.0, "slower": 8.0, "channels last": 5.0}))
+    (axes,) = figure.axes
+    assert bars(axes) == [(0, 10), (7, 10), (7, 8), (5, 8), (0, 5)]
+    assert said(axes) == ["10 ms", "−3 ms", "+1 ms", "−3 ms", "5 ms, 0.50 of the first"]
+    assert axes.get_yticklabels()[-1].get_text() == "in the end"
+    assert foot(figure) == str(ON)
+
+
+def made_up(name: str, total: float, **parts: float) -> Profile:
+    return Profile(name, total, {**dict.fromkeys(CLASSES, 0.0), **parts}, ON)
+
+
+def test_a_profile_s_parts_lie_end_to_end_and_the_clock_is_marked() -> None:
+    profiles = [made_up("one", 100.0, MLP=60.0, norm=1.0, pool=36.0), made_up("two", 20.0, attention=21.0)]
+    figure = draw_profiles(profiles)
+    (axes,) = figure.axes
+    drawn = bars(axes)
+    assert len(drawn) == 2 * len(CLASSES)
+    assert [end for end in drawn if end[0] < end[1]] == [(0, 60), (60, 61), (61, 97), (0, 21)]
+    marks = [line for line in axes.lines if line.get_color() == INK]
+    assert [set(line.get_xdata()) for line in marks] == [{100.0}, {20.0}]
+    words = said(axes)
+    assert {"MLP\n60.0", "pool\n36.0", "attention\n21.0"} <= set(words)
+    assert "norm\n1.0" not in words and "1.0" not in words  # they do not fit
+    assert {"100 ms timed\n97 profiled, 0.97", "20 ms timed\n21 profiled, 1.05"} <= set(words)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(WORDS.values())
+    assert foot(figure) == str(ON)
+    with pytest.raises(ValueError, match="no profiles to draw"):
+        draw_profiles([])
+
+
+def test_a_part_s_label_stays_inside_it() -> None:
+    parts = {kind: float(3 + 4 * place) for place, kind in enumerate(CLASSES)}
+    for scale in (0.5, 1, 20):
+        figure = draw_profiles([made_up("net", 1.0, **{kind: scale * ms for kind, ms in parts.items()})])
+        (axes,) = figure.axes
+        figure.draw_without_rendering()
+        patches = [bar for container in axes.containers for bar in container]
+        labels = [text for text in axes.texts if not isinstance(text, Annotation)]
+        assert sum(bool(label.get_text()) for label in labels) >= 4
+        for bar, label in zip(patches, labels, strict=True):
+            if label.get_text():
+                inside, text = bar.get_window_extent(), label.get_window_extent()
+                assert inside.x0 <= text.x0 and text.x1 <= inside.x1
+
+
+def test_each_class_has_a_colour_of_its_own() -> None:
+    assert tuple(COLOURS) == CLASSES
+    assert len(set(COLOURS.values())) == len(CLASSES)
+
+
+def test_accuracies_and_the_phone_s_latencies_are_those_of_table_1() -> None:
+    table = table1()
+    figure = draw_accuracy_latency(measured({"l1": 40.0, "timm:mobilenetv2_140": 20.0, "ResNet50": 80.0}))
+    here, reported = figure.axes
+    rows = ("EfficientFormer-L1", "MobileNetV2×1.4", "ResNet50")
+    for axes, millis in ((here, [40.0, 20.0, 80.0]), (reported, [table[row, "npu"].value for row in rows])):
+        points = [(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in axes.lines]
+        assert points == [pytest.approx((ms, table[row, "top1"].value)) for ms, row in zip(millis, rows, strict=True)]
+        assert [text.get_text() for text in axes.texts] == list(rows)
+    assert "Reported" in reported.get_title() and "Measured" in here.get_title()
+    assert foot(figure) == str(ON)
+    with pytest.raises(ValueError, match=re.escape("'l9' is no row of Table 1")):
+        draw_accuracy_latency(measured({"l9": 1.0}))
+
+
+def test_names_of_points_cover_neither_each_other_nor_points() -> None:
+    crowd = {name: 50.0 + place for place, name in enumerate((*PEERS, "l3", "l7", "PoolFormer-S36", "LeViT-256"))}
+    del crowd["levit_256"]
+    figure = draw_accuracy_latency(measured(crowd))
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        boxes = [Text.get_window_extent(text) for text in axes.texts]
+        assert len(boxes) == len(crowd)
+        assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+        for line in axes.lines:
+            dot = axes.transData.transform(line.get_xydata()[0])
+            assert not any(box.contains(*dot) for box in boxes)

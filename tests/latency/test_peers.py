@@ -1,0 +1,102 @@
+"""timm behind one function: a made-up timm stands in for it, for the package does not need the real one."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import pytest
+import torch
+from torch import nn
+
+from efficientformer_edu.latency import peers
+from efficientformer_edu.latency.peers import PEERS, gelu_for_hardswish, peer
+from efficientformer_edu.paper import table1
+
+
+@pytest.fixture
+def timm(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    made_up = ModuleType("timm")
+    made_up.list_models = lambda: sorted(PEERS)
+    made_up.create_model = lambda name, pretrained: nn.Sequential(nn.Linear(2, 2), nn.Dropout(float(pretrained)))
+    monkeypatch.setitem(sys.modules, "timm", made_up)
+    return made_up
+
+
+def test_a_network_comes_in_evaluation_mode_and_is_not_downloaded(timm: ModuleType) -> None:
+    network = peer("resnet50")
+    assert not any(module.training for module in network.modules())
+    assert network[1].p == 0  # the made-up timm writes `pretrained` there
+
+
+def test_a_name_that_timm_does_not_have(timm: ModuleType) -> None:
+    with pytest.raises(ValueError, match="no network 'resnet5'; did you mean resnet50?"):
+        peer("resnet5")
+    with pytest.raises(ValueError, match="no network '####'; there are mobilenetv2_140, .* and 6 more"):
+        peer("####")
+
+
+def test_without_timm_the_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(name=name)
+
+    monkeypatch.setattr(peers, "import_module", missing)
+    with pytest.raises(ImportError, match="need timm; install it with: pip install 'efficientformer-edu\\[peers\\]'"):
+        peer("resnet50")
+
+
+class Declared:
+    """A library of operators that only keeps what it is told."""
+
+    def __init__(self, name: str, kind: str) -> None:
+        self.told = [name, kind]
+
+    def define(self, schema: str) -> None:
+        self.told.append(schema.partition("(")[0])
+
+
+def test_torchvision_gets_its_two_operators_only_if_it_does_not_import(
+    timm: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.library, "Library", Declared)
+    monkeypatch.setattr(peers, "_declared", [])
+    peer("resnet50")
+    assert peers._declared == []
+
+    half = ModuleType("torchvision")
+    monkeypatch.setitem(sys.modules, "torchvision", half)
+
+    def importing(name: str) -> ModuleType:
+        if not peers._declared:
+            raise RuntimeError("operator torchvision::nms does not exist")
+        assert "torchvision" not in sys.modules, "what was imported half is to be imported anew"
+        return timm
+
+    monkeypatch.setattr(peers, "import_module", importing)
+    assert isinstance(peer("resnet50"), nn.Sequential)
+    (library,) = peers._declared
+    assert library.told == ["torchvision", "FRAGMENT", "nms", "qnms"]
+
+
+def test_another_failure_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(peers, "import_module", broken)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        peer("resnet50")
+
+
+def test_each_peer_has_its_row_in_table_1() -> None:
+    table = table1()
+    rows = {row.name for row in table.rows}
+    assert set(PEERS.values()) <= rows
+    assert all(table[row, "top1"].value > 0 for row in PEERS.values())
+
+
+def test_hardswish_becomes_gelu_at_every_depth() -> None:
+    network = nn.Sequential(nn.Hardswish(), nn.Sequential(nn.ReLU(), nn.Hardswish(inplace=True)))
+    assert gelu_for_hardswish(network) is network
+    assert [type(module) for module in (network[0], *network[1])] == [nn.GELU, nn.ReLU, nn.GELU]
+    with pytest.raises(ValueError, match="Sequential has no HardSwish"):
+        gelu_for_hardswish(network)

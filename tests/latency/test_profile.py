@@ -1,0 +1,284 @@
+"""Profiles: who gets which operator, on tiny networks, and how times add up, on made-up events."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from strategies import SMALL
+from torch import Tensor, nn
+
+from efficientformer_edu.latency.events import Called, calls, record, sums
+from efficientformer_edu.latency.operators import BRANCH, CLASSES, WORDS, classify, place
+from efficientformer_edu.latency.profile import Profile, from_dict, middle, profile
+from efficientformer_edu.latency.records import Conditions
+from efficientformer_edu.model import EfficientFormer, fold
+
+pytestmark = pytest.mark.filterwarnings("ignore:the machine is busy", "ignore:.*the interval is wide")
+IMAGES = torch.rand(1, 3, 64, 64)
+
+
+class ViTBlock(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.attention = nn.MultiheadAttention(dim, 4, batch_first=True)
+        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = self.norm1(x)
+        x = x + self.attention(normed, normed, normed)[0]
+        return x + self.mlp(self.norm2(x))
+
+
+class ViT(nn.Module):
+    def __init__(self, dim: int = 64) -> None:
+        super().__init__()
+        self.patch_embed = nn.Conv2d(3, dim, 8, 8)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.blocks = nn.Sequential(*(ViTBlock(dim) for _ in range(4)))
+        self.norm = nn.LayerNorm(dim)
+        self.head = nn.Linear(dim, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.patch_embed(images).flatten(2).transpose(1, 2)
+        tokens = torch.cat((self.class_token, tokens), dim=1)
+        return self.head(self.norm(self.blocks(tokens))[:, 0])
+
+
+class Residual(nn.Module):
+    """A bottleneck as in ResNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv1(self.conv2(x).relu())
+
+
+def called(network: nn.Module) -> list[tuple[str, str]]:
+    with torch.inference_mode():
+        return [(name.removeprefix("aten::"), kind) for name, kind in calls(network.eval(), IMAGES)]
+
+
+def small(mb3d: int = 1) -> EfficientFormer:
+    return EfficientFormer(SMALL.replace(num_vit=mb3d)).eval()
+
+
+@pytest.mark.parametrize(
+    ("operator", "around", "kind"),
+    [
+        ("conv2d", ("/stem:Stem", "conv1:Conv2d 3×3"), "patch embedding"),
+        ("batch_norm", ("/stem:Stem", "norm1:BatchNorm2d"), "norm"),
+        ("relu", ("/stem:Stem", "act1:ReLU"), "activation"),
+        ("conv2d", ("/stages:ModuleList", "1:Stage", "downsample:Embedding", "conv:Conv2d 3×3"), "patch embedding"),
+        ("conv2d", ("/patch_embed:PatchEmbed", "proj:Conv2d 16×16"), "patch embedding"),
+        ("conv2d", ("/conv1:Conv2d 7×7",), "patch embedding"),
+        ("conv2d", ("/conv_stem:Conv2d 3×3",), "patch embedding"),
+        ("conv2d", ("/layer2:Sequential", "0:Bottleneck", "downsample:Sequential", "0:Conv2d 1×1"), "patch embedding"),
+        ("linear", ("/stages:ModuleList", "3:Stage", "0:MB3D", "token_mixer:Attention", "qkv:Linear"), "attention"),
+        ("matmul", ("/stages:ModuleList", "3:Stage", "0:MB3D", "token_mixer:Attention"), "attention"),
+        ("softmax", ("/blocks:Sequential", "0:Block", "attn:Attention"), "attention"),
+        (
+            "linear",
+            ("/stages:S", "1:LevitStage", "downsample:LevitDownsample", "attn_downsample:A", "kv:L"),
+            "attention",
+        ),
+        (
+            "linear",
+            ("/stages:S", "1:LevitStage", "downsample:LevitDownsample", "mlp:LevitMlp", "ln1:LinearNorm"),
+            "MLP",
+        ),
+        (
+            "hardswish",
+            ("/stages:S", "0:LevitBlock", "attn:Attention", "proj:Sequential", "act:Hardswish"),
+            "activation",
+        ),
+        ("conv2d", ("/stages:S", "0:MB4D", "mlp:ConvMlp", "fc1:Conv2d 1×1"), "MLP"),
+        ("gelu", ("/stages:S", "0:MB4D", "mlp:ConvMlp", "act:GELU"), "activation"),
+        ("conv2d", ("/blocks:Sequential", "1:InvertedResidual", "conv_pw:Conv2d 1×1"), "MLP"),
+        ("conv2d", ("/blocks:Sequential", "1:InvertedResidual", "conv_dw:Conv2d 3×3"), "pool"),
+        ("conv2d", ("/conv_head:Conv2d 1×1",), "MLP"),
+        ("hardtanh_", ("/bn1:BatchNormAct2d", "act:ReLU6"), "activation"),
+        ("avg_pool2d", ("/stages:S", "0:MB4D", "token_mixer:Pooling", "pool:AvgPool2d"), "pool"),
+        ("sub", ("/stages:S", "0:MB4D", "token_mixer:Pooling"), "pool"),
+        ("max_pool2d", ("/maxpool:MaxPool2d",), "pool"),
+        ("group_norm", ("/stages:S", "0:MetaFormerBlock", "norm1:GroupNorm1"), "norm"),
+        ("mul", ("/stages:S", "0:MB4D", "norm:LayerNorm2d"), "norm"),
+        ("add_", ("/stages:S", "0:MB4D"), BRANCH),
+        ("mul", ("/stages:S", "0:MB4D", "layer_scale_1:LayerScale"), BRANCH),
+        ("view", ("/stages:S", "0:MB4D", "layer_scale_1:LayerScale"), "reshape"),
+        ("transpose", ("/patch_embed:PatchEmbed",), "reshape"),
+        ("_to_copy", ("/stages:S", "0:MB3D", "token_mixer:Attention"), "reshape"),
+        ("cat", (), "reshape"),
+        ("linear", ("/head:Linear",), "other"),
+        ("linear", ("/head:Sequential", "fc:Linear"), "other"),
+        ("batch_norm", ("/head:NormLinear", "bn:BatchNorm1d"), "norm"),
+        ("add", ("/head:NormLinear",), "other"),
+        ("mean", (), "other"),
+        ("linear", ("/blocks:Sequential", "0:Mystery", "wide:Linear"), "other"),
+        ("matmul", ("/blocks:Sequential", "0:Block"), "other"),
+        ("exp", ("/stages:S", "0:MB4D", "layer_scale_1:LayerScale"), "other"),
+    ],
+)
+def test_the_class_of_an_operator(operator: str, around: tuple[str, ...], kind: str) -> None:
+    assert classify(f"aten::{operator}", around) == kind
+
+
+def test_a_place_names_the_modules_on_the_way_and_a_convolution_s_kernel() -> None:
+    network = small()
+    assert place(network, "") == ()
+    assert place(network, "stem.conv1") == ("/stem:Stem", "conv1:Conv2d 3×3")
+    assert place(network, "stages.0.mb4d.0.mlp.fc2")[-3:] == ("0:MB4D", "mlp:ConvMlp", "fc2:Conv2d 1×1")
+
+
+def test_nothing_but_the_head_is_other_in_ours() -> None:
+    for network in (small(), fold(small(), 64)):
+        other = [name for name, kind in called(network) if kind == "other"]
+        assert {"mean", "linear"} <= set(other) <= {"mean", "linear", "dropout", "add", "div"}
+        assert other.count("linear") == 1 + (network.head_dist is not None)
+
+
+def test_nothing_but_the_head_is_other_in_a_vision_transformer() -> None:
+    assert [name for name, kind in called(ViT()) if kind == "other"] == ["linear"]
+
+
+@pytest.mark.parametrize("network", [small(), ViT()], ids=["small", "ViT"])
+def test_other_is_at_most_a_twentieth(network: nn.Module) -> None:
+    found = called(network)  # each operator is taken to last as long as the next, so that no clock decides
+    events = [event(name, at, at + 1) for at, (name, _) in enumerate(found)]
+    parts = sums(events, [Called(f"aten::{name}", kind) for name, kind in found])
+    assert 0 < parts["other"] / sum(parts.values()) <= 0.05
+
+
+def test_a_branch_s_end_belongs_to_the_branch() -> None:
+    found = called(small())
+    kinds = {kind for name, kind in found if name == "mul"}  # the layer scales
+    assert kinds == {"pool", "MLP", "attention"}
+    assert {kind for name, kind in found if name == "add"} >= kinds
+    assert {kind for name, kind in called(fold(small(), 64)) if name == "lerp"} == {"pool"}
+
+
+def test_a_convolutional_block_mixes_neighbours_and_channels() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Sequential(Residual()))
+    assert called(network) == [
+        ("conv2d", "patch embedding"),
+        ("conv2d", "pool"),
+        ("relu", "activation"),
+        ("conv2d", "MLP"),
+        ("add", "MLP"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("network", "absent"),
+    [(small(), set()), (small(mb3d=0), {"attention"}), (ViT(), {"pool"})],
+    ids=["small", "without attention", "ViT"],
+)
+def test_a_profile_has_the_classes_that_the_network_has(network: nn.Module, absent: set[str]) -> None:
+    found = profile(network.eval(), IMAGES, name="tiny", num_threads=1, rounds=5, command="make it")
+    assert tuple(found.parts) == CLASSES
+    assert {kind for kind, ms in found.parts.items() if ms == 0} == absent
+    assert sum(found.shares.values()) == pytest.approx(1)
+    assert (found.name, found.conditions.command, found.conditions.threads) == ("tiny", "make it", 1)
+    assert (found.conditions.batch, found.conditions.resolution) == (1, (64, 64))
+    assert from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_the_parts_are_the_span_of_the_call() -> None:
+    network = small()
+    with torch.inference_mode():
+        network(IMAGES)
+        known = calls(network, IMAGES)
+        events = record(network, IMAGES)
+    start = min(event.time_range.start for event in events)
+    end = max(event.time_range.end for event in events)
+    assert sum(sums(events, known).values()) == pytest.approx((end - start) / 1e3)
+
+
+def event(name: str, start: float, end: float, *children: Any) -> Any:
+    """An operator from start to end in microseconds, with those that it calls."""
+    inside = sum(child.time_range.end - child.time_range.start for child in children)
+    made = SimpleNamespace(
+        name=f"aten::{name}",
+        time_range=SimpleNamespace(start=start, end=end),
+        self_cpu_time_total=end - start - inside,
+        cpu_children=list(children),
+        cpu_parent=None,
+    )
+    for child in children:
+        child.cpu_parent = made
+    return made
+
+
+def test_times_are_booked_where_they_belong() -> None:
+    copy = event("clone", 1150, 1350, event("copy_", 1200, 1300))
+    events = [
+        event("conv2d", 1000, 1100),
+        event("linear", 1110, 1500, copy, event("addmm", 1360, 1490, event("copy_", 1370, 1380))),
+        event("gelu", 1530, 1600),
+    ]
+    known = [Called("aten::conv2d", "pool"), Called("aten::linear", "MLP"), Called("aten::gelu", "activation")]
+    found = {kind: ms for kind, ms in sums(list(reversed(events)), known).items() if ms}
+    assert found == pytest.approx(
+        {
+            "pool": 0.1,
+            "MLP": 0.01 + 0.39 - 0.2,  # with the gap before it, without the copy for the layout's sake
+            "reshape": 0.2,
+            "activation": 0.03 + 0.07,
+        }
+    )
+
+
+def test_disturbances_of_single_classes_neither_move_the_shares_nor_shrink_the_sum() -> None:
+    quiet = {**dict.fromkeys(CLASSES, 0.0), "MLP": 6.0, "norm": 3.0, "pool": 3.0}
+    passes = [{**quiet, name: quiet[name] + 2} for name in ("MLP", "norm", "pool")]
+    found = middle(passes)
+    assert sum(found.values()) == pytest.approx(14)
+    assert found == pytest.approx({name: ms * 14 / 12 for name, ms in quiet.items()})
+
+
+def test_a_network_that_changes_its_mind_is_refused() -> None:
+    with pytest.raises(ValueError, match="same operators each time"):
+        sums([event("conv2d", 0, 1)], [Called("aten::linear", "MLP")])
+
+
+def test_what_cannot_be_profiled_is_refused() -> None:
+    with pytest.raises(ValueError, match="a network in training mode on cpu; wanted: evaluation mode on cpu"):
+        profile(small().train(), IMAGES)
+    with pytest.raises(ValueError, match="evaluation mode on meta; wanted"):
+        profile(small(), IMAGES.to("meta"))
+
+
+def test_a_reader_s_own_classes() -> None:
+    found = profile(ViT().eval(), IMAGES, lambda operator, around: "other", rounds=2)
+    assert found.name == "ViT"
+    assert {kind for kind, ms in found.parts.items() if ms and kind != "reshape"} == {"other"}
+
+
+def test_the_profiler_is_silent_and_leaves_no_hook(capfd: pytest.CaptureFixture[str]) -> None:
+    network = nn.Sequential(nn.Linear(4, 4), nn.Linear(5, 5))
+    with pytest.raises(RuntimeError, match="shapes"):
+        calls(network, torch.rand(1, 4))
+    calls(network[:1], torch.rand(1, 4))
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_both_totals_are_told() -> None:
+    made_up = Profile("net", 10.0, {**dict.fromkeys(CLASSES, 0.0), "MLP": 6.0, "norm": 3.0}, Conditions())
+    assert (made_up.profiled_ms, made_up.ratio) == (9.0, 0.9)
+    assert made_up.shares["norm"] == pytest.approx(1 / 3)
+    rows = made_up.table().rows
+    assert [row[0] for row in rows] == [*CLASSES, "profiled", "timed"]
+    assert (rows[-2][1], rows[-1][1]) == ("9.000", "10.000")
+    with pytest.raises(ValueError, match="this is no profile: .*its fields are name, total_ms, parts, conditions"):
+        from_dict({"name": "net"})
+
+
+def test_every_class_has_its_words() -> None:
+    assert tuple(WORDS) == CLASSES

@@ -1,0 +1,193 @@
+"""What the observations time: equal outputs, equal functions, and the MACs that are shown beside the milliseconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from efficientformer_edu.audit import count, deit
+from efficientformer_edu.audit.counters import run
+from efficientformer_edu.config import PRESETS
+from efficientformer_edu.latency import subjects, subjects_norms
+from efficientformer_edu.model import ConvMlp, EfficientFormer, Mlp
+
+L1 = count(PRESETS["l1"])
+
+
+@pytest.fixture(autouse=True)
+def inference() -> Any:
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        yield
+
+
+def close(one: torch.Tensor, other: torch.Tensor) -> None:
+    assert_close(one, other, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("found", "shape"),
+    [
+        (subjects.embeddings_to_a_quarter(), (1, 48, 56, 56)),
+        (subjects.embeddings_to_a_sixteenth(), (1, 384, 14, 14)),
+        (subjects_norms.activations(), (1, 192, 56, 56)),
+        (subjects_norms.networks_and_activations(), (1, 1000)),
+        (subjects_norms.networks_and_norms(), (1, 1000)),
+    ],
+)
+def test_all_subjects_of_a_record_give_the_same_shape(found: dict[str, subjects.Subject], shape: tuple[int]) -> None:
+    for subject in found.values():
+        output = subject()
+        assert output.shape == shape and output.isfinite().all()
+        assert not any(module.training for module in subject.network.modules())
+
+
+def test_embeddings_count_what_their_closed_forms_say() -> None:
+    quarter = {name: one.macs for name, one in subjects.embeddings_to_a_quarter().items()}
+    assert quarter["3×3 stem"] == quarter["3×3 stem, norms apart"] == L1.by("block")["stem"].macs
+    assert quarter["4×4/4 patches"] == 56**2 * 48 * 3 * 4**2
+    assert quarter["7×7/4 patches"] == 56**2 * 48 * 3 * 7**2
+    sixteenth = {name: one.macs for name, one in subjects.embeddings_to_a_sixteenth().items()}
+    widths = (3, 48, 96, 192, 384)
+    by_hand = sum((112 >> n) ** 2 * widths[n] * widths[n + 1] * 3**2 for n in range(4))
+    assert sixteenth["3×3 stem"] == sixteenth["3×3 stem, norms apart"] == by_hand
+    assert sixteenth["16×16/16 patches"] == deit.PATCHES * deit.PIXELS * deit.WIDTH
+
+
+@pytest.mark.parametrize("make", [subjects.embeddings_to_a_quarter, subjects.embeddings_to_a_sixteenth])
+def test_patches_have_fewer_macs_than_the_stem(make: Any) -> None:
+    macs = {name: one.macs for name, one in make().items()}
+    assert all(macs[name] < macs["3×3 stem"] for name in macs if name.endswith("patches"))
+
+
+@pytest.mark.parametrize("resolution", [32, 224])
+def test_the_folded_stems_are_the_same_functions(resolution: int) -> None:
+    widths = (4, 8)
+    network = subjects.ConvStem(*widths).train()
+    for _ in range(3):
+        network(torch.randn(4, 3, 32, 32) + 1)  # the norms' statistics move away from their start
+    images = torch.randn(2, 3, resolution, resolution)
+    folded = subjects.folded(network)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    close(folded(images), network.eval()(images))
+
+
+def test_a_subject_goes_to_a_device() -> None:
+    subject = subjects.Subject(nn.Conv2d(3, 4, 1), torch.zeros(1, 3, 2, 2)).on("meta")
+    assert subject().device.type == "meta"
+
+
+def test_patches_of_poolformer_overlap_and_those_of_deit_do_not() -> None:
+    conv = subjects.patch_embedding(48, kernel=7, stride=4)
+    assert (conv.kernel_size, conv.stride, conv.padding) == ((7, 7), (4, 4), (2, 2))
+    conv = subjects.patch_embedding(384, kernel=16, stride=16)
+    assert (conv.kernel_size, conv.stride, conv.padding) == ((16, 16), (16, 16), (0, 0))
+
+
+@pytest.mark.parametrize(("dim", "grid"), [(64, (3, 5)), (224, (14, 14)), (448, (7, 7))])
+def test_attention_is_the_same_on_maps_and_on_tokens(dim: int, grid: tuple[int, int]) -> None:
+    found = subjects.mixers(dim, grid)
+    on_maps, on_tokens = found["attention on maps"], found["attention on tokens"]
+    assert on_maps().shape == found["pooling"]().shape == (1, dim, *grid)
+    close(on_maps().flatten(2).transpose(1, 2), on_tokens())
+    assert torch.equal(found["reshapes alone"](), found["reshapes alone"].inputs)
+    assert found["reshapes alone"]().is_contiguous() and on_maps().is_contiguous()
+
+
+def test_attention_is_torch_s_own() -> None:
+    ours, theirs = subjects.TokenAttention(64).eval(), nn.MultiheadAttention(64, 2, batch_first=True).eval()
+    weights = {
+        "in_proj_weight": ours.qkv.weight,
+        "in_proj_bias": ours.qkv.bias,
+        "out_proj.weight": ours.proj.weight,
+        "out_proj.bias": ours.proj.bias,
+    }
+    theirs.load_state_dict(weights)
+    tokens = torch.randn(2, 15, 64)
+    close(ours(tokens), theirs(tokens, tokens, tokens)[0])
+
+
+@pytest.mark.parametrize(("dim", "grid"), [(224, (14, 14)), (448, (7, 7))])
+def test_mixers_count_what_their_closed_forms_say(dim: int, grid: tuple[int, int]) -> None:
+    places, found = grid[0] * grid[1], subjects.mixers(dim, grid)
+    attention = subjects.BLOCKS * (4 * places * dim**2 + 2 * places**2 * dim)
+    assert found["attention on maps"].macs == found["attention on tokens"].macs == attention
+    assert found["MLP on tokens"].macs == subjects.BLOCKS * 8 * places * dim**2
+    assert found["pooling"].macs == found["reshapes alone"].macs == 0
+    assert run("fvcore", found["attention on tokens"].network, found["attention on tokens"].inputs).macs == attention
+
+
+def test_pairs_of_layer_and_norm_are_of_equal_size() -> None:
+    found = subjects_norms.norms(16, (4, 6))
+    for name, one in found.items():
+        assert one().shape == ((1, 24, 16) if "Linear" in name else (1, 16, 4, 6))
+        assert one.macs == subjects.BLOCKS * 24 * 16**2
+    kinds = {"Conv-BN": nn.BatchNorm2d, "Conv-LN": nn.LayerNorm, "Conv-GN": nn.GroupNorm, "LN-Linear": nn.LayerNorm}
+    for name, kind in kinds.items():
+        assert sum(isinstance(module, kind) for module in found[name].network.modules()) == subjects.BLOCKS
+
+
+def test_conv_bn_folds_into_the_same_function() -> None:
+    found = subjects_norms.norms(16, (4, 6))
+    apart, folded = found["Conv-BN"], found["Conv-BN, folded"]
+    assert [type(layer) for layer in folded.network] == [nn.Conv2d] * subjects.BLOCKS
+    close(folded(), apart())
+    bare = nn.Sequential(*(layer for layer in apart.network if isinstance(layer, nn.Conv2d)))
+    assert (bare(apart.inputs) - apart()).abs().max() > 0.01  # the norms do something
+
+
+def test_norms_on_maps_are_over_channels_and_over_everything() -> None:
+    x = 3 * torch.randn(2, 8, 4, 5) + 1
+    by_hand = (x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True, correction=0) + 1e-5).sqrt()
+    close(subjects_norms.ChannelNorm(8)(x), by_hand)
+    whole = (x - x.mean((1, 2, 3), keepdim=True)) / (x.var((1, 2, 3), keepdim=True, correction=0) + 1e-5).sqrt()
+    close(subjects_norms.group_norm(8)(x), whole)
+
+
+def test_the_transformer_is_deit_s() -> None:
+    found = subjects_norms.networks_and_norms()
+    network = found["DeiT-S"].network
+    assert sum(one.numel() for one in network.parameters()) == deit.params()
+    assert found["DeiT-S"].macs == found["DeiT-S without norms"].macs == deit.macs()
+    assert found["L1"].macs == found["L1 without norms"].macs == L1.macs
+
+
+def test_without_norms_means_all_and_only_the_norms() -> None:
+    found = subjects_norms.networks_and_norms()
+    for name in ("L1", "DeiT-S"):
+        norms = (nn.BatchNorm2d, nn.LayerNorm)
+        there = dict(found[name].network.named_modules())
+        left = dict(found[f"{name} without norms"].network.named_modules())
+        assert there.keys() == left.keys()
+        changed = {place for place in there if type(there[place]) is not type(left[place])}
+        assert changed == {place for place, module in there.items() if isinstance(module, norms)} != set()
+        assert all(isinstance(left[place], nn.Identity) for place in changed)
+
+
+def test_an_activation_is_exchanged_in_the_blocks_alone() -> None:
+    found = subjects_norms.networks_and_activations()
+    assert list(found) == list(subjects_norms.activations()) == ["ReLU", "GELU", "GELU-tanh", "HardSwish", "SiLU"]
+    first = next(iter(found.values())).network.state_dict()
+    for name, subject in found.items():
+        mlps = [module for module in subject.network.modules() if isinstance(module, (ConvMlp, Mlp))]
+        assert len(mlps) == sum(PRESETS["l1"].depths)
+        assert {repr(module.act) for module in mlps} == {repr(subjects_norms.ACTIVATIONS[name]())}
+        assert isinstance(subject.network.stem.act1, nn.ReLU)
+        assert all(torch.equal(first[key], value) for key, value in subject.network.state_dict().items())
+
+
+def test_gelu_in_the_network_is_the_network() -> None:
+    network = EfficientFormer(PRESETS["l1"].replace(layer_scale_init=None)).eval()
+    images = torch.randn(1, 3, 64, 64)
+    gelu, relu = (subjects_norms.with_activation(network, make)(images) for make in (nn.GELU, nn.ReLU))
+    assert torch.equal(gelu, network(images)) and not torch.equal(relu, gelu)
+
+
+def test_the_tanh_is_an_approximation() -> None:
+    found = subjects_norms.activations()
+    difference = (found["GELU"]() - found["GELU-tanh"]()).abs().max()
+    assert 0 < difference < 1e-3
