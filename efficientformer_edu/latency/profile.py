@@ -9,8 +9,10 @@ without it, in turns, and both totals are kept.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -18,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from efficientformer_edu.audit.tables import Table
+from efficientformer_edu.files import whole
 from efficientformer_edu.latency.events import calls, record, sums
 from efficientformer_edu.latency.operators import CLASSES, Classify, classify
 from efficientformer_edu.latency.records import Conditions
@@ -77,6 +80,21 @@ def from_dict(data: Mapping[str, Any]) -> Profile:
     except (KeyError, TypeError) as error:
         fields = ", ".join(Profile.__dataclass_fields__)
         raise ValueError(f"this is no profile: {error}; its fields are {fields}") from error
+
+
+def save_profiles(profiles: Sequence[Profile], path: Path) -> None:
+    """Write profiles into one JSON file, whole or not at all. Raises OSError if it cannot be written."""
+    with whole(path) as partial:
+        text = json.dumps({"profiles": [one.to_dict() for one in profiles]}, indent=1)
+        partial.write_text(text + "\n", encoding="utf-8")
+
+
+def load_profiles(path: Path) -> list[Profile]:
+    """The profiles of a file that `save_profiles` wrote. Raises ValueError, naming the file, if it holds none."""
+    try:
+        return [from_dict(one) for one in json.loads(path.read_text(encoding="utf-8"))["profiles"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path.name} holds no profiles: {error}") from error
 
 
 def profile(

@@ -179,3 +179,9 @@ def load(path: Path) -> dict[str, Measurement]:
         }
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path.name} holds no measurements: {error}") from error
+
+
+def stored(name: str) -> Path | None:
+    """A file in the `results/` of the checkout that this package runs from; None where there is no such file."""
+    path = Path(__file__).parents[2] / "results" / name
+    return path if path.is_file() else None

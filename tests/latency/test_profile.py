@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,8 +14,8 @@ from torch import Tensor, nn
 
 from efficientformer_edu.latency.events import Called, calls, record, sums
 from efficientformer_edu.latency.operators import BRANCH, CLASSES, WORDS, classify, place
-from efficientformer_edu.latency.profile import Profile, from_dict, middle, profile
-from efficientformer_edu.latency.records import Conditions
+from efficientformer_edu.latency.profile import Profile, from_dict, load_profiles, middle, profile, save_profiles
+from efficientformer_edu.latency.records import Conditions, stored
 from efficientformer_edu.model import EfficientFormer, fold
 
 pytestmark = pytest.mark.filterwarnings("ignore:the machine is busy", "ignore:.*the interval is wide")
@@ -282,3 +283,25 @@ def test_both_totals_are_told() -> None:
 
 def test_every_class_has_its_words() -> None:
     assert tuple(WORDS) == CLASSES
+
+
+def test_stored_profiles_come_back(tmp_path: Path) -> None:
+    known = Conditions(machine="a laptop, 2 cores", threads=1, versions={"torch": "2.13.0"})
+    profiles = [Profile("one", 10.0, dict.fromkeys(CLASSES, 1.0), known), Profile("two", 8.0, {"MLP": 8.0}, known)]
+    save_profiles(profiles, tmp_path / "profiles.json")
+    assert load_profiles(tmp_path / "profiles.json") == profiles
+    (tmp_path / "other.json").write_text('{"profiles": [{}]}', encoding="utf-8")
+    with pytest.raises(ValueError, match="other.json holds no profiles"):
+        load_profiles(tmp_path / "other.json")
+
+
+def test_the_profiles_of_this_checkout_account_for_the_time() -> None:
+    path = stored("profiles.json")
+    assert path is not None
+    for one in load_profiles(path):
+        assert abs(one.ratio - 1) <= 0.05
+        assert one.shares["other"] <= 0.05
+
+
+def test_nothing_is_stored_under_another_name() -> None:
+    assert stored("no_such_file.json") is None

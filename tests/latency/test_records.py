@@ -38,7 +38,7 @@ def test_a_table_for_people() -> None:
     ]
     assert MEASURED.table(against="folded").columns[3] == "times folded"
     assert "1 thread; batch 1; python 3.11.7, torch 2.13.0; 2026-11-21" in str(MEASURED.conditions)
-    assert str(MEASURED["eager"]) == "51 ms (50 to 52)"
+    assert str(MEASURED["eager"]) == "51.0 ms (50.0 to 52.0)"
 
 
 def test_ratios_are_pairwise() -> None:
