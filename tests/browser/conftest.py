@@ -7,15 +7,16 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 from browser.chromium import Chromium, missing
 from filelock import FileLock
 
 from tools import ROOT, fetch_assets, site
+from tools.bench_page import Quiet
 
 SERVED, FOLDER = "served", "folder"
 
@@ -39,11 +40,6 @@ def built() -> dict[str, Path]:
         if not site.current():
             site.make()
     return {SERVED: site.SITE, FOLDER: site.FOLDER}
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
 
 
 @pytest.fixture(scope="session")
