@@ -105,6 +105,18 @@ def test_elements_of_what_has_no_macs(
 PRODUCTS = ("conv", "linear", "addmm", "matmul")  # as fvcore names them; the rest it counts are norms and resizing
 
 
+@pytest.mark.parametrize(
+    ("name", "core", "with_products", "linear_bias"),
+    [("l1", 1288.211, 1291.285, 0.209), ("l3", 3894.280, 3906.573, 0.905), ("l7", 10094.739, 10119.326, 2.410)],
+)
+def test_the_core_and_what_biases_add(name: str, core: float, with_products: float, linear_bias: float) -> None:
+    costs = count(name)
+    assert millions(costs, "convolution", "linear") == core
+    assert millions(costs, "convolution", "linear", "attention product") == with_products
+    assert elements(costs, "convolution bias") == elements(costs, "batch norm")
+    assert elements(costs, "linear bias") == linear_bias
+
+
 @settings(max_examples=500)
 @given(config=configs(), resolution=resolutions)
 def test_equals_the_real_network(config: EfficientFormerConfig, resolution: tuple[int, int]) -> None:
