@@ -9,6 +9,7 @@ from importlib.metadata import version
 import pytest
 import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from strategies import SMALL, configs, resolutions
 
 from efficientformer_edu.audit import COUNTERS, count, explain
@@ -33,12 +34,11 @@ def test_published_networks(counter: str, model: str, resolution: Resolution, fo
     assert_explained(counter, model, resolution, form)
 
 
-@settings(max_examples=60)
-@given(config=configs(), resolution=resolutions)
-def test_any_configuration(config: EfficientFormerConfig, resolution: tuple[int, int]) -> None:
+@settings(max_examples=80)
+@given(config=configs(), resolution=resolutions, form=st.sampled_from(["trained", "folded"]))
+def test_any_configuration(config: EfficientFormerConfig, resolution: tuple[int, int], form: str) -> None:
     for counter in RUNNERS:
-        for form in ("trained", "folded"):
-            assert_explained(counter, config, resolution, form)
+        assert_explained(counter, config, resolution, form)
 
 
 def test_the_rules_are_of_the_versions_that_are_installed() -> None:

@@ -87,6 +87,7 @@ def test_table_1_prints_what_the_counter_of_the_repository_gives() -> None:
 
 def test_the_slips_of_mmpretrain() -> None:
     assert 12_289_928 - one(MODELS, "l1", "params").value == 648 + 24 + 10_368 + 48 + 144
+    assert round(count(PRESETS["l3"].replace(num_vit=1)).params / 1e6, 2) == 27.48
     assert explain("mmpretrain", "l3").total - one(MODELS, "l3", "macs").value == 3 * 63_924_224
     how = one(MODELS, "l3", "macs").how
     assert "a network of 27,475,736 parameters, not 31,406,000" in how and "L3 itself would be printed as 3.93." in how
