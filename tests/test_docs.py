@@ -22,6 +22,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +103,7 @@ def run_command(line: str) -> None:
     elif command == "pip":
         check_pip(arguments)
     elif command in ("python", "python3"):
-        with warnings.catch_warnings():  # setuptools warns of a look-up of pip once a counter has imported distutils
-            warnings.simplefilter("ignore")
-            assert arguments[0] == "-m" and importlib.util.find_spec(arguments[1]), line
+        assert arguments[0] == "-m" and is_module(arguments[1]), line
     else:
         assert not command, f"say how {command!r} is to be checked"
 
@@ -133,6 +132,17 @@ def run_block(block: Block, namespace: dict[str, Any]) -> None:
         EfficientFormerConfig.from_yaml("block.yaml")
     else:
         assert block.language in SHOWN_ONLY, f"say how a block of {block.language!r} is to be checked"
+
+
+def is_module(name: str) -> bool:
+    """Whether `python -m name` finds something. A look-up of pip by `find_spec` would turn setuptools' distutils off."""
+    paths = None
+    for part in name.split("."):
+        spec = PathFinder.find_spec(part, paths)
+        if spec is None:
+            return False
+        paths = spec.submodule_search_locations
+    return True
 
 
 def by_make(block: Block) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from importlib import import_module
 from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
@@ -102,8 +101,6 @@ def _ptflops(backend: str) -> Callable[[nn.Module, Tensor], Printed]:
 
 
 def _thop(network: nn.Module, images: Tensor) -> Printed:
-    with suppress(ImportError):
-        import_module("setuptools")  # thop imports distutils, which setuptools replaces: it has to come first
     macs, params = needs("thop").profile(network, (images,), verbose=False)
     return Printed(int(macs), int(params))
 
