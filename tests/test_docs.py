@@ -135,7 +135,7 @@ def run_block(block: Block, namespace: dict[str, Any]) -> None:
 
 
 def is_module(name: str) -> bool:
-    """Whether `python -m name` finds something. A look-up of pip by `find_spec` would turn setuptools' distutils off."""
+    """Whether `python -m name` finds something. `find_spec`, asked for pip, turns setuptools' distutils off."""
     paths = None
     for part in name.split("."):
         spec = PathFinder.find_spec(part, paths)
