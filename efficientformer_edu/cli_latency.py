@@ -84,7 +84,8 @@ def bench(
     resolution: Pixels = "224",
     rounds: Annotated[int, typer.Option(min=1, help="how often each is timed")] = 30,
     against: Annotated[
-        list[str] | None, typer.Option(metavar="timm:NAME", help="a network of timm's beside it; may be repeated")
+        list[str] | None,
+        typer.Option(metavar="timm:NAME|MODEL", help="a network of timm's, or another model, beside it; repeatable"),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, or cuda for a GPU")] = "cpu",
     format: Annotated[Format, typer.Option(help="json holds every sample")] = "table",
@@ -97,10 +98,14 @@ def bench(
     """
     config, pixels = read_model(model), resolution_pair(read_resolution(resolution))
     rivals = list(dict.fromkeys(against or []))
-    if wrong := [name for name in rivals if not name.startswith(PEER) or name == PEER]:
-        raise ValueError(f"--against {wrong[0]!r} is not possible; give a network of timm's, as timm:mobilenetv2_140")
-    if rivals and config.in_channels != 3:
-        raise ValueError(f"{model} takes images of {config.in_channels} channels, timm's networks of 3: leave them out")
+    if model in rivals or PEER in rivals:
+        raise ValueError("--against takes another network: one of timm's, as timm:mobilenetv2_140, or another model")
+    others = {name: read_model(name) for name in rivals if not name.startswith(PEER)}
+    channels = {name: others[name].in_channels if name in others else 3 for name in rivals}
+    if wrong := [name for name in rivals if channels[name] != config.in_channels]:
+        raise ValueError(
+            f"{model} takes images of {config.in_channels} channels, {wrong[0]} of {channels[wrong[0]]}: leave it out"
+        )
     if out is not None and not out.parent.is_dir():
         raise FileNotFoundError(f"{out}: the folder does not exist")
 
@@ -110,7 +115,8 @@ def bench(
 
     networks: dict[str, Any] = {model: get_model(config)}
     try:
-        networks |= {name: peer(name.removeprefix(PEER)) for name in rivals}
+        for name in rivals:
+            networks[name] = get_model(others[name]) if name in others else peer(name.removeprefix(PEER))
     except ImportError as error:
         raise ValueError(str(error)) from error
     images = _images(config.in_channels, batch, pixels).to(device)
@@ -157,12 +163,12 @@ def _prepare(networks: Mapping[str, Any], engine: str, images: Any, threads: int
     names = list(ENGINES) if everything else [name.strip() for name in engine.split(",")]
     if unknown := [name for name in names if name not in ENGINES]:
         raise ValueError(f"engine {unknown[0]!r} is unknown; there are {', '.join(ENGINES)}, or {ALL}")
-    ours, *rivals = networks
-    folded = ", ".join(name for name in ENGINES if name in names and ENGINES[name].folded)
-    found = Found(notes=[f"{rival} has no folded form here: not timed in {folded}" for rival in rivals if folded])
+    theirs = [network for network in networks if network.startswith(PEER)]
+    ours = ", ".join(name for name in ENGINES if name in names and ENGINES[name].ours)
+    found = Found(notes=[f"{ours} {'run' if ', ' in ours else 'runs'} ours alone: not {one}" for one in theirs if ours])
     for name in dict.fromkeys(("eager", *names)):
         for network, module in networks.items():
-            if ENGINES[name].folded and network != ours:
+            if ENGINES[name].ours and network in theirs:
                 continue
             try:
                 prepared = prepare(name, module.to(images.device), images, threads)

@@ -109,9 +109,38 @@ def test_bench_against_another_network(yaml: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(peers, "peer", lambda name: asked.append(name) or Rival())
     out, err = run("bench", yaml, "--resolution", "64", "--against", "timm:rival", "--engine", "folded,channels-last")
     assert asked == ["rival"]
-    # eager 10 and 20 ms, folded 30, channels-last 40 and 50
-    assert "takes, times timm:rival in the same engine: eager 0.5 (0.5 to 0.5); channels-last 0.8 (0.8 to 0.8)." in out
-    assert err == "Take care: timm:rival has no folded form here: not timed in folded\n"
+    # eager 10 and 20 ms, folded 30 and 40, channels-last 50 and 60
+    ratios = "eager 0.5 (0.5 to 0.5); folded 0.75 (0.75 to 0.75); channels-last 0.833 (0.833 to 0.833)."
+    assert f"takes, times timm:rival in the same engine: {ratios}" in out
+    assert err == ""
+
+
+def test_bench_against_a_network_of_ours(yaml: str, tmp_path: Path) -> None:
+    other, kept = tmp_path / "other.yaml", tmp_path / "bench.json"
+    other.write_text(SMALL.replace(depths=(1, 1, 1, 1)).to_yaml(), encoding="utf-8")
+    options = ("--resolution", "64", "--rounds", "2", "--against", str(other), "--against", str(other))
+    out, err = run("bench", yaml, *options, "--out", str(kept))
+    record = load(kept)["bench"]
+    names = [f"{name} {engine}" for engine in ("eager", "folded") for name in (yaml, other)]
+    assert [timing.name for timing in record.timings] == names  # named twice, timed once
+    assert record.conditions.command.endswith(f"--resolution 64 --rounds 2 --against {other}")
+    assert f"times {other} in the same engine: eager 0.5 (0.5 to 0.5); folded 0.75 (0.75 to 0.75)." in out
+    assert err == ""
+
+
+@pytest.mark.skipif("onnxruntime-folded" not in engines.available(), reason="ONNX Runtime is not installed")
+def test_bench_of_an_engine_of_ours_leaves_out_the_networks_of_others(
+    yaml: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "peer", lambda _: Rival())
+    kept = tmp_path / "bench.json"
+    _, err = run(
+        "bench", yaml, "--resolution", "64", "--against", "timm:rival", "--engine", "onnxruntime-folded",
+        "--out", str(kept),
+    )  # fmt: skip
+    assert err == "Take care: onnxruntime-folded runs ours alone: not timm:rival\n"
+    found = [timing.name for timing in load(kept)["bench"].timings]
+    assert found == [f"{yaml} eager", "timm:rival eager", f"{yaml} onnxruntime-folded"]
 
 
 def test_bench_of_all_leaves_out_what_is_missing_and_what_fails(yaml: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +172,15 @@ def test_bench_refuses(
 ) -> None:
     small = ("bench", yaml, "--resolution", "64x96")
     assert "'tensorrt' is unknown; there are eager," in refused(capsys, *small, "--engine", "eager,tensorrt")
-    assert "as timm:mobilenetv2_140" in refused(capsys, *small, "--against", "mobilenetv2_140")
+    assert "mobilenetv2_140" in refused(capsys, *small, "--against", "mobilenetv2_140")
+    for same in (yaml, "timm:"):
+        assert refused(capsys, *small, "--against", same).startswith("--against takes another network")
+    grey = tmp_path / "grey.yaml"
+    grey.write_text(SMALL.replace(in_channels=1).to_yaml(), encoding="utf-8")
+    line = refused(capsys, *small, "--against", str(grey))
+    assert line == f"{yaml} takes images of 3 channels, {grey} of 1: leave it out"
+    line = refused(capsys, "bench", str(grey), "--resolution", "64x96", "--against", "timm:rival")
+    assert line == f"{grey} takes images of 1 channels, timm:rival of 3: leave it out"
     assert "the folder does not exist" in refused(capsys, *small, "--out", str(tmp_path / "nowhere" / "x.json"))
     assert "threads=1000 is not possible" in refused(capsys, *small, "--threads", "1000")
     monkeypatch.setattr(peers, "peer", lambda _: Rival())

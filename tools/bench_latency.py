@@ -17,7 +17,7 @@ from efficientformer_edu.audit import count
 from efficientformer_edu.latency import Conditions, Measurement, measure, save
 from efficientformer_edu.latency.engines import prepare
 from efficientformer_edu.latency.machine import cores
-from efficientformer_edu.latency.peers import PEERS, gelu_for_hardswish, peer
+from efficientformer_edu.latency.peers import FIGURE2, PEERS, gelu_for_hardswish, peer
 from efficientformer_edu.latency.profile import Profile, profile, save_profiles
 from efficientformer_edu.model import EfficientFormer, fold
 from tools import ROOT
@@ -121,7 +121,7 @@ def main() -> int:
 def profiles() -> list[Profile]:
     """Fig. 2 rebuilt: L1, folded L1 and the relatives of the paper, by class of operators, on one thread."""
     images = torch.randn(1, 3, 224, 224)
-    networks: dict[str, nn.Module] = {row: peer(name) for name, row in PEERS.items() if name != TIMM}
+    networks: dict[str, nn.Module] = {PEERS[name]: peer(name) for name in FIGURE2}
     gelu_for_hardswish(networks["LeViT-256"])
     ours = EfficientFormer().eval()
     networks |= {"EfficientFormer-L1": ours, "EfficientFormer-L1, folded": fold(ours)}

@@ -1,4 +1,4 @@
-"""Drawings of what the clock measured: subjects side by side, an observation's claims, and a waterfall of steps.
+"""Drawings of what the clock measured: subjects side by side, claims with their verdicts, and a waterfall of steps.
 
 Paper: section 3 and the columns "Latency" of Table 1. Every drawing bears at its foot what it was measured on. Profiles
 and accuracies are drawn in `latency_profiles`.
@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 
 from efficientformer_edu.figures.colours import FAINT, INK, PARTS, QUERY, Colour
 from efficientformer_edu.figures.style import WIDTH, Drawing, drawing
-from efficientformer_edu.latency.claims import Observation
+from efficientformer_edu.latency.claims import Claim, Observation
 from efficientformer_edu.latency.records import Conditions, Measurement
 from efficientformer_edu.latency.statistics import Verdict
 
@@ -63,11 +63,26 @@ def draw_measurement(
 
 
 def draw_observation(observation: Observation) -> Drawing:
-    """The claims of an observation: each ratio with its interval, the side of the bound it is claimed on, the verdict.
+    """The claims of an observation under its verdict, as `draw_claims` draws them."""
+    title = f"Observation {observation.number}: {observation.verdict}"
+    return draw_claims(title, observation.claims, [record.conditions for record in observation.records.values()])
+
+
+def draw_claims(title: str, claims: Sequence[Claim], conditions: Sequence[Conditions]) -> Drawing:
+    """Each claim's ratio with its interval, the side of the bound it is claimed on, and the verdict.
 
     The axis is logarithmic, so that twice and half as long lie equally far from 1. The shaded side is the claimed one.
+
+    Args:
+        title: what the claims are about.
+        claims: one for each row.
+        conditions: what they were measured on, for the foot.
+
+    Raises:
+        ValueError: without claims.
     """
-    claims = observation.claims
+    if not claims:
+        raise ValueError("no claims to draw; wanted: at least one")
     with drawing(height=1.5 + 0.62 * len(claims)) as figure:
         axes = figure.subplots()
         _rows(axes, [textwrap.fill(claim.words, 46) for claim in claims])
@@ -88,9 +103,9 @@ def draw_observation(observation: Observation) -> Drawing:
         ticks = [t for t in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if left <= t <= right]
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.set_xticks([], minor=True)
-        axes.set_xlabel("times as long; grey: the side that the paper's observation claims, line: the bound")
-        axes.set_title(f"Observation {observation.number}: {observation.verdict}", loc="left", fontweight="bold")
-        foot(figure, [record.conditions for record in observation.records.values()])
+        axes.set_xlabel("times as long; grey: the side that the paper claims, line: the bound")
+        axes.set_title(title, loc="left", fontweight="bold")
+        foot(figure, conditions)
     return figure
 
 

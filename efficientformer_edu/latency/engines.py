@@ -23,7 +23,7 @@ from efficientformer_edu.export.openvino import to_openvino
 from efficientformer_edu.export.program import INPUT, INSTALL, OUTPUT, evaluated, needs
 from efficientformer_edu.latency.machine import threads
 from efficientformer_edu.model import EfficientFormer, fold
-from efficientformer_edu.model.folding import folded_maps
+from efficientformer_edu.model.folding import fold_norms, folded_maps
 
 TOLERANCE = 1e-4  # of the largest logit: how far an engine may be from eager
 COMPILER = "a C++ compiler"
@@ -40,7 +40,7 @@ class Engine:
         words: what it is.
         needs: the libraries that it needs besides torch, and perhaps `COMPILER`.
         install: how to get them; "" where nothing is needed.
-        folded: whether it runs the folded form, which only EfficientFormer has here.
+        ours: whether it runs EfficientFormer alone. A graph compiler folds the norms of other networks by itself.
         build: makes a call without arguments from a network in evaluation mode, images and a number of threads.
     """
 
@@ -48,7 +48,7 @@ class Engine:
     build: Callable[[nn.Module, Tensor, int], Run]
     needs: tuple[str, ...] = ()
     install: str = ""
-    folded: bool = False
+    ours: bool = False
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -78,8 +78,8 @@ def prepare(name: str, network: nn.Module, images: Tensor, num_threads: int | No
 
     Args:
         name: a key of `ENGINES`.
-        network: as trained; any module that maps images to logits, and only EfficientFormer for a folded form. It is
-            left as it is: a copy runs, in evaluation mode.
+        network: as trained; any module that maps images to logits, and only EfficientFormer for an engine of `ours`.
+            It is left as it is: a copy runs, in evaluation mode.
         images: (B, in_channels, H, W), float32.
         num_threads: of the engine; None for those that torch is set to. For what torch runs itself, give `measure` the
             same number.
@@ -92,7 +92,7 @@ def prepare(name: str, network: nn.Module, images: Tensor, num_threads: int | No
     if name not in ENGINES:
         raise ValueError(f"engine {name!r} is unknown; there are {', '.join(ENGINES)}")
     engine = ENGINES[name]
-    if engine.folded and not isinstance(network, EfficientFormer):
+    if engine.ours and not isinstance(network, EfficientFormer):
         kind = type(network).__name__
         raise ValueError(f"{name} folds an EfficientFormer, and this is a {kind}; use {name.removesuffix('-folded')}")
     if engine.missing:
@@ -177,7 +177,11 @@ def _eager(network: nn.Module, images: Tensor, _: int) -> Run:
 
 
 def _folded(network: nn.Module, images: Tensor, _: int) -> Run:
-    return _eager(fold(_ours(network), _size(images)), images, _)
+    """Ours by `fold`. Of another network the batch norms fold, and its maps lie as those of ours do."""
+    if isinstance(network, EfficientFormer):
+        return _eager(fold(network, _size(images)), images, _)
+    fold_norms(network)
+    return _channels_last(network, images, _)
 
 
 def _channels_last(network: nn.Module, images: Tensor, _: int) -> Run:
@@ -246,7 +250,7 @@ _GET_COMPILER = "install g++ or clang++ with your system's packages"
 ENGINES: Mapping[str, Engine] = MappingProxyType(
     {
         "eager": Engine("torch, operation by operation", _eager),
-        "folded": Engine("the folded form in torch", _folded, folded=True),
+        "folded": Engine("the folded form in torch", _folded),
         "channels-last": Engine("torch, the channels of a place side by side", _channels_last),
         "compile": Engine("torch.compile", _compile, (COMPILER,), _GET_COMPILER),
         "onnxruntime": Engine("ONNX Runtime", _onnx, _ONNXRUNTIME, INSTALL),

@@ -162,7 +162,7 @@ def observe_activations(
     session = Session(4, rounds, num_threads, progress, device, tuple(dict.fromkeys(engines)))
     if unknown := set(session.engines) - set(ENGINES):
         raise ValueError(f"engine {min(unknown)!r} is unknown; there are {', '.join(ENGINES)}")
-    alone = [engine for engine in session.engines if not ENGINES[engine].folded]  # a lone activation cannot fold
+    alone = [engine for engine in session.engines if not ENGINES[engine].ours]  # a lone activation cannot fold
     if len(alone) > 1 and rounds < 2:
         raise ValueError(f"{rounds} round is not possible with several engines; wanted: at least 2")
     lone = {engine: session.time(subjects_norms.activations(), NO_IMAGE, engine) for engine in alone}

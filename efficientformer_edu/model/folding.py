@@ -19,7 +19,7 @@ from itertools import pairwise
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from efficientformer_edu.config import Resolution, resolution_pair
 from efficientformer_edu.model.blocks import MB3D, MB4D, DropPath, LayerScale
@@ -120,12 +120,19 @@ class FoldedAttention(Attention):
 
 
 def fold_norms(network: nn.Module) -> None:
-    """Fold each batch norm into the convolution right before it."""
-    for module in network.modules():
-        for (conv_name, conv), (norm_name, norm) in pairwise(list(module.named_children())):
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
-                setattr(module, norm_name, nn.Identity())
+    """Fold each batch norm into the convolution or linear map right before it.
+
+    What a norm holds besides, such as the activation in a norm of timm's, stays in its place.
+    """
+    for module in list(network.modules()):
+        for (name, linear), (norm_name, norm) in pairwise(list(module.named_children())):
+            if isinstance(linear, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, name, fuse_conv_bn_eval(linear, norm))
+            elif isinstance(linear, nn.Linear) and isinstance(norm, nn.BatchNorm1d):
+                setattr(module, name, fuse_linear_bn_eval(linear, norm))
+            else:
+                continue
+            setattr(module, norm_name, nn.Sequential(*norm.children()))  # without children it is the identity
 
 
 def drop_dropouts(network: nn.Module) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import TypeVar
@@ -63,7 +64,7 @@ class Reported:
         """Decimal places in print."""
         if self.places is not None:
             return self.places
-        return 0 if isinstance(self.value, int) else len(str(self.value).partition(".")[2])
+        return max(0, -int(Decimal(str(self.value)).as_tuple().exponent))  # 1e-05 has five
 
     @property
     def printed(self) -> str:

@@ -130,6 +130,14 @@ def counted_elsewhere() -> tuple[Table, ...]:
     return tuple(_table(data) for data in read("counted")["tables"])
 
 
+def evaluated_elsewhere() -> tuple[Table, ...]:
+    """Accuracies, `top1` and `top5` (%), of the published checkpoints with other projects' crops.
+
+    Compare them with nothing from `table1`: L1's checkpoint is another one.
+    """
+    return tuple(_table(data) for data in read("evaluated")["tables"])
+
+
 def _table(data: Mapping[str, Any]) -> Table:
     columns = tuple(Column(name, **fields(about)) for name, about in data["columns"].items())
     return Table(data["title"], columns, tuple(_row(row, columns) for row in data["rows"]), data.get("note", ""))

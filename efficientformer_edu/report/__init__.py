@@ -59,6 +59,7 @@ def rows(networks: Networks = PRESETS) -> Iterator[Row]:
     yield from waiting.appendix_b()
     yield from differences.rows(networks)
     yield from waiting.elsewhere()
+    yield from waiting.evaluated()
     yield from counted.elsewhere(networks)
 
 

@@ -21,6 +21,7 @@ TRAINING = "Needs the data set and days on several GPUs."
 NEEDS = {
     "epochs": TRAINING,
     "top1": TRAINING,
+    "top5": TRAINING,
     "npu": "Needs the phone.",
     "cpu": "Needs the phone.",
     "a100": "Needs the GPU.",

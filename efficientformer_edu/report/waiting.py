@@ -81,6 +81,14 @@ def elsewhere() -> Iterator[Row]:
             yield Row("The same networks measured elsewhere", table.title, item, cell, 5, verdict)
 
 
+def evaluated() -> Iterator[Row]:
+    """The published checkpoints' accuracies with other projects' crops."""
+    for table in paper.evaluated_elsewhere():
+        for _, item, cell in cells(table):
+            verdict = Verdict("not reproducible here", why=NEEDS[cell.quantity])
+            yield Row("The same checkpoints evaluated elsewhere", table.title, item, cell, 6, verdict)
+
+
 def remarks(topic: str) -> Iterator[tuple[paper.Statement, Verdict]]:
     """The remarks on a topic, those with a claim waiting for a chapter."""
     for remark in paper.remarks(topic):

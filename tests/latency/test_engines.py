@@ -26,7 +26,7 @@ NAMES = (
     "openvino-folded",
 )
 IMAGES = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
-PLAIN = [name for name in NAMES if not ENGINES[name].folded]
+PLAIN = [name for name in NAMES if not ENGINES[name].ours]
 
 
 def small() -> EfficientFormer:
@@ -40,6 +40,9 @@ class Rival(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5))
+        for tensor in self.layers[1].state_dict().values():
+            if tensor.is_floating_point():
+                tensor.copy_(torch.linspace(0.5, 2, 4))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.layers(x).mean((2, 3))
@@ -101,8 +104,25 @@ def test_compile_says_why_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
         prepare("compile", Rival(), IMAGES, 1)
 
 
+def test_another_network_folds_its_batch_norms_and_has_its_channels_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[nn.Module] = []
+    eager = engines._eager
+    monkeypatch.setattr(engines, "_eager", lambda network, *rest: ran.append(network) or eager(network, *rest))
+    rival = Rival()
+    prepare("folded", rival, IMAGES, 1)
+    reference, folded = ran
+    assert isinstance(reference.layers[1], nn.BatchNorm2d) and isinstance(rival.layers[1], nn.BatchNorm2d)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    assert folded.layers[0].bias is not None
+    assert folded.layers[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_engines_that_run_ours_alone() -> None:
+    assert set(NAMES) - set(PLAIN) == {"onnxruntime-folded", "openvino-folded"}
+
+
 @pytest.mark.parametrize("name", sorted(set(NAMES) - set(PLAIN)))
-def test_another_network_has_no_folded_form(name: str) -> None:
+def test_another_network_has_no_folded_graph(name: str) -> None:
     with pytest.raises(ValueError, match="folds an EfficientFormer, and this is a Rival"):
         prepare(name, Rival(), IMAGES, 1)
 

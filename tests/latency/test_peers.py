@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from efficientformer_edu.latency import peers
-from efficientformer_edu.latency.peers import PEERS, gelu_for_hardswish, peer
+from efficientformer_edu.latency.peers import FIGURE2, PEERS, gelu_for_hardswish, peer
 from efficientformer_edu.paper import table1
 
 
@@ -32,7 +32,7 @@ def test_a_network_comes_in_evaluation_mode_and_is_not_downloaded(timm: ModuleTy
 def test_a_name_that_timm_does_not_have(timm: ModuleType) -> None:
     with pytest.raises(ValueError, match="no network 'resnet5'; did you mean resnet50?"):
         peer("resnet5")
-    with pytest.raises(ValueError, match="no network '####'; there are mobilenetv2_140, .* and 6 more"):
+    with pytest.raises(ValueError, match="no network '####'; there are mobilenetv2_100, .* and 13 more"):
         peer("####")
 
 
@@ -92,6 +92,25 @@ def test_each_peer_has_its_row_in_table_1() -> None:
     rows = {row.name for row in table.rows}
     assert set(PEERS.values()) <= rows
     assert all(table[row, "top1"].value > 0 for row in PEERS.values())
+
+
+def test_the_peers_are_the_rows_of_table_1_that_take_224_pixels() -> None:
+    larger = {"EfficientNet-B3", "MobileViT-XS"}
+    rows = {row.name for row in table1().rows}
+    assert larger < rows
+    assert set(PEERS.values()) == rows - larger - {"EfficientFormer-L3", "EfficientFormer-L7"}
+    assert len(set(PEERS.values())) == len(PEERS)
+    assert set(FIGURE2) < set(PEERS)
+
+
+def test_a_head_of_zeros_becomes_random_and_others_stay(timm: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    nn.init.zeros_(made[1].weight)
+    before = made[0].weight.clone()
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained: made)
+    network = peer("resmlp_24_224")
+    assert torch.equal(network[0].weight, before)
+    assert network[1].weight.any()
 
 
 def test_hardswish_becomes_gelu_at_every_depth() -> None:

@@ -14,6 +14,7 @@ from torch import nn
 from efficientformer_edu import EfficientFormer, EfficientFormerConfig, fold
 from efficientformer_edu.config import PRESETS
 from efficientformer_edu.model import MB4D, DropPath, LayerScale
+from efficientformer_edu.model.folding import fold_norms
 
 SIZES = [224, (192, 256), 384]
 
@@ -125,3 +126,53 @@ def test_folding_keeps_the_logits_of_any_network(config, resolution):
     model = golden_model(config)
     images = torch.randn(1, config.in_channels, *resolution, dtype=torch.float64)
     torch.testing.assert_close(fold(model, resolution)(images), model(images), rtol=1e-9, atol=1e-8)
+
+
+class NormWithActivation(nn.BatchNorm2d):
+    """A norm that holds what runs behind it, as timm's `BatchNormAct2d` does."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.drop, self.act = nn.Identity(), nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.act(self.drop(super().forward(x)))
+
+
+def shaken(network: nn.Sequential) -> nn.Sequential:
+    """In double precision and evaluation mode, with norms that are not trivial."""
+    generator = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            for tensor in (module.weight.data, module.bias.data, module.running_mean, module.running_var):
+                tensor.uniform_(0.5, 2, generator=generator)
+    return network.double().eval()
+
+
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [
+        (nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU()), (2, 3, 6, 5)),
+        (nn.Sequential(nn.Conv2d(4, 8, 3, groups=4), NormWithActivation(8), nn.Conv2d(8, 2, 1)), (2, 4, 6, 5)),
+        (nn.Sequential(nn.Linear(3, 5, bias=False), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 2)), (7, 3)),
+        (nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), nn.Conv2d(4, 4, 2)), (2, 3, 6, 5)),
+    ],
+    ids=["convolution", "a norm with an activation", "linear", "at depth"],
+)
+@torch.no_grad()
+def test_the_norms_of_any_network_fold(network, shape):
+    inputs = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    expected = shaken(network)(inputs)
+    fold_norms(network)
+    assert not any(isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)) for module in network.modules())
+    torch.testing.assert_close(network(inputs), expected, rtol=1e-12, atol=1e-12)
+
+
+@torch.no_grad()
+def test_a_norm_that_is_not_right_behind_a_linear_map_stays():
+    network = shaken(nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1), nn.ReLU(), nn.BatchNorm2d(3)))
+    images = torch.randn(1, 3, 4, 4, dtype=torch.float64)
+    expected = network(images)
+    fold_norms(network)
+    assert [type(module) for module in network] == [nn.BatchNorm2d, nn.Conv2d, nn.ReLU, nn.BatchNorm2d]
+    assert torch.equal(network(images), expected)

@@ -9,6 +9,7 @@ from efficientformer_edu.paper import (
     Table,
     appendix_b,
     counted_elsewhere,
+    evaluated_elsewhere,
     measured_elsewhere,
     ratios,
     table1,
@@ -86,6 +87,16 @@ def test_counts_of_other_projects() -> None:
         ],
         "timm, benchmark results": [["12.29", "1.30"], ["31.41", "3.93"], ["82.23", "10.17"]],
         "NetsPresso, table of models": [["11.84", "2.60"]],
+    }
+
+
+def test_accuracies_of_other_projects() -> None:
+    printed = {
+        table.title: [[cell.printed for cell in row.cells] for row in table.rows] for table in evaluated_elsewhere()
+    }
+    assert printed == {
+        "mmpretrain, accuracies": [["80.46", "94.99"], ["82.45", "96.18"], ["83.40", "96.60"]],
+        "timm, accuracies": [["80.502", "94.992"], ["82.562", "96.250"], ["83.396", "96.532"]],
     }
 
 

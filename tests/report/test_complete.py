@@ -27,7 +27,7 @@ TYPED = re.compile(r"\d[.,]\d|\d{3}")
 
 def known() -> list[Any]:
     """All that the paper's room returns, but the columns of its tables, which report nothing by themselves."""
-    elsewhere = (*paper.measured_elsewhere(), *paper.counted_elsewhere())
+    elsewhere = (*paper.measured_elsewhere(), *paper.counted_elsewhere(), *paper.evaluated_elsewhere())
     tables = [paper.table1(), paper.table2(), paper.appendix_b(), *elsewhere]
     return [
         *(row for table in tables for row in table.rows),

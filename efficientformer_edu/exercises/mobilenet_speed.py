@@ -1,0 +1,235 @@
+"""Checks of chapter 5: what else folds, a ratio like for like, and a latency from a table of parts.
+
+Paper: section 3 (observation 3), Table 1, and section 4.2, where a lookup table gives the latency of a network. No
+check looks at a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from efficientformer_edu.exercises._check import ExerciseError, call, describe, done, expect_shape, given, require
+
+Condition = tuple[str, int, int]  # engine, batch, threads
+BlockTable = Mapping[tuple[str, int], Mapping[int, float]]  # (kind, stage) -> milliseconds by width
+
+
+def check_fold_before(fold_before: Callable[[nn.BatchNorm2d, nn.Conv2d], nn.Conv2d]) -> None:
+    """Fold a batch norm into the convolution behind it, where nothing is padded; with padding it is to be refused."""
+    torch.manual_seed(0)
+    for kernel, stride, outputs in ((1, 1, 5), (3, 1, 5), (3, 2, 4), (2, 2, 7)):
+        norm, conv = _norm(5), nn.Conv2d(5, outputs, kernel, stride).double()
+        before = [tensor.clone() for tensor in (*norm.state_dict().values(), *conv.state_dict().values())]
+        folded = call(fold_before, norm, conv)
+        require(isinstance(folded, nn.Conv2d), f"Return a convolution; {describe(folded)} came.")
+        after = (*norm.state_dict().values(), *conv.state_dict().values())
+        require(
+            all(torch.equal(old, new) for old, new in zip(before, after, strict=True)),
+            "You have changed the layers that were given: fold into a new convolution.",
+        )
+        _check_folded(folded, norm, conv)
+    for padding in (1, (0, 1)):
+        try:
+            call(fold_before, _norm(5), nn.Conv2d(5, 5, 3, padding=padding).double())
+        except ExerciseError as error:
+            require(isinstance(error.__cause__, ValueError), str(error))
+        else:
+            raise ExerciseError(
+                "With padding the fold is not exact: the zeros come behind the norm, where a place outside of the map "
+                "has no offset. Raise a ValueError."
+            )
+    done("a norm in front folds, too, as long as no zero is set beside what it has shifted.")
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    """A batch norm in evaluation mode of which no number is 0 or 1."""
+    norm = nn.BatchNorm2d(channels).double().eval()
+    for name, tensor in norm.state_dict().items():
+        if name != "num_batches_tracked":
+            tensor.copy_(torch.rand(channels, dtype=tensor.dtype) + 1.5)
+    return norm
+
+
+def _check_folded(folded: nn.Conv2d, norm: nn.BatchNorm2d, conv: nn.Conv2d) -> None:
+    """Weight, bias and outputs of the folded convolution; typical other weights and biases are named."""
+    numbers = norm.state_dict()
+    factor = numbers["weight"] / (numbers["running_var"] + norm.eps).sqrt()  # (C,)
+    offset = numbers["bias"] - factor * numbers["running_mean"]
+    weight, bias = conv.state_dict().values()
+    shape = tuple(weight.shape)
+    expect_shape(folded.weight, shape, "The folded convolution has the weight of the one before, scaled.")
+    got = folded.weight.detach().double()
+    got_bias = given(folded.bias, "the bias of the folded convolution").detach().double()
+    if shape[0] == shape[1]:
+        require(
+            not torch.allclose(got, weight * factor[:, None, None, None]),
+            "The norm stands before the convolution: its factors multiply the inputs, axis 1 of the weight. You scale "
+            "the outputs, axis 0.",
+        )
+    require(torch.allclose(got, weight * factor[:, None, None]), "Axis 1 of the weight is to be scaled by γ / √(σ²+ε).")
+    taps = weight.sum((2, 3))  # (outputs, C)
+    slips = {
+        "What the norm adds is lost: each output sees it through its whole kernel, and it belongs into the bias.": bias,
+        "An offset passes through all places of the kernel, not through its middle alone: sum the weight over them.": (
+            bias + weight[:, :, shape[2] // 2, shape[3] // 2] @ offset
+        ),
+        "What the norm adds to a channel is β − γ μ / √(σ²+ε), not β alone: the mean is taken off first.": (
+            bias + taps @ numbers["bias"]
+        ),
+        "The offset is added behind the factor: it meets the weight as it was, not the scaled one.": (
+            bias + (taps * factor) @ offset
+        ),
+    }
+    right = bias + taps @ offset
+    for sentence, slip in slips.items():
+        require(not torch.allclose(got_bias, slip) or torch.allclose(slip, right), sentence)
+    require(torch.allclose(got_bias, right), "The bias is to become b plus the offsets through the whole kernel.")
+    x = torch.randn(2, 5, 6, 7, dtype=torch.float64)
+    expected, found = conv(norm(x)), call(folded, x)
+    require(
+        found.shape == expected.shape and torch.allclose(found, expected),
+        "Weight and bias are right, but the outputs differ: give the new convolution the stride of the old one.",
+    )
+
+
+def check_pooling_kernel(pooling_kernel: Callable[[Tensor], Tensor]) -> None:
+    """Compare a depthwise convolution with x + γ (Pool(x) − x), away from the border and at it."""
+    torch.manual_seed(0)
+    for channels in (1, 4):
+        gamma = torch.rand(channels, dtype=torch.float64) + 0.5
+        kernel = call(pooling_kernel, gamma.clone())
+        expect_shape(kernel, (channels, 1, 3, 3), "A depthwise kernel has one filter of 3×3 for each channel.")
+        kernel = kernel.detach().double()
+        pool, middle = gamma / 9, kernel[:, 0, 1, 1]
+        around = kernel.flatten(1)[:, [0, 1, 2, 3, 5, 6, 7, 8]]
+        require(
+            not torch.allclose(around, torch.full_like(around, 1 / 9)),
+            "Each neighbour's weight is 1/9 in your kernel: γ multiplies what pooling gives.",
+        )
+        require(
+            torch.allclose(around, pool[:, None].expand_as(around)), "The eight neighbours have the weight γ/9 each."
+        )
+        require(not torch.allclose(middle, pool), "This is γ Pool(x) alone: x is added, and taken off inside of γ.")
+        require(
+            not torch.allclose(middle, pool - gamma),
+            "This is the branch γ (Pool(x) − x) alone: the residual adds 1 in the middle.",
+        )
+        require(
+            not torch.allclose(middle, 1 + pool),
+            "This is x + γ Pool(x), as in Eq. 4: the released code takes x off inside of γ.",
+        )
+        x = torch.randn(2, channels, 5, 6, dtype=torch.float64)
+        pooled = F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
+        wanted = x + gamma[:, None, None] * (pooled - x)
+        found = F.conv2d(x, kernel, padding=1, groups=channels)
+        require(torch.allclose(found[..., 1:-1, 1:-1], wanted[..., 1:-1, 1:-1]), "In the middle stands 1 − γ + γ/9.")
+    done("one convolution has it all inside of the map; at the border, where pooling divides by fewer, none has.")
+
+
+def check_like_for_like(like_for_like: Callable[[Sequence[Mapping[str, Any]], str, str], Any]) -> None:
+    """Runs of two networks under several conditions, shuffled; one condition was run by one network alone."""
+    runs, wanted = _runs()
+    answer = call(like_for_like, runs, "ours", "theirs")
+    require(
+        isinstance(answer, Mapping),
+        f"Return a dictionary with a ratio for each (engine, batch, threads); {describe(answer)} came. The best of one "
+        "against the best of the other is a ratio of engines, not of networks.",
+    )
+    require(
+        all(isinstance(key, tuple) and len(key) == 3 for key in answer),
+        "The keys are (engine, batch, threads): with less, runs under different conditions are one and the same.",
+    )
+    alone = [key for key in answer if key not in wanted]
+    require(not alone, f"Only one of the two ran under {alone[:1]}: there is nothing to compare.")
+    missing = [key for key in wanted if key not in answer]
+    require(not missing, f"{len(missing)} of the {len(wanted)} conditions are missing, such as {missing[:1]}.")
+    for key, (ratio, of_medians) in wanted.items():
+        got = float(answer[key])
+        require(not np.isclose(got, 1 / ratio), "You have theirs over ours: above 1 is to mean that ours takes longer.")
+        require(
+            not np.isclose(got, of_medians),
+            "Divide round by round, and take the median then: these are medians of different rounds.",
+        )
+        require(np.isclose(got, ratio), f"For {key} the ratio is {ratio:.3f}; you have {got:.3f}.")
+    done("same engine, same batch, same threads, same rounds: what is left is the network.")
+
+
+def _runs() -> tuple[list[dict[str, Any]], dict[Condition, tuple[float, float]]]:
+    """Made-up runs, and by condition the ratio by rounds beside the ratio of the medians."""
+    random, runs, wanted = np.random.default_rng(3), [], {}
+    for engine, batch, threads in product(("eager", "compiled"), (1, 8), (1, 2)):
+        shared = np.exp(random.normal(0, 0.3, 15))  # what disturbs both in a round
+        theirs = batch * 0.03 / threads * shared
+        ours = theirs * random.uniform(0.7, 1.6) * np.exp(random.normal(0, 0.1, 15))
+        condition = {"engine": engine, "batch": batch, "threads": threads}
+        runs.append({"network": "ours", "seconds": ours, **condition})
+        runs.append({"network": "theirs", "seconds": theirs, **condition})
+        ratios = float(np.median(ours / theirs)), float(np.median(ours) / np.median(theirs))
+        wanted[engine, batch, threads] = ratios
+    runs.append({"network": "ours", "engine": "folded", "batch": 1, "threads": 1, "seconds": shared})
+    return [runs[place] for place in random.permutation(len(runs))], wanted
+
+
+def check_predict(predict: Callable[..., float]) -> None:
+    """A table whose times are known between its widths, too: they are linear in the square of the width."""
+
+    def true(kind: str, stage: int, width: float) -> float:
+        return (0.1 if kind == "MB4D" else 0.3) + (stage + 1) * width**2 / 1e5
+
+    known = ((48, 96), (96, 192), (224, 384), (448, 768))
+    table: BlockTable = {
+        (kind, stage): {width: true(kind, stage, width) for width in widths}
+        for stage, widths in enumerate(known)
+        for kind in ("MB4D", "MB3D")
+    }
+    for widths, depths, vits in (
+        ((48, 96, 224, 448), (3, 2, 6, 4), (0, 0, 0, 0)),
+        ((48, 192, 224, 768), (3, 2, 6, 4), (0, 0, 0, 1)),
+        ((64, 128, 320, 512), (4, 4, 12, 6), (0, 0, 2, 4)),
+    ):
+        got = call(predict, table, 5.0, widths, depths, vits)
+
+        def total(
+            time: Callable[[str, int, float], float],
+            widths: Sequence[int] = widths,
+            depths: Sequence[int] = depths,
+            vits: Sequence[int] = vits,
+            rest: float = 5.0,
+        ) -> float:
+            return rest + sum(
+                (depth - vit) * time("MB4D", stage, width) + vit * time("MB3D", stage, width)
+                for stage, (width, depth, vit) in enumerate(zip(widths, depths, vits, strict=True))
+            )
+
+        def straight(kind: str, stage: int, width: float) -> float:
+            (low, high), row = known[stage], table[kind, stage]
+            return row[low] + (width - low) / (high - low) * (row[high] - row[low])
+
+        def nearest(kind: str, stage: int, width: float) -> float:
+            return true(kind, stage, min(known[stage], key=lambda one: abs(one - width)))
+
+        wanted = total(true)
+        every_depth = [depth + vit for depth, vit in zip(depths, vits, strict=True)]
+        slips = {
+            "Stem, embeddings and head are missing: add the rest.": total(true, rest=0.0),
+            "A stage of depth N with v blocks MB3D has N − v blocks MB4D; you count N of them.": total(
+                true, depths=every_depth
+            ),
+            "Between two widths you take the nearest one: go along a line between both.": total(nearest),
+            "Between two widths the time is linear in the MACs, which grow with the width squared; your line is drawn "
+            "in the width, and lies too high.": total(straight),
+        }
+        for sentence, slip in slips.items():
+            require(not np.isclose(got, slip) or np.isclose(slip, wanted), sentence)
+        require(
+            np.isclose(got, wanted),
+            f"Widths {widths}, depths {depths}, MB3D {vits}: {wanted:.3f} ms, and you have {describe(got)}.",
+        )
+    done("a few measured blocks, and the latency of any network between them.")

@@ -1,0 +1,109 @@
+"""How good a network is: top-1, top-5, and which classes it takes for which.
+
+Paper: the column "Top-1" of Table 1. A number belongs beside its crop rule (`weights.crops`) and its data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from efficientformer_edu.audit.tables import Cell, Table
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network answered on images whose classes are known.
+
+    Attributes:
+        classes: names of the classes.
+        confusion: how often each class (row) was taken for each (column).
+        in_top5: images whose class was among the five best answers.
+        total_loss: cross-entropy of the logits, summed over the images.
+    """
+
+    classes: tuple[str, ...]
+    confusion: Int[Tensor, "classes classes"]
+    in_top5: int
+    total_loss: float
+
+    @cached_property
+    def count(self) -> int:
+        """Images."""
+        return int(self.confusion.sum())
+
+    @property
+    def top1(self) -> float:
+        """Part of the images whose class was the best answer."""
+        return int(self.confusion.trace()) / self.count
+
+    @property
+    def top5(self) -> float:
+        """Part of the images whose class was among the five best answers."""
+        return self.in_top5 / self.count
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy of the logits."""
+        return self.total_loss / self.count
+
+    def table(self) -> Table:
+        """Each class: its images, how many were recognised, and what it was taken for most often otherwise."""
+        rows: list[tuple[Cell, ...]] = []
+        for label, name in enumerate(self.classes):
+            answers = self.confusion[label].tolist()
+            count, right = sum(answers), answers[label]
+            answers[label] = 0
+            worst = max(range(len(answers)), key=answers.__getitem__)
+            missed = f"{self.classes[worst]} ({answers[worst]})" if answers[worst] else "–"
+            rows.append((name, count, f"{right / count:.1%}" if count else "–", missed))
+        rows.append(("all", self.count, f"{self.top1:.2%}", f"top-5 {self.top5:.2%}"))
+        return Table(("class", "images", "top-1", "taken most often for"), tuple(rows), total=True)
+
+    def __str__(self) -> str:
+        return f"top-1 {self.top1:.2%}, top-5 {self.top5:.2%} of {self.count:,} images"
+
+
+@torch.inference_mode()
+def evaluate(
+    network: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    classes: tuple[str, ...],
+    device: torch.device | str = "cpu",
+) -> Evaluation:
+    """Ask a network about all images, in evaluation mode; it is then put back into the mode it had.
+
+    Args:
+        network: maps images (B, C, H, W) to logits (B, classes).
+        batches: images with their labels, (B,).
+        classes: names of the classes.
+        device: where the network is.
+
+    Raises:
+        ValueError: if there is no image, the network has another number of classes, or a logit is no number.
+    """
+    was_training = network.training
+    network.eval()
+    confusion = torch.zeros(len(classes), len(classes), dtype=torch.int64)
+    in_top5, loss = 0, 0.0
+    try:
+        for images, labels in batches:
+            logits = network(images.to(device)).float().cpu()  # (B, classes)
+            if logits.shape[1] != len(classes):
+                raise ValueError(f"the network tells {logits.shape[1]} classes apart, and the data have {len(classes)}")
+            if not logits.isfinite().all():
+                raise ValueError("the network's logits are no numbers; its weights may be broken, or overflow")
+            best = logits.topk(min(5, len(classes))).indices  # (B, 5)
+            confusion.index_put_((labels, best[:, 0]), torch.ones_like(labels), accumulate=True)
+            in_top5 += int((best == labels[:, None]).sum())
+            loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
+    finally:
+        network.train(was_training)
+    if not confusion.any():
+        raise ValueError("there is no image to evaluate on")
+    return Evaluation(classes, confusion, in_top5, loss)

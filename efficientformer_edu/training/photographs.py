@@ -1,0 +1,109 @@
+"""Random views of one picture: a random part of it, mirrored, and with RandAugment or jittered colours.
+
+Released code: timm's `create_transform`, called in `util/datasets.py`, with RandAugment as `rand-m9-mstd0.5-inc1`. All
+of it is done with Pillow, as it is there. RandAugment: Cubuk et al., 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from PIL import Image, ImageEnhance, ImageOps
+
+from efficientformer_edu.training.dice import rectangle
+
+BICUBIC = Image.Resampling.BICUBIC
+
+AREA = (0.08, 1.0)  # of the part, over that of the picture
+ASPECT = (3 / 4, 4 / 3)  # width over height of the part
+
+OPERATIONS_EACH = 2  # drawn for each picture,
+PROBABILITY = 0.5  # and each of them then applied or not
+DEVIATION = 0.5  # of the magnitude
+LARGEST = 10.0  # magnitude
+
+Fill = tuple[int, ...]  # a colour for what comes in from outside the picture, one number for each channel
+
+
+def random_part(image: Image.Image, size: int, random: np.random.Generator) -> Image.Image:
+    """A random part of a picture, of random shape, resized to a square of `size` pixels."""
+    part = rectangle(*image.size, AREA, ASPECT, random) or _middle(*image.size)
+    return image.crop(part).resize((size, size), BICUBIC)
+
+
+def color_jitter(image: Image.Image, strength: float, random: np.random.Generator) -> Image.Image:
+    """Brightness, contrast and saturation, in random order, each by a factor from 1 − strength to 1 + strength."""
+    enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+    for place in random.permutation(len(enhancers)):
+        image = enhancers[place](image).enhance(random.uniform(1 - strength, 1 + strength))
+    return image
+
+
+def rand_augment(image: Image.Image, magnitude: float, fill: Fill, random: np.random.Generator) -> Image.Image:
+    """Two random operations, each applied with probability ½, at about the given magnitude."""
+    for name in random.choice(list(OPERATIONS), OPERATIONS_EACH):
+        if random.random() < PROBABILITY:
+            strength = np.clip(random.normal(magnitude, DEVIATION), 0, LARGEST) / LARGEST
+            sign = random.choice((-1.0, 1.0))
+            image = OPERATIONS[name](image, float(strength), float(sign), fill)
+    return image
+
+
+def _middle(width: int, height: int) -> tuple[int, int, int, int]:
+    """The largest part in the middle of a long picture whose shape is allowed."""
+    across, down = min(width, round(height * ASPECT[1])), min(height, round(width / ASPECT[0]))
+    left, top = (width - across) // 2, (height - down) // 2
+    return left, top, left + across, top + down
+
+
+def _rotate(image: Image.Image, strength: float, sign: float, fill: Fill) -> Image.Image:
+    return image.rotate(sign * strength * 30, BICUBIC, fillcolor=fill)  # degrees
+
+
+def _posterize(image: Image.Image, strength: float, sign: float, fill: Fill) -> Image.Image:
+    # Bits that are kept. At the largest magnitude the released code keeps none, which leaves a black image.
+    return ImageOps.posterize(image, max(1, 4 - int(strength * 4)))
+
+
+def _solarize(image: Image.Image, strength: float, sign: float, fill: Fill) -> Image.Image:
+    return ImageOps.solarize(image, 256 - int(strength * 256))  # inverts what is as bright
+
+
+def _solarize_add(image: Image.Image, strength: float, sign: float, fill: Fill) -> Image.Image:
+    added = int(strength * 110)
+    return image.point([value + added * (value < 128) for value in range(256)] * len(image.getbands()))
+
+
+Operation = Callable[[Image.Image, float, float, Fill], Image.Image]
+
+
+def _enhance(enhancer: Callable[[Image.Image], ImageEnhance._Enhance]) -> Operation:
+    return lambda image, strength, sign, fill: enhancer(image).enhance(max(0.1, 1 + sign * strength * 0.9))
+
+
+def _shift(row: Callable[[Image.Image, float], tuple[float, ...]], most: float) -> Operation:
+    """A linear map of places: the result's pixel (x, y) comes from (ax + by + c, dx + ey + f)."""
+    return lambda image, strength, sign, fill: image.transform(
+        image.size, Image.Transform.AFFINE, row(image, sign * strength * most), BICUBIC, fillcolor=fill
+    )
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "auto contrast": lambda image, strength, sign, fill: ImageOps.autocontrast(image),
+    "equalize": lambda image, strength, sign, fill: ImageOps.equalize(image),
+    "invert": lambda image, strength, sign, fill: ImageOps.invert(image),
+    "rotate": _rotate,
+    "posterize": _posterize,
+    "solarize": _solarize,
+    "solarize add": _solarize_add,
+    "color": _enhance(ImageEnhance.Color),
+    "contrast": _enhance(ImageEnhance.Contrast),
+    "brightness": _enhance(ImageEnhance.Brightness),
+    "sharpness": _enhance(ImageEnhance.Sharpness),
+    "shear x": _shift(lambda image, part: (1, part, 0, 0, 1, 0), 0.3),
+    "shear y": _shift(lambda image, part: (1, 0, 0, part, 1, 0), 0.3),
+    "translate x": _shift(lambda image, part: (1, 0, part * image.width, 0, 1, 0), 0.45),
+    "translate y": _shift(lambda image, part: (1, 0, 0, 0, 1, part * image.height), 0.45),
+}
+"""Of a picture, a strength from 0 to 1, a sign and a fill colour. All but the first three grow with the strength."""

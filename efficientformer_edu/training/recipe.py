@@ -1,0 +1,262 @@
+"""How a network is trained, as data: the released recipe, the run behind the paper's accuracies, and one for a laptop.
+
+Paper: section 5.1. Released code: the defaults of `main.py`, which `Recipe()` repeats; two of them change nothing there
+and are 0 here (`WITHOUT_EFFECT`). What each source says stands in `paper.settings("recipe")`; `differences` puts it
+beside the recipes of this module.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from efficientformer_edu import config_values as values
+from efficientformer_edu import paper
+from efficientformer_edu.audit.tables import Table
+
+Kind = Literal["hard", "soft"]
+Precision = Literal["fp32", "bf16"]
+
+REFERENCE_BATCH = 1024  # images in the batch that a recipe's learning rate is stated for
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything about a training run but the network, the data and the teacher. The defaults are the released code's.
+
+    Attributes:
+        epochs: length of the cosine in epochs, warm-up included.
+        batch: images in one step, over all processes.
+        learning_rate: the highest, for a batch of 1024; it grows with the batch in proportion, see `peak`.
+        min_rate: where the cosine ends, whatever the batch.
+        warm_up_epochs: for how long the rate rises to the cosine first; a fraction is possible.
+        warm_up_rate: where it starts to rise, whatever the batch.
+        cooldown_epochs: further epochs at `min_rate`, after `epochs`.
+        weight_decay: AdamW's, for the parameters that are not exempt.
+        clipping: largest gradient of a unit over the norm of its weights; None for no clipping.
+        ema: decay of the moving average of the weights; None for no average.
+        label_smoothing: part of the target that is spread over all classes.
+        mixup: α of the Beta distribution that mixes two images; 0 for no mixup.
+        cutmix: α of the Beta distribution that pastes one image into another; 0 for no cutmix.
+        erasing: probability that a rectangle of an image is replaced by noise.
+        color_jitter: how far brightness, contrast and saturation change at most, as a part; 0 for not at all.
+        rand_augment: magnitude of RandAugment, up to 10; None for no RandAugment.
+        repeats: how often an image comes in an epoch, which draws as many fewer images.
+        flip: whether half of the images are mirrored.
+        crop: pixels of padding from which small images are cropped; None for a random part, resized.
+        drop_path: stochastic depth of the last block.
+        distillation: how the second head learns from a teacher, `"hard"` or `"soft"`; None for no teacher.
+        alpha: weight of the teacher's part in the loss.
+        tau: temperature of soft distillation.
+        sync_bn: whether batch norms share their statistics over the processes.
+        precision: of the network's forward and backward pass, `"fp32"` or `"bf16"`.
+
+    Raises:
+        ValueError: naming the field, the value that came and what is allowed.
+    """
+
+    epochs: int = 300
+    batch: int = 1024  # 128 images on each of 8 GPUs, as the authors' README starts the training of L1
+    learning_rate: float = 1e-3
+    min_rate: float = 1e-5
+    warm_up_epochs: float = 5.0
+    warm_up_rate: float = 1e-5
+    cooldown_epochs: int = 0
+    weight_decay: float = 0.025
+    clipping: float | None = 0.01
+    ema: float | None = 0.99996
+    label_smoothing: float = 0.1
+    mixup: float = 0.8
+    cutmix: float = 1.0
+    erasing: float = 0.25
+    color_jitter: float = 0.0
+    rand_augment: float | None = 9.0
+    repeats: int = 3  # `RASampler` in util/samplers.py
+    flip: bool = True
+    crop: int | None = None
+    drop_path: float = 0.0
+    distillation: Kind | None = "hard"
+    alpha: float = 0.5
+    tau: float = 1.0
+    sync_bn: bool = True
+    precision: Precision = "fp32"
+
+    def __post_init__(self) -> None:
+        for name, check in CHECKS.items():
+            object.__setattr__(self, name, check(name, getattr(self, name)))
+        if self.warm_up_epochs >= self.epochs:
+            raise values.wrong("warm_up_epochs", self.warm_up_epochs, f"below epochs={self.epochs}")
+        for name in ("min_rate", "warm_up_rate"):
+            if (rate := getattr(self, name)) > self.peak:
+                scaled = f"{self.learning_rate:g} × {self.batch} / {REFERENCE_BATCH} = {self.peak:g}"
+                raise values.wrong(name, rate, f"at most the highest rate, {scaled}")
+
+    @property
+    def peak(self) -> float:
+        """The highest learning rate: `learning_rate` scaled by the batch."""
+        return self.learning_rate * self.batch / REFERENCE_BATCH
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs of the whole run, cooldown included."""
+        return self.epochs + self.cooldown_epochs
+
+    def replace(self, **fields: Any) -> Recipe:
+        """A copy in which some fields have other values. Raises ValueError, for an unknown field too."""
+        values.known_fields(fields, self.__dataclass_fields__)
+        return dataclasses.replace(self, **fields)
+
+
+Check = Callable[[str, Any], Any]
+
+
+def _from_zero(name: str, value: Any) -> float:
+    number = values.real(name, value, allowed := "a finite number, at least 0")
+    if number < 0:
+        raise values.wrong(name, value, allowed)
+    return number
+
+
+def _up_to(most: float) -> Check:
+    def check(name: str, value: Any) -> float:
+        number = values.real(name, value, allowed := f"a number from 0 to {most:g}")
+        if not 0 <= number <= most:
+            raise values.wrong(name, value, allowed)
+        return number
+
+    return check
+
+
+def _one_of(*allowed: str | None) -> Check:
+    def check(name: str, value: Any) -> Any:
+        if value not in allowed:
+            raise values.wrong(name, value, ", ".join(map(repr, allowed)))
+        return value
+
+    return check
+
+
+def _or_none(check: Check) -> Check:
+    return lambda name, value: None if value is None else check(name, value)
+
+
+CHECKS: Mapping[str, Check] = {
+    "epochs": values.count,
+    "batch": values.count,
+    "learning_rate": values.positive,
+    "min_rate": _from_zero,
+    "warm_up_epochs": _from_zero,
+    "warm_up_rate": _from_zero,
+    "cooldown_epochs": values.natural,
+    "weight_decay": _from_zero,
+    "clipping": _or_none(values.positive),
+    "ema": _or_none(values.rate),
+    "label_smoothing": values.rate,
+    "mixup": _from_zero,
+    "cutmix": _from_zero,
+    "erasing": _up_to(1),
+    "color_jitter": _up_to(1),
+    "rand_augment": _or_none(_up_to(10)),
+    "repeats": values.count,
+    "flip": values.flag,
+    "crop": _or_none(values.natural),
+    "drop_path": values.rate,
+    "distillation": _one_of(None, "hard", "soft"),
+    "alpha": _up_to(1),
+    "tau": values.positive,
+    "sync_bn": values.flag,
+    "precision": _one_of("fp32", "bf16"),
+}
+"""What each field may be: the value in its plain form, or a ValueError."""
+
+CODE = Recipe()
+"""What the released code does as its README starts it."""
+
+PAPER = CODE.replace(batch=3072)
+"""The run behind L1's 79.2 %: 128 images on each of 24 GPUs. Where the paper is silent, it is the released code."""
+
+LAPTOP = Recipe(
+    epochs=4,
+    batch=128,
+    learning_rate=0.024,  # a peak of 3e-3: a small network takes larger steps than L1
+    warm_up_epochs=0.5,
+    ema=None,  # an average over 25,000 steps, as the released one is, would be longer than the run
+    mixup=0.0,  # with so few epochs every image should be seen as it is
+    cutmix=0.0,
+    erasing=0.0,
+    rand_augment=None,
+    repeats=1,
+    crop=2,
+    distillation=None,
+)
+"""Fashion-MNIST in a few minutes on two cores."""
+
+PRESETS: Mapping[str, Recipe] = {"paper": PAPER, "code": CODE, "laptop": LAPTOP}
+
+
+def get_recipe(recipe: str | Recipe) -> Recipe:
+    """A recipe by name, `"paper"`, `"code"` or `"laptop"`, or the one given. Raises ValueError for another name."""
+    if isinstance(recipe, Recipe):
+        return recipe
+    if recipe not in PRESETS:
+        raise values.wrong("recipe", recipe, ", ".join(PRESETS))
+    return PRESETS[recipe]
+
+
+WITHOUT_EFFECT: Mapping[str, str] = {
+    "cooldown": "main.py drops the number of epochs that includes it, and stops with the cosine",
+    "colour jitter": "timm leaves it out beside RandAugment",
+}
+"""Settings that the released code states and does not use, with the reason. The recipes here have 0 for them."""
+
+FIELDS: Mapping[str, str] = {
+    "epochs": "epochs",
+    "learning rate": "learning_rate",
+    "batch": "batch",
+    "minimum learning rate": "min_rate",
+    "warm-up": "warm_up_epochs",
+    "warm-up learning rate": "warm_up_rate",
+    "cooldown": "cooldown_epochs",
+    "weight decay": "weight_decay",
+    "gradient clipping": "clipping",
+    "weight average": "ema",
+    "BatchNorm": "sync_bn",
+    "precision": "precision",
+    "colour jitter": "color_jitter",
+    "RandAugment": "rand_augment",
+    "label smoothing": "label_smoothing",
+    "repeated augmentation": "repeats",
+    "random erasing": "erasing",
+    "mixup": "mixup",
+    "cutmix": "cutmix",
+    "drop path": "drop_path",
+    "distillation": "distillation",
+}
+"""The settings of `paper.settings("recipe")` that a recipe can state, and the field that does."""
+
+
+def differences() -> Table:
+    """What the paper, its best-known run and the released code say of each setting, beside the recipes here."""
+    rows = []
+    for setting in paper.settings("recipe"):
+        if setting.name in FIELDS:
+            said = [str(side) if side else None for side in (setting.paper, setting.run, setting.code)]
+            ours = [_shown(setting.name, recipe) for recipe in PRESETS.values()]
+            rows.append((setting.name, *said, *ours, WITHOUT_EFFECT.get(setting.name)))
+    sources = ("paper", "the authors' run", "released code")
+    return Table(("setting", *sources, *(f"here: {name}" for name in PRESETS), "why other than the code"), tuple(rows))
+
+
+def _shown(name: str, recipe: Recipe) -> str:
+    value = getattr(recipe, FIELDS[name])
+    if name == "learning rate":
+        return f"{value:g} × batch / {REFERENCE_BATCH} = {recipe.peak:g}"
+    if name == "distillation" and value:
+        return f"{value}, α {recipe.alpha:g}, τ {recipe.tau:g}"
+    if value is None:
+        return "off"
+    if isinstance(value, bool):
+        return "synchronised" if value else "each process alone"
+    return value if isinstance(value, str) else f"{value:g}"

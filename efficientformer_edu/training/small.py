@@ -1,0 +1,34 @@
+"""A small EfficientFormer for small images, and how large an image has to be.
+
+The published networks end in a map of 1/32 of the image. At 32 pixels that is one token: its softmax is 1 whatever the
+weights, and attention, its bias and any comparison of token mixers mean nothing. So small networks keep a grid of at
+least 4×4 tokens in the last stage: this one by downsampling once between its stages instead of three times.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+
+from efficientformer_edu.config import SMALLEST_INPUT, EfficientFormerConfig
+
+LEAST_GRID = 4  # tokens along each side of the last stage
+
+SMALL = EfficientFormerConfig(
+    depths=(1, 1, 1, 2),
+    embed_dims=(32, 64, 64, 64),
+    downsamples=(False, True, False, False),
+    num_vit=1,
+    num_classes=10,
+    in_channels=1,
+    num_heads=4,
+    key_dim=16,
+    attn_ratio=2.0,
+    bias_grid=(4, 4),
+    layer_scale_init=1e-1,
+)
+"""For images of 32×32 pixels, such as Fashion-MNIST's with their border: 8×8 places in the first stage, then 4×4."""
+
+
+def smallest_size(config: EfficientFormerConfig) -> int:
+    """The fewest pixels, a multiple of 32, at which the last stage has a grid of at least 4×4 tokens."""
+    return next(size for size in count(SMALLEST_INPUT, SMALLEST_INPUT) if config.grids(size)[-1][0] >= LEAST_GRID)

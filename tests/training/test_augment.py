@@ -1,0 +1,159 @@
+"""What the network sees, against pixels worked out by hand and `preprocess`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from efficientformer_edu import preprocess
+from efficientformer_edu.training.augment import Evaluation, Training
+from efficientformer_edu.training.data import load_data
+from efficientformer_edu.training.fashion_mnist import statistics
+from efficientformer_edu.training.recipe import CODE, LAPTOP
+from efficientformer_edu.weights.crops import RULES
+
+SMALL = load_data("fashion-mnist-small", "test")
+SAMPLES = [SMALL[index] for index in range(24)]
+PLAIN = LAPTOP.replace(crop=0, flip=False)
+
+
+def photograph(seed: int = 0, size: tuple[int, int] = (90, 70)) -> Image.Image:
+    noise = np.random.default_rng(seed).integers(0, 256, (7, 9, 3), np.uint8)
+    return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+
+
+PHOTOGRAPHS = [(photograph(0), 3), (photograph(1, (60, 100)), 1)]
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def pixels(images: torch.Tensor) -> torch.Tensor:
+    """Back to numbers from 0 to 255."""
+    mean, std = statistics()
+    return ((images * std + mean) * 255).round().to(torch.uint8)
+
+
+def test_tiny_images_get_a_border() -> None:
+    images, labels = Evaluation(32, 1)(SAMPLES)
+    assert images.shape == (24, 1, 32, 32) and images.dtype == torch.float32
+    assert labels.tolist() == SMALL.labels[:24] and labels.dtype == torch.int64
+    shown = pixels(images)
+    assert torch.equal(shown[:, :, 2:-2, 2:-2], torch.stack([picture for picture, _ in SAMPLES]))
+    assert shown.sum() == sum(int(picture.sum()) for picture, _ in SAMPLES)  # black around
+
+
+def test_the_training_images_have_mean_0_and_deviation_1() -> None:
+    train = load_data("fashion-mnist-small", "train")
+    images = Evaluation(32, 1)([train[index] for index in range(len(train))])[0][:, :, 2:-2, 2:-2]
+    assert float(images.mean()) == pytest.approx(0, abs=0.01)
+    assert float(images.std()) == pytest.approx(1, abs=0.01)
+
+
+def test_tiny_images_are_enlarged() -> None:
+    large = pixels(Evaluation(64, 1)(SAMPLES)[0]).float()
+    small = pixels(Evaluation(32, 1)(SAMPLES)[0]).float()
+    assert large.shape == (24, 1, 64, 64)
+    assert float((torch.nn.functional.avg_pool2d(large, 2) - small).abs().mean()) < 8
+
+
+def test_grey_images_for_three_channels_are_normalised_as_imagenet_is() -> None:
+    images, _ = Evaluation(32, 3)(SAMPLES[:1])
+    padded = np.pad(SAMPLES[0][0][0].numpy(), 2)
+    expected = preprocess(np.kron(padded, np.ones((8, 8), np.uint8)), 32, "hf")  # of one size, and shrunk again
+    assert images.shape == (1, 3, 32, 32)
+    torch.testing.assert_close(images[:, :, 0, 0], expected[:, :, 0, 0])  # black
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_photographs_are_cut_as_preprocess_cuts_them(rule: str) -> None:
+    images, labels = Evaluation(48, 3, rule)(PHOTOGRAPHS)
+    assert torch.equal(images, torch.cat([preprocess(picture, 48, rule) for picture, _ in PHOTOGRAPHS]))
+    assert labels.tolist() == [3, 1]
+
+
+def test_photographs_for_one_channel_are_grey() -> None:
+    images, _ = Evaluation(48, 1, "hf")(PHOTOGRAPHS)
+    expected = PHOTOGRAPHS[0][0].resize((48, 48), Image.Resampling.BICUBIC).convert("L")
+    assert images.shape == (2, 1, 48, 48)
+    assert np.array_equal(pixels(images)[0, 0].numpy(), np.asarray(expected))
+
+
+def test_training_without_any_randomness_is_evaluation() -> None:
+    assert torch.equal(Training(32, 1, PLAIN)(SAMPLES, generator())[0], Evaluation(32, 1)(SAMPLES)[0])
+    square = [(photograph(2, (80, 80)), 0)]
+    assert torch.equal(Training(48, 3, PLAIN)(square, generator())[0], Evaluation(48, 3, "hf")(square)[0])
+
+
+def test_tiny_images_move_and_flip() -> None:
+    """Each is found among all places that it may have been moved to; every one of them occurs."""
+    moved = pixels(Training(32, 1, LAPTOP)([SAMPLES[0]] * 2000, generator())[0])[:, 0]
+    shown = np.pad(SAMPLES[0][0][0].numpy(), 4)  # 2 of the border, 2 to move
+    views = {}
+    for flipped in (False, True):
+        for top in range(5):
+            for left in range(5):
+                view = shown[top : top + 32, left : left + 32]
+                views[(view[:, ::-1] if flipped else view).tobytes()] = (flipped, top, left)
+    seen = [views[image.numpy().tobytes()] for image in moved]
+    assert len(set(seen)) == 50
+    assert np.mean([flipped for flipped, _, _ in seen]) == pytest.approx(0.5, abs=0.05)
+    assert np.mean([top for _, top, _ in seen]) == pytest.approx(2, abs=0.15)
+
+
+def test_a_recipe_without_flip_does_not_flip() -> None:
+    shown = [(torch.arange(784).view(1, 28, 28).remainder(28).to(torch.uint8), 0)] * 50  # brighter to the right
+    moved = pixels(Training(32, 1, LAPTOP.replace(flip=False))(shown, generator())[0]).int()
+    assert (moved[:, 0, 16, 20] > moved[:, 0, 16, 10]).all()
+
+
+@pytest.mark.parametrize(("samples", "channels"), [(SAMPLES[:4], 1), (SAMPLES[:4], 3), (PHOTOGRAPHS, 3)])
+@pytest.mark.parametrize("recipe", [CODE, CODE.replace(color_jitter=0.4, rand_augment=None), LAPTOP])
+def test_the_generator_decides_alone(samples: list, channels: int, recipe: object) -> None:
+    augment = Training(40, channels, recipe)
+    first, labels = augment(samples, generator(4))
+    torch.manual_seed(1)
+    np.random.seed(1)
+    state = torch.get_rng_state()
+    assert torch.equal(augment(samples, generator(4))[0], first)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.equal(augment(samples, generator(5))[0], first)
+    assert first.shape == (len(samples), channels, 40, 40) and first.dtype == torch.float32
+    assert labels.tolist() == [label for _, label in samples]
+
+
+def test_erasing_leaves_noise_in_a_part_of_the_images() -> None:
+    black = [(torch.zeros(1, 28, 28, dtype=torch.uint8), 0)] * 1000
+    images, _ = Training(32, 1, PLAIN.replace(erasing=0.25))(black, generator())
+    erased = images != Evaluation(32, 1)(black[:1])[0]
+    touched = erased.flatten(1).any(1)
+    assert float(touched.float().mean()) == pytest.approx(0.25, abs=0.04)
+    areas = erased[touched].float().mean((1, 2, 3))
+    assert float(areas.min()) > 0.015 and float(areas.max()) < 0.36
+    noise = images[erased]
+    assert float(noise.mean()) == pytest.approx(0, abs=0.02) and float(noise.std()) == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((31, 1), "size=31 is not possible; allowed: a whole number, at least 32"),
+        ((32, 2), "channels=2 is not possible; allowed: 1 or 3"),
+    ],
+)
+def test_what_no_network_takes_is_refused(arguments: tuple[int, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Evaluation(*arguments)
+    with pytest.raises(ValueError, match=message):
+        Training(*arguments, LAPTOP)
+
+
+def test_recipes_and_rules_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match="rule='best' is unknown; use one of official"):
+        Evaluation(32, 3, "best")
+    for fields in ({"rand_augment": 9}, {"color_jitter": 0.4}):
+        with pytest.raises(ValueError, match="crop=2 moves whole batches"):
+            Training(32, 1, LAPTOP.replace(**fields))

@@ -1,0 +1,61 @@
+"""Which images make a batch."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from efficientformer_edu.training.batches import Share, epoch_batches, generator, mixed
+
+
+@given(st.integers(1, 200), st.integers(1, 40), st.integers(0, 9), st.integers(0, 9))
+def test_an_epoch_takes_no_image_twice_and_leaves_out_less_than_a_batch(
+    count: int, batch: int, seed: int, epoch: int
+) -> None:
+    if count < batch:
+        with pytest.raises(ValueError, match=f"{count} images do not fill a batch of {batch}"):
+            epoch_batches(count, batch, seed=seed, epoch=epoch)
+        return
+    batches = epoch_batches(count, batch, seed=seed, epoch=epoch)
+    taken = [number for one in batches for number in one]
+    assert {len(one) for one in batches} == {batch}
+    assert len(set(taken)) == len(taken) > count - batch
+    assert set(taken) <= set(range(count))
+    assert batches == epoch_batches(count, batch, seed=seed, epoch=epoch)
+
+
+def test_another_seed_or_epoch_is_another_order() -> None:
+    orders = [epoch_batches(1000, 1000, seed=seed, epoch=epoch)[0] for seed in range(3) for epoch in range(3)]
+    assert len({tuple(order) for order in orders}) == 9
+
+
+def test_repeated_augmentation_draws_fewer_images_each_as_often() -> None:
+    batches = epoch_batches(90, 30, seed=0, epoch=0, repeats=3)
+    times = Counter(number for one in batches for number in one)
+    assert len(batches) == 3
+    assert set(times.values()) == {3}
+    assert len(times) == 30
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_the_shares_of_all_processes_are_the_batch(processes: int) -> None:
+    batch = list(range(100, 112))
+    shares = [Share(process, processes).of_batch(batch) for process in range(processes)]
+    assert sorted(number for one in shares for number in one) == batch
+    assert len({len(one) for one in shares}) == 1
+
+
+def test_a_batch_that_cannot_be_shared_is_refused() -> None:
+    with pytest.raises(ValueError, match="a batch of 10 cannot be shared by 4 processes"):
+        Share(0, 4).of_batch(list(range(10)))
+
+
+def test_seeds_are_the_same_everywhere_and_differ() -> None:
+    assert mixed(1, 2) == 7764949442709860949  # a run is the same on every machine that draws alike
+    seeds = {mixed(seed, step) for seed in range(30) for step in range(30)}
+    assert len(seeds) == 900
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert generator(1, 2).initial_seed() == mixed(1, 2)

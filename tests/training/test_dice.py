@@ -1,0 +1,48 @@
+"""Random numbers: all from one generator, and rectangles of the size that was asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from efficientformer_edu.training.dice import dice, rectangle
+
+
+def test_the_same_state_throws_the_same_dice_and_moves_on() -> None:
+    first, second = (torch.Generator().manual_seed(3) for _ in range(2))
+    throws = [dice(first).random(4).tolist() for _ in range(3)]
+    assert [dice(second).random(4).tolist() for _ in range(3)] == throws
+    assert throws[0] != throws[1] != throws[2]
+
+
+def test_global_random_numbers_are_left_alone() -> None:
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    dice(torch.Generator().manual_seed(0)).random()
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert np.random.get_state()[1].tolist() == numpy_state
+
+
+@given(st.integers(8, 300), st.integers(8, 300), st.integers(0, 10**6))
+def test_a_rectangle_lies_in_the_image(width: int, height: int, seed: int) -> None:
+    found = rectangle(width, height, (0.1, 0.5), (0.5, 2), np.random.default_rng(seed))
+    if found:
+        left, top, right, bottom = found
+        assert 0 <= left < right <= width and 0 <= top < bottom <= height
+
+
+def test_area_and_aspect_are_drawn_from_their_ranges() -> None:
+    random = np.random.default_rng(0)
+    found = np.array([rectangle(1000, 1000, (0.1, 0.4), (0.5, 2), random) for _ in range(4000)])
+    width, height = found[:, 2] - found[:, 0], found[:, 3] - found[:, 1]
+    area, aspect = width * height / 1e6, np.log2(width / height)
+    assert area.min() > 0.099 and area.max() < 0.401 and area.mean() == pytest.approx(0.25, abs=0.01)
+    assert aspect.min() > -1.01 and aspect.max() < 1.01 and aspect.mean() == pytest.approx(0, abs=0.05)
+    middle = (found[:, 0] + found[:, 2]) / 2
+    assert middle.mean() == pytest.approx(500, abs=10)
+
+
+def test_what_cannot_fit_is_none() -> None:
+    assert rectangle(1000, 1, (0.5, 1), (0.75, 4 / 3), np.random.default_rng(0)) is None

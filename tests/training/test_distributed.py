@@ -1,0 +1,78 @@
+"""Two processes that share a batch do what one does with the whole of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from training_runs import STILL, first_step, images
+
+from efficientformer_edu.training import synchronized
+from efficientformer_edu.training.batches import Share
+from efficientformer_edu.training.loading import TrainBatches
+
+SCRIPT = """
+import sys
+from training_runs import first_step
+first_step(sys.argv[1])
+"""
+
+
+def test_gradients_statistics_and_evaluation_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
+    tests = str(Path(__file__).parents[1])
+    script = tmp_path / "script.py"
+    script.write_text(f"import sys; sys.path.insert(0, {tests!r})\n{SCRIPT}", encoding="utf-8")
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    done = subprocess.run([*launcher, str(script), str(tmp_path / "two.pt")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first_step(str(tmp_path / "one.pt"))
+    one, two = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(
+            two[name], value, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+def test_without_synchronisation_the_gradients_would_differ() -> None:
+    """The test above can fail: batch norms of half a batch have other statistics."""
+    torch.manual_seed(0)
+    x = torch.randn(8, 4, 5, 5)
+    whole, half = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+    assert not torch.allclose(whole(x)[:4], half(x[:4]), atol=1e-3)
+
+
+def test_a_synchronised_norm_is_the_norm_it_replaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one process the sum over all is the own one: then it is torch's batch norm, forward, backward and after."""
+    monkeypatch.setattr(synchronized, "_sum", lambda x: x)
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    with torch.no_grad():
+        plain[1].weight.uniform_(0.5, 2)
+        plain[1].bias.normal_()
+    ours = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    ours.load_state_dict(plain.state_dict())
+    synchronized.synchronize(ours, torch.device("cpu"))
+    assert isinstance(ours[1], synchronized.SynchronizedBatchNorm2d)
+    x = 3 + 2 * torch.randn(2, 3, 8, 8)
+    weights = torch.randn(2, 4, 6, 6)
+    for network in (plain, ours):
+        (network(x) * weights).sum().backward()
+    torch.testing.assert_close(ours(x), plain(x))
+    for (name, mine), theirs in zip(ours.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(
+            mine.grad, theirs.grad, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
+    for name, buffer in plain.named_buffers():
+        torch.testing.assert_close(dict(ours.named_buffers())[name], buffer)
+    torch.testing.assert_close(ours.eval()(x), plain.eval()(x))
+
+
+def test_a_batch_that_two_processes_cannot_share() -> None:
+    recipe = STILL.replace(batch=25)
+    with pytest.raises(ValueError, match="a batch of 25 cannot be shared by 2 processes"):
+        TrainBatches(images("train", 100), recipe, 32, 1, seed=0, epoch=0, share=Share(0, 2))

@@ -1,0 +1,79 @@
+"""Accuracies from answers that were worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from efficientformer_edu.training.evaluation import evaluate
+
+CLASSES = ("ant", "bee", "cat", "dog", "elk", "fox")
+
+
+class Says(nn.Module):
+    """Gives its input back as logits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def logits(*order: int) -> Tensor:
+    """Logits whose classes have this order, the best first."""
+    row = torch.zeros(6)
+    for place, label in enumerate(order):
+        row[label] = 6 - place
+    return row
+
+
+# Label 0: right. 0: second, taken for a bee. 0: last of six, taken for a bee. 1: right. 2: fifth, taken for a fox.
+BATCHES = [
+    (torch.stack((logits(0, 1, 2, 3, 4, 5), logits(1, 0, 2, 3, 4, 5))), torch.tensor([0, 0])),
+    (
+        torch.stack((logits(1, 2, 3, 4, 5, 0), logits(1, 0, 2, 3, 4, 5), logits(5, 4, 3, 1, 2, 0))),
+        torch.tensor([0, 1, 2]),
+    ),
+]
+
+
+def test_counts() -> None:
+    found = evaluate(Says(), BATCHES, CLASSES)
+    assert (found.count, found.top1, found.top5) == (5, 2 / 5, 4 / 5)
+    expected = torch.zeros(6, 6, dtype=torch.int64)
+    expected[0, 0], expected[0, 1], expected[1, 1], expected[2, 5] = 1, 2, 1, 1
+    assert torch.equal(found.confusion, expected)
+    total = sum(math.exp(place) for place in range(1, 7))
+    losses = [math.log(total) - (6 - place) for place in (0, 1, 5, 0, 4)]  # place of the true class
+    assert found.loss == pytest.approx(sum(losses) / 5, rel=1e-6)
+    assert str(found) == "top-1 40.00%, top-5 80.00% of 5 images"
+
+
+def test_table_by_class() -> None:
+    rows = evaluate(Says(), BATCHES, CLASSES).table().rows
+    assert rows[0] == ("ant", 3, "33.3%", "bee (2)")
+    assert rows[1] == ("bee", 1, "100.0%", "–")
+    assert rows[3] == ("dog", 0, "–", "–")
+    assert rows[-1] == ("all", 5, "40.00%", "top-5 80.00%")
+
+
+def test_the_mode_of_the_network_is_left_as_it_was() -> None:
+    network = nn.Sequential(Says(), nn.Dropout(0.9)).train()
+    assert evaluate(network, BATCHES, CLASSES).top1 == 2 / 5  # nothing is dropped meanwhile
+    assert network.training
+    evaluate(network.eval(), BATCHES, CLASSES)
+    assert not network.training
+
+
+@pytest.mark.parametrize(
+    ("batches", "classes", "message"),
+    [
+        ([], CLASSES, "there is no image"),
+        (BATCHES, CLASSES[:5], "the network tells 6 classes apart, and the data have 5"),
+        ([(torch.full((1, 6), math.nan), torch.tensor([0]))], CLASSES, "logits are no numbers"),
+    ],
+)
+def test_refusals(batches: list[tuple[Tensor, Tensor]], classes: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        evaluate(Says(), batches, classes)

@@ -1,0 +1,124 @@
+"""Folders of photographs: layouts, classes, and files that are no whole images."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from efficientformer_edu.training.folders import fault, find
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+
+
+def put(path: Path, number: int = 0) -> Path:
+    """A small picture, another one for each number."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.roll(PIXELS, number)).save(path)
+    return path
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two classes, three images to train on and two to test."""
+    for name in ("train/cat/1.jpg", "train/cat/2.PNG", "train/dog/deeper/3.jpeg", "val/cat/4.jpg", "val/dog/5.webp"):
+        put(tmp_path / "pets" / name)
+    return tmp_path / "pets"
+
+
+def names(files: list[Path]) -> list[str]:
+    return [path.name for path in files]
+
+
+def test_both_splits(root: Path) -> None:
+    train, test = find(root, "train", False), find(root, "test", False)
+    assert (names(train.files), train.labels) == (["1.jpg", "2.PNG", "3.jpeg"], [0, 0, 1])
+    assert (names(test.files), test.labels) == (["4.jpg", "5.webp"], [0, 1])
+    assert train.classes == test.classes == ("cat", "dog")
+    assert train.words == "pets, 3 training images of 2 classes"
+    assert test.words == "pets, 2 test images of 2 classes"
+
+
+def test_test_stands_for_val(root: Path) -> None:
+    (root / "val").rename(root / "test")
+    assert names(find(root, "test", False).files) == ["4.jpg", "5.webp"]
+
+
+def test_a_folder_without_splits_is_whole(root: Path) -> None:
+    for split in ("train", "test"):
+        assert names(find(root / "train", split, False).files) == ["1.jpg", "2.PNG", "3.jpeg"]
+
+
+def test_a_split_that_is_not_there_is_missed(root: Path) -> None:
+    (root / "val").rename(root / "elsewhere")
+    with pytest.raises(FileNotFoundError, match="pets has train, but no val or test to take test images from"):
+        find(root, "test", False)
+    (root / "train").rename(root / "val")
+    with pytest.raises(FileNotFoundError, match="pets has val, but no train to take train images from"):
+        find(root, "train", False)
+
+
+def test_labels_are_those_of_training(root: Path) -> None:
+    put(root / "train" / "bird" / "6.jpg")
+    assert find(root, "test", False).labels == [1, 2]
+    put(root / "val" / "ant" / "7.jpg")
+    with pytest.raises(ValueError, match="ant: there is no class of this name in .*train"):
+        find(root, "test", False)
+
+
+def test_other_files_are_no_images(root: Path) -> None:
+    for name in ("train/readme.txt", "train/cat/Thumbs.db", "train/cat/._1.jpg", "train/.cache/1.jpg"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(b"no image")
+    found = find(root, "train", True)
+    assert (len(found.files), found.skipped, found.classes) == (3, 0, ("cat", "dog"))
+
+
+def test_folders_without_classes_or_images(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty has no sub-folders; expected is one for each class"):
+        find(tmp_path / "empty", "train", False)
+    (root / "train" / "cow").mkdir()
+    with pytest.raises(ValueError, match="cow holds no whole image"):
+        find(root, "train", False)
+
+
+BROKEN = {
+    "empty.jpg": lambda whole: b"",
+    "text.jpg": lambda whole: b"<html>404</html>",
+    "cut.jpg": lambda whole: whole[: len(whole) // 2],
+    "headless.jpg": lambda whole: whole[10:],
+    "cut.png": lambda whole: whole[: len(whole) // 2],
+    "flipped.png": lambda whole: whole[:3000] + b"......" + whole[3006:],
+    "cut.webp": lambda whole: whole[: len(whole) // 2],
+    "cut.bmp": lambda whole: whole[:-500],
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_is_found_left_out_and_counted(root: Path, name: str) -> None:
+    path = put(root / "train" / "cat" / name)
+    assert fault(path) == ""
+    path.write_bytes(BROKEN[name](path.read_bytes()))
+    assert fault(path).startswith(f"{path}: ")
+    found = find(root, "train", False)
+    assert (names(found.files), found.labels, found.skipped) == (["1.jpg", "2.PNG", "3.jpeg"], [0, 0, 1], 1)
+    assert found.words == "pets, 3 training images of 2 classes, 1 broken left out"
+    with pytest.raises(ValueError, match=re.escape(f"{path}: ")):
+        find(root, "train", True)
+
+
+def test_strict_counts_the_others(root: Path) -> None:
+    for name in ("8.jpg", "9.jpg"):
+        (root / "train" / "dog" / name).write_bytes(b"")
+    with pytest.raises(ValueError, match=r"8.jpg: .* \(and 1 more\)"):
+        find(root, "train", True)
+
+
+def test_a_jpeg_with_something_behind_its_end_is_whole(root: Path) -> None:
+    path = root / "train" / "cat" / "1.jpg"
+    path.write_bytes(path.read_bytes() + bytes(5000))
+    assert fault(path) == ""
