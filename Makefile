@@ -10,7 +10,7 @@ PIP   := $(RUN) -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help env site test lint lab notebooks student readme bench clean
+.PHONY: help env site test lint lab notebooks student readme bench trained clean
 
 help:  ## list these targets
 	@echo "EfficientFormer, taken apart. Targets:"
@@ -58,6 +58,9 @@ readme: $(READY)  ## fill the parts of README.md that come from the code
 
 bench: $(READY)  ## measure what should be quick, beside its target
 	@$(RUN) -m tools.bench
+
+trained: $(READY)  ## train the small network that ships with the package again (needs the full Fashion-MNIST)
+	@$(RUN) -m tools.trained
 
 clean:  ## remove what was built (site, build, student version), keep .venv
 	rm -rf site site-folder build notebooks/student .pytest_cache .mypy_cache .ruff_cache .hypothesis

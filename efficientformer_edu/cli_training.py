@@ -52,8 +52,10 @@ def train(
     On several GPUs or in several processes: torchrun --nproc_per_node 8 -m efficientformer_edu.cli train ...
     """
     config = _config(model)
+    _check_split(data)
 
     from efficientformer_edu.training.data import load_data
+    from efficientformer_edu.training.guard import NotFiniteError
     from efficientformer_edu.training.loop import Loop
     from efficientformer_edu.training.progress import follow
     from efficientformer_edu.training.run import Run
@@ -75,7 +77,10 @@ def train(
         teacher if teaches and teacher else "",
     )
     _say(images, tests)
-    follow(Loop(run, out or Path("runs") / Path(model).stem, resume=resume, workers=workers))
+    try:
+        follow(Loop(run, out or Path("runs") / Path(model).stem, resume=resume, workers=workers))
+    except NotFiniteError as error:
+        raise ValueError(str(error)) from error
 
 
 def evaluate(
@@ -129,6 +134,17 @@ def _config(model: str) -> EfficientFormerConfig:
     return small.SMALL
 
 
+def _check_split(data: str) -> None:
+    """Refuse a folder of classes that is not split: the network would be judged by the images that it learned from."""
+    from efficientformer_edu.training import data as named
+
+    root = Path(data)
+    if data not in (named.FULL, named.SMALL) and root.is_dir() and not (root / "train").is_dir():
+        raise ValueError(
+            f"{root} has no folder train; wanted: class folders in train to learn from, in val to judge by"
+        )
+
+
 def _recipe(name: str, epochs: int | None, batch: int | None, teacher: str | None) -> Recipe:
     """The recipe by name with what is given beside it: a teacher makes it distil, no teacher keeps it from that."""
     from efficientformer_edu.training.recipe import get_recipe
@@ -156,7 +172,12 @@ def _teacher(teacher: str | None, images: Images) -> Teacher:
             return network_teacher(peer(teacher.removeprefix(TIMM), pretrained=True))
         except ImportError as error:
             raise ValueError(str(error)) from error
-    return network_teacher(from_weights(teacher))
+    network = from_weights(teacher)
+    theirs, ours = (network.config.num_classes, network.config.in_channels), (len(images.classes), images.channels)
+    if theirs != ours:
+        needs = "num_classes={}, in_channels={}"
+        raise ValueError(f"{teacher} has {needs.format(*theirs)}; these data need {needs.format(*ours)}")
+    return network_teacher(network)
 
 
 def _usual_size(config: EfficientFormerConfig, images: Images) -> int:

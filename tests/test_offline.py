@@ -33,6 +33,8 @@ COMMANDS = {  # every command of efficientformer-edu, on local files alone
     "diagram": ["tiny.yaml", "--format", "svg", "--out", "tiny.svg"],
     "convert": ["tiny.safetensors", "tiny.pth", "--layout", "timm"],
     "predict": ["photo.png", "--weights", "tiny.safetensors"],
+    "train": ["tiny.yaml", "--epochs", "1", "--batch", "1000", "--size", "32", "--out", "run"],
+    "evaluate": ["clothes.safetensors", "--size", "32", "--out", "matrix.png"],
 }
 
 NETWORK = """
@@ -94,6 +96,8 @@ def folder(tmp_path: Path) -> Path:
         pytest.skip(f"needs a namespace without a network: {why}")
     torch.manual_seed(0)
     weights.save(EfficientFormer(TINY), tmp_path / "tiny.safetensors", layout="native")
+    clothes = EfficientFormer(TINY.replace(num_classes=10, in_channels=1))
+    weights.save(clothes, tmp_path / "clothes.safetensors", layout="native")
     (tmp_path / "tiny.yaml").write_text(TINY.to_yaml(), encoding="utf-8")
     Image.new("RGB", (64, 48)).save(tmp_path / "photo.png")
     return tmp_path
@@ -121,7 +125,7 @@ def test_every_command_is_tried() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands(name: str, folder: Path) -> None:
     offline(folder, sys.executable, "-m", "efficientformer_edu.cli", name, *COMMANDS[name])
-    made = [Path(word) for word in COMMANDS[name] if word in ("tiny.svg", "tiny.pth", "tiny.onnx")]
+    made = [Path(word) for word in COMMANDS[name] if word in ("tiny.svg", "tiny.pth", "tiny.onnx", "matrix.png")]
     assert all((folder / path).stat().st_size for path in made)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 
 from efficientformer_edu.audit import count
-from tools import bench_latency
+from tools import bench_latency, bench_training
 from tools.bench_page import EDITS, milliseconds
 
 RUNS = 7
@@ -83,7 +83,7 @@ def main() -> int:
         late = target is not None and took > target
         missed += late
         print(f"{what:30}{took:10.3f}{took - bare:13.3f}{target or '':>8}{'  over' if late else ''}", flush=True)
-    return min(missed + page() + bench_latency.main(), 1)
+    return min(missed + page() + bench_latency.main() + bench_training.main(), 1)
 
 
 def page() -> int:

@@ -139,14 +139,10 @@ class Observation:
 
     def _head(self) -> dict[str, Any]:
         """All but the measurements: where they were taken, what the report is told, the claims."""
-        on = self._conditions
         finding = {"row": f"§3: observation {self.number}", "ours": self.summary, "why": self.why}
         status = STATUS.get(self.verdict)
         return {
-            "command": on.command,
-            "machine": f"{on.machine}, {on.threads} thread{'s' * (on.threads != 1)}",
-            "date": on.date,
-            "versions": ", ".join(f"{name} {number}" for name, number in on.versions.items()),
+            **self._conditions.where(),
             "findings": [{**finding, "status": status}] if status else [],
             "observation": {
                 "number": self.number,

@@ -54,6 +54,15 @@ class Conditions:
         """A copy with what the clock has found."""
         return replace(self, **found)
 
+    def where(self) -> dict[str, str]:
+        """What the report says of a measurement's place and time."""
+        return {
+            "command": self.command,
+            "machine": f"{self.machine}, {self.threads} thread{'s' * (self.threads != 1)}",
+            "date": self.date,
+            "versions": ", ".join(f"{name} {number}" for name, number in self.versions.items()),
+        }
+
     def __str__(self) -> str:
         """One line for the foot of a picture or table."""
         threads = f"{self.threads} thread{'s' * (self.threads != 1)}"

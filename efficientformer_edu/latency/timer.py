@@ -1,8 +1,9 @@
 """One clock for the whole kit: subjects run in turns, and what they run on is written down.
 
 Paper: section 3 and the columns "Latency" of Table 1, which are means of 1000 runs on a phone. Here subjects are
-interleaved, A B C A B C ..., so that a machine that grows warm or busy slows all of them; garbage is not collected
-meanwhile, numbers too small for normal arithmetic count as 0, and freed memory stays with the process.
+interleaved, A B C A B C ..., so that a machine that grows warm or busy slows all of them. Each sample comes after a
+call that is not timed: else a subject would pay for what the one before it has left in the caches. Meanwhile garbage is
+not collected, numbers too small for normal arithmetic count as 0, and freed memory stays with the process.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ def measure(
         calls = {name: _calls(subject, warm_up, clock) for name, subject in subjects.items()}
         for _ in _bar(rounds, progress):
             for name, subject in subjects.items():
+                subject()
                 before = page_faults()
                 samples[name].append(clock(subject, calls[name]))
                 faults[name] += page_faults() - before

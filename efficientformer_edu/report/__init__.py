@@ -19,7 +19,7 @@ from pathlib import Path
 
 from efficientformer_edu.audit.published import Networks
 from efficientformer_edu.config import PRESETS
-from efficientformer_edu.report import counted, design, differences, table1, waiting
+from efficientformer_edu.report import counted, design, differences, recipe, table1, waiting
 from efficientformer_edu.report.equations import check
 from efficientformer_edu.report.findings import answered, read_findings
 from efficientformer_edu.report.page import to_markdown
@@ -54,7 +54,7 @@ def rows(networks: Networks = PRESETS) -> Iterator[Row]:
     yield from waiting.slimming()
     yield from table1.rows(networks)
     yield from table1.comparisons()
-    yield from waiting.recipe()
+    yield from recipe.rows()
     yield from waiting.table2()
     yield from waiting.appendix_b()
     yield from differences.rows(networks)

@@ -42,15 +42,6 @@ def slimming() -> Iterator[Row]:
         yield Row(row.args[0], "§4.2", f"remark {number}", remark, 8, verdict)
 
 
-def recipe() -> Iterator[Row]:
-    """Section 5.1 and the released main.py, chapter 6."""
-    row = partial(Row, "Section 5.1: the training recipe", "recipe", chapter=6)
-    for setting in paper.settings("recipe"):
-        yield row(setting.name, setting, verdict=WAITS)
-    for number, (remark, verdict) in enumerate(remarks("recipe"), start=1):
-        yield row(f"remark {number}", remark, verdict=verdict)
-
-
 def table2() -> Iterator[Row]:
     """Section 5.2, chapter 9."""
     row = partial(Row, "Section 5.2: Table 2", "Table 2", chapter=9)

@@ -65,6 +65,7 @@ class Loop:
         self.share = Share(self.accelerator.process_index, self.accelerator.num_processes)
         torch.manual_seed(mixed(run.seed))
         self.network = EfficientFormer(run.config.replace(drop_path_rate=recipe.drop_path))
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # quicker on every device
         if recipe.sync_bn and self.accelerator.num_processes > 1:
             synchronize(self.network, self.accelerator.device)
         optimizer = torch.optim.AdamW(parameter_groups(self.network, recipe.weight_decay), lr=recipe.peak)
@@ -145,7 +146,8 @@ class Loop:
     def step(self, batch: Batch, step: int, steps_per_epoch: int) -> Tensor:
         """One step: forward, backward, optimizer. Returns the loss of this process's share, without a gradient."""
         recipe, accelerator = self.run.recipe, self.accelerator
-        images, targets = batch.images.to(accelerator.device), batch.targets.to(accelerator.device)
+        images = batch.images.to(accelerator.device, memory_format=torch.channels_last)
+        targets = batch.targets.to(accelerator.device)
         torch.manual_seed(mixed(self.run.seed, step, accelerator.process_index))  # for drop path and dropout
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step, steps_per_epoch)

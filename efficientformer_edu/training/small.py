@@ -14,8 +14,8 @@ from efficientformer_edu.config import SMALLEST_INPUT, EfficientFormerConfig
 LEAST_GRID = 4  # tokens along each side of the last stage
 
 SMALL = EfficientFormerConfig(
-    depths=(1, 1, 1, 2),
-    embed_dims=(32, 64, 64, 64),
+    depths=(1, 1, 1, 1),
+    embed_dims=(16, 64, 64, 64),
     downsamples=(False, True, False, False),
     num_vit=1,
     num_classes=10,
@@ -24,7 +24,7 @@ SMALL = EfficientFormerConfig(
     key_dim=16,
     attn_ratio=2.0,
     bias_grid=(4, 4),
-    layer_scale_init=1e-1,
+    layer_scale_init=0.1,
 )
 """For images of 32×32 pixels, such as Fashion-MNIST's with their border: 8×8 places in the first stage, then 4×4."""
 

@@ -14,7 +14,15 @@ from torch import Tensor, nn
 
 from efficientformer_edu.latency.events import Called, calls, record, sums
 from efficientformer_edu.latency.operators import BRANCH, CLASSES, WORDS, classify, place
-from efficientformer_edu.latency.profile import Profile, from_dict, load_profiles, middle, profile, save_profiles
+from efficientformer_edu.latency.profile import (
+    Profile,
+    findings,
+    from_dict,
+    load_profiles,
+    middle,
+    profile,
+    save_profiles,
+)
 from efficientformer_edu.latency.records import Conditions, stored
 from efficientformer_edu.model import EfficientFormer, fold
 
@@ -305,3 +313,21 @@ def test_the_profiles_of_this_checkout_account_for_the_time() -> None:
 
 def test_nothing_is_stored_under_another_name() -> None:
     assert stored("no_such_file.json") is None
+
+
+@pytest.mark.parametrize(
+    ("levit", "other", "status"), [(3.0, 2.0, "same trend"), (2.0, 3.0, "disagrees"), (None, 2.0, None)]
+)
+def test_what_the_report_is_told_of_figure_2(levit: float | None, other: float, status: str | None) -> None:
+    times = {"LeViT-256": levit, "DeiT-S": other}
+    profiles = [
+        Profile(name, 10.0, {"reshape": ms, "other": 10.0 - ms}, Conditions())
+        for name, ms in times.items()
+        if ms is not None
+    ]
+    found = findings(profiles)
+    assert [one["status"] for one in found] == ([status] if status else [])
+    if status:
+        assert (
+            found[0]["ours"] == f"reshapes take {levit / 10:.0%} of LeViT-256's time, and {other / 10:.0%} of DeiT-S's"
+        )

@@ -57,7 +57,19 @@ def test_subjects_take_turns() -> None:
         return lambda: (seen.append(name), time.sleep(0.003))[0]
 
     measure({name: note(name) for name in "ABC"}, rounds=3, warm_up=2)
-    assert seen == [*"AABBCC", *"ABC" * 3]
+    assert seen == [*"AABBCC", *"AABBCC" * 3]  # warm-up; then in each round a call before the timed one
+
+
+def test_a_subject_does_not_pay_for_what_another_left_in_the_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, last = [0.0], [""]
+    monkeypatch.setattr(timer.time, "perf_counter", lambda: now[0])
+
+    def call(name: str) -> None:
+        now[0] += 1.0 if last[0] == name else 3.0  # cold, it takes three times as long
+        last[0] = name
+
+    found = measure({name: lambda name=name: call(name) for name in "AB"}, rounds=4)
+    assert [timing.seconds for timing in found.timings] == [(1.0,) * 4] * 2
 
 
 def test_a_machine_that_slows_down_slows_all_alike(made_up, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +111,7 @@ def test_a_busy_machine_and_a_wide_interval_are_said(made_up, monkeypatch: pytes
     with pytest.warns(UserWarning, match="the machine is busy: 9.0"):
         assert "9.0" in measure({"steady": made_up(1.0)}, rounds=2).conditions.busy
     monkeypatch.setattr(timer, "busy", lambda: "")
-    now, turn = [0.0], itertools.cycle([1.0, 5.0])
+    now, turn = [0.0], itertools.cycle([1.0, 1.0, 5.0, 5.0])
     monkeypatch.setattr(timer.time, "perf_counter", lambda: now[0])
 
     def moody() -> None:

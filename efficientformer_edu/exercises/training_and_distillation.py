@@ -1,0 +1,215 @@
+"""Checks of chapter 6, training and distillation: soft distillation, the rate, clipping, and targets of cutmix.
+
+Paper: section 5.1. Each check has an oracle of its own: logarithms taken one by one, the package's schedule, rows
+clipped one by one, or the classes of single pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from efficientformer_edu.exercises._check import call, describe, done, expect_shape, require
+from efficientformer_edu.training.optimization import SMALLEST_NORM, learning_rate
+from efficientformer_edu.training.recipe import CODE, LAPTOP, PAPER, Recipe
+
+Box = tuple[int, int, int, int]  # top, bottom, left, right in pixels; bottom and right do not belong to it
+Targets = Callable[[Tensor, int, Box, int, float], Tensor]
+
+BOXES = ((0, 4, 0, 4), (2, 6, 4, 8), (-3, 5, 6, 14), (5, 13, -2, 6))  # the last two hang over an image of 8×8
+RECIPES = (CODE, PAPER, LAPTOP, LAPTOP.replace(epochs=10, warm_up_epochs=2.5, min_rate=1e-4, warm_up_rate=5e-5))
+QUARTERS = 4  # places in an epoch at which the rate is asked for
+
+
+def check_soft_loss(soft_loss: Callable[[Tensor, Tensor, float], Tensor]) -> None:
+    """Compare with a sum over images and classes, number by number, at three temperatures."""
+    dist, teacher = _random(4, 3, seed=1), _random(4, 3, seed=2)
+    for tau in (2.0, 1.0, 5.0):
+        got = call(soft_loss, dist, teacher, tau)
+        expect_shape(got, (), "The loss is one number, the mean over the images.")
+        warm, theirs = _softmax(dist, tau), _softmax(teacher, tau)
+        wanted = tau**2 * _divergence(theirs, warm)
+        slips = {
+            "The order matters: it is KL(teacher ‖ learner), so the teacher's probabilities stand in front.": (
+                tau**2 * _divergence(warm, theirs)
+            ),
+            "τ² is missing. Without it the gradient shrinks as the temperature rises.": _divergence(theirs, warm),
+            "You multiply by τ. It is τ²: each of the two softmaxes shrinks the gradient by τ.": tau
+            * _divergence(theirs, warm),
+            "τ belongs inside the softmax of both, teacher and learner; you soften the teacher alone.": (
+                tau**2 * _divergence(theirs, _softmax(dist, 1.0))
+            ),
+            "τ belongs inside the softmax of both, teacher and learner; you soften the learner alone.": (
+                tau**2 * _divergence(_softmax(teacher, 1.0), warm)
+            ),
+            "You average over images and classes, as the released code does. Here only the images are averaged: "
+            'reduction="batchmean", or a sum over the classes first.': wanted / 3,
+            "You add up the images. The loss is their mean, or it would grow with the batch.": 4 * wanted,
+            "This is a cross entropy, not a divergence: take off the entropy of the teacher's own answer.": (
+                tau**2 * (_divergence(theirs, warm) + _entropy(theirs))
+            ),
+        }
+        for sentence, slip in slips.items():
+            require(abs(float(got) - slip) > 1e-5 or abs(slip - wanted) < 1e-5, sentence)
+        require(
+            abs(float(got) - wanted) < 1e-5,
+            f"With τ = {tau:g} the loss of this batch is {wanted:.4f}; you have {float(got):.4f}.",
+        )
+    done("all that the teacher knows about the wrong classes, and a gradient of the same size at any temperature.")
+
+
+def _softmax(logits: Tensor, tau: float) -> list[list[float]]:
+    rows = [[math.exp(logit / tau) for logit in row] for row in logits.tolist()]
+    return [[value / sum(row) for value in row] for row in rows]
+
+
+def _divergence(theirs: list[list[float]], ours: list[list[float]]) -> float:
+    """KL(theirs ‖ ours), the mean over the images."""
+    pairs = [pair for rows in zip(theirs, ours, strict=True) for pair in zip(*rows, strict=True)]
+    return sum(p * math.log(p / q) for p, q in pairs) / len(theirs)
+
+
+def _entropy(rows: list[list[float]]) -> float:
+    return -sum(p * math.log(p) for row in rows for p in row) / len(rows)
+
+
+def check_rate(rate: Callable[[Recipe, float], float]) -> None:
+    """Compare with the package's schedule at every quarter of an epoch; each usual mistake is named."""
+    for recipe in RECIPES:
+        for quarter in range(QUARTERS * recipe.epochs):
+            epoch = quarter / QUARTERS
+            got, wanted = float(call(rate, recipe, epoch)), learning_rate(recipe, quarter, QUARTERS)
+            if not math.isclose(got, wanted, rel_tol=1e-6):
+                _explain_rate(got, wanted, recipe, epoch)
+    done("a line up to the peak, then the cosine that has been running all along.")
+
+
+def _explain_rate(got: float, wanted: float, recipe: Recipe, epoch: float) -> None:
+    at = f"In epoch {epoch:g} of {recipe.epochs}, with a warm-up of {recipe.warm_up_epochs:g}"
+    low, peak, first, span = recipe.min_rate, recipe.peak, recipe.warm_up_rate, recipe.warm_up_epochs
+    wave = math.cos(math.pi * epoch / recipe.epochs)
+    late = math.cos(math.pi * (epoch - span) / (recipe.epochs - span))
+    slips = {
+        "you take learning_rate, which is for a batch of 1024. recipe.peak is scaled to the batch": (
+            first + (recipe.learning_rate - first) * epoch / (span or 1)
+            if epoch < span
+            else low + (recipe.learning_rate - low) * (1 + wave) / 2
+        ),
+        "the warm-up starts at warm_up_rate, not at 0": peak * epoch / (span or 1),
+        "your cosine starts when the warm-up ends. Here it starts with the run, so it is already on its way down": (
+            low + (peak - low) * (1 + late) / 2
+        ),
+        "your cosine ends at 0; it should end at min_rate": peak * (1 + wave) / 2,
+        "you put min_rate under the whole cosine, so that it starts above the peak": low + peak * (1 + wave) / 2,
+        "1 + cos goes from 2 down to 0: halve it": low + (peak - low) * (1 + wave),
+    }
+    for sentence, slip in slips.items():
+        require(not math.isclose(got, slip, rel_tol=1e-6), f"{at}: {sentence}.")
+    require(False, f"{at} the rate is {wanted:.3g}, not {describe(got)}.")
+
+
+def check_clip(clip: Callable[[Tensor, Tensor, float], Tensor]) -> None:
+    """Compare with rows that are clipped one by one: a long gradient, a short one, one of a row of zeros, and none."""
+    weight = torch.tensor([[3.0, 4.0, 0.0], [0.3, 0.0, 0.4], [0.0, 0.0, 0.0], [1.0, 2.0, 2.0]])
+    grad = torch.tensor([[0.6, 0.0, 0.8], [3e-3, 0.0, 4e-3], [0.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
+    factor = 0.1
+    kept = weight.clone(), grad.clone()
+    got = call(clip, weight, grad, factor)
+    expect_shape(got, (4, 3), "A clipped gradient has the shape of the gradient.")
+    require(
+        torch.equal(weight, kept[0]) and torch.equal(grad, kept[1]),
+        "You changed what came in: `*=` and `div_` write into the tensor. Return a new one.",
+    )
+    require(got.isfinite().all(), "A gradient of 0 came out as no number: you divide 0 by 0. It stays 0.")
+    norms, floor = weight.norm(dim=1, keepdim=True), SMALLEST_NORM
+    longest = factor * norms.clamp(min=floor)
+    lengths = grad.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    wanted = grad * (longest / lengths).clamp(max=1)
+    columns = grad * (
+        factor * weight.norm(dim=0, keepdim=True).clamp(min=floor) / grad.norm(dim=0, keepdim=True).clamp(min=1e-12)
+    ).clamp(max=1)
+    slips = {
+        "You clip the whole weight at once. Each row makes one output, and is measured by itself: dim=1.": (
+            grad * min(1.0, float(factor * weight.norm() / grad.norm()))
+        ),
+        "You clip columns. The unit of a linear layer is the row that makes one output: dim=1, not dim=0.": columns,
+        "You lengthen short gradients to the limit. What is shorter stays as it is: no factor above 1.": (
+            grad * longest / lengths
+        ),
+        "Row 3 has weights of 0, and you clip its gradient to 0: it can never learn. Take a norm of at least 1e-3.": (
+            grad * (factor * norms / lengths).clamp(max=1)
+        ),
+        "You clip every number by itself. That turns the gradient; clipping should only shorten it.": (
+            grad.clamp(min=-longest, max=longest)
+        ),
+        "You compare lengths without the factor: a gradient may be factor times as long as its weights.": (
+            grad * (norms.clamp(min=floor) / lengths).clamp(max=1)
+        ),
+        "You forget the gradient's own length: a long one is multiplied by longest / |gradient|, not by longest.": (
+            torch.where(lengths > longest, grad * longest, grad)
+        ),
+    }
+    for sentence, slip in slips.items():
+        require(not _same(got, slip), sentence)
+    for row in range(4):
+        require(
+            _same(got[row], wanted[row]),
+            f"Row {row + 1}: weights of length {float(norms[row]):g} allow a gradient of length "
+            f"{float(longest[row]):g}; it was {float(grad[row].norm()):g} and is {float(got[row].norm()):g}.",
+        )
+    done("each unit is measured against its own weights, and keeps its direction.")
+
+
+def check_cutmix(cutmix_targets: Targets) -> None:
+    """Paste class numbers in place of images, and count whose pixels there are."""
+    labels, classes, size, smoothing = torch.tensor([0, 2, 3, 1]), 5, 8, 0.1
+    one_hot = torch.eye(classes)[labels]
+    smooth = one_hot * (1 - smoothing) + smoothing / classes
+    for box in BOXES:
+        top, bottom, left, right = box
+        pictures = labels.view(-1, 1, 1).expand(-1, size, size).clone()  # each pixel says whose it is
+        inside = slice(max(top, 0), bottom), slice(max(left, 0), right)
+        pictures[:, inside[0], inside[1]] = labels.flip(0).view(-1, 1, 1)
+        pixels = torch.stack([torch.eye(classes)[picture].mean((0, 1)) for picture in pictures])
+        wanted = pixels * (1 - smoothing) + smoothing / classes
+        got = call(cutmix_targets, labels, classes, box, size, smoothing)
+        at = f"With the box {box} in {size}×{size} pixels"
+        expect_shape(got, (4, classes), f"{at}: one probability for each image and class.")
+        kept = 1 - int((pictures == labels.flip(0).view(-1, 1, 1))[0].sum()) / size**2
+        drawn = 1 - (bottom - top) * (right - left) / size**2
+        others = one_hot * (1 - smoothing) + (1 - one_hot) * smoothing / (classes - 1)
+        slips = {
+            "you take the box as it was drawn. Part of it hangs over the edge, where there are no pixels to paste": (
+                drawn * smooth + (1 - drawn) * smooth.flip(0)
+            ),
+            "the parts are exchanged: an image keeps what lies outside of the box": (
+                (1 - kept) * smooth + kept * smooth.flip(0)
+            ),
+            "the partner of image i is image B − 1 − i, so the labels are flipped; you shift them": (
+                kept * smooth + (1 - kept) * smooth.roll(-1, 0)
+            ),
+            "smoothing is spread over all classes, the right one too; you leave that one out": (
+                kept * others + (1 - kept) * others.flip(0)
+            ),
+            "the smoothing is missing": kept * one_hot + (1 - kept) * one_hot.flip(0),
+        }
+        for sentence, slip in slips.items():
+            require(not _same(got, slip) or _same(slip, wanted), f"{at}: {sentence}.")
+        sums = got.sum(1)
+        require(
+            torch.allclose(sums, torch.ones(4), atol=1e-5),
+            f"{at}: a target sums to 1, yours to {float(sums[0]):.3f}.",
+        )
+        require(_same(got, wanted), f"{at}: an image keeps {kept:.4f} of its pixels, the rest is its partner's.")
+    done("a target counts pixels, as they are after pasting.")
+
+
+def _random(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-7)

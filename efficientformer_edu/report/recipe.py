@@ -1,0 +1,71 @@
+"""Section 5.1 and the released main.py beside the recipes of `training.recipe`, chapter 6."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+from torch.nn import functional as F
+
+from efficientformer_edu import paper
+from efficientformer_edu.model.network import Heads
+from efficientformer_edu.report.rows import Row, Status, Verdict
+from efficientformer_edu.report.waiting import remarks
+from efficientformer_edu.training.distillation import DistillationLoss
+from efficientformer_edu.training.recipe import CODE, FIELDS, PAPER, WITHOUT_EFFECT, Recipe, differences
+
+NEEDS_IMAGENET = "Needs ImageNet and GPUs; chapter 6 has the command."
+SIDES: dict[str, Recipe] = {"paper": PAPER, "run": PAPER, "code": CODE}
+IN_WORDS = "Said in words; chapter 6 lays the recipes beside them."
+
+
+def rows() -> Iterator[Row]:
+    """Every setting and every remark."""
+    row = partial(Row, "Section 5.1: the training recipe", "recipe", chapter=6)
+    for setting in paper.settings("recipe"):
+        verdict, command = judge(setting)
+        yield row(setting.name, setting, verdict=verdict, command=command)
+    for number, (remark, _) in enumerate(remarks("recipe"), start=1):
+        yield row(f"remark {number}", remark, verdict=Verdict("not reproducible here", why=NEEDS_IMAGENET))
+
+
+def judge(setting: paper.Setting) -> tuple[Verdict, str]:
+    """Whether the recipes here have a setting as it is stated, and the expression that gives ours."""
+    if setting.name == "loss":
+        return loss(), "efficientformer_edu.training.distillation.DistillationLoss()"
+    if setting.name not in FIELDS:
+        needs_training = setting.name in ("start", "data", "input", "teacher", "teacher's top-1 accuracy")
+        status: Status = "not reproducible here" if needs_training else "background"
+        return Verdict(status, why=NEEDS_IMAGENET if needs_training else IN_WORDS), ""
+    shown = next(row for row in differences().rows if row[0] == setting.name)
+    ours = f"paper: {shown[4]}; code: {shown[5]}"
+    command = "efficientformer_edu.training.recipe.differences()"
+    if setting.name in WITHOUT_EFFECT:
+        return Verdict("disagrees", ours, "computed", WITHOUT_EFFECT[setting.name]), command
+    stated = {side: getattr(setting, side) for side in SIDES}
+    numbers = {side: said.value for side, said in stated.items() if isinstance(said, paper.Reported)}
+    if not numbers:
+        return Verdict("background", ours, "computed", IN_WORDS), command
+    if all(_ours(setting.name, side) == value for side, value in numbers.items()):
+        return Verdict("exact", ours, "computed"), command
+    return Verdict("disagrees", ours, "computed", "The recipe here has another number."), command
+
+
+def loss() -> Verdict:
+    """The released code's loss, written out on random logits, beside `DistillationLoss`."""
+    random = torch.Generator().manual_seed(0)
+    cls, dist, teacher = torch.randn(3, 4, 10, generator=random, dtype=torch.float64)
+    targets = torch.rand(4, 10, generator=random, dtype=torch.float64).softmax(1)
+    written = 0.5 * -(targets * cls.log_softmax(1)).sum(1).mean() + 0.5 * F.nll_loss(
+        dist.log_softmax(1), teacher.argmax(1)
+    )
+    ours = DistillationLoss(CODE.distillation, CODE.alpha, CODE.tau)(Heads(cls, dist), targets, teacher)
+    if torch.allclose(ours, written, rtol=1e-12, atol=0):
+        return Verdict("exact", "equal to the formula, to 1e-12", "computed")
+    return Verdict("disagrees", "another value", "computed", "The loss here computes something else.")
+
+
+def _ours(name: str, side: str) -> object:
+    recipe = SIDES[side]
+    return recipe.peak if name == "learning rate" else getattr(recipe, FIELDS[name])

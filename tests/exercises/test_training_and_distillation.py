@@ -1,0 +1,113 @@
+"""Slips that chapter 6 does not show as a mistake: each check names them, too."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from efficientformer_edu.exercises import training_and_distillation as checks
+from efficientformer_edu.exercises._check import ExerciseError
+from efficientformer_edu.training.recipe import Recipe
+
+
+def refused(check: Any, answer: Any, match: str) -> None:
+    with pytest.raises(ExerciseError, match=match):
+        check(answer)
+
+
+def logs(learner: Tensor, teacher: Tensor, ours: float, theirs: float) -> tuple[Tensor, Tensor]:
+    return (learner / ours).log_softmax(1), (teacher / theirs).log_softmax(1)
+
+
+def kl(learner: Tensor, teacher: Tensor, ours: float, theirs: float, reduction: str = "batchmean") -> Tensor:
+    return F.kl_div(*logs(learner, teacher, ours, theirs), reduction=reduction, log_target=True)
+
+
+@pytest.mark.parametrize(
+    ("soft_loss", "match"),
+    [
+        (lambda s, z, tau: tau * kl(s, z, tau, tau), "You multiply by τ"),
+        (lambda s, z, tau: tau**2 * kl(s, z, tau, 1.0), "soften the learner alone"),
+        (lambda s, z, tau: tau**2 * kl(s, z, tau, tau, "sum"), "You add up the images"),
+        (lambda s, z, tau: tau**2 * F.cross_entropy(s / tau, (z / tau).softmax(1)), "This is a cross entropy"),
+        (lambda s, z, tau: tau**2 * kl(s, z, tau, tau, "none").sum(1), "one number"),
+        (lambda s, z, tau: kl(s, z, tau, tau) + 1, "With τ = 2 the loss"),
+    ],
+)
+def test_a_wrong_divergence_is_named(soft_loss: Any, match: str) -> None:
+    refused(checks.check_soft_loss, soft_loss, match)
+
+
+def rate(recipe: Recipe, epoch: float, low: float | None = None) -> float:
+    low = recipe.min_rate if low is None else low
+    if epoch < recipe.warm_up_epochs:
+        return recipe.warm_up_rate + (recipe.peak - recipe.warm_up_rate) * epoch / recipe.warm_up_epochs
+    return low + (recipe.peak - low) * (1 + math.cos(math.pi * epoch / recipe.epochs)) / 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "match"),
+    [
+        (lambda r, e: rate(r, e) if e < r.warm_up_epochs else r.min_rate + rate(r, e, low=0), "under the whole cosine"),
+        (lambda r, e: rate(r, e) if e < r.warm_up_epochs else 2 * rate(r, e) - r.min_rate, "halve it"),
+        (lambda r, e: rate(r, e + 1), "the rate is"),
+        (lambda r, e: None, "a `return` is missing"),
+    ],
+)
+def test_a_wrong_rate_is_named(answer: Any, match: str) -> None:
+    refused(checks.check_rate, answer, match)
+
+
+def lengths(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(x, dim=1, keepdim=True)
+
+
+def longest(weight: Tensor, factor: float) -> Tensor:
+    return factor * lengths(weight).clamp(min=1e-3)
+
+
+def clipped_in_place(weight: Tensor, grad: Tensor, factor: float) -> Tensor:
+    return grad.mul_((longest(weight, factor) / lengths(grad)).clamp(max=1))
+
+
+@pytest.mark.parametrize(
+    ("clip", "match"),
+    [
+        (clipped_in_place, "You changed what came in"),
+        (lambda w, g, c: g / lengths(g) * torch.minimum(lengths(g), longest(w, c)), "no number"),
+        (lambda w, g, c: g * (longest(w, 1.0) / lengths(g)).clamp(max=1), "without the factor"),
+        (lambda w, g, c: torch.where(lengths(g) > longest(w, c), g * longest(w, c), g), "gradient's own length"),
+        (lambda w, g, c: g, "Row 1: weights of length 5"),
+        (lambda w, g, c: g[0], "the shape of the gradient"),
+    ],
+)
+def test_a_wrong_clipping_is_named(clip: Any, match: str) -> None:
+    refused(checks.check_clip, clip, match)
+
+
+def targets(
+    labels: Tensor, classes: int, box: tuple[int, int, int, int], size: int, smoothing: float, before: float = 1.0
+) -> Tensor:
+    top, bottom, left, right = (min(max(side, 0), size) for side in box)
+    kept = 1 - (bottom - top) * (right - left) / size**2
+    smooth = F.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
+    return before * (kept * smooth + (1 - kept) * smooth.flip(0))
+
+
+@pytest.mark.parametrize(
+    ("answer", "match"),
+    [
+        (lambda *given: targets(*given[:-1], 0.0), "the smoothing is missing"),
+        (lambda *given: targets(*given, before=0.9), "sums to 1, yours to 0.900"),
+        (lambda labels, *given: targets(labels.flip(0), *given), "parts are exchanged"),
+        (lambda labels, *given: targets(labels[[0, 2, 1, 3]], *given), "keeps 0.7500 of its pixels"),
+        (lambda *given: targets(*given)[:, :4], "one probability for each image and class"),
+    ],
+)
+def test_wrong_targets_are_named(answer: Any, match: str) -> None:
+    refused(checks.check_cutmix, answer, match)

@@ -1,0 +1,169 @@
+"""Pictures of training show the numbers that came."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_hex
+
+from efficientformer_edu.figures.style import save
+from efficientformer_edu.figures.training import draw_confusion, draw_curves, draw_rates, draw_samples, target_words
+from efficientformer_edu.figures.training_fields import draw_receptive_fields
+from efficientformer_edu.training import fashion_mnist
+from efficientformer_edu.training.augment import Evaluation as Crop
+from efficientformer_edu.training.data import load_data
+from efficientformer_edu.training.evaluation import Evaluation
+from efficientformer_edu.training.optimization import learning_rate
+from efficientformer_edu.training.recipe import CODE, LAPTOP
+
+TEN = fashion_mnist.CLASSES
+
+
+def rows(*top1: float) -> list[dict[str, Any]]:
+    return [
+        {"epoch": epoch, "train_loss": 2.0 / epoch, "test_loss": 1.5 / epoch, "top1": value}
+        for epoch, value in enumerate(top1, start=1)
+    ]
+
+
+def lines(axes: Any) -> list[tuple[str, str, list[float], list[float]]]:
+    """Colour, style and places of the curves, without what stands in the legend alone."""
+    return [
+        (to_hex(line.get_color()), line.get_linestyle(), list(line.get_xdata()), list(line.get_ydata()))
+        for line in axes.lines
+        if len(line.get_xdata())
+    ]
+
+
+def test_confusion_of_ten_classes() -> None:
+    counts = torch.zeros(10, 10, dtype=torch.int64)
+    counts.fill_diagonal_(90)
+    counts[0, 6], counts[3, 4] = 10, 30
+    counts[9] = 0  # a class without images
+    figure = draw_confusion(Evaluation(TEN, counts, 800, 100.0))
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == list(TEN)
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(TEN)
+    assert axes.get_title() == "top-1 95.29%, top-5 94.12% of 850 images"
+    shown = np.asarray(axes.images[0].get_array())
+    assert shown[0, 6] == pytest.approx(0.1) and shown[3, 3] == pytest.approx(0.75)
+    assert not shown[9].any()
+    texts = {text.get_position(): text.get_text() for text in axes.texts}
+    assert texts == {(6, 0): "10", (4, 3): "25", (0, 0): "90", (3, 3): "75"} | {
+        (place, place): "100" for place in (1, 2, 4, 5, 6, 7, 8)
+    }
+
+
+def test_confusion_of_a_thousand_classes_has_colours_alone(tmp_path: Any) -> None:
+    counts = torch.eye(1000, dtype=torch.int64) * 40
+    counts[3, 700] = 10
+    figure = draw_confusion(Evaluation(tuple(f"class {n}" for n in range(1000)), counts, 40_000, 1.0))
+    axes = figure.axes[0]
+    assert not axes.texts
+    assert not any("class" in label.get_text() for label in axes.get_xticklabels())
+    assert np.asarray(axes.images[0].get_array())[3, 700] == 0.2
+    assert max(figure.get_size_inches()) <= 10
+    save(figure, tmp_path / "thousand.png")
+
+
+def test_curves_show_each_run_in_its_colour() -> None:
+    logs = {"alone": rows(0.5, 0.75), "with a teacher": rows(0.6, 0.7, 0.8125)}
+    figure = draw_curves(logs)
+    losses, accuracies = (lines(axes) for axes in figure.axes)
+    assert [(style, xs, ys) for _, style, xs, ys in losses] == [
+        ("--", [1, 2], [2.0, 1.0]),
+        ("-", [1, 2], [1.5, 0.75]),
+        ("--", [1, 2, 3], [2.0, 1.0, 2 / 3]),
+        ("-", [1, 2, 3], [1.5, 0.75, 0.5]),
+    ]
+    assert [ys for *_, ys in accuracies] == [[50.0, 75.0], [60.0, 70.0, 81.25]]
+    first, second = (colour for colour, *_ in accuracies)
+    assert first != second
+    assert [colour for colour, *_ in losses] == [first, first, second, second]
+    legend = figure.axes[1].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["alone: 75.00%", "with a teacher: 81.25%"]
+
+
+def test_curves_of_one_epoch_and_of_none() -> None:
+    (run,) = lines(draw_curves({"short": rows(0.5)}).axes[1])
+    assert run[2:] == ([1], [50.0])
+    with pytest.raises(ValueError, match="'none' has no epoch"):
+        draw_curves({"none": []})
+    for count in (0, 7):
+        with pytest.raises(ValueError, match=f"{count} runs to draw; wanted: 1 to 6"):
+            draw_curves({str(run): rows(0.5) for run in range(count)})
+
+
+def test_rates_are_those_of_the_schedule() -> None:
+    recipes = {"laptop": LAPTOP, "cold": LAPTOP.replace(warm_up_epochs=0), "long": CODE.replace(cooldown_epochs=3)}
+    figure = draw_rates(recipes, 23)
+    for axes, (name, recipe) in zip(figure.axes, recipes.items(), strict=True):
+        ((*_, xs, ys),) = lines(axes)
+        assert axes.get_title() == f"{name}, at most {max(ys):.2g}"
+        steps = [round(23 * x) for x in xs]
+        assert steps == sorted(set(steps)) and steps[0] == 0 and steps[-1] == recipe.total_epochs * 23 - 1
+        assert ys == [learning_rate(recipe, step, 23) for step in steps]
+    said = [[text.get_text() for text in axes.texts] for axes in figure.axes]
+    assert said == [["warm-up: 0.5 epochs"], ["no warm-up"], ["warm-up: 5 epochs"]]
+    every = lines(figure.axes[0])[0]
+    assert len(every[2]) == 4 * 23  # a short run is drawn step by step
+    with pytest.raises(ValueError, match="no recipes"):
+        draw_rates({}, 23)
+    with pytest.raises(ValueError, match="steps_per_epoch"):
+        draw_rates({"none": LAPTOP}, 0)
+
+
+def test_samples_are_shown_as_they_were_before_the_normalisation() -> None:
+    data = load_data("fashion-mnist-small", "test")
+    images, labels = Crop(32, 1)([data[0], data[1]])
+    figure = draw_samples(images, [data.classes[label] for label in labels])
+    for number, axes in enumerate(figure.axes):
+        picture, label = data[number]
+        assert axes.get_title() == data.classes[label]
+        shown = np.asarray(axes.images[0].get_array()).reshape(32, 32)
+        np.testing.assert_allclose(shown[2:-2, 2:-2], np.asarray(picture)[0] / 255, atol=1e-6)
+
+
+def test_samples_in_colour() -> None:
+    white = (1 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
+    (axes,) = draw_samples(white.view(1, 3, 1, 1).expand(1, 3, 32, 32), ["white"]).axes
+    np.testing.assert_allclose(np.asarray(axes.images[0].get_array()), np.ones((32, 32, 3)), atol=1e-6)
+
+
+def test_samples_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"shape \(2, 4, 8, 8\); wanted: \(B, 1 or 3, H, W\)"):
+        draw_samples(torch.zeros(2, 4, 8, 8), ["a", "b"])
+    with pytest.raises(ValueError, match="2 images and 1 titles"):
+        draw_samples(torch.zeros(2, 1, 8, 8), ["a"])
+
+
+def test_targets_in_words() -> None:
+    targets = torch.tensor([[0.01, 0.67, 0.32], [0.0, 1.0, 0.0]])
+    assert target_words(targets, ("Coat", "Bag", "Dress")) == ["Bag 67%\nDress 32%", "Bag 100%"]
+
+
+def test_receptive_fields_are_shown_beside_their_largest_value() -> None:
+    field = torch.zeros(4, 4)
+    field[1, 1], field[2, 2], field[3, 3] = 8.0, 2.0, 8e-9
+    figure = draw_receptive_fields({"stem": field, "even": torch.ones(2, 3), **{f"{n}": field for n in range(4)}})
+    stem, even = figure.axes[:2]
+    assert stem.get_title() == "stem\n19% of 4×4 pixels,\nhalf of it on 6.2%"
+    assert even.get_title() == "even\n100% of 2×3 pixels,\nhalf of it on 50.0%"
+    shown = np.asarray(stem.images[0].get_array())
+    assert (shown[1, 1], shown[2, 2]) == (1.0, 0.25)
+    assert shown[3, 3] == pytest.approx(1e-4)  # the first colour, not the white of what cannot count
+    assert np.count_nonzero(shown) == 3
+    assert [axes.get_visible() for axes in figure.axes[5:10]] == [True] + 4 * [False]
+
+
+def test_receptive_fields_that_are_none_are_refused() -> None:
+    with pytest.raises(ValueError, match="no fields"):
+        draw_receptive_fields({})
+    with pytest.raises(ValueError, match=r"'flat' has the shape \(9,\)"):
+        draw_receptive_fields({"flat": torch.ones(9)})
+    with pytest.raises(ValueError, match="0 everywhere"):
+        draw_receptive_fields({"dark": torch.zeros(3, 3)})

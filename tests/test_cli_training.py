@@ -1,0 +1,334 @@
+"""The commands `train` and `evaluate`: what they print and write, and how they refuse."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from training_runs import CONFIG
+from typer.testing import CliRunner
+
+from efficientformer_edu.cli import app, main
+from efficientformer_edu.model import EfficientFormer
+from efficientformer_edu.training import checkpoints, small
+from efficientformer_edu.training.data import load_data
+from efficientformer_edu.training.distillation import StoredLogits
+from efficientformer_edu.training.fashion_mnist import CLASSES
+from efficientformer_edu.training.recipe import LAPTOP
+from efficientformer_edu.weights import from_weights, save
+
+QUICK = ("--epochs", "1", "--batch", "1000")
+PHOTOGRAPHS = ("--size", "32", "--epochs", "1", "--batch", "4")
+LOGGED = re.compile(r" +1 +\d\.\d\de-\d\d +\d\.\d{4} +\d+\.\d{4} +\d+\.\d\d% +\d+\.\d\d% +\d+\.\d")
+
+
+def run(*arguments: str | Path) -> tuple[str, str]:
+    result = CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout, result.stderr
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """The last line on stderr of a command that ends with exit code 2."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(each) for each in arguments])
+    assert ended.value.code == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line.startswith("efficientformer-edu: ")
+    return line.removeprefix("efficientformer-edu: ")
+
+
+def refused_at_once(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """The one line of a command that was refused before it said or wrote anything."""
+    before = set(Path.cwd().rglob("*"))
+    with pytest.raises(SystemExit) as ended:
+        main([str(each) for each in arguments])
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert set(Path.cwd().rglob("*")) == before
+    return line.removeprefix("efficientformer-edu: ")
+
+
+def records(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(CONFIG.to_yaml(), encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """The folder of a run of one epoch, and what the command said."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.yaml").write_text(CONFIG.to_yaml(), encoding="utf-8")
+    return folder / "run", *run("train", folder / "tiny.yaml", *QUICK, "--out", folder / "run", "--seed", "3")
+
+
+@pytest.fixture
+def pets(here: Path) -> Path:
+    """Photographs of two classes, four of each to train on, two of each to test; one of the first is broken."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", 4), ("val", 2)):
+        for name in ("cat", "dog"):
+            (here / "pets" / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(0, 256, (40, 50, 3), np.uint8)
+                Image.fromarray(pixels).save(here / "pets" / split / name / f"{number}.png")
+    broken = here / "pets/train/cat/broken.png"
+    broken.write_bytes((here / "pets/train/cat/0.png").read_bytes()[:200])
+    return here / "pets"
+
+
+def test_train_says_what_it_does_and_where_everything_is(trained: tuple[Path, str, str]) -> None:
+    folder, out, err = trained
+    head, epoch, result, last = out.splitlines()
+    assert head.split()[:4] == ["epoch", "rate", "train", "loss"]
+    assert LOGGED.fullmatch(epoch)
+    assert re.fullmatch(r"top-1 \d+\.\d\d%, top-5 \d+\.\d\d% of 1,000 images: Fashion-MNIST, 1,000 .*", result)
+    assert last == f"Weights, log and everything else: {folder}"
+    assert err.splitlines() == [load_data("fashion-mnist-small", split).words for split in ("train", "test")]
+    assert {path.name for path in folder.iterdir()} == {
+        checkpoints.CHECKPOINT,
+        checkpoints.LOG,
+        checkpoints.RUN,
+        checkpoints.WEIGHTS,
+    }
+    told = json.loads((folder / checkpoints.RUN).read_text(encoding="utf-8"))
+    assert (told["recipe"]["epochs"], told["recipe"]["batch"], told["seed"], told["size"]) == (1, 1000, 3, 32)
+    assert told["result"]["top1"] == pytest.approx(float(result.split("%")[0].removeprefix("top-1 ")) / 100, abs=1e-4)
+    assert told["result"]["top1"] > 0.15  # ten classes: what it learned in three steps is above chance
+
+
+def test_the_small_network_goes_into_a_folder_of_its_name() -> None:
+    out, _ = run("train", "small", "--epochs", "1", "--batch", "3000")
+    folder = Path("runs/small")
+    assert out.splitlines()[-1] == f"Weights, log and everything else: {folder}"
+    assert from_weights(folder / checkpoints.WEIGHTS).config == small.SMALL.replace(
+        layer_scale_init=from_weights(folder / checkpoints.WEIGHTS).config.layer_scale_init  # leaves no trace
+    )
+
+
+def test_a_run_that_stopped_goes_on_to_the_same_weights(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("train", "tiny.yaml", "--epochs", "2", "--batch", "1500", "--out")
+    store = checkpoints.save_checkpoint
+
+    def full_disk(folder: Path, state: Mapping[str, Any]) -> None:
+        if state["epoch"] == 2:
+            raise OSError(28, "No space left on device", "checkpoint.pt")
+        store(folder, state)
+
+    run(*arguments, "unbroken")
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "save_checkpoint", full_disk)
+        assert refused(capsys, *arguments, "stopped") == "checkpoint.pt: No space left on device"
+    assert "add --resume, or take another folder" in refused(capsys, *arguments, "stopped")
+    out, _ = run(*arguments, "stopped", "--resume")
+    _, epoch, _, _ = out.splitlines()  # the first epoch is not trained again
+    assert epoch.startswith("    2 ")
+    folders = Path("unbroken"), Path("stopped")
+    one, other = (from_weights(folder / checkpoints.WEIGHTS).state_dict() for folder in folders)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    one, other = ([row["top1"] for row in records((folder / checkpoints.LOG).read_text())] for folder in folders)
+    assert one == other and len(one) == 2
+
+
+def test_resume_of_what_cannot_go_on(trained: tuple[Path, str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    folder, *_ = trained
+    begun = ("train", "tiny.yaml", "--batch", "1000", "--seed", "3", "--out", folder)
+    assert "there is a run already" in refused(capsys, *begun, "--epochs", "1")
+    assert "recipe was" in refused(capsys, *begun, "--epochs", "2", "--resume")
+    assert "there is no run to resume" in refused(capsys, "train", "tiny.yaml", *QUICK, "--resume")
+    out, _ = run(*begun, "--epochs", "1", "--resume")  # it is at its end: nothing is trained
+    assert len(out.splitlines()) == 3
+
+
+def test_what_is_unknown_or_missing_is_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def line(*arguments: str | Path) -> str:
+        return refused_at_once(capsys, "train", *arguments)
+
+    assert "'l2' is unknown" in line("l2")
+    assert "nothing.yaml: No such file" in line("nothing.yaml")
+    said = line("tiny.yaml", "--recipe", "swift")
+    assert "recipe='swift'" in said and "paper, code, laptop" in said
+    assert "epochs=3" in line("tiny.yaml", "--recipe", "code", "--epochs", "3", "--teacher", "none")
+    assert "nowhere is no folder" in line("tiny.yaml", "--data", "nowhere")
+    assert "a batch of 3001" in line("tiny.yaml", "--epochs", "1", "--batch", "3001")
+    said = line("tiny.yaml", "--data-dir", here)
+    assert "for 'fashion-mnist' alone" in said
+    assert "resolution" in line("tiny.yaml", *QUICK, "--size", "33000")
+
+
+def test_a_recipe_that_distils_needs_a_teacher(capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused_at_once(capsys, "train", "tiny.yaml", "--recipe", "paper", "--batch", "1000")
+    assert "give --teacher FILE, timm:NAME or logits:FILE, or --teacher none" in said
+    Path("one.yaml").write_text(CONFIG.replace(distillation=False).to_yaml(), encoding="utf-8")
+    save(EfficientFormer(CONFIG), "teacher.safetensors", layout="native")
+    said = refused_at_once(capsys, "train", "one.yaml", *QUICK, "--teacher", "teacher.safetensors")
+    assert "one head cannot learn from a teacher" in said
+
+
+def test_without_a_teacher_the_papers_recipe_learns_from_labels() -> None:
+    run(
+        "train", "tiny.yaml", "--recipe", "paper", "--epochs", "6", "--batch", "3000", "--teacher", "none", "--out", "a"
+    )
+    assert json.loads(Path("a/run.json").read_text(encoding="utf-8"))["recipe"]["distillation"] is None
+
+
+def test_teachers() -> None:
+    save(EfficientFormer(CONFIG), "teacher.safetensors", layout="native")
+    run("train", "tiny.yaml", *QUICK, "--teacher", "teacher.safetensors", "--out", "network")
+    told = json.loads(Path("network/run.json").read_text(encoding="utf-8"))
+    assert (told["teacher"], told["recipe"]["distillation"]) == ("teacher.safetensors", "hard")
+
+    images = load_data("fashion-mnist-small", "train")
+    StoredLogits(torch.eye(10)[images.labels]).save("all.safetensors")
+    run("train", "tiny.yaml", *QUICK, "--teacher", "logits:all.safetensors", "--out", "stored")
+    assert json.loads(Path("stored/run.json").read_text(encoding="utf-8"))["teacher"] == "logits:all.safetensors"
+
+
+def test_teachers_that_do_not_fit(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def line(teacher: str) -> str:
+        return refused_at_once(capsys, "train", "tiny.yaml", *QUICK, "--teacher", teacher)
+
+    assert "nobody.pth: No such file" in line("nobody.pth")
+    (here / "words.pth").write_text("no weights at all", encoding="utf-8")
+    assert "words.pth: this is neither a safetensors nor a torch file" in line("words.pth")
+    save(EfficientFormer(CONFIG.replace(num_classes=7)), "seven.safetensors", layout="native")
+    said = line("seven.safetensors")
+    has, need = (f"num_classes={classes}, in_channels=1" for classes in (7, 10))
+    assert said == f"seven.safetensors has {has}; these data need {need}"
+    save(EfficientFormer(CONFIG.replace(in_channels=3)), "colour.safetensors", layout="native")
+    assert "has num_classes=10, in_channels=3" in line("colour.safetensors")
+    StoredLogits(torch.zeros(5, 10)).save("few.safetensors")
+    assert "few.safetensors: logits have the shape (5, 10); wanted: (3000, 10)" in line("logits:few.safetensors")
+    assert "nowhere" in line("logits:nowhere.safetensors")
+    assert "holds" in line("logits:seven.safetensors")
+    assert "no_such_network" in line("timm:no_such_network")
+
+
+def test_numbers_that_are_none_end_in_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "wild.yaml").write_text(CONFIG.replace(layer_scale_init=1e38).to_yaml(), encoding="utf-8")
+    said = refused(capsys, "train", "wild.yaml", *QUICK)
+    assert said.startswith("step 0: the loss is ")
+
+
+def test_photographs_and_a_broken_one(pets: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, err = run("train", "tiny.yaml", "--data", pets, *PHOTOGRAPHS)
+    assert err.splitlines() == [
+        "pets, 8 training images of 2 classes, 1 broken left out",
+        "Take care: 1 broken images were left out; --strict names them.",
+        "pets, 4 test images of 2 classes",
+    ]
+    assert "of 4 images: pets, 4 test images of 2 classes" in out
+    network = from_weights("runs/tiny/weights.safetensors")
+    assert (network.config.num_classes, network.config.in_channels) == (2, 3)
+    said = refused_at_once(capsys, "train", "tiny.yaml", "--data", pets, *PHOTOGRAPHS, "--strict")
+    assert "broken.png" in said
+
+
+def test_folders_that_are_not_split_or_mixed_up(pets: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def line(data: Path) -> str:
+        return refused_at_once(capsys, "train", "tiny.yaml", "--data", data, *PHOTOGRAPHS)
+
+    wanted = "has no folder train; wanted: class folders in train to learn from, in val to judge by"
+    assert wanted in line(pets / "train")
+    (pets / "val/bird").mkdir()
+    shutil.copy(pets / "val/cat/0.png", pets / "val/bird/0.png")
+    assert re.search(r"bird: there is no class of this name", line(pets))
+    shutil.rmtree(pets / "val")
+    assert "has train, but no val or test to take test images from" in line(pets)
+
+
+def test_labels_that_belong_to_other_images(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x01" + bytes(60_000))
+    said = refused_at_once(capsys, "train", "tiny.yaml", "--data", "fashion-mnist", "--data-dir", here)
+    assert "train-images-idx3-ubyte holds labels; expected are the images" in said
+
+
+def test_evaluate_agrees_with_the_run(trained: tuple[Path, str, str], here: Path) -> None:
+    folder, said, _ = trained
+    weights = folder / checkpoints.WEIGHTS
+    out, err = run("evaluate", weights, "--batch", "1000", "--out", "matrix.png")
+    *_, result, _ = said.splitlines()
+    assert out.splitlines()[-1] == f"{result.split(':')[0]}; 32×32 pixels, crop rule official"
+    assert err.strip() == load_data("fashion-mnist-small", "test").words
+    assert (here / "matrix.png").read_bytes().startswith(b"\x89PNG")
+    rows = records(run("evaluate", weights, "--format", "csv")[0])
+    assert [row["class"] for row in rows] == list(CLASSES)
+    assert {row["images"] for row in rows} == {"100"}
+    assert json.loads(run("evaluate", weights, "--format", "json")[0]) == [
+        {**row, "images": int(row["images"])} for row in rows
+    ]
+    top1 = json.loads((folder / checkpoints.RUN).read_text(encoding="utf-8"))["result"]["top1"]
+    assert sum(float(row["top-1"].rstrip("%")) for row in rows) / 10 == pytest.approx(100 * top1, abs=0.11)
+
+
+def test_evaluate_photographs_by_a_rule(pets: Path) -> None:
+    save(EfficientFormer(CONFIG.replace(num_classes=2, in_channels=3)), "pets.safetensors", layout="native")
+    out, _ = run("evaluate", "pets.safetensors", "--data", pets, "--rule", "timm", "--size", "64")
+    assert out.splitlines()[-1].endswith("of 4 images; 64×64 pixels, crop rule timm")
+    out, _ = run("evaluate", "pets.safetensors", "--data", pets)
+    assert out.splitlines()[-1].endswith("224×224 pixels, crop rule official")
+    whole, err = run("evaluate", "pets.safetensors", "--data", pets / "train", "--size", "32")
+    assert "of 8 images" in whole and "1 broken images were left out" in err
+
+
+def test_evaluate_refuses(pets: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def line(*arguments: str | Path) -> str:
+        return refused_at_once(capsys, "evaluate", *arguments)
+
+    save(EfficientFormer(CONFIG.replace(num_classes=7)), "seven.safetensors", layout="native")
+    assert "ends in .png or .svg" in line("seven.safetensors", "--out", "matrix.pdf")
+    assert "nothing.pth: No such file" in line("nothing.pth")
+    (here / "page.pth").write_text("<html>", encoding="utf-8")
+    assert "page.pth: this is neither" in line("page.pth")
+    assert "tells 7 classes apart, and the data have 10" in line("seven.safetensors")
+    assert "nowhere is no folder" in line("seven.safetensors", "--data", "nowhere")
+    assert "rule" in line("seven.safetensors", "--rule", "mine")
+    assert "broken.png" in line("seven.safetensors", "--data", pets / "train", "--strict")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train"],
+        ["train", "tiny.yaml", "--epochs", "0"],
+        ["train", "tiny.yaml", "--batch", "1"],
+        ["train", "tiny.yaml", "--size", "31"],
+        ["train", "tiny.yaml", "--seed", "-1"],
+        ["evaluate"],
+        ["evaluate", "tiny.safetensors", "--format", "xml"],
+        ["evaluate", "tiny.safetensors", "--batch", "0"],
+    ],
+)
+def test_wrong_usage_ends_with_2_and_shows_the_usage(arguments: list[str]) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Usage:")
+    assert result.stdout == ""
+
+
+def test_the_laptops_recipe_is_the_default() -> None:
+    run("train", "tiny.yaml", *QUICK)
+    recipe = json.loads(Path("runs/tiny/run.json").read_text(encoding="utf-8"))["recipe"]
+    assert {**recipe, "epochs": LAPTOP.epochs, "batch": LAPTOP.batch} == {
+        name: getattr(LAPTOP, name) for name in recipe
+    }
