@@ -72,7 +72,7 @@ def begin(folder: Path) -> None:
 def write_log(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write one line an epoch, all of them anew: a line stands there once, whatever happened before."""
     with whole(folder / LOG) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 

@@ -108,7 +108,7 @@ class Loop:
             row = {
                 "epoch": self.epoch,
                 "learning_rate": self.optimizer.param_groups[0]["lr"],
-                "train_loss": float(torch.stack(losses).mean()),
+                "train_loss": float(self.accelerator.reduce(torch.stack(losses).mean(), "mean")),
                 "test_loss": self.evaluation.loss,
                 "top1": self.evaluation.top1,
                 "top5": self.evaluation.top5,

@@ -1,0 +1,106 @@
+"""The network that comes with the package: small, whole, as good as it says, and made by `make trained`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from efficientformer_edu.training import trained
+from efficientformer_edu.training.checkpoints import LOG, RUN, WEIGHTS
+from efficientformer_edu.training.data import load_data
+from efficientformer_edu.training.evaluation import evaluate
+from efficientformer_edu.training.loading import TestBatches, loader
+from efficientformer_edu.training.recipe import Recipe
+from efficientformer_edu.training.small import SMALL
+from efficientformer_edu.training.trained import FOLDER, trained_log, trained_network, trained_words
+from tools import ROOT
+from tools import trained as tool
+
+MOST = 2_000_000  # bytes, of all three files
+MARGIN = 0.03  # 1,000 of the 10,000 test images: 3.5 standard deviations of the part that is recognised
+
+
+@pytest.fixture(scope="module")
+def told() -> dict[str, Any]:
+    return json.loads((FOLDER / RUN).read_text(encoding="utf-8"))
+
+
+def test_three_files_of_at_most_two_megabytes() -> None:
+    assert {path.name for path in FOLDER.iterdir()} == {WEIGHTS, LOG, RUN}
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= MOST
+
+
+def test_it_recognises_on_the_images_of_the_kit_what_it_is_said_to(told: dict[str, Any]) -> None:
+    images = load_data("fashion-mnist-small", "test")
+    batches = TestBatches(images, size=32, channels=1, batch=250)
+    found = evaluate(trained_network(), loader(batches), images.classes)
+    assert found.count == 1000
+    assert found.top1 == pytest.approx(told["result"]["top1"], abs=MARGIN)
+
+
+def test_the_words_tell_data_accuracy_and_hash(told: dict[str, Any]) -> None:
+    assert (told["train"], told["test"]) == (
+        "Fashion-MNIST, 60,000 training images",
+        "Fashion-MNIST, 10,000 test images",
+    )
+    digest = hashlib.sha256((FOLDER / WEIGHTS).read_bytes()).hexdigest()
+    for part in (told["train"], f"{100 * told['result']['top1']:.2f}%", "10,000 test images", digest[:12]):
+        assert part in trained_words()
+
+
+def test_the_log_has_a_row_for_each_epoch_and_ends_with_the_accuracy(told: dict[str, Any]) -> None:
+    rows = trained_log()
+    assert [row["epoch"] for row in rows] == list(range(1, told["recipe"]["epochs"] + 1))
+    assert (rows[-1]["top1"], rows[-1]["top5"]) == (told["result"]["top1"], told["result"]["top5"])
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+    assert rows[-1]["learning_rate"] < rows[0]["learning_rate"]
+
+
+def test_make_trained_trains_this_network_again(told: dict[str, Any]) -> None:
+    assert Recipe(**told["recipe"]) == tool.RECIPE
+    assert trained_network().config == SMALL
+    assert (told["size"], told["seed"], told["teacher"]) == (32, 0, "")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "\ntrained:" in makefile
+    assert "-m tools.trained" in makefile
+
+
+def test_it_has_learned_where_to_look() -> None:
+    network = trained_network()
+    images, _ = TestBatches(load_data("fashion-mnist-small", "test"), size=32, channels=1, batch=8)[0]
+    (attention,) = network.attention_maps(images)  # (8, 4, 16, 16)
+    assert attention.shape == (8, 4, 16, 16)
+    torch.testing.assert_close(attention.sum(-1), torch.ones(8, 4, 16))
+    assert attention.max() > 3 / 16  # a fresh one spreads it evenly
+    assert network.stages[3].mb3d[0].token_mixer.attention_biases.std() > 0.1  # a fresh table is 0
+
+
+def test_it_comes_ready_to_use_and_anew_each_time() -> None:
+    first = trained_network()
+    assert not first.training
+    torch.nn.init.zeros_(first.head.weight)
+    assert trained_network().head.weight.any()
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, RUN])
+def test_a_missing_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    shutil.copytree(FOLDER, tmp_path / "trained")
+    (tmp_path / "trained" / name).unlink()
+    monkeypatch.setattr(trained, "FOLDER", tmp_path / "trained")
+    with pytest.raises(FileNotFoundError, match=name):
+        trained_network()
+
+
+def test_weights_that_were_cut_short_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(FOLDER, tmp_path / "trained")
+    weights = tmp_path / "trained" / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    monkeypatch.setattr(trained, "FOLDER", tmp_path / "trained")
+    with pytest.raises(ValueError, match=f"{WEIGHTS}.*cut short"):
+        trained_network()
