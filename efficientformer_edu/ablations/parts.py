@@ -1,19 +1,23 @@
-"""What stands in for a part of the network in an ablation: other stems, token mixers and norms.
+"""What stands in for a part of the network in an ablation: another stem, token mixer or norm, no attention bias.
 
-Paper: section 3 and Appendix B. Each function changes a network in place, before it is trained.
+Paper: section 3 and Appendix B. Each function changes a network in place, before it is trained. The network is made
+first and changed then, so every part that stays has the first weights that it has without the change.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from efficientformer_edu.latency.subjects_norms import ChannelNorm, group_norm, identity
-from efficientformer_edu.model import MB4D, EfficientFormer
-from efficientformer_edu.model.mixers import Attention, Pooling
+from efficientformer_edu.model import MB3D, MB4D, EfficientFormer
+from efficientformer_edu.model.mixers import Attention, Grid
+
+Block = TypeVar("Block", MB3D, MB4D)
 
 
 class PatchEmbedding(nn.Sequential):
@@ -44,6 +48,26 @@ class DepthwiseMixer(nn.Sequential):
         super().__init__(nn.Conv2d(dim, dim, kernel_size=3, padding=1, groups=dim), nn.BatchNorm2d(dim))
 
 
+class UnbiasedAttention(Attention):
+    """Attention that does not know where a token is, with the weights of one that does: Eq. 6 without b."""
+
+    def __init__(self, attention: Attention) -> None:
+        key_dim, _, value_dim = attention.head_parts
+        dim, grid, drop = attention.qkv.in_features, attention.bias_grid, attention.drop.p
+        super().__init__(dim, attention.num_heads, key_dim, value_dim, grid, drop)
+        self.qkv, self.proj = attention.qkv, attention.proj
+        del self.attention_biases
+
+    def scores(
+        self, q: Float[Tensor, "B heads N key"], k: Float[Tensor, "B heads N key"], grid: Grid
+    ) -> Float[Tensor, "B heads N N"]:
+        return q @ k.transpose(-2, -1) * self.scale
+
+    def bias(self, grid: Grid) -> Float[Tensor, "heads 1 1"]:
+        """What the folded form adds to every pair of tokens: 0."""
+        return self.proj.weight.new_zeros(self.num_heads, 1, 1)
+
+
 def patch_embedding(network: EfficientFormer) -> None:
     """4×4 patches in place of the stem's two 3×3 convolutions."""
     network.stem = PatchEmbedding(network.config.in_channels, network.config.embed_dims[0])
@@ -51,12 +75,20 @@ def patch_embedding(network: EfficientFormer) -> None:
 
 def no_mixer(network: EfficientFormer) -> None:
     """Nothing in place of pooling."""
-    _replace(network, Pooling, lambda block: NoMixer())
+    for block in _blocks(network, MB4D):
+        block.token_mixer = NoMixer()
 
 
 def depthwise_mixer(network: EfficientFormer) -> None:
     """A depthwise convolution in place of pooling."""
-    _replace(network, Pooling, lambda block: DepthwiseMixer(block.mlp.fc2.out_channels))
+    for block in _blocks(network, MB4D):
+        block.token_mixer = DepthwiseMixer(block.mlp.fc2.out_channels)
+
+
+def no_bias(network: EfficientFormer) -> None:
+    """Attention without its table of offsets."""
+    for block in _blocks(network, MB3D):
+        block.token_mixer = UnbiasedAttention(block.token_mixer)
 
 
 def group_norms(network: EfficientFormer) -> None:
@@ -70,21 +102,12 @@ def channel_norms(network: EfficientFormer) -> None:
 
 
 def no_norms(network: EfficientFormer) -> None:
-    """Nothing in place of each batch norm."""
+    """Nothing in place of each batch norm. The layer norms of tokens stay."""
     _replace_norms(network, identity)
 
 
-def no_bias(network: EfficientFormer) -> None:
-    """Attention that does not know where a token is: its table stays 0."""
-    for module in network.modules():
-        if isinstance(module, Attention):
-            module.attention_biases.requires_grad_(False)
-
-
-def _replace(network: EfficientFormer, mixer: type[nn.Module], make: Callable[[MB4D], nn.Module]) -> None:
-    for block in network.modules():
-        if isinstance(block, MB4D) and isinstance(block.token_mixer, mixer):
-            block.token_mixer = make(block)
+def _blocks(network: EfficientFormer, kind: type[Block]) -> list[Block]:
+    return [module for module in network.modules() if isinstance(module, kind)]
 
 
 def _replace_norms(network: EfficientFormer, make: Callable[[int], nn.Module]) -> None:

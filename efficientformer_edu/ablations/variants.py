@@ -1,27 +1,25 @@
 """The variants: each is one named change of a configuration, of one kind of module, or of the recipe.
 
-Paper: Appendix B and section 3. What the paper or its users report of a change stands beside it, with its source; most
-changes have no sourced number.
+Paper: Appendix B and section 3. What the paper or its users report of a change stands beside it; most changes have no
+sourced number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from efficientformer_edu import paper
 from efficientformer_edu.ablations import parts
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.model import EfficientFormer
-from efficientformer_edu.training.small import SMALL
+from efficientformer_edu.training.recipe import Recipe
 
 Trend = Literal["worse", "alike", "better"]
 
 BASE = "base"
-ABLATED = SMALL.replace(depths=(1, 1, 1, 4))
-"""The network whose variants are trained: the small one with four blocks in its last stage, of which one is MB3D."""
 
 
 @dataclass(frozen=True)
@@ -29,96 +27,112 @@ class Said:
     """What is reported of a change.
 
     Attributes:
-        trend: of the accuracy of the changed network against that of EfficientFormer.
+        trend: of the accuracy of the changed network against that of the base.
+        row: of the reproduction report that says so; several changes can answer one row.
         words: as `paper` prints it, with its source.
     """
 
     trend: Trend
+    row: str
     words: Callable[[], str]
+
+
+def _unchanged(_: object) -> None:
+    """Changes nothing."""
+
+
+def _nothing(_: object) -> Mapping[str, Any]:
+    return {}
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One change.
+    """One change. It can be pickled, for it goes to other processes.
 
     Attributes:
         group: what is asked, such as "token mixer".
         words: what is changed.
-        fields: of the configuration that differ, from the base's.
+        fields: those of the configuration that differ, from the base's configuration.
         change: of the network, in place, before it is trained.
-        recipe: fields of the recipe that differ.
+        recipe: fields of the recipe that differ, from the base's recipe.
         said: what is reported; None where nothing is sourced.
     """
 
     group: str
     words: str
-    fields: Callable[[EfficientFormerConfig], Mapping[str, Any]] = lambda base: {}
-    change: Callable[[EfficientFormer], None] = lambda network: None
-    recipe: Mapping[str, Any] = field(default_factory=dict)
+    fields: Callable[[EfficientFormerConfig], Mapping[str, Any]] = _nothing
+    change: Callable[[EfficientFormer], None] = _unchanged
+    recipe: Callable[[Recipe], Mapping[str, Any]] = _nothing
     said: Said | None = None
 
-    def config(self, base: EfficientFormerConfig) -> EfficientFormerConfig:
-        """The base's configuration with the change."""
-        return base.replace(**self.fields(base))
-
-    def build(self, base: EfficientFormerConfig) -> EfficientFormer:
-        """The changed network, with the random weights that are next."""
-        network = EfficientFormer(self.config(base))
+    def network(self, config: EfficientFormerConfig) -> EfficientFormer:
+        """A network of this configuration with its part exchanged; its random weights are those that come next."""
+        network = EfficientFormer(config)
         self.change(network)
         return network
 
 
-def _vits(part: Callable[[int], int]) -> Callable[[EfficientFormerConfig], Mapping[str, Any]]:
-    return lambda base: {"num_vit": part(base.depths[-1])}
+def _given(_: object, **fields: Any) -> Mapping[str, Any]:
+    """The same fields, whatever the base."""
+    return fields
+
+
+def _mb3d(base: EfficientFormerConfig, part: float) -> Mapping[str, Any]:
+    """So many of the last stage's blocks are MB3D."""
+    return {"num_vit": int(part * base.depths[-1])}
 
 
 def _late_attention(base: EfficientFormerConfig) -> Mapping[str, Any]:
     return {"num_vit": (0, 0, *base.depths[2:])}
 
 
-def _fields(**fields: Any) -> Callable[[EfficientFormerConfig], Mapping[str, Any]]:
-    return lambda base: fields
+def _longer(base: Recipe) -> Mapping[str, Any]:
+    return {"epochs": 2 * base.epochs}
+
+
+def _of_activation(name: str) -> str:
+    table = paper.appendix_b()
+    return f"L3 with {name}: {table[name, 'top1']}; with GeLU: {table['GeLU', 'top1']}"
+
+
+def _of_remark(number: int) -> str:
+    return str(paper.remarks("appendix_b")[number - 1])
 
 
 def _activation(name: str) -> Said:
-    """Appendix B's accuracy of L3 with an activation against that with GeLU."""
-
-    def words() -> str:
-        table = paper.appendix_b()
-        return f"L3: {table[name, 'top1']}, with GeLU {table['GeLU', 'top1']}"
-
-    return Said("worse", words)
+    row = f"Appendix B: L3 with {name}, {paper.appendix_b().columns[0].label}"
+    return Said("worse", row, partial(_of_activation, name))
 
 
 def _remark(number: int, trend: Trend) -> Said:
-    return Said(trend, lambda: str(paper.remarks("appendix_b")[number]))
+    return Said(trend, f"Appendix B: remark {number}", partial(_of_remark, number))
 
 
-VARIANTS: Mapping[str, Variant] = MappingProxyType(
-    {
-        BASE: Variant("base", "EfficientFormer as it is"),
+def _variants() -> dict[str, Variant]:
+    act = partial(partial, _given)
+    scale = partial(Variant, "layer scale")
+    norm = partial(Variant, "norm")
+    return {
+        BASE: Variant("base", "EfficientFormer as it is, layer scale from 0.1, no teacher"),
         "patches": Variant("stem", "4×4 patch embedding for the stem", change=parts.patch_embedding),
         "no-mixer": Variant("token mixer", "nothing for pooling", change=parts.no_mixer),
         "depthwise": Variant("token mixer", "depthwise 3×3 convolution for pooling", change=parts.depthwise_mixer),
         "late-attention": Variant("token mixer", "MHSA in all blocks of the last two stages", _late_attention),
-        "mb3d-none": Variant("MB3D", "no MB3D in the last stage", _vits(lambda depth: 0)),
-        "mb3d-half": Variant("MB3D", "half of the last stage MB3D", _vits(lambda depth: depth // 2)),
-        "mb3d-all": Variant("MB3D", "all of the last stage MB3D", _vits(lambda depth: depth)),
-        "group-norm": Variant("norm", "GN with one group for BN", change=parts.group_norms, said=_remark(0, "better")),
-        "layer-norm": Variant("norm", "channel-wise LN for BN", change=parts.channel_norms, said=_remark(0, "alike")),
-        "no-norm": Variant("norm", "no norm for BN", change=parts.no_norms),
-        "relu": Variant("activation", "ReLU for GELU", _fields(act="relu"), said=_activation("ReLU")),
-        "hard-swish": Variant(
-            "activation", "HardSwish for GELU", _fields(act="hard_swish"), said=_activation("HardSwish")
-        ),
-        "no-scale": Variant("layer scale", "no layer scale", _fields(layer_scale_init=None)),
-        "scale-1e-5": Variant(
-            "layer scale", "layer scale from 1e-5, the released value", _fields(layer_scale_init=1e-5)
-        ),
-        "scale-1": Variant("layer scale", "layer scale from 1", _fields(layer_scale_init=1.0)),
+        "mb3d-none": Variant("MB3D", "no MB3D in the last stage", partial(_mb3d, part=0)),
+        "mb3d-half": Variant("MB3D", "half of the last stage MB3D", partial(_mb3d, part=0.5)),
+        "mb3d-all": Variant("MB3D", "all of the last stage MB3D", partial(_mb3d, part=1)),
+        "group-norm": norm("GN with one group for BN", change=parts.group_norms, said=_remark(1, "better")),
+        "layer-norm": norm("channel-wise LN for BN", change=parts.channel_norms, said=_remark(1, "alike")),
+        "no-norm": norm("no norm for BN", change=parts.no_norms),
+        "relu": Variant("activation", "ReLU for GELU", act(act="relu"), said=_activation("ReLU")),
+        "hard-swish": Variant("activation", "HardSwish for GELU", act(act="hard_swish"), said=_activation("HardSwish")),
+        "no-scale": scale("no layer scale", act(layer_scale_init=None)),
+        "scale-1e-5": scale("layer scale from 1e-5", act(layer_scale_init=1e-5)),
+        "scale-1": scale("layer scale from 1", act(layer_scale_init=1.0)),
         "no-bias": Variant("attention bias", "no attention bias", change=parts.no_bias),
-        "soft": Variant("distillation", "soft distillation", recipe={"distillation": "soft", "tau": 3.0}),
-        "hard": Variant("distillation", "hard distillation, the paper's", recipe={"distillation": "hard"}),
+        "soft": Variant("distillation", "soft distillation", recipe=act(distillation="soft", tau=3.0)),
+        "hard": Variant(
+            "distillation", "hard distillation", recipe=act(distillation="hard"), said=_remark(3, "better")
+        ),
+        "longer": Variant("training", "twice as many epochs", recipe=_longer, said=_remark(4, "better")),
     }
-)
-"""All variants by name; the first is the base. The base learns from labels alone, so that a row needs no teacher."""

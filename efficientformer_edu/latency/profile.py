@@ -104,7 +104,7 @@ def findings(profiles: Sequence[Profile]) -> list[dict[str, str]]:
 
     Nothing is found where LeViT-256 was not profiled beside others.
     """
-    shares = {one.name: one.shares["reshape"] for one in profiles}
+    shares = {one.name: one.shares.get("reshape", 0.0) for one in profiles}
     others = {name: share for name, share in shares.items() if name != RESHAPES}
     if RESHAPES not in shares or not others:
         return []

@@ -30,6 +30,7 @@ import efficientformer_edu as ef
 from efficientformer_edu import report, weights
 from efficientformer_edu.audit import deit
 from efficientformer_edu.config import get_config
+from efficientformer_edu.training import recipe
 ```"""
 
 WORDS: dict[Kind, str] = {"computed": "computed", "measured": "measured", "reported": "from reported numbers"}

@@ -10,14 +10,24 @@ from torch.nn import functional as F
 
 from efficientformer_edu import paper
 from efficientformer_edu.model.network import Heads
-from efficientformer_edu.report.rows import Row, Status, Verdict
+from efficientformer_edu.report.rows import Row, Verdict
 from efficientformer_edu.report.waiting import remarks
 from efficientformer_edu.training.distillation import DistillationLoss
-from efficientformer_edu.training.recipe import CODE, FIELDS, PAPER, WITHOUT_EFFECT, Recipe, differences
+from efficientformer_edu.training.recipe import (
+    CODE,
+    FIELDS,
+    PAPER,
+    REFERENCE_BATCH,
+    WITHOUT_EFFECT,
+    Recipe,
+    differences,
+)
 
 NEEDS_IMAGENET = "Needs ImageNet and GPUs; chapter 6 has the command."
+TRAINING = ("start", "data", "input", "teacher", "teacher's top-1 accuracy")
 SIDES: dict[str, Recipe] = {"paper": PAPER, "run": PAPER, "code": CODE}
-IN_WORDS = "Said in words; chapter 6 lays the recipes beside them."
+WORDS = {"RandAugment": f"m{CODE.rand_augment:g}-", "repeated augmentation": "on" if CODE.repeats > 1 else "off"}
+"""How the released code words what a recipe here has as a number."""
 
 
 def rows() -> Iterator[Row]:
@@ -33,23 +43,19 @@ def rows() -> Iterator[Row]:
 def judge(setting: paper.Setting) -> tuple[Verdict, str]:
     """Whether the recipes here have a setting as it is stated, and the expression that gives ours."""
     if setting.name == "loss":
-        return loss(), "efficientformer_edu.training.distillation.DistillationLoss()"
+        return loss(), "report.recipe.loss()"
+    if setting.name in TRAINING:
+        return Verdict("not reproducible here", why=NEEDS_IMAGENET), ""
     if setting.name not in FIELDS:
-        needs_training = setting.name in ("start", "data", "input", "teacher", "teacher's top-1 accuracy")
-        status: Status = "not reproducible here" if needs_training else "background"
-        return Verdict(status, why=NEEDS_IMAGENET if needs_training else IN_WORDS), ""
+        return Verdict("background"), ""
     shown = next(row for row in differences().rows if row[0] == setting.name)
-    ours = f"paper: {shown[4]}; code: {shown[5]}"
-    command = "efficientformer_edu.training.recipe.differences()"
+    ours, command = f"paper: {shown[4]}; code: {shown[5]}", "recipe.differences()"
     if setting.name in WITHOUT_EFFECT:
         return Verdict("disagrees", ours, "computed", WITHOUT_EFFECT[setting.name]), command
-    stated = {side: getattr(setting, side) for side in SIDES}
-    numbers = {side: said.value for side, said in stated.items() if isinstance(said, paper.Reported)}
-    if not numbers:
-        return Verdict("background", ours, "computed", IN_WORDS), command
-    if all(_ours(setting.name, side) == value for side, value in numbers.items()):
+    stated = {side: getattr(setting, side) for side in SIDES if getattr(setting, side) is not None}
+    if all(_same(setting.name, side, said, str(shown[5])) for side, said in stated.items()):
         return Verdict("exact", ours, "computed"), command
-    return Verdict("disagrees", ours, "computed", "The recipe here has another number."), command
+    return Verdict("disagrees", ours, "computed", "The recipe here has another value."), command
 
 
 def loss() -> Verdict:
@@ -66,6 +72,13 @@ def loss() -> Verdict:
     return Verdict("disagrees", "another value", "computed", "The loss here computes something else.")
 
 
-def _ours(name: str, side: str) -> object:
+def _same(name: str, side: str, said: paper.Reported | paper.Statement, shown: str) -> bool:
+    """Whether a recipe has a number as it is stated, or what is stated in words has ours in it."""
     recipe = SIDES[side]
-    return recipe.peak if name == "learning rate" else getattr(recipe, FIELDS[name])
+    if isinstance(said, paper.Reported):
+        return said.value == (recipe.peak if name == "learning rate" else getattr(recipe, FIELDS[name]))
+    if name == "learning rate":
+        return said.text == f"1e-3 × batch / {REFERENCE_BATCH}" and recipe.learning_rate == 1e-3
+    if name == "distillation" and side == "paper":
+        return said.text == recipe.distillation
+    return WORDS.get(name, shown) in said.text

@@ -64,7 +64,7 @@ class Loop:
         self.accelerator = Accelerator(mixed_precision="no" if recipe.precision == "fp32" else recipe.precision)
         self.share = Share(self.accelerator.process_index, self.accelerator.num_processes)
         torch.manual_seed(mixed(run.seed))
-        self.network = EfficientFormer(run.config.replace(drop_path_rate=recipe.drop_path))
+        self.network = run.build(run.config.replace(drop_path_rate=recipe.drop_path))
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # quicker on every device
         if recipe.sync_bn and self.accelerator.num_processes > 1:
             synchronize(self.network, self.accelerator.device)
@@ -122,7 +122,7 @@ class Loop:
 
     def finish(self) -> Trained:
         """Store the network, and the average of its weights, and what came out; returns them as well."""
-        network = EfficientFormer(self.run.config)
+        network = self.run.build(self.run.config)
         network.load_state_dict(self.network.state_dict())
         evaluation = self.evaluation or self.evaluate()
         if self.folder is not None and self.accelerator.is_main_process:

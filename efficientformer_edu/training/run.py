@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,6 +27,8 @@ class Run:
         seed: of the first weights, the order of the images and all that is random.
         teacher: whose logits the network learns from, where the recipe distils.
         teacher_words: what the teacher is, for the records.
+        build: makes the network from its configuration; other than the class itself where a part is exchanged.
+        variant: what `build` exchanges, for the records.
     """
 
     config: EfficientFormerConfig
@@ -36,6 +39,8 @@ class Run:
     seed: int = 0
     teacher: Teacher | None = None
     teacher_words: str = ""
+    build: Callable[[EfficientFormerConfig], EfficientFormer] = EfficientFormer
+    variant: str = ""
 
     def __post_init__(self) -> None:
         if self.recipe.distillation and self.teacher is None:
@@ -55,6 +60,7 @@ class Run:
             "size": self.size,
             "seed": self.seed,
             "teacher": self.teacher_words,
+            "variant": self.variant,
         }
 
 

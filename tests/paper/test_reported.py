@@ -28,7 +28,7 @@ def records() -> list[Any]:
     """All that the room returns."""
     return [
         *(paper.table1(), paper.table2(), paper.appendix_b(), *paper.measured_elsewhere(), *paper.ratios()),
-        *paper.counted_elsewhere(),
+        *(*paper.counted_elsewhere(), *paper.evaluated_elsewhere()),
         *(*paper.observations(), paper.figure2(), *paper.equations(), *paper.architectures(), *paper.differences()),
         *(*paper.algorithm1(), *paper.slimming_actions()),
         *(setting for topic in ("recipe", "table1", "table2", "architecture") for setting in paper.settings(topic)),
