@@ -20,18 +20,21 @@ from efficientformer_edu.model.mixers import Attention, Grid
 Block = TypeVar("Block", MB3D, MB4D)
 
 
-class PatchEmbedding(nn.Sequential):
+class PatchEmbedding(nn.Module):
     """Non-overlapping 4×4 patches and a batch norm, (B, in_channels, H, W) to (B, dim, H/4, W/4), in place of the stem.
 
     A size that 4 does not divide is padded at the end, so that the map is as large as the stem's.
     """
 
     def __init__(self, in_channels: int, dim: int) -> None:
-        super().__init__(nn.Conv2d(in_channels, dim, kernel_size=4, stride=4), nn.BatchNorm2d(dim))
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, dim, kernel_size=4, stride=4)
+        self.norm = nn.BatchNorm2d(dim)
 
     def forward(self, x: Float[Tensor, "B in_channels H W"]) -> Float[Tensor, "B dim H4 W4"]:
         right, bottom = -x.shape[3] % 4, -x.shape[2] % 4
-        return super().forward(nn.functional.pad(x, (0, right, 0, bottom)))
+        x = nn.functional.pad(x, (0, right, 0, bottom))
+        return self.norm(self.proj(x))  # (B, dim, ⌈H/4⌉, ⌈W/4⌉)
 
 
 class NoMixer(nn.Module):
@@ -70,19 +73,19 @@ class UnbiasedAttention(Attention):
 
 def patch_embedding(network: EfficientFormer) -> None:
     """4×4 patches in place of the stem's two 3×3 convolutions."""
-    network.stem = PatchEmbedding(network.config.in_channels, network.config.embed_dims[0])
+    network.add_module("stem", PatchEmbedding(network.config.in_channels, network.config.embed_dims[0]))
 
 
 def no_mixer(network: EfficientFormer) -> None:
     """Nothing in place of pooling."""
     for block in _blocks(network, MB4D):
-        block.token_mixer = NoMixer()
+        block.add_module("token_mixer", NoMixer())
 
 
 def depthwise_mixer(network: EfficientFormer) -> None:
     """A depthwise convolution in place of pooling."""
     for block in _blocks(network, MB4D):
-        block.token_mixer = DepthwiseMixer(block.mlp.fc2.out_channels)
+        block.add_module("token_mixer", DepthwiseMixer(block.mlp.fc2.out_channels))
 
 
 def no_bias(network: EfficientFormer) -> None:
@@ -114,4 +117,4 @@ def _replace_norms(network: EfficientFormer, make: Callable[[int], nn.Module]) -
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, nn.BatchNorm2d):
-                setattr(module, name, make(child.num_features))
+                module.add_module(name, make(child.num_features))

@@ -6,13 +6,15 @@ sourced number.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Literal
 
 from efficientformer_edu import paper
 from efficientformer_edu.ablations import parts
+from efficientformer_edu.audit.tables import Table
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.training.recipe import Recipe
@@ -55,7 +57,6 @@ class Variant:
         fields: those of the configuration that differ, from the base's configuration.
         change: of the network, in place, before it is trained.
         recipe: fields of the recipe that differ, from the base's recipe.
-        said: what is reported; None where nothing is sourced.
     """
 
     group: str
@@ -63,7 +64,6 @@ class Variant:
     fields: Callable[[EfficientFormerConfig], Mapping[str, Any]] = _nothing
     change: Callable[[EfficientFormer], None] = _unchanged
     recipe: Callable[[Recipe], Mapping[str, Any]] = _nothing
-    said: Said | None = None
 
     def network(self, config: EfficientFormerConfig) -> EfficientFormer:
         """A network of this configuration with its part exchanged; its random weights are those that come next."""
@@ -72,13 +72,17 @@ class Variant:
         return network
 
 
-def _given(_: object, **fields: Any) -> Mapping[str, Any]:
-    """The same fields, whatever the base."""
+def to(**fields: Any) -> Callable[[object], Mapping[str, Any]]:
+    """A change to these fields, whatever the base has there."""
+    return partial(_given, fields)
+
+
+def _given(fields: Mapping[str, Any], _: object) -> Mapping[str, Any]:
     return fields
 
 
-def _mb3d(base: EfficientFormerConfig, part: float) -> Mapping[str, Any]:
-    """So many of the last stage's blocks are MB3D."""
+def _mb3d(part: float, base: EfficientFormerConfig) -> Mapping[str, Any]:
+    """So much of the last stage is MB3D."""
     return {"num_vit": int(part * base.depths[-1])}
 
 
@@ -90,49 +94,64 @@ def _longer(base: Recipe) -> Mapping[str, Any]:
     return {"epochs": 2 * base.epochs}
 
 
-def _of_activation(name: str) -> str:
+def _activation(name: str) -> str:
     table = paper.appendix_b()
     return f"L3 with {name}: {table[name, 'top1']}; with GeLU: {table['GeLU', 'top1']}"
 
 
-def _of_remark(number: int) -> str:
+def _remark(number: int) -> str:
     return str(paper.remarks("appendix_b")[number - 1])
 
 
-def _activation(name: str) -> Said:
-    row = f"Appendix B: L3 with {name}, {paper.appendix_b().columns[0].label}"
-    return Said("worse", row, partial(_of_activation, name))
+SAID: Mapping[str, Said] = {
+    "group-norm": Said("better", "Appendix B: remark 1", partial(_remark, 1)),
+    "layer-norm": Said("alike", "Appendix B: remark 1", partial(_remark, 1)),
+    "relu": Said("worse", "Appendix B: L3 with ReLU, top-1 accuracy", partial(_activation, "ReLU")),
+    "hard-swish": Said("worse", "Appendix B: L3 with HardSwish, top-1 accuracy", partial(_activation, "HardSwish")),
+    "hard": Said("better", "Appendix B: remark 3", partial(_remark, 3)),
+    "longer": Said("better", "Appendix B: remark 4", partial(_remark, 4)),
+}
+"""What is sourced, by the name of the variant."""
 
-
-def _remark(number: int, trend: Trend) -> Said:
-    return Said(trend, f"Appendix B: remark {number}", partial(_of_remark, number))
-
-
-def _variants() -> dict[str, Variant]:
-    act = partial(partial, _given)
-    scale = partial(Variant, "layer scale")
-    norm = partial(Variant, "norm")
-    return {
-        BASE: Variant("base", "EfficientFormer as it is, layer scale from 0.1, no teacher"),
+VARIANTS: Mapping[str, Variant] = MappingProxyType(
+    {
+        BASE: Variant("base", "EfficientFormer as it is, without a teacher"),
         "patches": Variant("stem", "4×4 patch embedding for the stem", change=parts.patch_embedding),
         "no-mixer": Variant("token mixer", "nothing for pooling", change=parts.no_mixer),
         "depthwise": Variant("token mixer", "depthwise 3×3 convolution for pooling", change=parts.depthwise_mixer),
         "late-attention": Variant("token mixer", "MHSA in all blocks of the last two stages", _late_attention),
-        "mb3d-none": Variant("MB3D", "no MB3D in the last stage", partial(_mb3d, part=0)),
-        "mb3d-half": Variant("MB3D", "half of the last stage MB3D", partial(_mb3d, part=0.5)),
-        "mb3d-all": Variant("MB3D", "all of the last stage MB3D", partial(_mb3d, part=1)),
-        "group-norm": norm("GN with one group for BN", change=parts.group_norms, said=_remark(1, "better")),
-        "layer-norm": norm("channel-wise LN for BN", change=parts.channel_norms, said=_remark(1, "alike")),
-        "no-norm": norm("no norm for BN", change=parts.no_norms),
-        "relu": Variant("activation", "ReLU for GELU", act(act="relu"), said=_activation("ReLU")),
-        "hard-swish": Variant("activation", "HardSwish for GELU", act(act="hard_swish"), said=_activation("HardSwish")),
-        "no-scale": scale("no layer scale", act(layer_scale_init=None)),
-        "scale-1e-5": scale("layer scale from 1e-5", act(layer_scale_init=1e-5)),
-        "scale-1": scale("layer scale from 1", act(layer_scale_init=1.0)),
+        "mb3d-none": Variant("MB3D", "no MB3D in the last stage", partial(_mb3d, 0)),
+        "mb3d-half": Variant("MB3D", "half of the last stage MB3D", partial(_mb3d, 0.5)),
+        "mb3d-all": Variant("MB3D", "all of the last stage MB3D", partial(_mb3d, 1)),
+        "group-norm": Variant("norm", "GN with one group for BN", change=parts.group_norms),
+        "layer-norm": Variant("norm", "channel-wise LN for BN", change=parts.channel_norms),
+        "no-norm": Variant("norm", "no norm for BN", change=parts.no_norms),
+        "relu": Variant("activation", "ReLU for GELU", to(act="relu")),
+        "hard-swish": Variant("activation", "HardSwish for GELU", to(act="hard_swish")),
+        "no-scale": Variant("layer scale", "no layer scale", to(layer_scale_init=None)),
+        "scale-1e-5": Variant("layer scale", "layer scale from 1e-5, as released", to(layer_scale_init=1e-5)),
+        "scale-1": Variant("layer scale", "layer scale from 1", to(layer_scale_init=1.0)),
         "no-bias": Variant("attention bias", "no attention bias", change=parts.no_bias),
-        "soft": Variant("distillation", "soft distillation", recipe=act(distillation="soft", tau=3.0)),
-        "hard": Variant(
-            "distillation", "hard distillation", recipe=act(distillation="hard"), said=_remark(3, "better")
-        ),
-        "longer": Variant("training", "twice as many epochs", recipe=_longer, said=_remark(4, "better")),
+        "soft": Variant("distillation", "soft distillation", recipe=to(distillation="soft", tau=3.0)),
+        "hard": Variant("distillation", "hard distillation, the paper's", recipe=to(distillation="hard")),
+        "longer": Variant("training", "twice as many epochs", recipe=_longer),
     }
+)
+"""All variants by name; the first is the base. The base learns from labels alone, so that a row needs no teacher."""
+
+
+def get_variants(names: Iterable[str] | None = None) -> dict[str, Variant]:
+    """The base, and the variants of these names, or all, in the order of `VARIANTS`. Raises ValueError for others."""
+    asked = set(VARIANTS if names is None else names)
+    if unknown := sorted(asked - set(VARIANTS)):
+        raise ValueError(f"row {unknown[0]!r} is unknown; there are {', '.join(VARIANTS)}")
+    return {name: variant for name, variant in VARIANTS.items() if name in asked | {BASE}}
+
+
+def variant_table() -> Table:
+    """Every variant with its change, and what is reported of it."""
+    rows = []
+    for name, variant in VARIANTS.items():
+        said = SAID.get(name)
+        rows.append((name, variant.group, variant.words, said.trend if said else None, said.words() if said else None))
+    return Table(("row", "group", "change", "reported", "in words, with its source"), tuple(rows))

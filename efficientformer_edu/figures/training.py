@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from efficientformer_edu.config_values import count
 from efficientformer_edu.figures.colours import FAINT, INK, PAPER, PARTS, QUERY
 from efficientformer_edu.figures.latency_times import GRID
 from efficientformer_edu.figures.style import WIDTH, Drawing, array, bare, drawing
@@ -24,6 +25,7 @@ from efficientformer_edu.training.recipe import Recipe
 from efficientformer_edu.weights.images import MEAN, STD
 
 MOST_NAMES = 20  # classes whose names and shares a drawing has room for
+MOST_CELLS = 100  # in a row
 SHARES = LinearSegmentedColormap.from_list("shares", [PAPER, *PARTS["MB4D"], "#00304D"])
 RUNS = [PARTS[part].line for part in ("MB4D", "MB3D", "embedding", "head", "stem")] + [QUERY]
 POINTS = 600  # of a curve: more than a drawing has dots for
@@ -32,29 +34,31 @@ POINTS = 600  # of a curve: more than a drawing has dots for
 def draw_confusion(evaluation: Evaluation) -> Drawing:
     """How often each class (row) is taken for each (column), as part of the images of its row.
 
-    Up to 20 classes bear their names and percentages; with more, the colours are left. They grow with the square root,
-    so that seldom mistakes are to be seen beside what is mostly right.
+    Up to 20 classes bear their names and percentages. Of more than 100, neighbours share a cell: a dot for each of
+    ImageNet's pairs of classes would not be seen. Colours grow with the square root, so that seldom mistakes are to be
+    seen beside what is mostly right.
     """
-    counts = array(evaluation.confusion)
+    classes, counts = evaluation.classes, array(evaluation.confusion)
+    together = math.ceil(len(classes) / MOST_CELLS)
+    for axis in (0, 1):
+        counts = np.add.reduceat(counts, range(0, len(classes), together), axis=axis)
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)  # a class without images has a row of zeros
-    classes, few = evaluation.classes, len(counts) <= MOST_NAMES
-    side = 2.4 + 0.52 * len(classes) if few else 7.0
+    named = len(classes) <= MOST_NAMES
+    side = 2.4 + 0.52 * len(classes) if named else 7.0
     with drawing(height=side, width=side + 1.0) as figure:
         axes = figure.subplots()
-        # "antialiased": with a thousand classes several share a dot, and none may be left out
-        norm = PowerNorm(0.5, vmin=0, vmax=1)
-        drawn = axes.imshow(shares, cmap=SHARES, norm=norm, interpolation="nearest" if few else "antialiased")
+        edges = (-0.5, together * len(counts) - 0.5)
+        drawn = axes.imshow(shares, cmap=SHARES, norm=PowerNorm(0.5, vmin=0, vmax=1), extent=(*edges, *edges[::-1]))
         axes.set_title(str(evaluation))
-        axes.set(xlabel="taken for", ylabel="is")
-        if few:
+        axes.set(xlabel="taken for", ylabel="is" + f", {together} classes to a cell" * (together > 1))
+        if named:
             axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor")
             axes.set_yticks(range(len(classes)), classes)
             axes.tick_params(length=0)
-            for (row, column), count in np.ndenumerate(counts):
-                if count:
-                    colour = PAPER if shares[row, column] > 0.35 else INK
-                    text = f"{100 * shares[row, column]:.3g}"
-                    axes.text(column, row, text, color=colour, ha="center", va="center", fontsize=8)
+            for (row, column), share in np.ndenumerate(shares):
+                if share:
+                    colour = PAPER if share > 0.35 else INK
+                    axes.text(column, row, f"{100 * share:.3g}", color=colour, ha="center", va="center", fontsize=8)
         ticks = [0, 0.05, 0.2, 0.5, 1]
         format = PercentFormatter(1, decimals=0)
         figure.colorbar(drawn, ax=axes, shrink=0.7, label="of the images of a row", ticks=ticks, format=format)
@@ -109,6 +113,7 @@ def draw_rates(recipes: Mapping[str, Recipe], steps_per_epoch: int) -> Drawing:
     """
     if not recipes:
         raise ValueError("no recipes to draw; wanted: at least one")
+    count("steps_per_epoch", steps_per_epoch)
     with drawing(height=3.4, width=min(WIDTH, 1.0 + 4.0 * len(recipes))) as figure:
         panels = figure.subplots(1, len(recipes), squeeze=False, sharey=True)[0]
         for axes, colour, (name, recipe) in zip(panels, RUNS * len(recipes), recipes.items(), strict=False):
@@ -119,7 +124,7 @@ def draw_rates(recipes: Mapping[str, Recipe], steps_per_epoch: int) -> Drawing:
             axes.axvspan(0, warm, color=PARTS["stem"].fill, lw=0)
             axes.plot([step / steps_per_epoch for step in rates], list(rates.values()), color=colour, lw=1.8)
             words = f"warm-up: {warm:g} epochs" if warm else "no warm-up"
-            axes.annotate(words, (warm, 0.03), (4, 0), textcoords="offset points", fontsize=8)
+            axes.annotate(words, (warm, 0), (4, 6), textcoords="offset points", fontsize=8)
             axes.set_title(f"{name}, at most {max(rates.values()):.2g}")
             axes.set_xlabel("epoch")
             _quiet(axes)
@@ -141,10 +146,11 @@ def draw_samples(images: Any, titles: Sequence[str]) -> Drawing:
     arrays = array(images)
     if arrays.ndim != 4 or arrays.shape[1] not in (1, 3):
         raise ValueError(f"images have the shape {arrays.shape}; wanted: (B, 1 or 3, H, W)")
-    if len(arrays) != len(titles):
-        raise ValueError(f"{len(arrays)} images and {len(titles)} titles; each image needs one")
+    if len(arrays) != len(titles) or not titles:
+        raise ValueError(f"{len(arrays)} images and {len(titles)} titles; wanted: at least one, and as many of both")
     mean, std = (np.array(numbers) for numbers in (statistics() if arrays.shape[1] == 1 else (MEAN, STD)))
-    with drawing(height=2.0, width=WIDTH) as figure:
+    side = min(1.6, (WIDTH - 0.4) / len(arrays))  # inches
+    with drawing(height=side + 0.5, width=side * len(arrays) + 0.4) as figure:
         for axes, image, title in zip(figure.subplots(1, len(arrays), squeeze=False)[0], arrays, titles, strict=True):
             pixels = (image.transpose(1, 2, 0) * std + mean).clip(0, 1)
             axes.imshow(pixels, cmap="gray", vmin=0, vmax=1)

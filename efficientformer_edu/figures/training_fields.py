@@ -35,7 +35,7 @@ def draw_receptive_fields(fields: Mapping[str, Any]) -> Drawing:
         raise ValueError("no fields to draw; wanted: at least one")
     columns = min(IN_A_ROW, len(fields))
     rows = -(-len(fields) // columns)
-    with drawing(height=0.4 + 2.5 * rows, width=1.0 + 1.8 * columns) as figure:
+    with drawing(height=0.4 + 2.15 * rows, width=1.0 + 1.8 * columns) as figure:
         panels = figure.subplots(rows, columns, squeeze=False)
         for axes in panels.flat[len(fields) :]:
             axes.set_visible(False)

@@ -52,9 +52,9 @@ def receptive_field(
             images = images.detach().requires_grad_()
             network.features(images)
             height, width = network.config.grids((images.shape[2], images.shape[3]))[stage - 1]
-            tokens = outputs[0] if outputs[0].ndim == 3 else outputs[0].flatten(2).transpose(1, 2)  # (B, N, C_j)
-            middle = tokens[:, height // 2 * width + width // 2].sum()
-            (gradient,) = torch.autograd.grad(middle, images)  # (B, C, H, W)
+            y, x = height // 2, width // 2
+            middle = outputs[0][:, :, y, x] if outputs[0].ndim == 4 else outputs[0][:, y * width + x]  # (B, C_j)
+            (gradient,) = torch.autograd.grad(middle.sum(), images)  # (B, C, H, W)
     finally:
         hook.remove()
         network.train(was_training)
@@ -63,7 +63,7 @@ def receptive_field(
 
 def reached(field: Float[Tensor, "H W"]) -> float:
     """Part of the pixels that count at all."""
-    return float((field > 0).float().mean())
+    return int(field.count_nonzero()) / field.numel()
 
 
 def half(field: Float[Tensor, "H W"]) -> float:

@@ -57,16 +57,29 @@ def test_confusion_of_ten_classes() -> None:
     }
 
 
-def test_confusion_of_a_thousand_classes_has_colours_alone(tmp_path: Any) -> None:
+def test_confusion_of_a_thousand_classes_has_colours_alone_and_ten_classes_to_a_cell(tmp_path: Any) -> None:
     counts = torch.eye(1000, dtype=torch.int64) * 40
     counts[3, 700] = 10
     figure = draw_confusion(Evaluation(tuple(f"class {n}" for n in range(1000)), counts, 40_000, 1.0))
     axes = figure.axes[0]
     assert not axes.texts
     assert not any("class" in label.get_text() for label in axes.get_xticklabels())
-    assert np.asarray(axes.images[0].get_array())[3, 700] == 0.2
+    shown = np.asarray(axes.images[0].get_array())
+    assert shown.shape == (100, 100) and axes.get_ylabel() == "is, 10 classes to a cell"
+    assert (shown[0, 0], shown[0, 70], shown[1, 1]) == (400 / 410, 10 / 410, 1)
+    assert axes.images[0].get_extent() == [-0.5, 999.5, 999.5, -0.5]
     assert max(figure.get_size_inches()) <= 10
     save(figure, tmp_path / "thousand.png")
+
+
+def test_confusion_of_a_number_of_classes_between() -> None:
+    counts = torch.ones(103, 103, dtype=torch.int64)
+    (axes, _) = draw_confusion(Evaluation(("class",) * 103, counts, 103, 1.0)).axes
+    shown = np.asarray(axes.images[0].get_array())
+    assert shown.shape == (52, 52)  # the last cell has one class
+    np.testing.assert_allclose(shown[:, :-1], 2 / 103)
+    np.testing.assert_allclose(shown[:, -1], 1 / 103)
+    assert axes.images[0].get_extent() == [-0.5, 103.5, 103.5, -0.5]
 
 
 def test_curves_show_each_run_in_its_colour() -> None:
@@ -139,6 +152,8 @@ def test_samples_that_do_not_fit_are_refused() -> None:
         draw_samples(torch.zeros(2, 4, 8, 8), ["a", "b"])
     with pytest.raises(ValueError, match="2 images and 1 titles"):
         draw_samples(torch.zeros(2, 1, 8, 8), ["a"])
+    with pytest.raises(ValueError, match="0 images and 0 titles; wanted: at least one"):
+        draw_samples(torch.zeros(0, 1, 8, 8), [])
 
 
 def test_targets_in_words() -> None:

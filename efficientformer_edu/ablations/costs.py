@@ -1,0 +1,107 @@
+"""What the same changes cost in the full-size network: parameters, MACs, and time by the kit's clock at 224 pixels.
+
+Accuracy is learned on small images, and latency is not measured there: on a grid of 4×4 tokens the cost of a call, some
+microseconds for each operation, hides the cost of the work, and every variant would be as slow as it has operations.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from efficientformer_edu.ablations.variants import Variant
+from efficientformer_edu.config import PRESETS, EfficientFormerConfig
+from efficientformer_edu.latency.engines import Prepared, prepare
+from efficientformer_edu.latency.records import Conditions, Measurement, load, save
+from efficientformer_edu.latency.subjects import Subject
+from efficientformer_edu.latency.subjects_norms import ChannelNorm
+from efficientformer_edu.latency.timer import measure
+from efficientformer_edu.model import EfficientFormer
+from efficientformer_edu.model.folding import folded_maps
+
+EAGER, FOLDED = "eager", "folded"
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What variants of a network cost.
+
+    Attributes:
+        measurement: subjects "variant eager" and, where it folds, "variant folded".
+        params: learned numbers, by variant.
+        macs: multiply-accumulates on one image, by variant: convolutions and matrix products.
+    """
+
+    measurement: Measurement
+    params: Mapping[str, int]
+    macs: Mapping[str, int]
+
+    def milliseconds(self, variant: str, form: str) -> float | None:
+        """Median time in a form, `EAGER` or `FOLDED`; None where it was not timed."""
+        found = {timing.name: timing.milliseconds for timing in self.measurement.timings}
+        return found.get(f"{variant} {form}")
+
+    def save(self, path: Path) -> None:
+        """Write everything as JSON, whole or not at all. Raises OSError if that fails."""
+        save({"costs": self.measurement}, path, params=dict(self.params), macs=dict(self.macs))
+
+
+def load_costs(path: Path) -> Costs:
+    """What `Costs.save` wrote.
+
+    Raises:
+        ValueError: naming the file, if it holds something else.
+        OSError: if it cannot be read.
+    """
+    measurement = load(path).get("costs")
+    counts = json.loads(path.read_text(encoding="utf-8"))
+    if measurement is None or not {"params", "macs"} <= set(counts):
+        raise ValueError(f"{path.name} holds no costs of variants; measure them again")
+    return Costs(measurement, counts["params"], counts["macs"])
+
+
+def measure_costs(
+    variants: Mapping[str, Variant],
+    base: EfficientFormerConfig = PRESETS["l1"],
+    resolution: int = 224,
+    rounds: int = 30,
+    *,
+    progress: bool = False,
+) -> Costs:
+    """Count the variants of a network, and time them side by side, one image at a time on one thread.
+
+    The folded form is that of a graph compiler (`folded_maps`), its channels side by side in memory: it is the same for
+    every token mixer. Group norm and layer norm do not fold.
+
+    Args:
+        variants: by name. Those that change the recipe alone cost what the base does, and are timed as a control.
+        base: configuration of the network that is changed.
+        resolution: height and width of the image in pixels.
+        rounds: how often each is timed.
+        progress: show a bar on the terminal.
+
+    Warns:
+        UserWarning: as `measure` does.
+    """
+    images = torch.randn(1, base.in_channels, resolution, resolution, generator=torch.Generator().manual_seed(0))
+    subjects: dict[str, Prepared] = {}
+    params, macs = dict[str, int](), dict[str, int]()
+    for name, variant in variants.items():
+        network = variant.network(base.replace(**variant.fields(base))).eval()
+        params[name] = sum(parameter.numel() for parameter in network.parameters())
+        macs[name] = Subject(network, images).macs
+        subjects[f"{name} {EAGER}"] = prepare("eager", network, images, 1)
+        if folds(network):
+            subjects[f"{name} {FOLDED}"] = prepare("channels-last", folded_maps(network, resolution), images, 1)
+    conditions = Conditions("efficientformer-edu ablate", resolution=(resolution, resolution))
+    return Costs(measure(subjects, conditions, rounds=rounds, num_threads=1, progress=progress), params, macs)
+
+
+def folds(network: EfficientFormer) -> bool:
+    """Whether the network has an inference form: every norm of a map is a batch norm, or there is none."""
+    return not any(isinstance(module, nn.GroupNorm | ChannelNorm) for module in network.modules())

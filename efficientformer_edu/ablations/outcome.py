@@ -1,0 +1,188 @@
+"""What a study found: a row for each variant, with its verdict, what is reported, and what the change costs.
+
+A verdict is computed from the records whenever it is asked for. It is stored nowhere but in the findings, where the
+reproduction report reads it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from efficientformer_edu.ablations.costs import EAGER, FOLDED, Costs, load_costs
+from efficientformer_edu.ablations.records import Record, load_records
+from efficientformer_edu.ablations.statistics import ALIKE, LEVEL, Agreement, Difference, Verdict, paired_difference
+from efficientformer_edu.ablations.variants import BASE, SAID, VARIANTS, Said, Variant
+from efficientformer_edu.audit.tables import Cell, Table
+from efficientformer_edu.files import whole
+
+COSTS = "costs.json"
+COMMON = ("train", "test", "size")  # what all runs of a study share, whatever their variant
+STATUS: Mapping[frozenset[Agreement], str] = {
+    frozenset({"agrees"}): "same trend",
+    frozenset({"disagrees"}): "disagrees",
+    frozenset({"agrees", "disagrees"}): "disagrees",
+}
+"""The report's words for all that a reported sentence claims; what cannot be told is no finding."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row.
+
+    Attributes:
+        name: of the variant.
+        words: what is changed.
+        top1: accuracy by seed.
+        stopped: how many of the runs broke off; they count as guessing.
+        difference: from the base, pair by pair; None for the base itself, and without a pair.
+        said: what is reported; None where nothing is sourced.
+    """
+
+    name: str
+    words: str
+    top1: Mapping[int, float]
+    stopped: int
+    difference: Difference | None
+    said: Said | None
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy over the seeds."""
+        return sum(self.top1.values()) / len(self.top1)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        return self.difference and self.difference.verdict
+
+    @property
+    def agreement(self) -> Agreement | None:
+        """Whether the trend here is the one that is reported."""
+        return self.difference.agreement(self.said.trend) if self.difference and self.said else None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a study found.
+
+    Attributes:
+        results: one for each variant that was trained, the base first.
+        not_run: the commands of those that were not, by name.
+        costs: of the changes in the full-size network; None where they were not measured.
+        common: images and size that all runs share.
+        where: machine, versions and date of the runs.
+    """
+
+    results: tuple[Result, ...]
+    not_run: Mapping[str, str]
+    costs: Costs | None
+    common: Mapping[str, Any]
+    where: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> Result:
+        """The result of a variant. Raises KeyError with the names that there are."""
+        found = {result.name: result for result in self.results}
+        if name not in found:
+            raise KeyError(f"{name!r} was not run; there are {', '.join(found)}")
+        return found[name]
+
+    @property
+    def words(self) -> str:
+        """What was trained on what, and what the columns mean."""
+        seeds = sorted({len(result.top1) for result in self.results})
+        return (
+            f"Accuracy: {self.common['train']}; judged by {self.common['test']}; {self.common['size']} pixels; "
+            f"{' or '.join(map(str, seeds))} seeds. Differences from the base in percentage points, pair by pair, with "
+            f"their {100 * LEVEL:g} % interval; alike: within {100 * ALIKE:g} points. Parameters, MACs and ms: the same "
+            "change in EfficientFormer-L1 at 224 pixels."
+        )
+
+    def table(self) -> Table:
+        """Every row of the study, those that were not run as well."""
+        rows = [self._row(result) for result in self.results]
+        rows += [(name, "not run", *[None] * 9) for name in self.not_run]
+        columns = ("row", "top-1", "difference", "interval", "verdict", "reported", "trend")
+        return Table((*columns, "parameters", "MACs", "ms eager", "ms folded"), tuple(rows))
+
+    def findings(self) -> list[dict[str, str]]:
+        """What the reproduction report takes up: one answer for each of its rows that something here answers."""
+        answers: dict[str, list[Result]] = defaultdict(list)
+        for result in self.results:
+            if result.said and result.agreement:
+                answers[result.said.row].append(result)
+        found = []
+        for row, results in answers.items():
+            claims = sum(said.row == row for said in SAID.values())
+            status = STATUS.get(frozenset(result.agreement for result in results if result.agreement))
+            if status and len(results) == claims:
+                ours = "; ".join(f"{result.words}: {result.difference}, {result.verdict}" for result in results)
+                found.append({"row": row, "status": status, "ours": ours, "why": f"A small network. {self.words}"})
+        return found
+
+    def save(self, path: Path) -> None:
+        """Write table and findings as JSON, for the report, whole or not at all. Raises OSError if that fails."""
+        table = json.loads(self.table().to_json())
+        data = {"command": "efficientformer-edu ablate", **self.where, "words": self.words}
+        with whole(path) as partial:
+            text = json.dumps({**data, "findings": self.findings(), "table": table}, indent=1, ensure_ascii=False)
+            partial.write_text(text + "\n", encoding="utf-8")
+
+    def _repr_markdown_(self) -> str:
+        return f"{self.table().to_markdown()}\n\n{self.words}"
+
+    def _row(self, result: Result) -> tuple[Cell, ...]:
+        name, costs, difference = result.name, self.costs, result.difference
+        broke_off = f", {result.stopped} broke off" if result.stopped else ""
+        cells: list[Cell] = [name, f"{100 * result.mean:.2f} %{broke_off}"]
+        if difference is None:
+            cells += [None, None]
+        else:
+            mean, low, high = (f"{100 * value:+.2f}" for value in difference[:3])
+            cells += [mean, f"{low} to {high}"]
+        cells += [result.verdict, result.said.trend if result.said else None, result.agreement]
+        if costs is None or name not in costs.params:
+            return (*cells, None, None, None, None)
+        times = [costs.milliseconds(name, form) for form in (EAGER, FOLDED)]
+        return (*cells, costs.params[name], costs.macs[name], *(f"{ms:.1f}" if ms else "–" for ms in times))
+
+
+def load_outcome(folder: Path, variants: Mapping[str, Variant] = VARIANTS) -> Outcome:
+    """What the records in the folder of a study say, with the costs if they are there.
+
+    Args:
+        folder: of the study.
+        variants: by name, the base among them.
+
+    Raises:
+        ValueError: if a file is no record, the records belong to different studies, or the base is missing.
+    """
+    records: dict[str, dict[int, Record]] = {name: {} for name in variants}
+    for record in load_records(folder):
+        if record.variant not in variants:
+            raise ValueError(f"{folder}: {record.variant!r} is no variant; there are {', '.join(variants)}")
+        records[record.variant][record.seed] = record
+    if not records[BASE]:
+        raise ValueError(f"{folder}: the base was not run, and everything is compared with it")
+    first = next(iter(records[BASE].values()))
+    common = {name: first.run[name] for name in COMMON}
+    for record in (record for of_variant in records.values() for record in of_variant.values()):
+        if other := [name for name in COMMON if record.run[name] != common[name]]:
+            raise ValueError(f"{folder}: {record.variant}, seed {record.seed} has another {other[0]} than the base")
+    base = {seed: record.top1 for seed, record in records[BASE].items()}
+    results = [_result(name, variants[name], found, base) for name, found in records.items() if found]
+    command = "efficientformer-edu ablate --rows {} --resume"
+    not_run = {name: command.format(name) for name, found in records.items() if not found}
+    costs = load_costs(folder / COSTS) if (folder / COSTS).exists() else None
+    return Outcome(tuple(results), not_run, costs, common, first.where)
+
+
+def _result(name: str, variant: Variant, records: Mapping[int, Record], base: Mapping[int, float]) -> Result:
+    top1 = {seed: record.top1 for seed, record in records.items()}
+    paired = name != BASE and not top1.keys().isdisjoint(base)
+    difference = paired_difference(top1, base) if paired else None
+    stopped = sum(bool(record.stopped) for record in records.values())
+    return Result(name, variant.words, top1, stopped, difference, SAID.get(name))

@@ -1,0 +1,68 @@
+"""The command `efficientformer-edu ablate`: change one thing at a time, and see what it does to accuracy and time."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+OUT = Path("results/ablations")
+
+
+def ablate(
+    rows: Annotated[str | None, typer.Option(help="variants with commas between them; all without it")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="runs of each; a verdict needs 5")] = 5,
+    out: Annotated[Path, typer.Option(help="the folder of the study")] = OUT,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the study in the folder")] = False,
+    list_rows: Annotated[bool, typer.Option("--list", help="print the variants, and what is reported of them")] = False,
+    protocol: Annotated[
+        str | None, typer.Option(help="laptop, or embedded for what comes with the package; by the images at hand")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="where Fashion-MNIST's files lie")] = None,
+) -> None:
+    """Train the base and its variants with the same seeds, and compare them pair by pair.
+
+    Then the same changes are timed in the full-size network. A study that was stopped goes on with --resume.
+    """
+    from efficientformer_edu.ablations.variants import get_variants, variant_table
+
+    if list_rows:
+        typer.echo(variant_table().to_text(), nl=False)
+        return
+    chosen = get_variants(rows.split(",") if rows is not None else None)
+
+    from efficientformer_edu.ablations.costs import load_costs, measure_costs
+    from efficientformer_edu.ablations.outcome import COSTS, load_outcome
+    from efficientformer_edu.ablations.protocol import PROTOCOLS, get_protocol
+    from efficientformer_edu.ablations.study import Study
+
+    name = get_protocol(protocol, data_dir)
+    study = Study(out, PROTOCOLS[name], chosen, seeds, resume=resume, data_dir=data_dir)
+    count, started = len(study.missing), time.perf_counter()
+    typer.echo(f"{len(chosen)} rows, {seeds} seeds, protocol {name}: {count} runs to go", err=True)
+    for done, record in enumerate(study.run(), start=1):
+        left = (time.perf_counter() - started) / done * (count - done)
+        said = record.stopped or f"top-1 {record.top1:.2%}"
+        typer.echo(f"{done} of {count}: {record.variant}, seed {record.seed}, {said}; {_minutes(left)} left")
+    trained = [result.name for result in load_outcome(out).results]
+    if not (out / COSTS).exists() or set(trained) - set(load_costs(out / COSTS).params):
+        typer.echo(f"timing {len(trained)} variants of EfficientFormer-L1", err=True)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            measure_costs(get_variants(trained), progress=True).save(out / COSTS)
+        for warning in dict.fromkeys(str(one.message) for one in caught):
+            typer.echo(f"Take care: {warning}", err=True)
+    outcome, summary = load_outcome(out), out.parent / f"{out.name}.json"
+    outcome.save(summary)
+    typer.echo(f"\n{outcome.table().to_text()}\n{outcome.words}")
+    for variant, command in outcome.not_run.items():
+        typer.echo(f"Not run: {variant}; {command}")
+    typer.echo(f"Every run and the times: {out}; table and findings: {summary}")
+
+
+def _minutes(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

@@ -1,0 +1,46 @@
+"""A study small enough for tests, with planted variants, for this process and for those that tests start."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import nn
+
+from efficientformer_edu.ablations.protocol import Protocol
+from efficientformer_edu.ablations.variants import BASE, VARIANTS, Variant
+from efficientformer_edu.config import EfficientFormerConfig
+from efficientformer_edu.model import EfficientFormer
+from efficientformer_edu.training import data
+from efficientformer_edu.training.recipe import LAPTOP
+
+TINY = EfficientFormerConfig(
+    depths=(1, 1, 1, 2),
+    embed_dims=(8, 16, 16, 16),
+    downsamples=(False, True, False, False),
+    num_classes=10,
+    in_channels=1,
+    num_heads=2,
+    key_dim=8,
+    bias_grid=(4, 4),
+    layer_scale_init=0.1,
+)
+RECIPE = LAPTOP.replace(epochs=1, batch=25, learning_rate=0.25)  # a peak of 6e-3, as the laptop has
+QUICK = Protocol("tests", data.SMALL, 100, RECIPE, TINY)  # 1,000 images, 40 steps
+
+
+def explode(network: EfficientFormer) -> None:
+    """Weights so large that the first loss is no number."""
+    nn.init.constant_(network.head.weight, 1e38)
+
+
+def freeze(network: EfficientFormer, stage: int) -> None:
+    """A stage that gives 0 whatever comes, and never learns: nothing of the image is left behind it."""
+    for parameter in network.stages[stage].parameters():
+        nn.init.zeros_(parameter)
+        parameter.requires_grad_(False)
+
+
+IDENTICAL = Variant("planted", "nothing is changed")
+BROKEN = Variant("planted", "the second stage is 0 and frozen", change=partial(freeze, stage=1))
+EXPLODING = Variant("planted", "weights beyond all measure", change=explode)
+PLANTED = {BASE: VARIANTS[BASE], "identical": IDENTICAL, "broken": BROKEN}

@@ -1,0 +1,206 @@
+"""The study: planted variants get their verdicts, a kill costs nothing, and nothing is mistaken for another study."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from ablation_runs import EXPLODING, PLANTED, QUICK
+
+from efficientformer_edu.ablations.outcome import load_outcome
+from efficientformer_edu.ablations.protocol import PROTOCOLS, first_of_each, get_protocol, images, teacher_logits
+from efficientformer_edu.ablations.records import Record, load_records
+from efficientformer_edu.ablations.study import Study, train
+from efficientformer_edu.ablations.variants import BASE, VARIANTS
+from efficientformer_edu.training import data
+from efficientformer_edu.training.data import Images, load_data
+
+SEEDS = 5
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of the base, a variant that is the base, and one that sees nothing; by two processes."""
+    folder = tmp_path_factory.mktemp("planted") / "study"
+    done = list(Study(folder, QUICK, PLANTED, SEEDS).run(processes=2))
+    assert len(done) == 3 * SEEDS
+    return folder
+
+
+def without_time(record: Record) -> tuple[object, ...]:
+    log = [{name: value for name, value in row.items() if name != "seconds"} for row in record.log]
+    return record.variant, record.seed, record.top1, record.stopped, record.run, log
+
+
+def test_an_identical_variant_cannot_be_told_and_a_broken_one_is_worse(planted: Path) -> None:
+    outcome = load_outcome(planted, PLANTED)
+    identical, broken = outcome["identical"], outcome["broken"]
+    assert identical.top1 == outcome[BASE].top1 and identical.difference is not None
+    assert identical.difference[:3] == (0.0, 0.0, 0.0)
+    assert identical.verdict == "cannot tell"
+    assert set(broken.top1.values()) == {0.1}  # of ten classes, without seeing
+    assert outcome[BASE].mean > 0.3
+    assert broken.verdict == "worse"
+    assert len(set(outcome[BASE].top1.values())) > 1  # other seeds, other runs
+
+
+def test_the_order_of_files_does_not_matter(planted: Path, tmp_path: Path) -> None:
+    """The files under other names, so that they come in another order: a pair is what has the same seed inside."""
+    files = sorted(planted.glob("*.json"))
+    for number, path in enumerate(reversed(files)):
+        (tmp_path / f"{number:02d}_seed.json").write_bytes(path.read_bytes())
+    ours, theirs = load_outcome(tmp_path, PLANTED), load_outcome(planted, PLANTED)
+    assert [result.difference for result in ours.results] == [result.difference for result in theirs.results]
+
+
+def test_a_record_holds_all_that_its_run_depends_on(planted: Path) -> None:
+    told = json.loads((planted / "broken_seed3.json").read_text(encoding="utf-8"))
+    assert (told["variant"], told["seed"], told["stopped"]) == ("broken", 3, "")
+    assert told["run"]["variant"] == "broken: the second stage is 0 and frozen"
+    assert told["run"]["seed"] == 3 and told["run"]["recipe"]["epochs"] == 1
+    assert told["run"]["train"] == "Fashion-MNIST, 4,000 of its training images, the first 100 of each class"
+    assert [row["epoch"] for row in told["log"]] == [1] and told["log"][-1]["top1"] == told["top1"]
+    assert set(told["where"]) == {"machine", "versions", "date"} and "torch" in told["where"]["versions"]
+
+
+def test_this_process_gets_what_others_get_whatever_its_threads(planted: Path) -> None:
+    before = torch.get_num_threads()
+    here = train(QUICK, BASE, PLANTED[BASE], 4)
+    assert torch.get_num_threads() == before
+    (there,) = (record for record in load_records(planted) if (record.variant, record.seed) == (BASE, 4))
+    assert without_time(here) == without_time(there)
+
+
+STUDY = """
+import sys
+from pathlib import Path
+from ablation_runs import PLANTED, QUICK
+from efficientformer_edu.ablations.study import Study
+for record in Study(Path(sys.argv[1]), QUICK, PLANTED, 5, resume=sys.argv[2] == "resume").run(processes=2):
+    print(record.variant, record.seed, flush=True)
+"""
+
+
+def start(folder: Path, how: str) -> subprocess.Popen[str]:
+    tests = str(Path(__file__).parents[1])
+    code = f"import sys; sys.path.insert(0, {tests!r})\nif __name__ == '__main__':\n" + "".join(
+        f"    {line}\n" for line in STUDY.strip().splitlines()
+    )
+    command = [sys.executable, "-c", code, str(folder), how]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def children(process: subprocess.Popen[str]) -> list[Path]:
+    """The processes that it started, as folders of /proc; none where there is no such thing."""
+    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [Path("/proc") / number for number in path.read_text().split()] if path.exists() else []
+
+
+def test_a_killed_study_loses_nothing_and_repeats_nothing(planted: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "killed"
+    process = start(folder, "begin")
+    assert process.stdout is not None
+    told = [process.stdout.readline() for _ in range(4)]
+    started = children(process)
+    assert all(told) and (started or not os.path.exists("/proc/self/task"))
+    process.kill()
+    process.communicate()
+    for _ in range(100):  # its processes end with it
+        if not any(child.exists() for child in started):
+            break
+        time.sleep(0.1)
+    assert not any(child.exists() for child in started)
+    before = {f"{record.variant} {record.seed}\n" for record in load_records(folder)}
+    assert set(told) <= before and len(before) < 3 * SEEDS
+    stamps = {path: path.stat().st_mtime_ns for path in folder.glob("*.json")}
+    out, err = start(folder, "resume").communicate()
+    again = out.splitlines(keepends=True)
+    assert len(again) == len(set(again)) and not set(again) & before, err
+    assert set(again) | before == {f"{name} {seed}\n" for name in PLANTED for seed in range(SEEDS)}
+    assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
+    expected, found = ([without_time(record) for record in load_records(one)] for one in (planted, folder))
+    assert found == expected
+
+
+def test_a_finished_study_has_nothing_to_do(planted: Path) -> None:
+    study = Study(planted, QUICK, PLANTED, SEEDS, resume=True)
+    assert study.missing == () and list(study.run()) == []
+    more = Study(planted, QUICK, PLANTED, SEEDS + 1, resume=True)
+    assert more.missing == ((BASE, 5), ("identical", 5), ("broken", 5))
+
+
+def test_another_study_is_not_mistaken_for_this_one(planted: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError, match="there is a study already; add --resume"):
+        Study(planted, QUICK, PLANTED, SEEDS)
+    with pytest.raises(FileNotFoundError, match="no study to resume; leave --resume out"):
+        Study(tmp_path / "nothing", QUICK, PLANTED, SEEDS, resume=True)
+    other = {**PLANTED, "broken": VARIANTS["relu"]}
+    with pytest.raises(ValueError, match="broken, seed 0: config was .* take another folder"):
+        Study(planted, QUICK, other, SEEDS, resume=True)
+    (planted / "junk_seed0.json").write_text("{}", encoding="utf-8")
+    try:
+        with pytest.raises(ValueError, match="junk_seed0.json is no record of a study"):
+            Study(planted, QUICK, PLANTED, SEEDS, resume=True)
+    finally:
+        (planted / "junk_seed0.json").unlink()
+
+
+def test_a_run_whose_numbers_explode_counts_as_guessing() -> None:
+    record = train(QUICK, "exploding", EXPLODING, 0)
+    assert record.stopped.startswith("step 0: the loss is ")
+    assert record.top1 == 0.1 and record.log == ()
+
+
+def test_a_study_that_cannot_write_says_so(tmp_path: Path) -> None:
+    study = Study(tmp_path / "gone", QUICK, {BASE: PLANTED[BASE]}, 1)
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(FileNotFoundError, match="the folder does not exist"):
+        list(study.run())
+
+
+def test_distilled_rows_learn_from_the_trained_network() -> None:
+    train_images, _ = images(QUICK)
+    logits = teacher_logits(QUICK).logits
+    assert logits.shape == (1000, 10)
+    right = (logits.argmax(1) == torch.tensor(train_images.labels)).float().mean()
+    assert right > 0.85
+    record = train(QUICK, "soft", VARIANTS["soft"], 0)
+    assert record.run["teacher"].startswith("the package's network, trained on Fashion-MNIST, 60,000 training images")
+
+
+def test_the_first_of_each_class() -> None:
+    labels = [2, 0, 0, 1, 2, 1, 0, 2]
+    pictures = torch.arange(8, dtype=torch.uint8).view(8, 1, 1, 1).expand(8, 1, 28, 28)
+    found = first_of_each(Images(pictures, labels, ("a", "b", "c"), "eight images"), 2)
+    assert found.labels == [2, 0, 0, 1, 2, 1] and found.words == "eight images, the first 2 of each class"
+    assert [int(torch.as_tensor(found[place][0])[0, 0, 0]) for place in range(6)] == [0, 1, 2, 3, 4, 5]
+    with pytest.raises(ValueError, match="3 images of each class are asked for, and one has 2: eight images"):
+        first_of_each(Images(pictures, labels, ("a", "b", "c"), "eight images"), 3)
+
+
+def test_the_protocol_is_that_of_the_images_at_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def load(name: str, split: str, **options: object) -> Images:
+        raise FileNotFoundError("Fashion-MNIST is not on this machine")
+
+    assert [get_protocol(name) for name in PROTOCOLS] == ["laptop", "embedded"]
+    with pytest.raises(ValueError, match="protocol 'gpu' is unknown; there are laptop, embedded"):
+        get_protocol("gpu")
+    with monkeypatch.context() as patch:
+        patch.setattr("efficientformer_edu.ablations.protocol.load_data", load)
+        assert get_protocol() == "embedded"
+        patch.setattr("efficientformer_edu.ablations.protocol.load_data", lambda *_, **__: None)
+        assert get_protocol() == "laptop"
+
+
+def test_both_protocols_take_about_as_many_steps() -> None:
+    laptop, embedded = PROTOCOLS["laptop"], PROTOCOLS["embedded"]
+    assert laptop.per_class is not None and laptop.data == data.FULL
+    steps = 10 * laptop.per_class // laptop.recipe.batch * laptop.recipe.epochs
+    few = len(load_data(data.SMALL, "train")) // embedded.recipe.batch * embedded.recipe.epochs
+    assert few == pytest.approx(steps, rel=0.1)
