@@ -191,4 +191,4 @@ def _say(*data: Images) -> None:
     for images in data:
         typer.echo(images.words, err=True)
         if images.skipped:
-            typer.echo(f"Take care: broken images that were left out: {images.skipped:,}; --strict names the first.", err=True)
+            typer.echo(f"Take care: broken images left out: {images.skipped:,}; --strict names the first.", err=True)

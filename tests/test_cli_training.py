@@ -235,7 +235,7 @@ def test_photographs_and_a_broken_one(pets: Path, capsys: pytest.CaptureFixture[
     out, err = run("train", "tiny.yaml", "--data", pets, *PHOTOGRAPHS)
     assert err.splitlines() == [
         "pets, 12 training images of 2 classes, 1 broken left out",
-        "Take care: broken images that were left out: 1; --strict names the first.",
+        "Take care: broken images left out: 1; --strict names the first.",
         "pets, 4 test images of 2 classes",
     ]
     assert "of 4 images: pets, 4 test images of 2 classes" in out
@@ -289,7 +289,7 @@ def test_evaluate_photographs_by_a_rule(pets: Path) -> None:
     out, _ = run("evaluate", "pets.safetensors", "--data", pets)
     assert out.splitlines()[-1].endswith("224×224 pixels, crop rule official")
     whole, err = run("evaluate", "pets.safetensors", "--data", pets / "train", "--size", "32")
-    assert "of 12 images" in whole and "broken images that were left out: 1;" in err
+    assert "of 12 images" in whole and "broken images left out: 1;" in err
 
 
 def test_evaluate_refuses(pets: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:

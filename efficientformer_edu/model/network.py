@@ -52,7 +52,7 @@ class Stage(nn.Module):
             x = block(x)
         if len(self.mb3d) > 0:
             grid = (x.shape[2], x.shape[3])
-            x = x.flatten(2).transpose(1, 2)  # (B, N, C_j): the map becomes tokens
+            x = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, N, C_j): the map becomes tokens
             for block in self.mb3d:
                 x = block(x, grid)
             x = x.transpose(1, 2).unflatten(2, grid)  # (B, C_j, h, w): a view, no copy
@@ -100,7 +100,7 @@ class EfficientFormer(nn.Module):
 
     def extract_feat(self, images: Float[Tensor, "B in_channels H W"]) -> tuple[Float[Tensor, "B C4"]]:
         """What the heads see, (B, C₄), in a tuple of one: the mean over all tokens after the final norm."""
-        tokens = self.features(images)[-1].flatten(2).transpose(1, 2)  # (B, N, C₄)
+        tokens = self.features(images)[-1].permute(0, 2, 3, 1).flatten(1, 2)  # (B, N, C₄)
         return (self.norm(tokens).mean(1),)
 
     def features(self, images: Float[Tensor, "B in_channels H W"]) -> list[Tensor]:

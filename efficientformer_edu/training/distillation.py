@@ -108,7 +108,7 @@ def network_teacher(network: nn.Module) -> Teacher:
 
     def teacher(images: Tensor, indices: Indices) -> Tensor:
         with torch.no_grad():
-            return network(images)
+            return network.to(images.device)(images)
 
     return teacher
 

@@ -47,6 +47,10 @@ class Run:
             raise ValueError(f"the recipe distils ({self.recipe.distillation}), and there is no teacher; give one")
         if self.recipe.distillation and not self.config.distillation:
             raise ValueError("a network with one head cannot learn from a teacher; set distillation=True")
+        if len(self.train) < self.recipe.batch:
+            raise ValueError(
+                f"{len(self.train)} images do not fill a batch of {self.recipe.batch}; take a smaller batch, or more images"
+            )
         if self.train.classes != self.test.classes:
             raise ValueError(f"training has {len(self.train.classes)} classes, testing {len(self.test.classes)}")
 

@@ -60,7 +60,7 @@ class EfficientFormerPreTrainedModel(HubModel):
             if with_attentions:
                 mixers = [module for module in self.network.modules() if isinstance(module, Attention)]
                 record(hooks, [mixer.softmax for mixer in mixers], attentions)
-            tokens = self.network.features(pixel_values)[-1].flatten(2).transpose(1, 2)  # (B, N, C₄)
+            tokens = self.network.features(pixel_values)[-1].permute(0, 2, 3, 1).flatten(1, 2)  # (B, N, C₄)
         return BaseModelOutput(
             last_hidden_state=self.network.norm(tokens),
             hidden_states=(*hidden[:-1], tokens) if with_hidden else None,

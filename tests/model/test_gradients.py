@@ -10,7 +10,7 @@ import torch
 from golden_weights import golden_value
 
 from efficientformer_edu import EfficientFormerConfig
-from efficientformer_edu.model import MB3D, MB4D
+from efficientformer_edu.model import MB3D, MB4D, EfficientFormer
 
 CONFIG = EfficientFormerConfig(
     depths=(1, 1, 1, 1), embed_dims=(3, 3, 3, 3), mlp_ratio=2, num_heads=2, key_dim=2, attn_ratio=1.5, bias_grid=(2, 3)
@@ -141,3 +141,21 @@ def test_gradcheck(case):
 
     x = golden_value("input.weight", shape).requires_grad_()
     assert torch.autograd.gradcheck(function, (x, *values))
+
+
+@pytest.mark.parametrize("num_vit", [0, 1, (0, 0, 1, 1)])
+def test_one_image_has_the_gradients_that_it_has_beside_itself(num_vit: int | tuple[int, ...]) -> None:
+    """On a processor torch's batch norm goes back wrongly for one image if the gradient lies as tokens do."""
+    torch.manual_seed(0)
+    fields = {"depths": (1, 1, 1, 2), "embed_dims": (4, 4, 8, 8), "num_classes": 3, "layer_scale_init": 0.5}
+    model = EfficientFormer(EfficientFormerConfig(**fields, num_vit=num_vit)).double().eval()
+
+    def gradients(images: torch.Tensor) -> list[torch.Tensor]:
+        model.zero_grad()
+        images.requires_grad_()
+        model(images)[0, 0].backward()
+        return [images.grad[:1], *(parameter.grad.clone() for parameter in model.parameters())]
+
+    image = torch.randn(1, 3, 64, 64, dtype=torch.float64)
+    for alone, beside in zip(gradients(image.clone()), gradients(torch.cat((image, image))), strict=True):
+        torch.testing.assert_close(alone, beside)
