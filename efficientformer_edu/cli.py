@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from efficientformer_edu.cli_ablations import ablate
 from efficientformer_edu.cli_arguments import MODEL_HELP, Pixels, read_model, read_resolution
 from efficientformer_edu.cli_audit import audit
 from efficientformer_edu.cli_latency import bench, export
@@ -37,6 +38,7 @@ app.command()(export)
 app.command()(observe)
 app.command()(train)
 app.command()(evaluate)
+app.command()(ablate)
 
 
 @app.command()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from efficientformer_edu.ablations.study import Study
 
 OUT = Path("results/ablations")
 
@@ -34,33 +37,50 @@ def ablate(
         return
     chosen = get_variants(rows.split(",") if rows is not None else None)
 
-    from efficientformer_edu.ablations.costs import load_costs, measure_costs
-    from efficientformer_edu.ablations.outcome import COSTS, load_outcome
+    from efficientformer_edu.ablations.outcome import COMMAND, load_outcome
     from efficientformer_edu.ablations.protocol import PROTOCOLS, get_protocol
     from efficientformer_edu.ablations.study import Study
 
     name = get_protocol(protocol, data_dir)
     study = Study(out, PROTOCOLS[name], chosen, seeds, resume=resume, data_dir=data_dir)
+    count = len(study.missing)
+    typer.echo(f"{len(chosen)} rows, {seeds} seeds: {count} runs to go; {name}: {PROTOCOLS[name].words}", err=True)
+    _train(study)
+    _time(out)
+    given = {"protocol": protocol, "out": out if out != OUT else None}
+    command = COMMAND + "".join(f" --{option} {value}" for option, value in given.items() if value is not None)
+    outcome, summary = load_outcome(out, command=command), out.parent / f"{out.name}.json"
+    outcome.save(summary)
+    typer.echo(f"\n{outcome.table().to_text()}\n{outcome.words}")
+    for row in outcome.not_run:
+        typer.echo(f"Not run: {row}; {outcome.to_run(row)}")
+    typer.echo(f"Every run and the times: {out}; table and findings: {summary}")
+
+
+def _train(study: Study) -> None:
+    """Train what is missing, a line for each run with the time that is left."""
     count, started = len(study.missing), time.perf_counter()
-    typer.echo(f"{len(chosen)} rows, {seeds} seeds, protocol {name}: {count} runs to go", err=True)
     for done, record in enumerate(study.run(), start=1):
         left = (time.perf_counter() - started) / done * (count - done)
         said = record.stopped or f"top-1 {record.top1:.2%}"
         typer.echo(f"{done} of {count}: {record.variant}, seed {record.seed}, {said}; {_minutes(left)} left")
-    trained = [result.name for result in load_outcome(out).results]
-    if not (out / COSTS).exists() or set(trained) - set(load_costs(out / COSTS).params):
-        typer.echo(f"timing {len(trained)} variants of EfficientFormer-L1", err=True)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            measure_costs(get_variants(trained), progress=True).save(out / COSTS)
-        for warning in dict.fromkeys(str(one.message) for one in caught):
-            typer.echo(f"Take care: {warning}", err=True)
-    outcome, summary = load_outcome(out), out.parent / f"{out.name}.json"
-    outcome.save(summary)
-    typer.echo(f"\n{outcome.table().to_text()}\n{outcome.words}")
-    for variant, command in outcome.not_run.items():
-        typer.echo(f"Not run: {variant}; {command}")
-    typer.echo(f"Every run and the times: {out}; table and findings: {summary}")
+
+
+def _time(folder: Path) -> None:
+    """Time all rows side by side, unless that has been done."""
+    from efficientformer_edu.ablations.costs import load_costs, measure_costs
+    from efficientformer_edu.ablations.outcome import COSTS, load_outcome
+    from efficientformer_edu.ablations.variants import get_variants
+
+    trained, path = [result.name for result in load_outcome(folder).results], folder / COSTS
+    if path.exists() and set(trained) <= set(load_costs(path).params):
+        return
+    typer.echo(f"timing {len(trained)} variants of EfficientFormer-L1", err=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        measure_costs(get_variants(trained), progress=True).save(path)
+    for warning in dict.fromkeys(str(one.message) for one in caught):
+        typer.echo(f"Take care: {warning}", err=True)
 
 
 def _minutes(seconds: float) -> str:

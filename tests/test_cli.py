@@ -76,7 +76,18 @@ def test_help_loads_neither_torch_nor_matplotlib() -> None:
 
 
 def test_help_names_every_command() -> None:
-    for command in ("audit", "bench", "convert", "diagram", "evaluate", "export", "observe", "predict", "train"):
+    for command in (
+        "ablate",
+        "audit",
+        "bench",
+        "convert",
+        "diagram",
+        "evaluate",
+        "export",
+        "observe",
+        "predict",
+        "train",
+    ):
         assert command in run("--help")
         assert "--help" in run(command, "--help")
 

@@ -34,6 +34,7 @@ COMMANDS = {  # every command of efficientformer-edu, on local files alone
     "convert": ["tiny.safetensors", "tiny.pth", "--layout", "timm"],
     "predict": ["photo.png", "--weights", "tiny.safetensors"],
     "train": ["tiny.yaml", "--epochs", "1", "--batch", "1000", "--size", "32", "--out", "run"],
+    "ablate": ["--list"],
     "evaluate": ["clothes.safetensors", "--size", "32", "--out", "matrix.png"],
 }
 

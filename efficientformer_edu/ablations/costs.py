@@ -79,7 +79,7 @@ def measure_costs(
     every token mixer. Group norm and layer norm do not fold.
 
     Args:
-        variants: by name. Those that change the recipe alone cost what the base does, and are timed as a control.
+        variants: by name. Those that change the recipe alone are counted, and not timed.
         base: configuration of the network that is changed.
         resolution: height and width of the image in pixels.
         rounds: how often each is timed.
@@ -95,6 +95,8 @@ def measure_costs(
         network = variant.network(base.replace(**variant.fields(base))).eval()
         params[name] = sum(parameter.numel() for parameter in network.parameters())
         macs[name] = Subject(network, images).macs
+        if variant.keeps_network:
+            continue
         subjects[f"{name} {EAGER}"] = prepare("eager", network, images, 1)
         if folds(network):
             subjects[f"{name} {FOLDED}"] = prepare("channels-last", folded_maps(network, resolution), images, 1)

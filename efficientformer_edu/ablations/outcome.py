@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,11 @@ from efficientformer_edu.ablations.statistics import ALIKE, LEVEL, Agreement, Di
 from efficientformer_edu.ablations.variants import BASE, SAID, VARIANTS, Said, Variant
 from efficientformer_edu.audit.tables import Cell, Table
 from efficientformer_edu.files import whole
+from efficientformer_edu.latency.records import stored
 
 COSTS = "costs.json"
 COMMON = ("train", "test", "size")  # what all runs of a study share, whatever their variant
-STATUS: Mapping[frozenset[Agreement], str] = {
-    frozenset({"agrees"}): "same trend",
-    frozenset({"disagrees"}): "disagrees",
-    frozenset({"agrees", "disagrees"}): "disagrees",
-}
-"""The report's words for all that a reported sentence claims; what cannot be told is no finding."""
+COMMAND = "efficientformer-edu ablate"
 
 
 @dataclass(frozen=True)
@@ -71,14 +67,16 @@ class Outcome:
 
     Attributes:
         results: one for each variant that was trained, the base first.
-        not_run: the commands of those that were not, by name.
+        command: what runs the study.
+        not_run: names of those that were not.
         costs: of the changes in the full-size network; None where they were not measured.
         common: images and size that all runs share.
         where: machine, versions and date of the runs.
     """
 
     results: tuple[Result, ...]
-    not_run: Mapping[str, str]
+    command: str
+    not_run: tuple[str, ...]
     costs: Costs | None
     common: Mapping[str, Any]
     where: Mapping[str, str]
@@ -96,9 +94,9 @@ class Outcome:
         seeds = sorted({len(result.top1) for result in self.results})
         return (
             f"Accuracy: {self.common['train']}; judged by {self.common['test']}; {self.common['size']} pixels; "
-            f"{' or '.join(map(str, seeds))} seeds. Differences from the base in percentage points, pair by pair, with "
-            f"their {100 * LEVEL:g} % interval; alike: within {100 * ALIKE:g} points. Parameters, MACs and ms: the same "
-            "change in EfficientFormer-L1 at 224 pixels."
+            f"{' or '.join(map(str, seeds))} seeds. Differences from the base in percentage points, pair by pair, "
+            f"with their {100 * LEVEL:g} % interval; alike: within {100 * ALIKE:g} points. Parameters, MACs and ms: "
+            "the same change in EfficientFormer-L1 at 224 pixels; – does not fold."
         )
 
     def table(self) -> Table:
@@ -116,19 +114,26 @@ class Outcome:
                 answers[result.said.row].append(result)
         found = []
         for row, results in answers.items():
-            claims = sum(said.row == row for said in SAID.values())
-            status = STATUS.get(frozenset(result.agreement for result in results if result.agreement))
-            if status and len(results) == claims:
-                ours = "; ".join(f"{result.words}: {result.difference}, {result.verdict}" for result in results)
-                found.append({"row": row, "status": status, "ours": ours, "why": f"A small network. {self.words}"})
+            ours = "; ".join(
+                f"{result.words}: {result.difference}, reported {result.said.trend}: {result.agreement}"
+                for result in results
+                if result.said
+            )
+            if status := _status(row, results):
+                found.append({"row": row, "status": status, "ours": ours, "why": f"Small networks. {self.words}"})
         return found
+
+    def to_run(self, name: str) -> str:
+        """The command that runs a row which was not run."""
+        return f"{self.command} --rows {name} --resume"
 
     def save(self, path: Path) -> None:
         """Write table and findings as JSON, for the report, whole or not at all. Raises OSError if that fails."""
         table = json.loads(self.table().to_json())
-        data = {"command": "efficientformer-edu ablate", **self.where, "words": self.words}
+        not_run = {name: self.to_run(name) for name in self.not_run}
+        told = {"words": self.words, "findings": self.findings(), "table": table, "not_run": not_run}
         with whole(path) as partial:
-            text = json.dumps({**data, "findings": self.findings(), "table": table}, indent=1, ensure_ascii=False)
+            text = json.dumps({"command": self.command, **self.where, **told}, indent=1, ensure_ascii=False)
             partial.write_text(text + "\n", encoding="utf-8")
 
     def _repr_markdown_(self) -> str:
@@ -146,16 +151,18 @@ class Outcome:
         cells += [result.verdict, result.said.trend if result.said else None, result.agreement]
         if costs is None or name not in costs.params:
             return (*cells, None, None, None, None)
-        times = [costs.milliseconds(name, form) for form in (EAGER, FOLDED)]
-        return (*cells, costs.params[name], costs.macs[name], *(f"{ms:.1f}" if ms else "–" for ms in times))
+        eager, folded = (costs.milliseconds(name, form) for form in (EAGER, FOLDED))
+        times = (f"{eager:.1f}", f"{folded:.1f}" if folded else "–") if eager else (None, None)
+        return (*cells, costs.params[name], costs.macs[name], *times)
 
 
-def load_outcome(folder: Path, variants: Mapping[str, Variant] = VARIANTS) -> Outcome:
+def load_outcome(folder: Path, variants: Mapping[str, Variant] = VARIANTS, command: str = COMMAND) -> Outcome:
     """What the records in the folder of a study say, with the costs if they are there.
 
     Args:
         folder: of the study.
         variants: by name, the base among them.
+        command: what runs the study.
 
     Raises:
         ValueError: if a file is no record, the records belong to different studies, or the base is missing.
@@ -174,10 +181,15 @@ def load_outcome(folder: Path, variants: Mapping[str, Variant] = VARIANTS) -> Ou
             raise ValueError(f"{folder}: {record.variant}, seed {record.seed} has another {other[0]} than the base")
     base = {seed: record.top1 for seed, record in records[BASE].items()}
     results = [_result(name, variants[name], found, base) for name, found in records.items() if found]
-    command = "efficientformer-edu ablate --rows {} --resume"
-    not_run = {name: command.format(name) for name, found in records.items() if not found}
+    not_run = tuple(name for name, found in records.items() if not found)
     costs = load_costs(folder / COSTS) if (folder / COSTS).exists() else None
-    return Outcome(tuple(results), not_run, costs, common, first.where)
+    return Outcome(tuple(results), command, not_run, costs, common, first.where)
+
+
+def stored_outcome(name: str = "ablations") -> Outcome | None:
+    """The study in the `results/` of the checkout that this package runs from; None where there is none."""
+    summary = stored(f"{name}.json")
+    return load_outcome(summary.with_suffix("")) if summary else None
 
 
 def _result(name: str, variant: Variant, records: Mapping[int, Record], base: Mapping[int, float]) -> Result:
@@ -186,3 +198,13 @@ def _result(name: str, variant: Variant, records: Mapping[int, Record], base: Ma
     difference = paired_difference(top1, base) if paired else None
     stopped = sum(bool(record.stopped) for record in records.values())
     return Result(name, variant.words, top1, stopped, difference, SAID.get(name))
+
+
+def _status(row: str, results: Sequence[Result]) -> str | None:
+    """The report's word for a row: none while one of its claims was not run, or cannot be told and none is wrong."""
+    agreements = [result.agreement for result in results]
+    if len(results) < sum(said.row == row for said in SAID.values()):
+        return None
+    if "disagrees" in agreements:
+        return "disagrees"
+    return None if "cannot tell" in agreements else "same trend"

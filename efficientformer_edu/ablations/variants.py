@@ -2,6 +2,9 @@
 
 Paper: Appendix B and section 3. What the paper or its users report of a change stands beside it; most changes have no
 sourced number.
+
+What a change leaves in place starts with the weights that it has in the base, too. There is one exception: where other
+blocks are MB3D, weights are drawn in another order from the first such block on.
 """
 
 from __future__ import annotations
@@ -64,6 +67,11 @@ class Variant:
     fields: Callable[[EfficientFormerConfig], Mapping[str, Any]] = _nothing
     change: Callable[[EfficientFormer], None] = _unchanged
     recipe: Callable[[Recipe], Mapping[str, Any]] = _nothing
+
+    @property
+    def keeps_network(self) -> bool:
+        """Whether it changes the recipe alone, so that the network costs what the base does."""
+        return self.recipe is not _nothing
 
     def network(self, config: EfficientFormerConfig) -> EfficientFormer:
         """A network of this configuration with its part exchanged; its random weights are those that come next."""

@@ -48,9 +48,8 @@ class Run:
         if self.recipe.distillation and not self.config.distillation:
             raise ValueError("a network with one head cannot learn from a teacher; set distillation=True")
         if len(self.train) < self.recipe.batch:
-            raise ValueError(
-                f"{len(self.train)} images do not fill a batch of {self.recipe.batch}; take a smaller batch, or more images"
-            )
+            count, batch = len(self.train), self.recipe.batch
+            raise ValueError(f"{count} images do not fill a batch of {batch}; take a smaller batch, or more images")
         if self.train.classes != self.test.classes:
             raise ValueError(f"training has {len(self.train.classes)} classes, testing {len(self.test.classes)}")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from ablation_runs import EXPLODING, PLANTED, QUICK
+from ablation_runs import EXPLODING, PLANTED, QUICK, TWO
 
 from efficientformer_edu.ablations.outcome import load_outcome
 from efficientformer_edu.ablations.protocol import PROTOCOLS, first_of_each, get_protocol, images, teacher_logits
@@ -64,7 +64,7 @@ def test_a_record_holds_all_that_its_run_depends_on(planted: Path) -> None:
     assert (told["variant"], told["seed"], told["stopped"]) == ("broken", 3, "")
     assert told["run"]["variant"] == "broken: the second stage is 0 and frozen"
     assert told["run"]["seed"] == 3 and told["run"]["recipe"]["epochs"] == 1
-    assert told["run"]["train"] == "Fashion-MNIST, 4,000 of its training images, the first 100 of each class"
+    assert told["run"]["train"] == "Fashion-MNIST, 4,000 of its training images, the first 200 of each class"
     assert [row["epoch"] for row in told["log"]] == [1] and told["log"][-1]["top1"] == told["top1"]
     assert set(told["where"]) == {"machine", "versions", "date"} and "torch" in told["where"]["versions"]
 
@@ -80,9 +80,9 @@ def test_this_process_gets_what_others_get_whatever_its_threads(planted: Path) -
 STUDY = """
 import sys
 from pathlib import Path
-from ablation_runs import PLANTED, QUICK
+from ablation_runs import QUICK, TWO
 from efficientformer_edu.ablations.study import Study
-for record in Study(Path(sys.argv[1]), QUICK, PLANTED, 5, resume=sys.argv[2] == "resume").run(processes=2):
+for record in Study(Path(sys.argv[1]), QUICK, TWO, 4, resume=sys.argv[2] == "resume").run(processes=2):
     print(record.variant, record.seed, flush=True)
 """
 
@@ -106,7 +106,7 @@ def test_a_killed_study_loses_nothing_and_repeats_nothing(planted: Path, tmp_pat
     folder = tmp_path / "killed"
     process = start(folder, "begin")
     assert process.stdout is not None
-    told = [process.stdout.readline() for _ in range(4)]
+    told = [process.stdout.readline() for _ in range(3)]
     started = children(process)
     assert all(told) and (started or not os.path.exists("/proc/self/task"))
     process.kill()
@@ -117,15 +117,15 @@ def test_a_killed_study_loses_nothing_and_repeats_nothing(planted: Path, tmp_pat
         time.sleep(0.1)
     assert not any(child.exists() for child in started)
     before = {f"{record.variant} {record.seed}\n" for record in load_records(folder)}
-    assert set(told) <= before and len(before) < 3 * SEEDS
+    assert set(told) <= before and len(before) < 8
     stamps = {path: path.stat().st_mtime_ns for path in folder.glob("*.json")}
     out, err = start(folder, "resume").communicate()
     again = out.splitlines(keepends=True)
     assert len(again) == len(set(again)) and not set(again) & before, err
-    assert set(again) | before == {f"{name} {seed}\n" for name in PLANTED for seed in range(SEEDS)}
+    assert set(again) | before == {f"{name} {seed}\n" for name in TWO for seed in range(4)}
     assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
-    expected, found = ([without_time(record) for record in load_records(one)] for one in (planted, folder))
-    assert found == expected
+    whole = [without_time(record) for record in load_records(planted) if record.variant in TWO and record.seed < 4]
+    assert [without_time(record) for record in load_records(folder)] == whole
 
 
 def test_a_finished_study_has_nothing_to_do(planted: Path) -> None:
@@ -153,7 +153,7 @@ def test_another_study_is_not_mistaken_for_this_one(planted: Path, tmp_path: Pat
 
 def test_a_run_whose_numbers_explode_counts_as_guessing() -> None:
     record = train(QUICK, "exploding", EXPLODING, 0)
-    assert record.stopped.startswith("step 0: the loss is ")
+    assert record.stopped.startswith("step 0: the gradient of stem.conv1.weight is no number")
     assert record.top1 == 0.1 and record.log == ()
 
 
@@ -167,7 +167,7 @@ def test_a_study_that_cannot_write_says_so(tmp_path: Path) -> None:
 def test_distilled_rows_learn_from_the_trained_network() -> None:
     train_images, _ = images(QUICK)
     logits = teacher_logits(QUICK).logits
-    assert logits.shape == (1000, 10)
+    assert logits.shape == (2000, 10)
     right = (logits.argmax(1) == torch.tensor(train_images.labels)).float().mean()
     assert right > 0.85
     record = train(QUICK, "soft", VARIANTS["soft"], 0)

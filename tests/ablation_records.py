@@ -1,0 +1,46 @@
+"""Records of a study that nobody ran: accuracies as a test wants them, and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from efficientformer_edu.ablations.costs import Costs
+from efficientformer_edu.ablations.records import Record
+from efficientformer_edu.ablations.variants import BASE
+from efficientformer_edu.latency import Conditions, Measurement, Timing
+
+BASES = (0.70, 0.71, 0.72, 0.73, 0.74)  # accuracy of the base by seed
+RUN = {"train": "2 training images", "test": "10 test images", "size": 32}
+WHERE = {"machine": "A processor", "versions": "torch 2.13", "date": "2026-11-21"}
+TIMES = {"base": (90.0, 45.0), "relu": (80.0, 40.0), "group-norm": (120.0, None)}
+
+COSTS = Costs(
+    Measurement(
+        Conditions("efficientformer-edu ablate", machine="A processor", threads=1, date="2026-11-21"),
+        tuple(
+            Timing(f"{name} {form}", (ms / 1e3,))
+            for name, times in TIMES.items()
+            for form, ms in zip(("eager", "folded"), times, strict=True)
+            if ms
+        ),
+    ),
+    dict.fromkeys(TIMES, 12),
+    dict.fromkeys(TIMES, 34),
+)
+
+
+def records(name: str, shifts: Sequence[float]) -> list[Record]:
+    """One for each seed, so much more accurate than the base."""
+    return [
+        Record(name, seed, round(base + shift, 6), "", 1.0, RUN, (), WHERE)
+        for seed, (base, shift) in enumerate(zip(BASES, shifts, strict=False))
+    ]
+
+
+def stored(folder: Path, shifts: Mapping[str, Sequence[float]]) -> None:
+    """A study in a folder: the base, and each variant shifted."""
+    folder.mkdir(exist_ok=True)
+    for name, by_seed in {BASE: (0.0,) * 5, **shifts}.items():
+        for record in records(name, by_seed):
+            record.save(folder)

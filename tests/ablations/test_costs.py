@@ -1,0 +1,88 @@
+"""What a change costs: counted against arithmetic by hand, and every form is the same function."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from ablation_runs import TINY
+from torch import nn
+
+from efficientformer_edu.ablations.costs import EAGER, FOLDED, Costs, folds, load_costs, measure_costs
+from efficientformer_edu.ablations.variants import VARIANTS, get_variants
+from efficientformer_edu.latency import Conditions, Measurement, Timing, save
+from efficientformer_edu.model.folding import folded_maps
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def costs() -> Costs:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a busy machine, and wide intervals
+        return measure_costs(VARIANTS, TINY, SIZE, rounds=1)
+
+
+def test_parameters_and_macs_against_arithmetic(costs: Costs) -> None:
+    """TINY at 64 pixels: maps of 16×16, then 8×8 places; widths 8, 16, 16, 16."""
+    params, macs = costs.params, costs.macs
+    stem = 9 * 1 * 4 + 4 + 2 * 4 + 9 * 4 * 8 + 8 + 2 * 8
+    patches = 16 * 1 * 8 + 8 + 2 * 8
+    assert params["base"] - params["patches"] == stem - patches
+    assert macs["base"] - macs["patches"] == 32 * 32 * 9 * 4 + 16 * 16 * 9 * 4 * 8 - 16 * 16 * 16 * 8
+    mixers = [(8, 256), (16, 64), (16, 64), (16, 64)]  # width and places of the four MB4D
+    assert params["depthwise"] - params["base"] == sum(width * (9 + 1 + 2) for width, _ in mixers)
+    assert macs["depthwise"] - macs["base"] == sum(9 * width * places for width, places in mixers)
+    assert params["no-mixer"] == params["base"] and macs["no-mixer"] == macs["base"]
+    assert params["base"] - params["no-bias"] == 2 * 16
+    norms = 4 + 8 + 16 + sum(5 * width for width, _ in mixers)
+    assert params["base"] - params["no-norm"] == 2 * norms
+    scales = 2 * (8 + 16 + 16 + 2 * 16)
+    assert params["base"] - params["no-scale"] == scales
+    for name in ("relu", "hard-swish", "scale-1", "soft", "hard", "longer", "group-norm", "layer-norm"):
+        assert (params[name], macs[name]) == (params["base"], macs["base"])
+    assert macs["mb3d-none"] < macs["base"] == macs["mb3d-half"] < macs["mb3d-all"] < macs["late-attention"]
+
+
+def test_everything_is_timed_and_what_folds_twice(costs: Costs) -> None:
+    for name in VARIANTS:
+        same = name in ("soft", "hard", "longer")  # as the base
+        assert bool(costs.milliseconds(name, EAGER)) == (not same)
+        assert bool(costs.milliseconds(name, FOLDED)) == (not same and name not in ("group-norm", "layer-norm"))
+    conditions = costs.measurement.conditions
+    assert (conditions.batch, conditions.resolution, conditions.threads) == (1, (SIZE, SIZE), 1)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_folded_form_is_the_same_function(name: str) -> None:
+    """With weights that let every part count: norms that have seen data, layer scales near 1, a table that is not 0."""
+    variant = VARIANTS[name]
+    network = variant.network(TINY.replace(**variant.fields(TINY))).eval()
+    generator = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean = torch.randn(module.num_features, generator=generator)
+            module.running_var = 0.5 + torch.rand(module.num_features, generator=generator)
+    for key, parameter in network.named_parameters():
+        if key.endswith(("gamma", "attention_biases")):
+            nn.init.normal_(parameter, 1.0, 0.3, generator=generator)
+    images = torch.randn(2, 1, SIZE, SIZE, generator=generator)
+    if name in ("group-norm", "layer-norm"):
+        assert not folds(network)
+        return
+    folded = folded_maps(network, SIZE)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    assert torch.allclose(folded(images), network(images), atol=1e-5)
+
+
+def test_a_file_and_back(costs: Costs, tmp_path: Path) -> None:
+    costs.save(tmp_path / "costs.json")
+    found = load_costs(tmp_path / "costs.json")
+    assert (found.params, found.macs) == (costs.params, costs.macs)
+    assert found.milliseconds("relu", EAGER) == pytest.approx(costs.milliseconds("relu", EAGER), abs=1e-5)
+    save({"other": Measurement(Conditions(), (Timing("a", (1.0,)),))}, tmp_path / "other.json")
+    with pytest.raises(ValueError, match="other.json holds no costs of variants"):
+        load_costs(tmp_path / "other.json")
+    assert set(get_variants()) == set(found.params)
