@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.text import Annotation, Text
+from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
 
 from efficientformer_edu.figures.colours import FAINT, INK, PARTS, QUERY, Colour
 from efficientformer_edu.figures.latency_times import GRID, foot
@@ -35,6 +38,7 @@ LETTER = 0.078  # inches that a letter of a bar's label takes, with some air
 SIDES = ((8, 0, "left"), (-8, 0, "right"), (0, 11, "center"), (0, -11, "center"))
 CORNERS = ((8, 8, "left"), (8, -8, "left"), (-8, 8, "right"), (-8, -8, "right"))
 AROUND = tuple((dx * far, dy * far, ha) for far in range(1, 7) for dx, dy, ha in (*SIDES, *CORNERS))
+TICKS = [digit * 10**power for power in range(-1, 5) for digit in (1, 2, 5)]
 NEAR = 11  # points: from further away a line leads to the point
 
 
@@ -110,7 +114,12 @@ def draw_accuracy_latency(points: Measurement) -> Drawing:
                 ours = label.startswith("EfficientFormer")
                 look = COLOURS["attention" if ours else "MLP"]
                 axes.plot(ms, top1_value, "D" if ours else "o", ms=8, mfc=look.fill, mec=look.line, mew=1.5)
-            axes.set_xlim(left=0)
+            axes.set_xscale("log")  # else the slowest would push all others into a corner
+            low, high = min(ms for ms, *_ in found) / 1.3, max(ms for ms, *_ in found) * 1.9  # room for a name
+            axes.set_xlim(low, high)
+            axes.set_xticks([tick for tick in TICKS if low <= tick <= high], minor=False)
+            axes.set_xticks([], minor=True)
+            axes.xaxis.set_major_formatter("{x:g}")
         panels[0].set_ylabel("top-1 accuracy in %, reported")
         foot(figure, [points.conditions])
         figure.draw_without_rendering()  # only now is it known where a point lies
@@ -124,10 +133,14 @@ def _fits(text: str, inches: float) -> bool:
 
 
 def _label(axes: Axes, points: Sequence[tuple[float, float, str]]) -> list[Annotation]:
-    """Name each point at the first place around it where the name covers no other name, no point and no frame."""
+    """Name each point at the first place around it where the name covers no other name, no point and no frame.
+
+    Nor does a line that leads to a name cross another name.
+    """
     frame = axes.get_window_extent()
     dots = [axes.transData.transform((x, y)) for x, y, _ in points]
     labels: list[Annotation] = []
+    lines: list[NDArray[np.float64]] = []
     for x, y, name in points:
         for dx, dy, ha in AROUND:
             far = max(abs(dx), abs(dy)) > NEAR
@@ -145,10 +158,16 @@ def _label(axes: Axes, points: Sequence[tuple[float, float, str]]) -> list[Annot
             label.get_window_extent()  # finds its place
             box = Text.get_window_extent(label)  # without the line
             inside = frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1
-            taken = any(box.overlaps(Text.get_window_extent(other)) for other in labels)
+            others = [Text.get_window_extent(other) for other in labels]
+            line = np.linspace(axes.transData.transform((x, y)), ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2), 30)
+            taken = any(box.overlaps(other) for other in others)
             covers = any(box.padded(6).contains(*dot) for dot in dots)
-            if (inside and not taken and not covers) or (dx, dy, ha) == AROUND[-1]:
+            covers |= any(box.contains(*place) for one in lines for place in one)
+            spots = [Bbox.from_extents(*(dot - 5), *(dot + 5)) for dot in dots if not np.allclose(dot, line[0])]
+            crosses = far and any(other.contains(*place) for other in (*others, *spots) for place in line)
+            if (inside and not (taken or covers or crosses)) or (dx, dy, ha) == AROUND[-1]:
                 labels.append(label)
+                lines += [line] * far
                 break
             label.remove()
     return labels
