@@ -37,6 +37,7 @@ def ablate(
         return
     chosen = get_variants(rows.split(",") if rows is not None else None)
 
+    from efficientformer_edu.ablations.findings import save_findings
     from efficientformer_edu.ablations.outcome import COMMAND, load_outcome
     from efficientformer_edu.ablations.protocol import PROTOCOLS, get_protocol
     from efficientformer_edu.ablations.study import Study
@@ -50,7 +51,7 @@ def ablate(
     given = {"protocol": protocol, "out": out if out != OUT else None}
     command = COMMAND + "".join(f" --{option} {value}" for option, value in given.items() if value is not None)
     outcome, summary = load_outcome(out, command=command), out.parent / f"{out.name}.json"
-    outcome.save(summary)
+    save_findings(outcome, summary)
     typer.echo(f"\n{outcome.table().to_text()}\n{outcome.words}")
     for row in outcome.not_run:
         typer.echo(f"Not run: {row}; {outcome.to_run(row)}")

@@ -2,8 +2,9 @@
 
 An exercise is tried in several versions: the solution, its cut version, each mistake.
 
-The notebook's other cells run once, without the solutions; each version then runs in a copy of their namespace.
-Started by tests/test_exercises.py, one process a notebook.
+The notebook's other cells run once, without the solutions and without what trains a network: that takes minutes, and no
+exercise rests on it. Each version then runs in a copy of their namespace. Started by tests/test_exercises.py, one
+process a notebook.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ def verdicts(notebook: Notebook) -> list[dict[str, Any]]:
     for cell in code_cells(notebook):
         if id(cell) in at_solution:
             found += _try(at_solution[id(cell)], namespace)
-        elif not tags(cell) & {"check", "solution"}:
-            _execute(cell.source, namespace)
+        elif not tags(cell) & {"check", "solution", "trained"}:
+            with contextlib.suppress(Exception):  # it may want what training leaves; test_notebooks runs every cell
+                _execute(cell.source, namespace)
     return found
 
 

@@ -1,14 +1,11 @@
 """What a study found: a row for each variant, with its verdict, what is reported, and what the change costs.
 
-A verdict is computed from the records whenever it is asked for. It is stored nowhere but in the findings, where the
-reproduction report reads it.
+A verdict is computed from the records whenever it is asked for.
 """
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,6 @@ from efficientformer_edu.ablations.records import Record, load_records
 from efficientformer_edu.ablations.statistics import ALIKE, LEVEL, Agreement, Difference, Verdict, paired_difference
 from efficientformer_edu.ablations.variants import BASE, SAID, VARIANTS, Said, Variant
 from efficientformer_edu.audit.tables import Cell, Table
-from efficientformer_edu.files import whole
 from efficientformer_edu.latency.records import stored
 
 COSTS = "costs.json"
@@ -106,35 +102,9 @@ class Outcome:
         columns = ("row", "top-1", "difference", "interval", "verdict", "reported", "trend")
         return Table((*columns, "parameters", "MACs", "ms eager", "ms folded"), tuple(rows))
 
-    def findings(self) -> list[dict[str, str]]:
-        """What the reproduction report takes up: one answer for each of its rows that something here answers."""
-        answers: dict[str, list[Result]] = defaultdict(list)
-        for result in self.results:
-            if result.said and result.agreement:
-                answers[result.said.row].append(result)
-        found = []
-        for row, results in answers.items():
-            ours = "; ".join(
-                f"{result.words}: {result.difference}, reported {result.said.trend}: {result.agreement}"
-                for result in results
-                if result.said
-            )
-            if status := _status(row, results):
-                found.append({"row": row, "status": status, "ours": ours, "why": f"Small networks. {self.words}"})
-        return found
-
     def to_run(self, name: str) -> str:
         """The command that runs a row which was not run."""
         return f"{self.command} --rows {name} --resume"
-
-    def save(self, path: Path) -> None:
-        """Write table and findings as JSON, for the report, whole or not at all. Raises OSError if that fails."""
-        table = json.loads(self.table().to_json())
-        not_run = {name: self.to_run(name) for name in self.not_run}
-        told = {"words": self.words, "findings": self.findings(), "table": table, "not_run": not_run}
-        with whole(path) as partial:
-            text = json.dumps({"command": self.command, **self.where, **told}, indent=1, ensure_ascii=False)
-            partial.write_text(text + "\n", encoding="utf-8")
 
     def _repr_markdown_(self) -> str:
         return f"{self.table().to_markdown()}\n\n{self.words}"
@@ -198,13 +168,3 @@ def _result(name: str, variant: Variant, records: Mapping[int, Record], base: Ma
     difference = paired_difference(top1, base) if paired else None
     stopped = sum(bool(record.stopped) for record in records.values())
     return Result(name, variant.words, top1, stopped, difference, SAID.get(name))
-
-
-def _status(row: str, results: Sequence[Result]) -> str | None:
-    """The report's word for a row: none while one of its claims was not run, or cannot be told and none is wrong."""
-    agreements = [result.agreement for result in results]
-    if len(results) < sum(said.row == row for said in SAID.values()):
-        return None
-    if "disagrees" in agreements:
-        return "disagrees"
-    return None if "cannot tell" in agreements else "same trend"

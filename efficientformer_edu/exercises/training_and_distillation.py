@@ -98,7 +98,7 @@ def _explain_rate(got: float, wanted: float, recipe: Recipe, epoch: float) -> No
             if epoch < span
             else low + (recipe.learning_rate - low) * (1 + wave) / 2
         ),
-        "the warm-up starts at warm_up_rate, not at 0": peak * epoch / (span or 1),
+        "the warm-up starts at warm_up_rate, not at 0": peak * epoch / span if epoch < span else math.nan,
         "your cosine starts when the warm-up ends. Here it starts with the run, so it is already on its way down": (
             low + (peak - low) * (1 + late) / 2
         ),

@@ -15,7 +15,7 @@ from efficientformer_edu.ablations.costs import FOLDED
 from efficientformer_edu.ablations.outcome import Outcome, Result
 from efficientformer_edu.ablations.statistics import ALIKE, Verdict
 from efficientformer_edu.figures.colours import FAINT, INK, PARTS, QUERY, Colour
-from efficientformer_edu.figures.latency_profiles import _label
+from efficientformer_edu.figures.latency_profiles import label_points
 from efficientformer_edu.figures.latency_times import FOOT, GRID, foot
 from efficientformer_edu.figures.style import Drawing, drawing
 
@@ -98,7 +98,7 @@ def draw_accuracy_costs(outcome: Outcome, form: str = FOLDED) -> Drawing:
         axes.set_ylabel("percentage points above the base, small networks")
         foot(figure, [outcome.costs.measurement.conditions])
         figure.draw_without_rendering()  # only now is it known where a point lies
-        _label(axes, points)
+        label_points(axes, points)
     return figure
 
 

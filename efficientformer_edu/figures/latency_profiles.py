@@ -124,7 +124,7 @@ def draw_accuracy_latency(points: Measurement) -> Drawing:
         foot(figure, [points.conditions])
         figure.draw_without_rendering()  # only now is it known where a point lies
         for axes, found in zip(panels, (here, reported), strict=True):
-            _label(axes, found)
+            label_points(axes, found)
     return figure
 
 
@@ -132,7 +132,7 @@ def _fits(text: str, inches: float) -> bool:
     return max(map(len, text.split("\n"))) * LETTER < inches
 
 
-def _label(axes: Axes, points: Sequence[tuple[float, float, str]]) -> list[Annotation]:
+def label_points(axes: Axes, points: Sequence[tuple[float, float, str]]) -> list[Annotation]:
     """Name each point at the first place around it where the name covers no other name, no point and no frame.
 
     Nor does a line that leads to a name cross another name.

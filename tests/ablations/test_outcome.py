@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from ablation_records import BASES, COSTS, records, stored
 
+from efficientformer_edu.ablations.findings import findings, save_findings
 from efficientformer_edu.ablations.outcome import COSTS as COSTS_FILE
 from efficientformer_edu.ablations.outcome import load_outcome, stored_outcome
 from efficientformer_edu.ablations.records import load_records
@@ -56,7 +57,7 @@ def test_every_row_stands_in_the_table_with_its_verdict(folder: Path) -> None:
 
 def test_the_report_takes_the_findings_up(folder: Path) -> None:
     outcome = load_outcome(folder)
-    outcome.save(folder.parent / "ablations.json")
+    save_findings(outcome, folder.parent / "ablations.json")
     report = {row.name: row for row in answered(rows(), read_findings(folder.parent))}
     relu, swish = (report[f"Appendix B: L3 with {name}, top-1 accuracy"] for name in ("ReLU", "HardSwish"))
     assert (relu.status, swish.status) == ("same trend", "disagrees")
@@ -71,20 +72,20 @@ def test_the_report_takes_the_findings_up(folder: Path) -> None:
 
 def test_a_sentence_with_two_claims_needs_both(tmp_path: Path) -> None:
     stored(tmp_path, {"group-norm": SHIFTS["group-norm"]})
-    assert load_outcome(tmp_path).findings() == []
+    assert findings(load_outcome(tmp_path)) == []
     for shifts, status in (((-0.02,) * 5, "disagrees"), ((0.0,) * 5, "same trend")):
         stored(tmp_path, {"layer-norm": shifts})
-        (one,) = load_outcome(tmp_path).findings()
+        (one,) = findings(load_outcome(tmp_path))
         assert (one["row"], one["status"]) == (SAID["group-norm"].row, status)
     stored(tmp_path, {"group-norm": (0.01, -0.02, 0.03, 0.0, -0.01)})
-    assert load_outcome(tmp_path).findings() == []  # half of it cannot be told
+    assert findings(load_outcome(tmp_path)) == []  # half of it cannot be told
     stored(tmp_path, {"layer-norm": (-0.02,) * 5})
-    assert load_outcome(tmp_path).findings()[0]["status"] == "disagrees"  # for the other half is wrong
+    assert findings(load_outcome(tmp_path))[0]["status"] == "disagrees"  # for the other half is wrong
 
 
 def test_the_stored_table_is_that_of_the_outcome(folder: Path) -> None:
     outcome = load_outcome(folder)
-    outcome.save(folder.parent / "ablations.json")
+    save_findings(outcome, folder.parent / "ablations.json")
     told = json.loads((folder.parent / "ablations.json").read_text(encoding="utf-8"))
     assert told["table"] == json.loads(outcome.table().to_json())
     assert told["words"] == outcome.words and told["machine"] == "A processor"

@@ -94,7 +94,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
         process = start(folder, "resume" if (folder / checkpoints.CHECKPOINT).exists() else "begin")
         assert process.stdout is not None
         for _ in range(steps):
-            assert process.stdout.readline() == "step\n"
+            assert "step\n" in iter(process.stdout.readline, "")  # reads on to it, past what a library may say
         time.sleep(moments.uniform(0, 0.1))
         process.kill()
         process.communicate()
