@@ -26,11 +26,15 @@ def verdicts(notebook: Notebook) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     namespace: dict[str, Any] = {"__name__": "__main__", "display": lambda *_: None}
     at_solution = {id(exercise.solution): exercise for exercise in exercises(notebook)}
+    passed_over = False
     for cell in code_cells(notebook):
         if id(cell) in at_solution:
             found += _try(at_solution[id(cell)], namespace)
-        elif not tags(cell) & {"check", "solution", "trained"}:
-            with contextlib.suppress(Exception):  # it may want what training leaves; test_notebooks runs every cell
+        elif "trained" in tags(cell):
+            passed_over = True
+        elif not tags(cell) & {"check", "solution"}:
+            # What comes after may want what training leaves; test_notebooks runs every cell.
+            with contextlib.suppress(Exception) if passed_over else contextlib.nullcontext():
                 _execute(cell.source, namespace)
     return found
 

@@ -17,6 +17,7 @@ from efficientformer_edu.weights.crops import RULES
 SMALL = load_data("fashion-mnist-small", "test")
 SAMPLES = [SMALL[index] for index in range(24)]
 PLAIN = LAPTOP.replace(crop=0, flip=False)
+MOVING = LAPTOP.replace(crop=2)
 
 
 def photograph(seed: int = 0, size: tuple[int, int] = (90, 70)) -> Image.Image:
@@ -90,7 +91,7 @@ def test_training_without_any_randomness_is_evaluation() -> None:
 
 def test_tiny_images_move_and_flip() -> None:
     """Each is found among all places that it may have been moved to; every one of them occurs."""
-    moved = pixels(Training(32, 1, LAPTOP)([SAMPLES[0]] * 2000, generator())[0])[:, 0]
+    moved = pixels(Training(32, 1, MOVING)([SAMPLES[0]] * 2000, generator())[0])[:, 0]
     shown = np.pad(SAMPLES[0][0][0].numpy(), 4)  # 2 of the border, 2 to move
     views = {}
     for flipped in (False, True):
@@ -106,12 +107,12 @@ def test_tiny_images_move_and_flip() -> None:
 
 def test_a_recipe_without_flip_does_not_flip() -> None:
     shown = [(torch.arange(784).view(1, 28, 28).remainder(28).to(torch.uint8), 0)] * 50  # brighter to the right
-    moved = pixels(Training(32, 1, LAPTOP.replace(flip=False))(shown, generator())[0]).int()
+    moved = pixels(Training(32, 1, MOVING.replace(flip=False))(shown, generator())[0]).int()
     assert (moved[:, 0, 16, 20] > moved[:, 0, 16, 10]).all()
 
 
 @pytest.mark.parametrize(("samples", "channels"), [(SAMPLES[:4], 1), (SAMPLES[:4], 3), (PHOTOGRAPHS, 3)])
-@pytest.mark.parametrize("recipe", [CODE, CODE.replace(color_jitter=0.4, rand_augment=None), LAPTOP])
+@pytest.mark.parametrize("recipe", [CODE, CODE.replace(color_jitter=0.4, rand_augment=None), MOVING])
 def test_the_generator_decides_alone(samples: list, channels: int, recipe: object) -> None:
     augment = Training(40, channels, recipe)
     first, labels = augment(samples, generator(4))
@@ -148,7 +149,7 @@ def test_what_no_network_takes_is_refused(arguments: tuple[int, int], message: s
     with pytest.raises(ValueError, match=message):
         Evaluation(*arguments)
     with pytest.raises(ValueError, match=message):
-        Training(*arguments, LAPTOP)
+        Training(*arguments, MOVING)
 
 
 def test_recipes_and_rules_that_cannot_be_are_refused() -> None:
@@ -156,4 +157,4 @@ def test_recipes_and_rules_that_cannot_be_are_refused() -> None:
         Evaluation(32, 3, "best")
     for fields in ({"rand_augment": 9}, {"color_jitter": 0.4}):
         with pytest.raises(ValueError, match="crop=2 moves whole batches"):
-            Training(32, 1, LAPTOP.replace(**fields))
+            Training(32, 1, MOVING.replace(**fields))
