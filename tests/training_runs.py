@@ -44,7 +44,7 @@ def run(recipe: Recipe = RECIPE, **more: object) -> Run:
     return Run(**{**fields, **more})  # type: ignore[arg-type]
 
 
-LONG = RECIPE.replace(epochs=4)
+LONG = RECIPE.replace(epochs=8)
 STILL = RECIPE.replace(epochs=1, crop=0, flip=False, drop_path=0.0, clipping=None, ema=None)  # nothing is random
 ALIKE = {"recipe": STILL, "config": CONFIG.replace(attn_drop_rate=0.0)}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_runs import CONFIG, RECIPE, images, run
+from training_runs import CONFIG, LONG, RECIPE, images, run
 
 from efficientformer_edu.training import checkpoints, fashion_mnist
 from efficientformer_edu.training.data import Images, load_data
@@ -63,13 +63,14 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
     assert not torch.equal(first, weights(1))
 
 
+STEPS = 4  # of an epoch: 200 images, 50 at a time
 KILLED = """
 import sys
 from pathlib import Path
 from training_runs import LONG, run
 from efficientformer_edu.training.loop import Loop
 loop = Loop(run(LONG), Path(sys.argv[1]), resume=sys.argv[2] == "resume")
-for row in loop.epochs(lambda: print("step", flush=True)):
+for row in loop.epochs(lambda: (print("step", flush=True), input())):  # goes on when it is told to
     pass
 loop.finish()
 print("done", flush=True)
@@ -80,27 +81,42 @@ def start(folder: Path, how: str) -> subprocess.Popen[str]:
     tests = str(Path(__file__).parents[1])
     code = f"import sys; sys.path.insert(0, {tests!r})\n{KILLED}"
     command = [sys.executable, "-c", code, str(folder), how]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def to_the_end(folder: Path, how: str) -> None:
+    with start(folder, how) as process:
+        out, _ = process.communicate("\n" * LONG.total_epochs * STEPS)
+    assert out.endswith("done\n"), out
+
+
+def killed_within(folder: Path, how: str, step: int, seconds: float) -> None:
+    """Let a process take some steps, then kill it a moment after it was let go; it cannot pass the next step."""
+    with start(folder, how) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            for _ in range(step):
+                read = []
+                while not read or read[-1] not in ("step\n", ""):  # past what a library may say
+                    read.append(process.stdout.readline())
+                assert read[-1] == "step\n", read
+                process.stdin.write("\n")
+                process.stdin.flush()
+            time.sleep(seconds)
+        finally:
+            process.kill()
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    """Killed three times: in the first epoch's steps, in others', and a moment after a step, wherever it then is."""
-    whole = start(tmp_path / "whole", "begin")
-    out, _ = whole.communicate()
-    assert out.endswith("done\n"), out
-    moments = random.Random(0)
+    """Killed within a step of the second epoch, then at moments around the end of an epoch, when a lot is written."""
+    to_the_end(tmp_path / "whole", "begin")
     folder = tmp_path / "killed"
-    for steps in (6, 3, 5):  # four steps are an epoch: the first kill is in the second
-        process = start(folder, "resume" if (folder / checkpoints.CHECKPOINT).exists() else "begin")
-        assert process.stdout is not None
-        for _ in range(steps):
-            assert "step\n" in iter(process.stdout.readline, "")  # reads on to it, past what a library may say
-        time.sleep(moments.uniform(0, 0.1))
-        process.kill()
-        process.communicate()
-    last = start(folder, "resume")
-    out, _ = last.communicate()
-    assert out.endswith("done\n"), out
+    killed_within(folder, "begin", STEPS + 2, 0.0)
+    moments = random.Random(0)
+    for _ in range(3):  # whether or not the epoch was stored before the kill, the next resumes from what is there
+        killed_within(folder, "resume", STEPS, moments.uniform(0, 0.1))
+    to_the_end(folder, "resume")
     expected, found = load(tmp_path / "whole" / "weights.safetensors"), load(folder / "weights.safetensors")
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     expected, found = load(tmp_path / "whole" / "average.safetensors"), load(folder / "average.safetensors")
