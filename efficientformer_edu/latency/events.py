@@ -1,14 +1,18 @@
 """The profiler's events of one call of a network, the class of each operator, and the time that each class takes.
 
 Two calls make a profile. One has hooks that note in which module each operator runs; they take longer than many an
-operator, so it is not timed. The other has none, calls the same operators, and gives the times.
+operator, so it is not timed. The other has none, calls the same operators, and gives the times. The profiler itself
+takes a moment for each event, as long for a small operator as for a large one; a network of many small operators would
+seem slower than it is. So that moment is measured beforehand, on operators that do next to nothing, and taken off.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from statistics import median
 from typing import NamedTuple
 
 import torch
@@ -20,6 +24,8 @@ from torch.profiler import ProfilerActivity
 from efficientformer_edu.latency.operators import BRANCH, CLASSES, LAYOUT, Classify, classify, place, plain
 
 MARK = "module:"  # before a module's path, in the name of its range
+TRIVIAL = 300  # operators that the profiler's cost is measured on
+ROUNDS = 15
 
 
 class Called(NamedTuple):
@@ -60,6 +66,7 @@ def calls(network: nn.Module, images: Tensor, classify: Classify = classify) -> 
 def record(network: nn.Module, images: Tensor) -> Sequence[FunctionEvent]:
     """The profiler's events of one call."""
     recorder = torch.profiler.profile(activities=[ProfilerActivity.CPU], acc_events=True)
+    network(images)  # so that the caches hold what is its own, as before a sample of the clock
     with _silent():
         recorder.start()
     try:
@@ -70,12 +77,36 @@ def record(network: nn.Module, images: Tensor) -> Sequence[FunctionEvent]:
     return list(recorder.events() or ())
 
 
-def sums(events: Sequence[FunctionEvent], called: Sequence[Called]) -> dict[str, float]:
+class Trivial(nn.Module):
+    """Operators that do next to nothing, one event each."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(TRIVIAL):
+            x = x + x
+        return x
+
+
+def profiler_cost() -> float:
+    """Milliseconds that the profiler adds for each event on this machine, by a network of trivial operators."""
+    network, x, extra = Trivial(), torch.zeros(4), []
+    for _ in range(ROUNDS):
+        network(x)
+        started = time.perf_counter()
+        network(x)
+        plain_ms = 1e3 * (time.perf_counter() - started)
+        events = _outermost(record(network, x))
+        span = (events[-1].time_range.end - events[0].time_range.start) / 1e3
+        extra.append((span - plain_ms) / len(events))
+    return max(median(extra), 0.0)
+
+
+def sums(events: Sequence[FunctionEvent], called: Sequence[Called], cost: float = 0.0) -> dict[str, float]:
     """Milliseconds by class of one call, from the start of its first operator to the end of its last.
 
     Args:
         events: of a call without hooks.
         called: its operators with their classes, as `calls` gives them.
+        cost: milliseconds to take off for each event, as `profiler_cost` gives them.
 
     Raises:
         ValueError: if they are not the operators of this call.
@@ -88,7 +119,7 @@ def sums(events: Sequence[FunctionEvent], called: Sequence[Called]) -> dict[str,
     def add(event: FunctionEvent, kind: str) -> None:
         """Book an operator and those that it calls, which share its class unless they copy for the layout's sake."""
         kind = "reshape" if plain(event.name) in LAYOUT else kind
-        found[kind] += event.self_cpu_time_total / 1e3
+        found[kind] += event.self_cpu_time_total / 1e3 - cost
         for child in event.cpu_children:
             add(child, kind)
 

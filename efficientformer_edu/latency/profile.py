@@ -3,8 +3,9 @@
 Paper: section 3, Fig. 2. PyTorch's profiler notes when each operator starts and ends. In one call, which is not timed,
 hooks note in which module each runs, and `operators` says to which class it belongs; the timed calls have no hooks,
 for those would take longer than many an operator. The time between two operators, in which Python works and memory is
-freed, goes to the class of the operator that it leads to. The profiler costs time too: so the network is also timed
-without it, in turns, and both totals are kept.
+freed, goes to the class of the operator that it leads to. The profiler costs time too, which is measured and taken off
+(`events.profiler_cost`). Whether that is right can be seen: the network is also timed without the profiler, in turns,
+and both totals are kept.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from efficientformer_edu.audit.tables import Table
 from efficientformer_edu.files import whole
-from efficientformer_edu.latency.events import calls, record, sums
+from efficientformer_edu.latency.events import calls, profiler_cost, record, sums
 from efficientformer_edu.latency.operators import CLASSES, Classify, classify
 from efficientformer_edu.latency.records import Conditions
 from efficientformer_edu.latency.timer import measure
@@ -164,13 +165,15 @@ def profile(
     known = Conditions(command=command, batch=len(images), resolution=(images.shape[2], images.shape[3]))
     with torch.inference_mode():
         network(images)  # what is computed at the first call only, some networks' biases
-        called = calls(network, images, classify)
+        called, cost = calls(network, images, classify), profiler_cost()
+        profiled = f"{name}, profiled"
         subjects = {
             name: lambda: network(images),
-            f"{name}, profiled": lambda: passes.append(sums(record(network, images), called)),
+            profiled: lambda: passes.append(sums(record(network, images), called, cost)),
         }
         timed = measure(subjects, known, rounds=rounds, num_threads=num_threads)
-    return Profile(name, timed[name].milliseconds, middle(passes[-rounds:]), timed.conditions)
+    last = rounds * (1 + timed[profiled].calls)  # each sample follows a call that is not timed; before that, warm-up
+    return Profile(name, timed[name].milliseconds, middle(passes[-last:]), timed.conditions)
 
 
 def middle(passes: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -12,7 +12,7 @@ import torch
 from strategies import SMALL
 from torch import Tensor, nn
 
-from efficientformer_edu.latency.events import Called, calls, record, sums
+from efficientformer_edu.latency.events import Called, calls, profiler_cost, record, sums
 from efficientformer_edu.latency.operators import BRANCH, CLASSES, WORDS, classify, place
 from efficientformer_edu.latency.profile import (
     Profile,
@@ -241,6 +241,17 @@ def test_times_are_booked_where_they_belong() -> None:
             "activation": 0.03 + 0.07,
         }
     )
+
+
+def test_what_the_profiler_costs_is_taken_off_each_event() -> None:
+    events = [event("conv2d", 0, 100), event("linear", 110, 500, event("addmm", 200, 400))]
+    known = [Called("aten::conv2d", "pool"), Called("aten::linear", "MLP")]
+    found = sums(events, known, cost=0.002)
+    assert (found["pool"], found["MLP"]) == pytest.approx((0.1 - 0.002, 0.01 + 0.39 - 2 * 0.002))
+
+
+def test_the_profiler_costs_little_and_not_nothing() -> None:
+    assert 0 <= profiler_cost() < 0.05
 
 
 def test_disturbances_of_single_classes_neither_move_the_shares_nor_shrink_the_sum() -> None:
