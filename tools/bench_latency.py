@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from efficientformer_edu.audit import count
 from efficientformer_edu.latency import Conditions, Measurement, measure, save
 from efficientformer_edu.latency.engines import prepare
-from efficientformer_edu.latency.machine import cores
 from efficientformer_edu.latency.peers import FIGURE2, PEERS, gelu_for_hardswish, peer
 from efficientformer_edu.latency.profile import Profile, profile, save_profiles
+from efficientformer_edu.machine import cores
 from efficientformer_edu.model import EfficientFormer, fold
 from tools import ROOT
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from efficientformer_edu.latency import Conditions, Measurement, measure, save
-from efficientformer_edu.latency.machine import cores
 from efficientformer_edu.latency.peers import peer
+from efficientformer_edu.machine import cores
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.training.data import Images
 from efficientformer_edu.training.loading import Batch

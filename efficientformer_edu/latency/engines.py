@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from efficientformer_edu.export.onnx import to_onnx
 from efficientformer_edu.export.openvino import to_openvino
 from efficientformer_edu.export.program import INPUT, INSTALL, OUTPUT, evaluated, needs
-from efficientformer_edu.latency.machine import threads
+from efficientformer_edu.machine import threads
 from efficientformer_edu.model import EfficientFormer, fold
 from efficientformer_edu.model.folding import fold_norms, folded_maps
 

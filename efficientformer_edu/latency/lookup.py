@@ -3,14 +3,14 @@
     lookup = build(path=Path("lookup.json"))  # minutes, and goes on where it was interrupted
     lookup.gain("l3", "l1")  # seconds
 
-The table itself is `lookup_table.Lookup`, what is timed stands in `lookup_parts`, how far the sums are off in
-`lookup_errors`.
+The table itself is `lookup_table.Lookup`, its parts are those of `lookup_parts`, what is timed for each stands in
+`lookup_chains`, how far the sums are off in `lookup_errors`.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,17 +18,11 @@ import torch
 
 from efficientformer_edu.audit.growth import STEP
 from efficientformer_edu.config import EfficientFormerConfig, Resolution, get_config, resolution_pair
-from efficientformer_edu.latency.lookup_errors import Errors, Prediction, prediction_errors, random_networks
-from efficientformer_edu.latency.lookup_parts import (
-    LAYOUTS,
-    REFERENCE,
-    WIDTHS,
-    cut_out,
-    groups,
-    in_a_row,
-    whole_network,
-)
-from efficientformer_edu.latency.lookup_table import Entry, Lookup, Part
+from efficientformer_edu.latency.lookup_chains import FORMS, WIDTHS, Chain, chains, cut_out, groups, name, whole_network
+from efficientformer_edu.latency.lookup_errors import REFERENCE, Errors, Prediction, prediction_errors
+from efficientformer_edu.latency.lookup_networks import random_networks
+from efficientformer_edu.latency.lookup_parts import Part
+from efficientformer_edu.latency.lookup_table import Entry, Lookup
 from efficientformer_edu.latency.records import DIGITS, Conditions, Measurement
 from efficientformer_edu.latency.timer import measure
 
@@ -50,18 +44,19 @@ def build(
 
     Args:
         widths: channels to measure, four lists, one for each stage.
-        engine: "eager", the network as trained in evaluation mode, or "folded", what `model.fold` makes of it.
+        engine: one of `lookup_chains.FORMS`, which are keys of `engines.ENGINES`.
         resolution: height and width of the images in pixels, or one number for both.
         base: the reference network, and what holds for all: heads, activation, classes, ...
         path: a file that is written after each group of parts. If it is there, only what it lacks is measured.
         rounds: how often each part is timed.
-        num_threads: torch's threads; None for what is set.
+        num_threads: of the engine; None for what torch is set to.
         progress: say on the error stream what is measured.
 
     Returns:
         The table; with MB3D in the last two stages, which is where the paper searches for them.
 
     Raises:
+        ImportError: if the engine is missing, with the command that installs it.
         ValueError: for an engine or widths that are not possible, or a file that was measured otherwise.
         OSError: if the file cannot be written.
 
@@ -82,34 +77,44 @@ def build(
     for number, group in enumerate(missing, start=1):
         if progress:
             print(f"{number} of {len(missing)}: {group[0].kind}, {len(group)} of them", file=sys.stderr)
-        subjects = {str(part): cut_out(part, config, size, engine) for part in group}
-        subjects[REFERENCE] = whole_network(config, size, engine)
+        made = {part: chains(part, config.grids(size), engine) for part in group}
+        subjects = {name(chain): cut_out(chain, config, size, engine, num_threads) for chain in _all(made)}
+        subjects[REFERENCE] = whole_network(config, size, engine, num_threads)
         with torch.inference_mode():
             timed = measure(subjects, conditions, rounds=rounds, num_threads=num_threads, progress=progress)
         if lookup.entries and _where(lookup.conditions) != _where(timed.conditions):
             raise ValueError(f"{path} was measured on {lookup.conditions}; wanted: the same machine, threads, versions")
         found = timed.conditions.complete(busy=lookup.conditions.busy or timed.conditions.busy)
-        lookup = replace(lookup, conditions=found, entries=lookup.entries + _entries(group, timed))
+        lookup = replace(lookup, conditions=found, entries=lookup.entries + _entries(made, timed))
         if path is not None:
             lookup.save(path)
     return lookup
 
 
-def _entries(group: Sequence[Part], timed: Measurement) -> tuple[Entry, ...]:
-    """One for each part, its seconds by the reference that ran in the same rounds, one pair a round."""
+def _all(made: Mapping[Part, Mapping[Chain, float]]) -> dict[Chain, None]:
+    """Every chain once: parts side by side share some."""
+    return dict.fromkeys(chain for factors in made.values() for chain in factors)
+
+
+def _entries(made: Mapping[Part, Mapping[Chain, float]], timed: Measurement) -> tuple[Entry, ...]:
+    """One for each part; its chains' seconds come by the reference that ran in the same rounds, one pair a round."""
     reference = timed[REFERENCE].interval.median
-    found = []
-    for part in group:
-        seconds = timed.ratio(str(part), REFERENCE).median * reference / in_a_row(part)
-        found.append(Entry(part, round(seconds, DIGITS), round(reference, DIGITS)))
-    return tuple(found)
+    times = {chain: timed.ratio(name(chain), REFERENCE).median * reference for chain in _all(made)}
+    return tuple(
+        Entry(
+            part,
+            round(sum(factor * times[chain] for chain, factor in factors.items()), DIGITS),
+            round(reference, DIGITS),
+        )
+        for part, factors in made.items()
+    )
 
 
 def _check(widths: Sequence[Iterable[int]], engine: str, base: EfficientFormerConfig) -> list[tuple[int, ...]]:
     """The widths of each stage in order, if a table can be measured; else a ValueError."""
     steps = [tuple(sorted(set(some))) for some in widths]
-    if engine not in LAYOUTS:
-        raise ValueError(f"engine={engine!r} is not possible; allowed: {', '.join(LAYOUTS)}")
+    if engine not in FORMS:
+        raise ValueError(f"engine={engine!r} is not possible; allowed: {', '.join(FORMS)}")
     if len(steps) != 4 or not all(steps) or any(width < STEP or width % STEP for some in steps for width in some):
         raise ValueError(f"widths={widths!r} is not possible; allowed: four lists of multiples of {STEP}")
     if base.downsamples != (False, True, True, True):

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import json
-import random
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
-from efficientformer_edu.audit.growth import STEP
 from efficientformer_edu.audit.tables import Table
-from efficientformer_edu.config import PRESETS, EfficientFormerConfig
+from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.files import whole
-from efficientformer_edu.latency.lookup_parts import REFERENCE, WIDTHS, whole_network
+from efficientformer_edu.latency.lookup_chains import whole_network
 from efficientformer_edu.latency.lookup_table import Lookup
 from efficientformer_edu.latency.records import DIGITS, Conditions
 from efficientformer_edu.latency.timer import measure
 
+REFERENCE = "reference"  # the name of the network that is timed beside others
 TOGETHER = 5  # networks in memory at once
+TIMES = ("predicted", "measured", "at_speed")  # seconds that are stored of each network
 
 
 class Prediction(NamedTuple):
@@ -102,15 +102,29 @@ class Errors:
 
     def save(self, path: Path) -> None:
         """Write everything as JSON, whole or not at all. Raises OSError if it cannot be written."""
-        times = ("predicted", "measured", "at_speed")
         predictions = [
-            {"config": one.config.to_dict(), **{name: round(getattr(one, name), DIGITS) for name in times}}
+            {"config": one.config.to_dict(), **{name: round(getattr(one, name), DIGITS) for name in TIMES}}
             for one in self.predictions
         ]
         found = {name: getattr(self, name) for name in ("median", "worst", "median_at_speed", "worst_at_speed")}
         data = {"conditions": asdict(self.conditions), **found, "predictions": predictions}
         with whole(path) as partial:
             partial.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Errors:
+        """What `save` wrote.
+
+        Raises:
+            ValueError: naming the file, if it holds no errors of a table.
+            OSError: if it cannot be read.
+        """
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            conditions = Conditions(**{**data["conditions"], "resolution": tuple(data["conditions"]["resolution"])})
+            return cls(conditions, tuple(map(_prediction, data["predictions"])))
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path.name} holds no errors of a lookup table: {error}") from error
 
 
 def prediction_errors(
@@ -125,6 +139,7 @@ def prediction_errors(
         progress: say on the error stream how far it is.
 
     Raises:
+        ImportError: if the table's engine is missing, with the command that installs it.
         ValueError: without networks, or for one that the table cannot predict, before anything is measured.
 
     Warns:
@@ -133,19 +148,18 @@ def prediction_errors(
     predicted = [(config, lookup.predict(config)) for config in configs]
     if not predicted:
         raise ValueError("no networks to predict; wanted: at least one")
-    found: list[Prediction] = []
+    found, threads = list[Prediction](), lookup.conditions.threads
     command = f"prediction_errors({lookup!r}, {len(predicted)} networks, rounds={rounds})"
     conditions = Conditions(command=command, resolution=lookup.resolution)
     for first in range(0, len(predicted), TOGETHER):
         if progress:
             print(f"{first} of {len(predicted)} networks measured", file=sys.stderr)
         some = predicted[first : first + TOGETHER]
-        subjects = {str(i): whole_network(one, lookup.resolution, lookup.engine) for i, (one, _) in enumerate(some)}
-        subjects[REFERENCE] = whole_network(lookup.base, lookup.resolution, lookup.engine)
+        run_in = lookup.resolution, lookup.engine, threads
+        subjects = {str(i): whole_network(one, *run_in) for i, (one, _) in enumerate(some)}
+        subjects[REFERENCE] = whole_network(lookup.base, *run_in)
         with torch.inference_mode():
-            timed = measure(
-                subjects, conditions, rounds=rounds, num_threads=lookup.conditions.threads, progress=progress
-            )
+            timed = measure(subjects, conditions, rounds=rounds, num_threads=threads, progress=progress)
         for i, (config, seconds) in enumerate(some):
             at_speed = timed.ratio(str(i), REFERENCE).median * lookup.reference
             found.append(Prediction(config, seconds, timed[str(i)].interval.median, at_speed))
@@ -153,28 +167,5 @@ def prediction_errors(
     return Errors(conditions, tuple(found))
 
 
-def random_networks(seed: int, n: int, widths: Sequence[Sequence[int]] = WIDTHS) -> tuple[EfficientFormerConfig, ...]:
-    """Different networks from L1 to L3, and a step of 16 channels beyond, to test a table on.
-
-    Args:
-        seed: the same seed gives the same networks.
-        n: how many.
-        widths: of the table; no network has all four of its widths in there.
-
-    Raises:
-        ValueError: if the table leaves no other network.
-    """
-    draw, (small, large), known = random.Random(seed), (PRESETS["l1"], PRESETS["l3"]), [set(some) for some in widths]
-    choices = [
-        range(low - STEP, high + STEP + 1, STEP) for low, high in zip(small.embed_dims, large.embed_dims, strict=True)
-    ]
-    if all(set(some) <= one for some, one in zip(choices, known, strict=True)):
-        raise ValueError("the table has every width from L1 to L3; allowed: one that lacks some, to test it between")
-    found: dict[EfficientFormerConfig, None] = {}
-    while len(found) < n:
-        dims = tuple(draw.choice(some) for some in choices)
-        depths = tuple(draw.randint(low, high) for low, high in zip(small.depths, large.depths, strict=True))
-        vit = draw.randint(0, depths[-1])
-        if not all(width in one for width, one in zip(dims, known, strict=True)):
-            found[small.replace(embed_dims=dims, depths=depths, num_vit=vit)] = None
-    return tuple(found)
+def _prediction(data: dict[str, Any]) -> Prediction:
+    return Prediction(EfficientFormerConfig.from_dict(data["config"]), *(float(data[name]) for name in TIMES))

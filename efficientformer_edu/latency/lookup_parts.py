@@ -1,89 +1,67 @@
-"""The parts of a lookup table, as they are timed.
+"""The parts of which a lookup table has the latencies, and what each costs in MACs.
 
-A block timed alone is not the block within a network: its weights stay in the processor's cache, and each call costs
-some Python. So a stage of several blocks with weights of their own is timed, and each takes its share. The parts are
-cut out of whole networks in the form that is run, folded or not, and take maps in the layout that they find there.
+Paper: section 4.2, step 2 of the slimming: a lookup table of the latency of MB4D and MB3D at widths that are multiples
+of 16. Here it also has the stem, the embeddings and the head, so that the sum is the whole network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import product
+from collections import Counter
+from math import prod
+from typing import Literal, NamedTuple
 
-import torch
-from torch import Tensor, nn
+from efficientformer_edu.audit.growth import mb3d_macs, mb4d_macs
+from efficientformer_edu.config import EfficientFormerConfig, Resolution, resolution_pair
 
-from efficientformer_edu.audit.growth import STEP
-from efficientformer_edu.config import EfficientFormerConfig
-from efficientformer_edu.latency.lookup_table import Grid, Part
-from efficientformer_edu.model import EfficientFormer, fold
-
-# From below L1 to L7, each stage in steps that are finer where L1 and L3 lie.
-WIDTHS = ((32, 48, 64, 96), (64, 96, 128, 192), (128, 224, 320, 384), (256, 384, 512, 768))
-LAYOUTS = {"eager": torch.contiguous_format, "folded": torch.channels_last}  # of the maps between parts
-ROW = 4  # blocks that are timed in a row
-MB3D_STAGES = (2, 3)  # where the search space of Eq. 7 has MB3D
-REFERENCE = "reference"  # the name of the network that is timed beside the parts
-
-Subject = Callable[[], Tensor]
+Grid = tuple[int, int]
+PartKind = Literal["stem", "embedding", "MB4D", "MB3D", "head"]
 
 
-def groups(base: EfficientFormerConfig, size: Grid, widths: Sequence[Sequence[int]]) -> Iterator[list[Part]]:
-    """The parts to measure; those of a group are timed side by side."""
-    grids = base.grids(size)
-    yield [Part("stem", grids[0], (width,)) for width in widths[0]]
-    for stage in range(1, 4):
-        yield [Part("embedding", grids[stage], pair) for pair in product(widths[stage - 1], widths[stage])]
-    for stage in range(4):
-        yield [Part("MB4D", grids[stage], (width,)) for width in widths[stage]]
-    for stage in MB3D_STAGES:
-        yield [Part("MB3D", grids[stage], (width,)) for width in widths[stage]]
-    yield [Part("head", grids[3], (width,)) for width in widths[3]]
+class Part(NamedTuple):
+    """What the table has an entry for.
+
+    Attributes:
+        kind: "stem", "embedding", "MB4D", "MB3D" or "head".
+        grid: height and width of the map that comes out, of the last map for the head.
+        widths: channels (C,), and of an embedding those before and behind it, (C_in, C).
+    """
+
+    kind: PartKind
+    grid: Grid
+    widths: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.kind} at {self.grid[0]}×{self.grid[1]}, {' to '.join(map(str, self.widths))} channels"
 
 
-def in_a_row(part: Part) -> int:
-    """How many of a part run in one call."""
-    return ROW if part.kind in ("MB4D", "MB3D") else 1
+def parts(config: EfficientFormerConfig, resolution: Resolution) -> Counter[Part]:
+    """The parts whose latencies add up to the network's, with how often each occurs."""
+    grids, dims = config.grids(resolution), config.embed_dims
+    height, width = ((size + 3) // 4 for size in resolution_pair(resolution))  # halved twice, rounded up
+    found: Counter[Part] = Counter({Part("stem", (height, width), dims[:1]): 1})
+    for stage, (grid, depth, vit) in enumerate(zip(grids, config.depths, config.vits, strict=True)):
+        if config.downsamples[stage]:
+            found[Part("embedding", grid, (dims[max(stage - 1, 0)], dims[stage]))] += 1
+        found[Part("MB4D", grid, (dims[stage],))] += depth - vit
+        found[Part("MB3D", grid, (dims[stage],))] += vit
+    found[Part("head", grids[-1], dims[-1:])] += 1
+    return +found  # without those that occur zero times
 
 
-def run_form(config: EfficientFormerConfig, size: Grid, engine: str) -> EfficientFormer:
-    """A network as it is run: in evaluation mode, and folded for that engine."""
-    network = EfficientFormer(config).eval()
-    return fold(network, size) if engine == "folded" else network
+def macs(part: Part, base: EfficientFormerConfig, resolution: Grid) -> int:
+    """MACs of one part of a network that has `base`'s fields, for images of `resolution` pixels.
 
-
-def whole_network(config: EfficientFormerConfig, size: Grid, engine: str) -> Subject:
-    """A call that runs a whole network on one image."""
-    network, images = run_form(config, size, engine), torch.randn(1, config.in_channels, *size)
-    return lambda: network(images)
-
-
-def cut_out(part: Part, base: EfficientFormerConfig, size: Grid, engine: str) -> Subject:
-    """A call that runs a part, or several blocks in a row, cut out of a network that is thin elsewhere."""
-    grids = base.grids(size)
-    stage = grids.index(part.grid)
-    dims, depths, vits = [STEP] * 4, [1] * 4, [0] * 4
-    dims[max(stage - 1, 0)], dims[stage] = part.widths[0], part.widths[-1]
-    depths[stage] = in_a_row(part)
-    vits[stage] = ROW if part.kind == "MB3D" else 0
-    thin = base.replace(embed_dims=tuple(dims), depths=tuple(depths), num_vit=tuple(vits))
-    network = run_form(thin, size, engine)
+    An embedding's are those of its convolution, the head's those of one head.
+    """
+    width, places = part.widths[-1], prod(part.grid)
     if part.kind == "stem":
-        images = torch.randn(1, base.in_channels, *size)
-        return lambda: network.stem(images)
-    before = torch.randn(1, part.widths[0], *grids[max(stage - 1, 0)]).to(memory_format=LAYOUTS[engine])
-    maps = torch.randn(1, part.widths[-1], *part.grid).to(memory_format=LAYOUTS[engine])
+        first = prod((size + 1) // 2 for size in resolution)
+        return 9 * (base.in_channels * (width // 2) * first + (width // 2) * width * places)
     if part.kind == "embedding":
-        embedding = network.stages[stage].get_submodule("downsample")
-        return lambda: embedding(before)
-    if part.kind == "head":
-        return lambda: heads(network, maps)
-    network.stages[stage].downsample = nn.Identity()
-    return lambda: network.stages[stage](maps)
-
-
-def heads(network: EfficientFormer, maps: Tensor) -> Tensor:
-    """What the network does with its last map: norm, mean and one head or two. Returns (B, num_classes)."""
-    pooled = network.norm(maps.flatten(2).transpose(1, 2)).mean(1)  # (B, C₄)
-    logits = network.head(pooled)
-    return logits if network.head_dist is None else (logits + network.head_dist(pooled)) / 2
+        return 9 * prod(part.widths) * places
+    hidden = int(base.mlp_ratio * width)
+    if part.kind == "MB4D":
+        return mb4d_macs(width, hidden, places)
+    if part.kind == "MB3D":
+        return mb3d_macs(width, hidden, places, base.num_heads, base.key_dim, base.value_dim)
+    return width * base.num_classes

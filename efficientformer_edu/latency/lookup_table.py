@@ -1,7 +1,6 @@
 """A table of what the parts of a network take, and the latency of a whole network as their sum.
 
-Paper: section 4.2, step 2 of the slimming: a lookup table of the latency of MB4D and MB3D at widths that are multiples
-of 16. Here it also has the stem, the embeddings and the head, so that the sum is the whole network.
+Paper: section 4.2, step 2 of the slimming. The parts are those of `lookup_parts`.
 
 Between two measured widths a part's latency is linear in its MACs. Most of the time goes into matrix products, whose
 MACs grow with the square of the width, so a line in the width would lie above the curve. It is linear only from one
@@ -16,44 +15,25 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from math import prod
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from efficientformer_edu.audit.growth import STEP, mb3d_macs, mb4d_macs
+from efficientformer_edu.audit.growth import STEP
 from efficientformer_edu.audit.tables import Table
 from efficientformer_edu.config import EfficientFormerConfig, Resolution, get_config, resolution_pair
 from efficientformer_edu.files import whole
+from efficientformer_edu.latency.lookup_parts import Grid, Part, macs, parts
 from efficientformer_edu.latency.records import Conditions
 
-Grid = tuple[int, int]
-PartKind = Literal["stem", "embedding", "MB4D", "MB3D", "head"]
+__all__ = ["Entry", "Lookup", "Part", "macs", "parts"]
 
 VARIED = {"depths", "embed_dims", "num_vit", "downsamples"}  # what the parts of a sum are chosen by
 RESTING = {"drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate"}  # act in training only
 FOLDED_AWAY = {"distillation", "bias_grid"}  # one head, one fixed bias
-
-
-class Part(NamedTuple):
-    """What the table has an entry for.
-
-    Attributes:
-        kind: "stem", "embedding", "MB4D", "MB3D" or "head".
-        grid: height and width of the map that comes out, of the last map for the head.
-        widths: channels (C,), and of an embedding those before and behind it, (C_in, C).
-    """
-
-    kind: PartKind
-    grid: Grid
-    widths: tuple[int, ...]
-
-    def __str__(self) -> str:
-        return f"{self.kind} at {self.grid[0]}×{self.grid[1]}, {' to '.join(map(str, self.widths))} channels"
 
 
 class Entry(NamedTuple):
@@ -61,7 +41,7 @@ class Entry(NamedTuple):
 
     Attributes:
         part: which part.
-        seconds: of one such part, the mean of all that ran in a row, rounded to nanoseconds.
+        seconds: of one such part within a network, as `lookup_chains` finds them, rounded to nanoseconds.
         reference: seconds of the reference network in the same rounds, the same.
     """
 
@@ -75,7 +55,7 @@ class Lookup:
     """Latencies of parts for one input size and one way to run them.
 
     Attributes:
-        engine: "eager" or "folded".
+        engine: one of `lookup_chains.FORMS`.
         resolution: height and width of the images in pixels.
         base: the reference network; what it has besides depths and widths holds for every part.
         conditions: what the measurements depend on.
@@ -125,8 +105,13 @@ class Lookup:
             raise ValueError(f"resolution={resolution!r} is not in the table; it was measured at {self.resolution}")
         if engine is not None and engine != self.engine:
             raise ValueError(f"engine={engine!r} is not in the table; it was measured with {self.engine!r}")
+        return sum(self.shares(config).values())
+
+    def shares(self, model: str | EfficientFormerConfig) -> dict[Part, float]:
+        """Seconds that a network spends in each part, equal blocks together. Raises ValueError as `predict` does."""
+        config = get_config(model)
         _check_same(config, self.base, self.engine)
-        return sum(number * self.part(part) for part, number in parts(config, self.resolution).items())
+        return {part: number * self.part(part) for part, number in parts(config, self.resolution).items()}
 
     def gain(self, model: str | EfficientFormerConfig, smaller: str | EfficientFormerConfig) -> float:
         """Seconds that the smaller network saves. Raises ValueError as `predict` does."""
@@ -211,39 +196,6 @@ class Lookup:
         return f"{self.table().to_markdown()}\n\n{self.conditions}"
 
 
-def parts(config: EfficientFormerConfig, resolution: Resolution) -> Counter[Part]:
-    """The parts whose latencies add up to the network's, with how often each occurs."""
-    grids, dims = config.grids(resolution), config.embed_dims
-    height, width = ((size + 3) // 4 for size in resolution_pair(resolution))  # halved twice, rounded up
-    found: Counter[Part] = Counter({Part("stem", (height, width), dims[:1]): 1})
-    for stage, (grid, depth, vit) in enumerate(zip(grids, config.depths, config.vits, strict=True)):
-        if config.downsamples[stage]:
-            found[Part("embedding", grid, (dims[max(stage - 1, 0)], dims[stage]))] += 1
-        found[Part("MB4D", grid, (dims[stage],))] += depth - vit
-        found[Part("MB3D", grid, (dims[stage],))] += vit
-    found[Part("head", grids[-1], dims[-1:])] += 1
-    return +found  # without those that occur zero times
-
-
-def macs(part: Part, base: EfficientFormerConfig, resolution: Grid) -> int:
-    """MACs of one part of a network that has `base`'s fields, for images of `resolution` pixels.
-
-    An embedding's are those of its convolution, the head's those of one head.
-    """
-    width, places = part.widths[-1], prod(part.grid)
-    if part.kind == "stem":
-        first = prod((size + 1) // 2 for size in resolution)
-        return 9 * (base.in_channels * (width // 2) * first + (width // 2) * width * places)
-    if part.kind == "embedding":
-        return 9 * prod(part.widths) * places
-    hidden = int(base.mlp_ratio * width)
-    if part.kind == "MB4D":
-        return mb4d_macs(width, hidden, places)
-    if part.kind == "MB3D":
-        return mb3d_macs(width, hidden, places, base.num_heads, base.key_dim, base.value_dim)
-    return width * base.num_classes
-
-
 def _line(at: float, places: Sequence[float], values: Sequence[float]) -> float:
     """What a straight line through two points has at a third place; the first value where both are the same."""
     (left, right), (low, high) = places, values
@@ -252,7 +204,7 @@ def _line(at: float, places: Sequence[float], values: Sequence[float]) -> float:
 
 def _check_same(config: EfficientFormerConfig, base: EfficientFormerConfig, engine: str) -> None:
     """Refuse a network whose parts are others than those that were measured."""
-    free = VARIED | RESTING | (FOLDED_AWAY if engine == "folded" else set())
+    free = VARIED | RESTING | (FOLDED_AWAY if engine.endswith("folded") else set())
     for name, value in config.to_dict().items():
         wanted = base.to_dict()[name]
         if name == "layer_scale_init":  # its value takes no time, having one does

@@ -19,8 +19,8 @@ from datetime import date
 
 import torch
 
-from efficientformer_edu.latency.machine import accelerator, busy, keep_memory, page_faults, threads, versions
 from efficientformer_edu.latency.records import Conditions, Measurement, Timing
+from efficientformer_edu.machine import accelerator, busy, keep_memory, page_faults, threads, versions
 
 Subject = Callable[[], object]
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from efficientformer_edu.latency import Conditions, measure, timer
-from efficientformer_edu.latency.machine import cores
+from efficientformer_edu.machine import cores
 
 pytestmark = pytest.mark.filterwarnings("ignore:the machine is busy", "ignore:.*the interval is wide")
 

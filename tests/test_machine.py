@@ -9,11 +9,11 @@ import sys
 
 import pytest
 
-from efficientformer_edu.latency import machine
+from efficientformer_edu import machine
 
 FAULTS = """
 import torch
-from efficientformer_edu.latency.machine import keep_memory, page_faults
+from efficientformer_edu.machine import keep_memory, page_faults
 if {keep}:
     assert keep_memory()
 def call():
