@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from efficientformer_edu.ablations.study import Study
+    from efficientformer_edu.training.study import Study
 
 OUT = Path("results/ablations")
 
@@ -40,10 +40,10 @@ def ablate(
     from efficientformer_edu.ablations.findings import save_findings
     from efficientformer_edu.ablations.outcome import COMMAND, load_outcome
     from efficientformer_edu.ablations.protocol import PROTOCOLS, get_protocol
-    from efficientformer_edu.ablations.study import Study
+    from efficientformer_edu.ablations.study import get_study
 
     name = get_protocol(protocol, data_dir)
-    study = Study(out, PROTOCOLS[name], chosen, seeds, resume=resume, data_dir=data_dir)
+    study = get_study(out, PROTOCOLS[name], chosen, seeds, resume=resume, data_dir=data_dir)
     count = len(study.missing)
     typer.echo(f"{len(chosen)} rows, {seeds} seeds: {count} runs to go; {name}: {PROTOCOLS[name].words}", err=True)
     _train(study)

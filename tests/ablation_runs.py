@@ -5,25 +5,15 @@ from __future__ import annotations
 from functools import partial
 
 from torch import nn
+from training_runs import CONFIG
 
 from efficientformer_edu.ablations.protocol import Protocol
 from efficientformer_edu.ablations.variants import BASE, VARIANTS, Variant
-from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.training import data
 from efficientformer_edu.training.recipe import LAPTOP
 
-TINY = EfficientFormerConfig(
-    depths=(1, 1, 1, 2),
-    embed_dims=(8, 16, 16, 16),
-    downsamples=(False, True, False, False),
-    num_classes=10,
-    in_channels=1,
-    num_heads=2,
-    key_dim=8,
-    bias_grid=(4, 4),
-    layer_scale_init=0.1,
-)
+TINY = CONFIG.replace(depths=(1, 1, 1, 2), attn_drop_rate=0.0)
 RECIPE = LAPTOP.replace(epochs=1, batch=100, learning_rate=0.0625)  # a peak of 6e-3, as the laptop has
 QUICK = Protocol("tests", data.SMALL, 200, RECIPE, TINY)  # 2,000 images, 20 steps
 

@@ -15,11 +15,12 @@ from ablation_records import COSTS, stored
 from ablation_runs import QUICK
 from typer.testing import CliRunner
 
-from efficientformer_edu.ablations import costs, protocol, study
+from efficientformer_edu.ablations import costs, protocol
 from efficientformer_edu.ablations.costs import Costs
-from efficientformer_edu.ablations.records import Record, load_records
 from efficientformer_edu.ablations.variants import VARIANTS, variant_table
 from efficientformer_edu.cli_ablations import ablate
+from efficientformer_edu.training import study
+from efficientformer_edu.training.records import Record, load_records
 
 app = typer.Typer()
 app.command()(ablate)

@@ -26,7 +26,7 @@ def findings(outcome: Outcome) -> list[dict[str, str]]:
             if result.said
         )
         if status := _status(row, results):
-            found.append({"row": row, "status": status, "ours": ours, "why": f"Small networks. {outcome.words}"})
+            found.append({"row": row, "status": status, "ours": ours, "why": f"Small networks. {outcome.trained}."})
     return found
 
 
@@ -45,10 +45,10 @@ def save_findings(outcome: Outcome, path: Path) -> None:
 
 
 def _status(row: str, results: Sequence[Result]) -> str | None:
-    """The report's word for a row: none while one of its claims was not run, or cannot be told and none is wrong."""
+    """The report's word for a row: none while one of its claims was not run, else that of its worst claim."""
     agreements = [result.agreement for result in results]
     if len(results) < sum(said.row == row for said in SAID.values()):
         return None
     if "disagrees" in agreements:
         return "disagrees"
-    return None if "cannot tell" in agreements else "same trend"
+    return "cannot tell" if "cannot tell" in agreements else "same trend"

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from efficientformer_edu.ablations.costs import EAGER, FOLDED, Costs, load_costs
-from efficientformer_edu.ablations.records import Record, load_records
-from efficientformer_edu.ablations.statistics import ALIKE, LEVEL, Agreement, Difference, Verdict, paired_difference
 from efficientformer_edu.ablations.variants import BASE, SAID, VARIANTS, Said, Variant
 from efficientformer_edu.audit.tables import Cell, Table
 from efficientformer_edu.latency.records import stored
+from efficientformer_edu.training.records import Record, load_records
+from efficientformer_edu.training.statistics import ALIKE, LEVEL, Agreement, Difference, Verdict, paired_difference
 
 COSTS = "costs.json"
 COMMON = ("train", "test", "size")  # what all runs of a study share, whatever their variant
@@ -85,13 +85,20 @@ class Outcome:
         return found[name]
 
     @property
+    def trained(self) -> str:
+        """What was trained on what, and what a difference is."""
+        seeds = sorted({len(result.top1) for result in self.results})
+        many = f"{' or '.join(map(str, seeds))} seed{'s' * (seeds != [1])}"
+        return (
+            f"Accuracy: {self.common['train']}; judged by {self.common['test']}; {self.common['size']} pixels; {many}. "
+            f"Differences from the base in percentage points, pair by pair, with their {100 * LEVEL:g} % interval"
+        )
+
+    @property
     def words(self) -> str:
         """What was trained on what, and what the columns mean."""
-        seeds = sorted({len(result.top1) for result in self.results})
         return (
-            f"Accuracy: {self.common['train']}; judged by {self.common['test']}; {self.common['size']} pixels; "
-            f"{' or '.join(map(str, seeds))} seeds. Differences from the base in percentage points, pair by pair, "
-            f"with their {100 * LEVEL:g} % interval; alike: within {100 * ALIKE:g} points. Parameters, MACs and ms: "
+            f"{self.trained}; alike: within {100 * ALIKE:g} points. Parameters, MACs and ms: "
             "the same change in EfficientFormer-L1 at 224 pixels; – does not fold."
         )
 

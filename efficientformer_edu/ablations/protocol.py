@@ -7,18 +7,15 @@ at 1e-5 the blocks of a network that learns for some hundred steps would hardly 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
-import torch
-
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.training import data
-from efficientformer_edu.training.data import Images, load_data
+from efficientformer_edu.training.data import Images, first_of_each, load_data
 from efficientformer_edu.training.distillation import StoredLogits, network_teacher
 from efficientformer_edu.training.loading import TestBatches, loader
 from efficientformer_edu.training.recipe import LAPTOP, Recipe
@@ -90,21 +87,3 @@ def teacher_logits(protocol: Protocol, data_dir: Path | None = None) -> StoredLo
     network = trained_network()
     batches = TestBatches(train, smallest_size(network.config), network.config.in_channels, protocol.recipe.batch)
     return StoredLogits.collect(network_teacher(network), (batch for batch, _ in loader(batches)))
-
-
-def first_of_each(images: Images, per_class: int) -> Images:
-    """So many images of each class, the first that there are, in their order.
-
-    Raises:
-        ValueError: if a class has fewer.
-    """
-    places: dict[int, list[int]] = defaultdict(list)
-    for place, label in enumerate(images.labels):
-        places[label].append(place)
-    fewest = min(len(places[label]) for label in range(len(images.classes)))
-    if fewest < per_class:
-        raise ValueError(f"{per_class} images of each class are asked for, and one has {fewest}: {images.words}")
-    chosen = sorted(place for of_class in places.values() for place in of_class[:per_class])
-    pictures = torch.stack([torch.as_tensor(images[place][0]) for place in chosen])
-    labels = [images.labels[place] for place in chosen]
-    return Images(pictures, labels, images.classes, f"{images.words}, the first {per_class:,} of each class")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from efficientformer_edu import paper
 from efficientformer_edu.ablations import parts
@@ -21,8 +21,7 @@ from efficientformer_edu.audit.tables import Table
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.training.recipe import Recipe
-
-Trend = Literal["worse", "alike", "better"]
+from efficientformer_edu.training.statistics import Trend
 
 BASE = "base"
 

@@ -6,6 +6,7 @@ in minutes and what this package carries with it.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -65,8 +66,41 @@ class Images(Dataset[Sample]):
         picture = self._pictures[index]
         return to_rgb(open_image(picture)) if isinstance(picture, Path) else picture, self.labels[index]
 
+    def part(self, places: Sequence[int], words: str) -> Images:
+        """The images at these places, in this order, under words of their own."""
+        held, labels = self._pictures, [self.labels[place] for place in places]
+        pictures = held[list(places)] if isinstance(held, Tensor) else [held[place] for place in places]
+        return Images(pictures, labels, self.classes, words)
+
     def __repr__(self) -> str:
         return f"Images: {self.words}"
+
+
+def first_of_each(images: Images, per_class: int) -> Images:
+    """So many images of each class, the first that there are, in their order.
+
+    Raises:
+        ValueError: if a class has fewer.
+    """
+    return apart(images, per_class)[0]
+
+
+def apart(images: Images, per_class: int) -> tuple[Images, Images]:
+    """The first images of each class, so many, and all others; both in their order.
+
+    Raises:
+        ValueError: if a class has fewer.
+    """
+    places: dict[int, list[int]] = defaultdict(list)
+    for place, label in enumerate(images.labels):
+        places[label].append(place)
+    fewest = min(len(places[label]) for label in range(len(images.classes)))
+    if fewest < per_class:
+        raise ValueError(f"{per_class} images of each class are asked for, and one has {fewest}: {images.words}")
+    first = sorted(place for of_class in places.values() for place in of_class[:per_class])
+    others = sorted(place for of_class in places.values() for place in of_class[per_class:])
+    said = f"{images.words}, {{}} {per_class:,} of each class"
+    return images.part(first, said.format("the first")), images.part(others, said.format("all but the first"))
 
 
 def load_data(

@@ -15,11 +15,12 @@ from ablation_runs import EXPLODING, PLANTED, QUICK, TWO
 
 from efficientformer_edu.ablations.outcome import load_outcome
 from efficientformer_edu.ablations.protocol import PROTOCOLS, first_of_each, get_protocol, images, teacher_logits
-from efficientformer_edu.ablations.records import Record, load_records
-from efficientformer_edu.ablations.study import Study, train
+from efficientformer_edu.ablations.study import get_study, run_of
 from efficientformer_edu.ablations.variants import BASE, VARIANTS
 from efficientformer_edu.training import data
 from efficientformer_edu.training.data import Images, load_data
+from efficientformer_edu.training.records import Record, load_records
+from efficientformer_edu.training.study import train
 
 SEEDS = 5
 
@@ -28,7 +29,7 @@ SEEDS = 5
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of the base, a variant that is the base, and one that sees nothing; by two processes."""
     folder = tmp_path_factory.mktemp("planted") / "study"
-    done = list(Study(folder, QUICK, PLANTED, SEEDS).run(processes=2))
+    done = list(get_study(folder, QUICK, PLANTED, SEEDS).run(processes=2))
     assert len(done) == 3 * SEEDS
     return folder
 
@@ -71,7 +72,7 @@ def test_a_record_holds_all_that_its_run_depends_on(planted: Path) -> None:
 
 def test_this_process_gets_what_others_get_whatever_its_threads(planted: Path) -> None:
     before = torch.get_num_threads()
-    here = train(QUICK, BASE, PLANTED[BASE], 4)
+    here = train(BASE, run_of(QUICK, BASE, PLANTED[BASE], 4))
     assert torch.get_num_threads() == before
     (there,) = (record for record in load_records(planted) if (record.variant, record.seed) == (BASE, 4))
     assert without_time(here) == without_time(there)
@@ -81,8 +82,8 @@ STUDY = """
 import sys
 from pathlib import Path
 from ablation_runs import QUICK, TWO
-from efficientformer_edu.ablations.study import Study
-for record in Study(Path(sys.argv[1]), QUICK, TWO, 4, resume=sys.argv[2] == "resume").run(processes=2):
+from efficientformer_edu.ablations.study import get_study
+for record in get_study(Path(sys.argv[1]), QUICK, TWO, 4, resume=sys.argv[2] == "resume").run(processes=2):
     print(record.variant, record.seed, flush=True)
 """
 
@@ -129,36 +130,36 @@ def test_a_killed_study_loses_nothing_and_repeats_nothing(planted: Path, tmp_pat
 
 
 def test_a_finished_study_has_nothing_to_do(planted: Path) -> None:
-    study = Study(planted, QUICK, PLANTED, SEEDS, resume=True)
+    study = get_study(planted, QUICK, PLANTED, SEEDS, resume=True)
     assert study.missing == () and list(study.run()) == []
-    more = Study(planted, QUICK, PLANTED, SEEDS + 1, resume=True)
+    more = get_study(planted, QUICK, PLANTED, SEEDS + 1, resume=True)
     assert more.missing == ((BASE, 5), ("identical", 5), ("broken", 5))
 
 
 def test_another_study_is_not_mistaken_for_this_one(planted: Path, tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="there is a study already; add --resume"):
-        Study(planted, QUICK, PLANTED, SEEDS)
+        get_study(planted, QUICK, PLANTED, SEEDS)
     with pytest.raises(FileNotFoundError, match="no study to resume; leave --resume out"):
-        Study(tmp_path / "nothing", QUICK, PLANTED, SEEDS, resume=True)
+        get_study(tmp_path / "nothing", QUICK, PLANTED, SEEDS, resume=True)
     other = {**PLANTED, "broken": VARIANTS["relu"]}
     with pytest.raises(ValueError, match="broken, seed 0: config was .* take another folder"):
-        Study(planted, QUICK, other, SEEDS, resume=True)
+        get_study(planted, QUICK, other, SEEDS, resume=True)
     (planted / "junk_seed0.json").write_text("{}", encoding="utf-8")
     try:
         with pytest.raises(ValueError, match="junk_seed0.json is no record of a study"):
-            Study(planted, QUICK, PLANTED, SEEDS, resume=True)
+            get_study(planted, QUICK, PLANTED, SEEDS, resume=True)
     finally:
         (planted / "junk_seed0.json").unlink()
 
 
 def test_a_run_whose_numbers_explode_counts_as_guessing() -> None:
-    record = train(QUICK, "exploding", EXPLODING, 0)
+    record = train("exploding", run_of(QUICK, "exploding", EXPLODING, 0))
     assert record.stopped.startswith("step 0: the gradient of stem.conv1.weight is no number")
     assert record.top1 == 0.1 and record.log == ()
 
 
 def test_a_study_that_cannot_write_says_so(tmp_path: Path) -> None:
-    study = Study(tmp_path / "gone", QUICK, {BASE: PLANTED[BASE]}, 1)
+    study = get_study(tmp_path / "gone", QUICK, {BASE: PLANTED[BASE]}, 1)
     (tmp_path / "gone").rmdir()
     with pytest.raises(FileNotFoundError, match="the folder does not exist"):
         list(study.run())
@@ -170,7 +171,7 @@ def test_distilled_rows_learn_from_the_trained_network() -> None:
     assert logits.shape == (2000, 10)
     right = (logits.argmax(1) == torch.tensor(train_images.labels)).float().mean()
     assert right > 0.85
-    record = train(QUICK, "soft", VARIANTS["soft"], 0)
+    record = train("soft", run_of(QUICK, "soft", VARIANTS["soft"], 0))
     assert record.run["teacher"].startswith("the package's network, trained on Fashion-MNIST, 60,000 training images")
 
 

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from efficientformer_edu.ablations.statistics import (
+from efficientformer_edu.training.statistics import (
     ALIKE,
     Difference,
     expanded_tail,

@@ -16,8 +16,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from efficientformer_edu.ablations.variants import Trend
-
+Trend = Literal["worse", "alike", "better"]
 Verdict = Literal["worse", "better", "cannot tell"]
 Agreement = Literal["agrees", "disagrees", "cannot tell"]
 
