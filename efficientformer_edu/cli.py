@@ -18,12 +18,13 @@ from efficientformer_edu.cli_arguments import MODEL_HELP, Pixels, read_model, re
 from efficientformer_edu.cli_audit import audit
 from efficientformer_edu.cli_latency import bench, export
 from efficientformer_edu.cli_observe import observe
+from efficientformer_edu.cli_slimming import slim
 from efficientformer_edu.cli_training import evaluate, train
 from efficientformer_edu.files import whole
 
 app = typer.Typer(
     name="efficientformer-edu",
-    help="EfficientFormer, taken apart: count it, draw it, time it, train it, convert its weights, run it.",
+    help="EfficientFormer, taken apart: count it, draw it, time it, train it, slim it, convert its weights, run it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -39,6 +40,7 @@ app.command()(observe)
 app.command()(train)
 app.command()(evaluate)
 app.command()(ablate)
+app.command()(slim)
 
 
 @app.command()

@@ -86,6 +86,7 @@ def test_help_names_every_command() -> None:
         "export",
         "observe",
         "predict",
+        "slim",
         "train",
     ):
         assert command in run("--help")

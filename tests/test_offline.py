@@ -21,6 +21,7 @@ from efficientformer_edu import weights
 from efficientformer_edu.cli import app
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.model import EfficientFormer
+from efficientformer_edu.slimming.records import Search
 from tools import ROOT, fetch_assets
 
 NAMESPACE = ["unshare", "--map-root-user", "--net"]
@@ -35,6 +36,7 @@ COMMANDS = {  # every command of efficientformer-edu, on local files alone
     "predict": ["photo.png", "--weights", "tiny.safetensors"],
     "train": ["tiny.yaml", "--epochs", "1", "--batch", "1000", "--size", "32", "--out", "run"],
     "ablate": ["--list"],
+    "slim": ["--replay", "search.json"],
     "evaluate": ["clothes.safetensors", "--size", "32", "--out", "matrix.png"],
 }
 
@@ -101,6 +103,8 @@ def folder(tmp_path: Path) -> Path:
     weights.save(clothes, tmp_path / "clothes.safetensors", layout="native")
     (tmp_path / "tiny.yaml").write_text(TINY.to_yaml(), encoding="utf-8")
     Image.new("RGB", (64, 48)).save(tmp_path / "photo.png")
+    importances = tuple((1.0,) * depth for depth in TINY.depths)
+    Search(TINY.replace(embed_dims=(16, 16, 16, 16)), importances, (0.1,), 0.2).save(tmp_path / "search.json")
     return tmp_path
 
 

@@ -1,0 +1,226 @@
+"""The command `efficientformer-edu slim`: from a supernet to networks for given latencies on this machine."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from efficientformer_edu.config import EfficientFormerConfig
+    from efficientformer_edu.latency.lookup_table import Lookup
+    from efficientformer_edu.slimming.contenders import Contender
+    from efficientformer_edu.slimming.judge import Judge
+    from efficientformer_edu.slimming.protocol import Material, Protocol
+    from efficientformer_edu.slimming.records import Search
+    from efficientformer_edu.slimming.supernet import Supernet
+
+# What the folder of a slimming holds, besides search.json and contenders.json.
+LOOKUP, SUPERNET, TRAINED, LATENCY = "lookup.json", "supernet", "trained", "latency.json"
+PARTS = (0.8, 0.65, 0.5)  # of the largest network's latency: the targets where none are given
+MS = "ms"
+
+Noise = Literal["uniform", "gumbel"]
+
+
+def slim(
+    data: Annotated[
+        str,
+        typer.Option(help="fashion-mnist-small, which is in the package; fashion-mnist; or a folder of class folders"),
+    ] = "fashion-mnist-small",
+    targets: Annotated[
+        str | None, typer.Option(help="such as 8ms,10ms,12ms; without it 80, 65 and 50 % of the largest network's")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="folded, eager, onnxruntime or openvino")] = "folded",
+    noise: Annotated[
+        Noise, typer.Option(help="of the mixtures: uniform as the paper writes it, or Gumbel's")
+    ] = "uniform",
+    seeds: Annotated[int, typer.Option(min=1, help="how often each network is trained from scratch")] = 1,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="compare with networks that were found in other ways")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="the folder of the slimming")] = Path("runs/slimming"),
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the slimming in the folder")] = False,
+    replay: Annotated[Path | None, typer.Option(help="a search.json: print its steps, and do nothing else")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="where Fashion-MNIST's files lie")] = None,
+) -> None:
+    """Latency-driven slimming: time the parts, train a supernet, slim it, train what was found.
+
+    Latencies are those of one image of 224 pixels on one thread. A slimming that was stopped goes on with --resume.
+    """
+    seconds = None if targets is None else read_targets(targets)
+    if replay is not None:
+        _replay(replay)
+        return
+
+    from efficientformer_edu.slimming.protocol import get_judge, get_protocol, get_supernet, material
+
+    protocol = get_protocol(data)
+    images = material(protocol, data_dir)
+    if not resume and out.is_dir() and any(out.iterdir()):
+        raise FileExistsError(f"{out}: there is something already; add --resume, or take another folder")
+    if resume and not out.is_dir():
+        raise FileNotFoundError(f"{out}: there is no slimming to resume; leave --resume out to begin one")
+    out.mkdir(parents=True, exist_ok=True)
+    typer.echo(f"{images.train.words}; {protocol.words}", err=True)
+    config, judge = get_supernet(images), get_judge(protocol, images)
+    lookup = _time_parts(config, engine, out)
+    seconds = _checked(config, lookup, seconds)
+    supernet = _train_supernet(protocol, images, noise, out)
+    made_of = _made_of(protocol, images, lookup, noise)
+    search = _slim(supernet, lookup, seconds, judge, made_of, out)
+    networks = _networks(search, lookup, supernet, judge, baselines, out)
+    _compare(networks, protocol, seeds, lookup, out, data_dir)
+
+
+def read_targets(text: str) -> tuple[float, ...]:
+    """Seconds from "15ms,20ms,30ms". Raises ValueError for anything else."""
+    words = [word.strip() for word in text.split(",")]
+    try:
+        found = tuple(float(word.removesuffix(MS)) / 1e3 for word in words if word.endswith(MS))
+    except ValueError:
+        found = ()
+    if len(found) != len(words) or not min(found) > 0:
+        raise ValueError(f"--targets {text!r} is not possible; give times above 0 such as 15ms,20ms,30ms")
+    return found
+
+
+def _replay(path: Path) -> None:
+    from efficientformer_edu.slimming.records import Search
+
+    search = Search.load(path)
+    typer.echo(search.table().to_text())
+    for target, config in search.family.items():
+        shape = f"depths {config.depths}, of which MB3D {config.vits}, widths {config.embed_dims}"
+        typer.echo(f"{1e3 * target:.2f} ms: {shape}")
+
+
+def _time_parts(config: EfficientFormerConfig, engine: str, out: Path) -> Lookup:
+    from efficientformer_edu.latency.lookup import build
+    from efficientformer_edu.slimming.protocol import WIDTHS
+
+    typer.echo(f"timing the parts at 224 pixels, {engine}", err=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            lookup = build(WIDTHS, engine, base=config, path=out / LOOKUP)
+        except ImportError as error:
+            raise ValueError(str(error)) from error
+    for words in dict.fromkeys(str(one.message) for one in caught):
+        typer.echo(f"Take care: {words}", err=True)
+    return lookup
+
+
+def _checked(config: EfficientFormerConfig, lookup: Lookup, targets: tuple[float, ...] | None) -> tuple[float, ...]:
+    """The targets, if the search can reach them: before anything is trained."""
+    from efficientformer_edu.slimming.search import check_targets
+    from efficientformer_edu.slimming.subnet import Subnet
+
+    start = lookup.predict(Subnet.largest(config).config(config))
+    chosen = targets or tuple(round(part * start, 4) for part in PARTS)
+    check_targets(config, lookup, chosen)
+    words = ", ".join(f"{1e3 * target:.4g} ms" for target in chosen)
+    typer.echo(f"the largest network takes {1e3 * start:.2f} ms; targets: {words}", err=True)
+    return chosen
+
+
+def _train_supernet(protocol: Protocol, images: Material, noise: Noise, out: Path) -> Supernet:
+    from efficientformer_edu.slimming.learning import SupernetLoop
+    from efficientformer_edu.slimming.protocol import supernet_run
+    from efficientformer_edu.slimming.supernet import Supernet
+    from efficientformer_edu.training.checkpoints import CHECKPOINT
+    from efficientformer_edu.training.progress import follow
+
+    typer.echo("training the supernet", err=True)
+    run, folder = supernet_run(protocol, images, noise=noise), out / SUPERNET
+    network = follow(SupernetLoop(run, folder, resume=(folder / CHECKPOINT).exists())).network
+    assert isinstance(network, Supernet)
+    return network
+
+
+def _made_of(protocol: Protocol, images: Material, lookup: Lookup, noise: Noise) -> dict[str, Any]:
+    """What the search depends on besides supernet and targets."""
+    return {
+        "engine": lookup.engine,
+        "latencies": str(lookup.conditions),
+        "learns from": images.learn.words,
+        "judged by": images.held_out.words,
+        "recipe": asdict(protocol.recipe),
+        "noise": noise,
+    }
+
+
+def _slim(
+    supernet: Supernet, lookup: Lookup, targets: tuple[float, ...], judge: Judge, made_of: dict[str, Any], out: Path
+) -> Search:
+    from efficientformer_edu.slimming.records import SEARCH, Search
+    from efficientformer_edu.slimming.search import Slimming, begin
+
+    search = begin(supernet, lookup, targets, made_of)
+    if (out / SEARCH).exists():
+        search = Search.load(out / SEARCH).same_as(search)
+    typer.echo(f"slimming, from step {len(search.steps) + 1}", err=True)
+    slimming, started, first = Slimming(supernet, search, lookup, judge, out), time.perf_counter(), search.seconds[-1]
+    for step in slimming.steps():
+        now, last = slimming.search.seconds[-1], min(targets)
+        left = (time.perf_counter() - started) * max(now - last, 0) / (first - now) if now < first else 0.0
+        done = f"{step.taken.action}; {1e3 * now:.2f} ms, top-1 was {step.accuracy:.1%}"
+        typer.echo(f"step {len(slimming.search.steps)}: {done}; about {left / 60:.0f} min left")
+    slimming.search.save(out / SEARCH)
+    return slimming.search
+
+
+def _networks(
+    search: Search, lookup: Lookup, supernet: Supernet, judge: Judge, with_baselines: bool, out: Path
+) -> tuple[Contender, ...]:
+    """The networks that were found, and the others; the random ones are judged once."""
+    from efficientformer_edu.slimming.contenders import (
+        CONTENDERS,
+        baselines,
+        found,
+        load_contenders,
+        save_contenders,
+    )
+
+    ours = found(search, lookup)
+    if not with_baselines:
+        return ours
+    if (out / CONTENDERS).exists():
+        return load_contenders(out / CONTENDERS)
+    typer.echo("looking for networks in other ways", err=True)
+    all_of_them = (*ours, *baselines(search, lookup, supernet, judge))
+    save_contenders(all_of_them, out / CONTENDERS)
+    return all_of_them
+
+
+def _compare(
+    networks: tuple[Contender, ...], protocol: Protocol, seeds: int, lookup: Lookup, out: Path, data_dir: Path | None
+) -> None:
+    """Train each network from scratch, time it as a whole, and print what came out."""
+    from efficientformer_edu.latency.lookup_errors import prediction_errors
+    from efficientformer_edu.slimming.front import AGREES, get_front, get_study
+    from efficientformer_edu.training.records import load_records
+
+    resumed = bool(load_records(out / TRAINED))
+    study, started = get_study(out / TRAINED, protocol, networks, seeds, resume=resumed, data_dir=data_dir), time.time()
+    typer.echo(f"training {len(networks)} networks from scratch, {len(study.missing)} runs to go", err=True)
+    for done, record in enumerate(study.run(), start=1):
+        left = (time.time() - started) / done * (len(study.missing) - done)
+        said = record.stopped or f"top-1 {record.top1:.2%}"
+        typer.echo(f"{record.variant}, seed {record.seed}: {said}; about {left / 60:.0f} min left")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        errors = prediction_errors(lookup, dict.fromkeys(one.config for one in networks))
+    for words in dict.fromkeys(str(one.message) for one in caught):
+        typer.echo(f"Take care: {words}", err=True)
+    errors.save(out / LATENCY)
+    front = get_front(networks, load_records(out / TRAINED), errors, lookup.resolution)
+    typer.echo(f"\n{front.table().to_text()}\n{lookup.engine}; {errors.conditions}")
+    if errors.worst_at_speed > AGREES:
+        worst = f"{errors.worst_at_speed:.0%} for the worst"
+        typer.echo(f"Take care: predicted and measured latency differ by {worst}; time the parts again.", err=True)
+    typer.echo(f"Everything: {out}")

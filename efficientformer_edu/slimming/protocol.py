@@ -1,0 +1,125 @@
+"""What a slimming is made of besides targets and engine: supernet, images and recipes. All of it is ours.
+
+The supernet halves its map three times between its stages, for only an embedding lets stages have widths of their own.
+So it sees images of 128 pixels: on fewer, its last stage would have less than 4×4 tokens. It is timed at 224 pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from types import MappingProxyType
+
+from efficientformer_edu.config import EfficientFormerConfig
+from efficientformer_edu.slimming.judge import Judge
+from efficientformer_edu.slimming.metapath import Noise
+from efficientformer_edu.slimming.supernet import Supernet
+from efficientformer_edu.training import data
+from efficientformer_edu.training.data import Images, apart, first_of_each, load_data
+from efficientformer_edu.training.recipe import LAPTOP, Recipe
+from efficientformer_edu.training.run import Run
+from efficientformer_edu.training.small import SMALL
+
+SUPERNET = SMALL.replace(
+    depths=(2, 2, 4, 4),  # MetaPaths
+    embed_dims=(32, 48, 80, 128),
+    downsamples=(False, True, True, True),
+    num_vit=0,
+)
+WIDTHS = ((16, 32), (16, 32, 48), (16, 48, 80), (16, 48, 96, 128))  # of the lookup table, as far as the supernet's
+SIZE = 128  # pixels: 8×8 and 4×4 tokens in the last two stages
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Images and recipe.
+
+    Attributes:
+        words: for whom it is.
+        data: as `load_data` names it.
+        per_class: training images of each class that are used; None for all.
+        held_out: how many of them judge the actions; nothing learns from these.
+        recipe: of the supernet, and of each network that is trained from scratch afterwards.
+    """
+
+    words: str
+    data: str
+    per_class: int | None
+    held_out: int
+    recipe: Recipe
+
+
+PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
+    {
+        data.SMALL: Protocol(
+            "two cores, a quarter of an hour", data.SMALL, 200, 30, LAPTOP.replace(epochs=6, batch=64)
+        ),
+        data.FULL: Protocol("two cores, some hours", data.FULL, 1_000, 100, LAPTOP.replace(epochs=6)),
+    }
+)
+"""By the name of their data."""
+
+
+def get_protocol(name: str) -> Protocol:
+    """The protocol for some data; a folder of photographs is used whole. Raises ValueError for other data."""
+    if name in PROTOCOLS:
+        return PROTOCOLS[name]
+    if not Path(name).is_dir():
+        raise ValueError(f"data {name!r} are unknown; there are {', '.join(PROTOCOLS)}, or a folder of class folders")
+    return Protocol("as long as the images take", name, None, 50, LAPTOP.replace(epochs=6))
+
+
+@dataclass(frozen=True)
+class Material:
+    """The images of a slimming.
+
+    Attributes:
+        learn: the supernet learns from these, and recovers with them.
+        held_out: actions are judged by these.
+        train: both; the networks that were found learn from these.
+        test: networks that are trained are judged by these.
+    """
+
+    learn: Images
+    held_out: Images
+    train: Images
+    test: Images
+
+
+@cache
+def material(protocol: Protocol, data_dir: Path | None = None) -> Material:
+    """The images of a protocol, read once in each process.
+
+    Raises as `load_data` does, and ValueError if a class has too few images.
+    """
+    train, test = (load_data(protocol.data, split, data_dir=data_dir) for split in ("train", "test"))
+    if protocol.per_class is not None:
+        train = first_of_each(train, protocol.per_class)
+    held_out, learn = apart(train, protocol.held_out)
+    return Material(learn, held_out, train, test)
+
+
+def get_supernet(images: Material) -> EfficientFormerConfig:
+    """The supernet's configuration for the classes and channels of the images."""
+    return SUPERNET.replace(num_classes=len(images.train.classes), in_channels=images.train.channels)
+
+
+def supernet_run(protocol: Protocol, images: Material, seed: int = 0, noise: Noise = "uniform") -> Run:
+    """The training of the supernet, for `SupernetLoop`."""
+    return Run(
+        config=get_supernet(images),
+        train=images.learn,
+        test=images.held_out,
+        recipe=protocol.recipe,
+        size=SIZE,
+        seed=seed,
+        build=partial(Supernet, noise=noise),
+        variant=f"supernet, {noise} noise",
+    )
+
+
+def get_judge(protocol: Protocol, images: Material, seed: int = 0) -> Judge:
+    """Who gives the accuracies of the search."""
+    return Judge(images.learn, images.held_out, protocol.recipe, SIZE, seed)

@@ -1,0 +1,144 @@
+"""The slimming itself: from the supernet step by step to each target, by the least accuracy drop per millisecond.
+
+Paper: section 4.2, step 3, and Algorithm 1. Each action that is possible has a latency gain from the lookup table and
+an accuracy drop that is evaluated; the one with the smallest quotient is taken, until the target is reached. With
+several targets the search goes on from one to the next, and a family falls out of it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any, Protocol
+
+import safetensors.torch
+
+from efficientformer_edu.config import EfficientFormerConfig
+from efficientformer_edu.files import whole
+from efficientformer_edu.latency.lookup_table import Lookup
+from efficientformer_edu.slimming.narrow import brought_to
+from efficientformer_edu.slimming.records import SEARCH, Search, Step, Trial
+from efficientformer_edu.slimming.subnet import Action, Subnet, actions
+from efficientformer_edu.slimming.supernet import Supernet
+
+WEIGHTS = "weights_{}.safetensors"  # of the supernet after so many steps
+
+
+class Judges(Protocol):
+    """What the search asks about a supernet in which choices are made; `judge.Judge` answers."""
+
+    def accuracy(self, supernet: Supernet) -> float:
+        """From 0 to 1."""
+
+    def recover(self, supernet: Supernet, number: int) -> None:
+        """Train it for a moment, in place, after the step of this number."""
+
+
+def begin(
+    supernet: Supernet, lookup: Lookup, targets: Sequence[float], made_of: Mapping[str, Any] | None = None
+) -> Search:
+    """A search without steps.
+
+    Args:
+        supernet: trained.
+        lookup: latencies at 224 pixels.
+        targets: seconds.
+        made_of: what else the search depends on, for the record.
+
+    Raises:
+        ValueError: for a target below what the smallest network of the space takes, and for a network that the table
+            does not have.
+    """
+    check_targets(supernet.config, lookup, targets)
+    start = lookup.predict(Subnet.largest(supernet.config).config(supernet.config))
+    return Search(supernet.config, supernet.importances(), tuple(targets), start, dict(made_of or {}))
+
+
+class Slimming:
+    """A search under way.
+
+    Args:
+        supernet: trained, the one that the search began with; is left as it is.
+        search: from `begin`, or a stored one that is not done.
+        lookup: latencies at 224 pixels.
+        judge: gives accuracies.
+        folder: where the search is stored after each step, and the weights that it stands at; None to store nothing.
+
+    Attributes:
+        search: with all steps so far.
+
+    Raises:
+        OSError: if the weights of a stored search are not there.
+        ValueError: for a search with steps and no folder that has its weights.
+    """
+
+    def __init__(
+        self, supernet: Supernet, search: Search, lookup: Lookup, judge: Judges, folder: Path | None = None
+    ) -> None:
+        self.search, self.lookup, self.judge, self.folder = search, lookup, judge, folder
+        self._narrowest = narrowest(lookup)
+        self._current = copy.deepcopy(supernet)
+        if search.steps:
+            if folder is None:
+                raise ValueError(f"the search has taken {len(search.steps)} steps; wanted: the folder with its weights")
+            self._current = Supernet(supernet.config.replace(embed_dims=search.subnets[-1].embed_dims))
+            self._current.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS.format(len(search.steps))))
+        self._current.choose(search.subnets[-1])
+        self._current.eval()
+
+    def steps(self) -> Iterator[Step]:
+        """Go on until the last target is reached; yields each step when it is stored. Raises OSError if that fails."""
+        while not self.search.done:
+            step, self._current = self._tried()
+            self.search = self.search.with_step(step)
+            self.judge.recover(self._current, len(self.search.steps))
+            self._store()
+            yield step
+
+    def _tried(self) -> tuple[Step, Supernet]:
+        """Try what is possible; the step, and the network that it leads to."""
+        subnet, accuracy = self._current.subnet, self.judge.accuracy(self._current)
+        trials: dict[Trial, Supernet] = {}
+        for action in actions(subnet, self.search.importances, self._narrowest):
+            after = applied(self._current, action)
+            gain = self.lookup.gain(*(one.config(self.search.supernet) for one in (subnet, after.subnet)))
+            trials[Trial(action, gain, accuracy - self.judge.accuracy(after))] = after
+        step = Step(accuracy, tuple(trials))
+        return step, trials[step.taken]
+
+    def _store(self) -> None:
+        """First the weights, then the step that leads to them: a kill in between costs that step, and no more."""
+        if self.folder is None:
+            return
+        number = len(self.search.steps)
+        with whole(self.folder / WEIGHTS.format(number)) as partial:
+            state = {name: value.contiguous() for name, value in self._current.state_dict().items()}
+            safetensors.torch.save_file(state, partial)
+        self.search.save(self.folder / SEARCH)
+        (self.folder / WEIGHTS.format(number - 1)).unlink(missing_ok=True)
+
+
+def applied(supernet: Supernet, action: Action) -> Supernet:
+    """A copy of the supernet after one step, with the weights that it inherits."""
+    return brought_to(supernet, supernet.subnet.after(action))
+
+
+def narrowest(lookup: Lookup) -> tuple[int, ...]:
+    """The fewest channels that the table knows, for each stage."""
+    blocks = [part for part in lookup.seconds if part.kind == "MB4D"]
+    grids = lookup.base.grids(lookup.resolution)
+    return tuple(min(part.widths[0] for part in blocks if part.grid == grid) for grid in grids)
+
+
+def check_targets(supernet: EfficientFormerConfig, lookup: Lookup, targets: Sequence[float]) -> None:
+    """Refuse targets that no network of the space reaches, and a table without all its widths. Raises ValueError."""
+    for dims in product(*zip(narrowest(lookup), supernet.embed_dims, strict=True)):
+        for last in ("MB4D", "MB3D"):
+            lookup.predict(Subnet(dims, (("MB4D",), ("MB4D",), (last,), (last,))).config(supernet))
+    smallest = Subnet(narrowest(lookup), (("MB4D",),) * 4).config(supernet)
+    least = lookup.predict(smallest)
+    if (wanted := min(targets)) < least:
+        words = f"one block in each stage, of {smallest.embed_dims} channels, takes {1e3 * least:.3g} ms"
+        raise ValueError(f"target {1e3 * wanted:.3g} ms is not possible: the smallest network, {words}")

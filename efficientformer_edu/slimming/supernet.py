@@ -1,0 +1,126 @@
+"""The supernet: the network of Fig. 3 with MetaPaths for blocks, from which smaller networks are taken.
+
+Paper: section 4.2, step 1 and Eq. 7. Sizes, epochs and the schedule of the temperature are not sourced; those here are
+ours.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from efficientformer_edu.config import EfficientFormerConfig
+from efficientformer_edu.model import EfficientFormer
+from efficientformer_edu.model.embedding import Embedding
+from efficientformer_edu.slimming.metapath import MetaPath, Noise, mixture
+from efficientformer_edu.slimming.subnet import Candidate, Subnet, importance
+
+
+class SuperStage(nn.Module):
+    """An embedding, then MetaPaths. Maps come and go. Arguments as for `model.network.Stage`."""
+
+    def __init__(self, config: EfficientFormerConfig, stage: int) -> None:
+        super().__init__()
+        first, dims = sum(config.depths[:stage]), config.embed_dims
+        self.downsample = Embedding(dims[stage - 1], dims[stage]) if config.downsamples[stage] else nn.Identity()
+        rates = config.drop_path_rates[first : first + config.depths[stage]]
+        self.paths = nn.ModuleList(MetaPath(config, stage, rate) for rate in rates)
+
+    def forward(self, x: Float[Tensor, "B in_dim H W"]) -> Float[Tensor, "B C h w"]:
+        x = self.downsample(x)
+        for path in self.paths:
+            x = path(x)
+        return x
+
+
+class Supernet(EfficientFormer):
+    """EfficientFormer with a MetaPath for every block.
+
+    Args:
+        config: depths are numbers of MetaPaths; `num_vit` says nothing here.
+        noise: ε of the mixtures, "uniform" as the paper writes it, or "gumbel".
+
+    Raises:
+        ValueError: for a configuration that does not downsample before the last three stages, and for another noise.
+    """
+
+    def __init__(self, config: EfficientFormerConfig, noise: Noise = "uniform") -> None:
+        if config.downsamples != (False, True, True, True):
+            raise ValueError(f"downsamples={config.downsamples} is not possible; a width needs an embedding before it")
+        if noise not in ("uniform", "gumbel"):
+            raise ValueError(f"noise={noise!r} is not possible; allowed: 'uniform', 'gumbel'")
+        super().__init__(config.replace(num_vit=0))
+        self.stages = nn.ModuleList(SuperStage(config, stage) for stage in range(4))
+        for path in self.all_paths():
+            path.noise = noise
+
+    def paths(self, stage: int) -> list[MetaPath]:
+        """The MetaPaths of stage 0, 1, 2 or 3."""
+        return list(self.stages[stage].get_submodule("paths").children())  # type: ignore[arg-type]
+
+    def all_paths(self) -> Iterator[MetaPath]:
+        """The MetaPaths from the first to the last."""
+        for stage in range(4):
+            yield from self.paths(stage)
+
+    def set_temperature(self, tau: float) -> None:
+        """The temperature of all mixtures."""
+        for path in self.all_paths():
+            path.tau = tau
+
+    def mixtures(self) -> list[list[dict[Candidate, float]]]:
+        """For each stage and MetaPath the weights e^α / Σ e^α of its candidates, without noise and at τ = 1."""
+        return [
+            [
+                dict(zip(path.candidates, mixture(path.alpha.detach(), 0.0, 1.0).tolist(), strict=True))
+                for path in self.paths(stage)
+            ]
+            for stage in range(4)
+        ]
+
+    def importances(self) -> tuple[tuple[float, ...], ...]:
+        """How much each stage's MetaPaths are worth."""
+        return tuple(tuple(importance(list(one.values())) for one in stage) for stage in self.mixtures())
+
+    def choose(self, subnet: Subnet) -> None:
+        """Let one candidate run at each MetaPath. Raises ValueError if the subnet is one of another supernet."""
+        if subnet.embed_dims != self.config.embed_dims or tuple(map(len, subnet.choices)) != self.config.depths:
+            raise ValueError(
+                f"{subnet} does not belong to a supernet of {self.config.embed_dims}, {self.config.depths}"
+            )
+        for stage, chosen in enumerate(subnet.choices):
+            for path, name in zip(self.paths(stage), chosen, strict=True):
+                path.choice = name
+
+    @property
+    def subnet(self) -> Subnet:
+        """What was chosen. Raises ValueError while there are mixtures."""
+        choices = [tuple(path.choice for path in self.paths(stage)) for stage in range(4)]
+        if any(name is None for chosen in choices for name in chosen):
+            raise ValueError("nothing has been chosen yet; call choose(Subnet.largest(config)) first")
+        return Subnet(self.config.embed_dims, tuple(choices))  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def taken_out(supernet: Supernet) -> EfficientFormer:
+    """The chosen network as an ordinary EfficientFormer with weights of its own, in the same mode.
+
+    Raises:
+        ValueError: while nothing has been chosen.
+    """
+    subnet = supernet.subnet
+    network = EfficientFormer(subnet.config(supernet.config))
+    for name in ("stem", "norm", "head", "head_dist"):
+        setattr(network, name, copy.deepcopy(getattr(supernet, name)))
+    for stage in range(4):
+        target, source = network.stages[stage], supernet.stages[stage]
+        target.downsample = copy.deepcopy(source.downsample)
+        chosen = [(path.choice, path) for path in supernet.paths(stage)]
+        for kind, name in (("MB4D", "mb4d"), ("MB3D", "mb3d")):
+            blocks = [copy.deepcopy(path.blocks[kind]) for choice, path in chosen if choice == kind]
+            setattr(target, name, nn.ModuleList(blocks))
+    return network.train(supernet.training)

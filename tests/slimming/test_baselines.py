@@ -1,0 +1,73 @@
+"""Other ways to a latency: no network is slower than the target, and the one that is scaled is the largest."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from slimming_runs import LOOKUP, SEARCHED
+
+from efficientformer_edu.slimming.baselines import NEAR, random_subnets, scaled, uniform_scaling
+from efficientformer_edu.slimming.search import narrowest
+from efficientformer_edu.slimming.subnet import Subnet
+
+LEAST = narrowest(LOOKUP)
+LARGEST = Subnet.largest(SEARCHED)
+
+
+def seconds(subnet: Subnet) -> float:
+    return LOOKUP.predict(subnet.config(SEARCHED))
+
+
+SLOWEST, QUICKEST = seconds(LARGEST), seconds(Subnet(LEAST, (("MB4D",),) * 4))
+
+
+def test_a_network_is_scaled_by_hand() -> None:
+    wide = Subnet((64, 96, 160, 320), (("MB4D",) * 4, ("MB4D",) * 2, ("MB3D",) * 6, ("MB3D",) * 3))
+    half = scaled(wide, 0.5, (16, 64, 16, 16))
+    assert half.embed_dims == (32, 64, 80, 160)  # 48 would be below the 64 of the second stage
+    assert half.choices == (
+        ("I", "I", "MB4D", "MB4D"),
+        ("I", "MB4D"),
+        ("I",) * 3 + ("MB3D",) * 3,
+        ("I", "MB3D", "MB3D"),
+    )
+    assert scaled(wide, 1.0, LEAST) == wide
+    assert scaled(wide, 0.001, LEAST).config(SEARCHED.replace(embed_dims=wide.embed_dims)).depths == (1, 1, 1, 1)
+
+
+@settings(max_examples=20)
+@given(st.floats(1.05, 2.0), st.booleans())
+def test_the_scaled_network_is_the_largest_below_the_target(slack: float, attention: bool) -> None:
+    target = min(QUICKEST * slack, SLOWEST)
+    subnet = uniform_scaling(SEARCHED, LOOKUP, target, LEAST, attention=attention)
+    if subnet is None:
+        assert attention and target < seconds(scaled(LARGEST, 0.001, LEAST))
+        return
+    assert seconds(subnet) <= target
+    kinds = {kind for chosen in subnet.choices[2:] for kind in chosen} - {"I"}
+    assert kinds == {"MB3D" if attention else "MB4D"}
+    start = LARGEST if attention else Subnet(LARGEST.embed_dims, tuple(("MB4D",) * len(one) for one in LARGEST.choices))
+    slower = list(dict.fromkeys(scaled(start, n / 1000, LEAST) for n in range(1000, 0, -1)))
+    assert all(seconds(one) > target for one in slower[: slower.index(subnet)])
+
+
+def test_a_target_that_no_scaled_network_reaches_has_none() -> None:
+    assert uniform_scaling(SEARCHED, LOOKUP, 0.9 * QUICKEST, LEAST, attention=False) is None
+
+
+@pytest.mark.parametrize("part", [0.5, 0.8])
+def test_random_networks_take_as_long_as_the_target_and_differ(part: float) -> None:
+    target = part * SLOWEST
+    found = list(islice(random_subnets(SEARCHED, LOOKUP, target, LEAST, seed=3), 12))
+    assert len(found) == len(set(found)) == 12
+    assert all((1 - NEAR) * target <= seconds(one) <= target for one in found)
+    assert found == list(islice(random_subnets(SEARCHED, LOOKUP, target, LEAST, seed=3), 12))
+    assert found != list(islice(random_subnets(SEARCHED, LOOKUP, target, LEAST, seed=4), 12))
+
+
+def test_random_networks_end_where_there_are_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("efficientformer_edu.slimming.baselines.TRIES", 300)
+    assert list(random_subnets(SEARCHED, LOOKUP, 0.9 * QUICKEST, LEAST, seed=0)) == []

@@ -1,0 +1,201 @@
+"""Who judges a subnet: statistics of the norms, accuracy on images that nothing learns from, and recovery."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from slimming_runs import SIZE, TINY, supernet
+from torch import Tensor, nn
+from training_runs import images
+
+from efficientformer_edu.slimming import judge as judge_module
+from efficientformer_edu.slimming.judge import Judge, measure_norms
+from efficientformer_edu.slimming.subnet import Subnet
+from efficientformer_edu.slimming.supernet import Supernet
+from efficientformer_edu.training import fashion_mnist
+from efficientformer_edu.training.data import Images
+from efficientformer_edu.training.loading import TrainBatches
+from efficientformer_edu.training.loop import Loop
+from efficientformer_edu.training.recipe import LAPTOP
+from efficientformer_edu.training.run import Run
+
+RECIPE = LAPTOP.replace(batch=20)
+JUDGE = Judge(images("train", 50), images("test", 40), RECIPE, SIZE, seed=3, recovery=3)
+SOME = Subnet(TINY.embed_dims, (("MB4D",), ("I", "MB4D"), ("MB4D", "MB3D"), ("I", "MB3D")))
+
+
+def chosen(subnet: Subnet = SOME) -> Supernet:
+    ours = supernet()
+    ours.choose(subnet)
+    return ours
+
+
+def test_norms_hold_the_mean_over_batches_of_what_each_batch_has() -> None:
+    """A small batch weighs as much as a large one. The variance is the unbiased one, as in training."""
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.Identity()).eval()
+    norm = network[0]
+    nn.init.constant_(norm.running_mean, 77.0)
+    random = torch.Generator().manual_seed(0)
+    batches = [5 + 2 * torch.randn(4, 3, 6, 6, generator=random), torch.randn(2, 3, 5, 4, generator=random) - 1]
+    measure_norms(network, batches)
+    means, variances = [], []
+    for batch in batches:
+        places = batch.transpose(0, 1).flatten(1).double()  # (3, B·H·W)
+        mean = places.sum(1) / places.shape[1]
+        means.append(mean)
+        variances.append(((places - mean[:, None]) ** 2).sum(1) / (places.shape[1] - 1))
+    assert torch.allclose(norm.running_mean.double(), (means[0] + means[1]) / 2, atol=1e-5)
+    assert torch.allclose(norm.running_var.double(), (variances[0] + variances[1]) / 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_measuring_keeps_mode_momentum_and_weights(training: bool) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2, momentum=0.3)).train(training)
+    before = [parameter.clone() for parameter in network.parameters()]
+    measure_norms(network, [torch.randn(2, 1, 4, 4)])
+    assert network[1].momentum == 0.3
+    assert all(module.training is training for module in network.modules())
+    assert all(torch.equal(*pair) for pair in zip(before, network.parameters(), strict=True))
+
+
+def test_the_norms_are_measured_on_images_to_learn_from() -> None:
+    """The first norm sees the convolution of the first batches of an epoch; so many as are asked for."""
+    ours = chosen()
+    replace(JUDGE, measuring=1).accuracy(ours)
+    batch = TrainBatches(JUDGE.learn, RECIPE, SIZE, 1, seed=3, epoch=0)[0].images
+    with torch.no_grad():
+        seen = ours.stem.conv1(batch).transpose(0, 1).flatten(1)
+    assert torch.allclose(ours.stem.norm1.running_mean, seen.mean(1), atol=1e-5)
+    assert torch.allclose(ours.stem.norm1.running_var, seen.var(1), rtol=1e-4)
+
+
+def test_accuracy_does_not_depend_on_what_the_norms_held() -> None:
+    """They belonged to another network. And asking changes no weight and no mode, so the answer stays."""
+    ours = chosen()
+    first = JUDGE.accuracy(ours)
+    assert not ours.training
+    with torch.no_grad():
+        for module in ours.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.fill_(5.0)
+    assert JUDGE.accuracy(ours) == first
+    parameters = zip(ours.parameters(), chosen().parameters(), strict=True)
+    assert all(torch.equal(*pair) for pair in parameters)
+
+
+def test_accuracy_depends_on_no_dice_of_others() -> None:
+    """Not with stochastic depth either: a search that is resumed asks again, with other dice."""
+    ours = supernet(TINY.replace(drop_path_rate=0.5))
+    ours.choose(SOME)
+    found = list[Tensor]()
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        JUDGE.accuracy(ours)
+        found.append(ours.stages[3].downsample.norm.running_mean.clone())
+    assert torch.equal(*found)
+
+
+class Reader(nn.Module):
+    """Reads the class off the brightness in the middle of a picture, and answers another for some classes."""
+
+    config = TINY
+
+    def __init__(self, wrong: set[int]) -> None:
+        super().__init__()
+        answers = [(label + 1) % 10 if label in wrong else label for label in range(10)]
+        self.register_buffer("answers", nn.functional.one_hot(torch.tensor(answers), 10).float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, deviation = fashion_mnist.statistics()
+        labels = (x[:, 0, SIZE // 2, SIZE // 2] * deviation + mean) * 255 / 20
+        return self.answers[labels.round().long().clamp(max=9)]  # what is learned from may be brighter
+
+
+@pytest.mark.parametrize(("wrong", "accuracy"), [(set(), 1.0), (set(range(10)), 0.0), ({0, 4, 9}, 0.7)])
+def test_accuracy_is_the_part_of_the_held_out_images_that_is_right(wrong: set[int], accuracy: float) -> None:
+    labels = list(range(10)) * 3
+    pictures = torch.tensor(labels, dtype=torch.uint8).mul(20).view(-1, 1, 1, 1).expand(-1, 1, 28, 28)
+    held_out = Images(pictures, labels, fashion_mnist.CLASSES, "as bright as their class")
+    judge = replace(JUDGE, held_out=held_out)
+    assert judge.accuracy(Reader(wrong)) == pytest.approx(accuracy)  # type: ignore[arg-type]
+
+
+def recovered(number: int = 1, judge: Judge = JUDGE, dice: int = 0) -> Supernet:
+    ours = chosen()
+    torch.manual_seed(dice)
+    judge.recover(ours, number)
+    return ours
+
+
+def runs(name: str) -> bool:
+    """Whether a parameter of this name belongs to what runs in SOME."""
+    if ".paths." not in name:
+        return True
+    _, stage, _, place, *rest = name.split(".")
+    return f"blocks.{SOME.choices[int(stage)][int(place)]}." in ".".join(rest)
+
+
+def test_what_runs_recovers_and_the_spares_stay() -> None:
+    before, after = chosen().state_dict(), recovered().state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {name for name in before if runs(name)}
+    assert not any("alpha" in name for name in moved)
+
+
+def test_after_recovery_the_choice_stands_in_evaluation_mode() -> None:
+    ours = recovered()
+    assert ours.subnet == SOME and ours.config == TINY
+    assert not any(module.training for module in ours.modules())
+    assert JUDGE.accuracy(copy.deepcopy(ours)) == JUDGE.accuracy(ours)
+
+
+def test_recovery_takes_the_steps_that_were_asked_for_however_few_the_images() -> None:
+    before, after = (int(ours.stem.norm1.num_batches_tracked) for ours in (chosen(), recovered()))
+    assert after - before == JUDGE.recovery  # of 20 images each; there are 50
+
+
+def test_recovery_is_gentle_and_sees_other_images_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of the supernet's rate, falling to 0 without a warm-up; all 50 images before one comes twice."""
+    seen = list[Run]()
+
+    class Watched(Loop):
+        def __init__(self, run: Run) -> None:
+            seen.append(run)
+            super().__init__(run)
+
+    monkeypatch.setattr(judge_module, "Loop", Watched)
+    for number in (1, 2):
+        recovered(number)
+    first, second = seen
+    gentle = {"learning_rate": RECIPE.learning_rate / 4, "epochs": 1, "warm_up_epochs": 0, "min_rate": 0}
+    assert first.recipe == second.recipe == RECIPE.replace(**gentle)
+    known = [bytes(JUDGE.learn[place][0].flatten().tolist()) for place in range(50)]
+    orders = [[known.index(bytes(run.train[place][0].flatten().tolist())) for place in range(60)] for run in seen]
+    for order in orders:
+        assert sorted(order[:50]) == list(range(50)) and order[50:] == order[:10]
+    assert orders[0] != orders[1]
+
+
+def same(one: Supernet, other: Supernet) -> bool:
+    return all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+
+
+def test_recovery_is_a_function_of_seed_and_number() -> None:
+    first = recovered()
+    assert same(first, recovered(dice=5))
+    assert not same(first, recovered(number=2))
+    assert not same(first, recovered(judge=replace(JUDGE, seed=4)))
+
+
+def test_recovery_helps() -> None:
+    """A network that knows nothing yet learns enough in some steps to answer about what it was shown."""
+    judge = replace(JUDGE, held_out=JUDGE.learn, recovery=30)
+    torch.manual_seed(0)
+    ours = Supernet(TINY)
+    ours.choose(SOME)
+    before = judge.accuracy(ours.eval())
+    judge.recover(ours, 1)
+    assert judge.accuracy(ours) > before + 0.2

@@ -1,0 +1,156 @@
+"""The paper's networks under tables that are made up: in one, time is MACs; in others, some parts are dearer."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import combinations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from efficientformer_edu.audit import count
+from efficientformer_edu.config import PRESETS, EfficientFormerConfig
+from efficientformer_edu.latency import Conditions
+from efficientformer_edu.latency.lookup_chains import WIDTHS, groups
+from efficientformer_edu.latency.lookup_parts import Part, macs
+from efficientformer_edu.latency.lookup_table import Entry, Lookup
+from efficientformer_edu.slimming.paper_scale import NEAR, kendall, ledger, neighbours, order, scale
+
+SIZE = (224, 224)
+L1 = PRESETS["l1"].replace(distillation=False)
+TICK = 1e-11  # seconds for one MAC
+SUPERNET = PRESETS["l3"].replace(num_vit=(0, 0, 12, 6))
+
+
+def table(
+    times: Callable[[Part], float] = lambda part: 1, engine: str = "folded", size: tuple[int, int] = SIZE
+) -> Lookup:
+    """A table in which a part takes a tick for each MAC, times a factor."""
+    found = [part for group in groups(L1, size, WIDTHS) for part in group]
+    entries = tuple(Entry(part, TICK * times(part) * macs(part, L1, size), 1.0) for part in found)
+    return Lookup(engine, size, PRESETS["l1"], Conditions(), entries)
+
+
+@pytest.mark.parametrize("model", PRESETS)
+def test_a_ledger_has_every_mac_and_millisecond(model: str) -> None:
+    lookup, config = table(), PRESETS[model]
+    found = ledger(model, lookup)
+    costs = count(model, SIZE, "folded")
+    assert sum(one.macs for one in found.shares) == costs.macs
+    assert sum(one.seconds for one in found.shares) == pytest.approx(lookup.predict(model))
+    for one in found.shares:
+        assert one.seconds == pytest.approx(TICK * one.macs)
+    numbers = {(one.stage, one.kind): one.number for one in found.shares}
+    assert numbers["stem", ""] == numbers["head", ""] == numbers["stage 3", "embedding"] == 1
+    assert numbers.get(("stage 4", "MB4D"), 0) == config.depths[3] - config.vits[3]
+    assert numbers["stage 4", "MB3D"] == config.vits[3]
+    *lines, total = found.table().rows
+    assert sum(line[2] for line in lines) == total[2] == sum(config.depths) + 5
+    assert sum(line[-1] for line in lines) == pytest.approx(1) == total[-1]
+    assert {line[5] for line in (*lines, total)} == {"10.0"}  # ms for each GMAC
+
+
+def test_a_ledger_of_an_engine_that_folds_nothing_has_both_heads() -> None:
+    folded, trained = (
+        {one.stage: one.macs for one in ledger("l1", table(engine=name)).shares} for name in ("folded", "eager")
+    )
+    assert trained["head"] == 2 * folded["head"] == 2 * 448 * 1000
+
+
+def test_neighbours_of_equal_macs() -> None:
+    found = neighbours(table())
+    assert len(found.found) + len(found.left_out) == 6 * 3
+    for one in found.found:
+        start, target = PRESETS[one.start], count(one.target, SIZE).macs
+        assert one.config == scale(start, one.scaled, one.factor)
+        assert one.macs == count(one.config, SIZE).macs / target
+        assert abs(one.macs - 1) <= NEAR
+        assert one.latency == pytest.approx(one.macs, rel=0.01)  # but for the heads time is MACs here
+        assert (one.config.embed_dims == start.embed_dims) == (one.scaled == "depths")
+        assert (one.config.depths == start.depths) == (one.scaled == "widths")
+    assert {one.target for one in found.found} == set(PRESETS)
+    assert any("l1 to l7, widths × 2." in words and "outside of the table" in words for words in found.left_out)
+    assert any("times the MACs is as near as it comes" in words for words in found.left_out)
+    assert len(found.table().rows) == len(found.found)
+
+
+def test_no_factor_comes_nearer() -> None:
+    """Beside what bisection finds: all factors in small steps."""
+    one = next(one for one in neighbours(table()).found if (one.start, one.target, one.scaled) == ("l3", "l1", "both"))
+    target = count("l1", SIZE).macs
+    tried = {scale(PRESETS["l3"], "both", hundredth / 100) for hundredth in range(1, 150)}
+    nearest = min(abs(count(config, SIZE).macs / target - 1) for config in tried)
+    assert abs(one.macs - 1) <= nearest
+
+
+@given(factor=st.floats(0, 4))
+def test_scaling_stays_in_the_search_space(factor: float) -> None:
+    for scaled in ("widths", "depths", "both"):
+        config = scale(PRESETS["l3"], scaled, factor)
+        assert all(width % 16 == 0 for width in config.embed_dims)
+        assert config.replace(depths=(4, 4, 12, 6), embed_dims=(64, 128, 320, 512), num_vit=4) == PRESETS["l3"]
+    assert scale(PRESETS["l3"], "both", 1.0) == PRESETS["l3"].replace(num_vit=(0, 0, 0, 4))
+
+
+def test_where_time_is_macs_every_order_is_that_of_macs() -> None:
+    start = SUPERNET.replace(embed_dims=(64, 112, 320, 512))  # with L3's, MB4D of stages 1 and 2 have the same MACs
+    found = order(start, {"quick": table(), "slow": table(lambda part: 3)})
+    assert len(found.changes) == 2 * 2 + 2 * 3  # an MB4D and a width; or an MB3D, its swap and a width
+    for one in found.changes:
+        quick, slow = one.seconds
+        assert slow == pytest.approx(3 * quick)
+        assert quick == pytest.approx(TICK * one.macs, rel=0.01)
+    assert [row[2] for row in found.agreement().rows] == ["1.00"] * 3
+    assert [row[3] for row in found.table().rows] == list(range(1, 11))
+
+
+def test_a_dear_part_comes_first() -> None:
+    """Attention ten times as dear: what takes an MB3D away or makes it narrower leads, by the table alone."""
+    tables = {"plain": table(), "attention dear": table(lambda part: 10 if part.kind == "MB3D" else 1)}
+    start = PRESETS["l3"]
+    found = order(start, tables)
+    first = max(found.changes, key=lambda one: one.seconds[1])
+    assert first.words == "an MB3D of stage 4"
+    ranks = {row[0]: (row[3], row[5]) for row in found.table().rows}
+    assert ranks["an MB3D of stage 4"][1] == 1 < ranks["an MB3D of stage 4"][0]
+    swapped = next(one for one in found.changes if one.words == "MB4D for an MB3D of stage 4")
+    smaller = start.replace(num_vit=3)
+    assert swapped.macs == count(start).macs - count(smaller).macs
+    assert swapped.seconds == tuple(lookup.gain(start, smaller) for lookup in tables.values())
+    per_mac = found.gains(per_mac=True)["attention dear"]
+    assert per_mac[found.changes.index(swapped)] == swapped.seconds[1] / swapped.macs
+    assert float(found.agreement().rows[-1][2]) < 1
+
+
+def test_steps_out_of_the_table_or_the_search_space_are_left_out() -> None:
+    least = PRESETS["l1"].replace(embed_dims=(32, 64, 128, 256), depths=(1, 1, 1, 2), num_vit=2)
+    found = order(least, {"plain": table()})
+    assert [one.words for one in found.changes] == ["an MB3D of stage 4", "MB4D for an MB3D of stage 4"]
+    with pytest.raises(ValueError, match="wanted: tables at one resolution"):
+        order(least, {"plain": table(), "small": table(size=(64, 96))})
+    with pytest.raises(ValueError, match="outside of the table"):
+        order(EfficientFormerConfig(embed_dims=(16, 96, 224, 448)), {"plain": table()})
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=2, max_size=8))
+def test_kendall_counts_pairs(pairs: list[tuple[int, int]]) -> None:
+    score = 0
+    for (a, b), (c, d) in combinations(pairs, 2):
+        score += (a - c) * (b - d) > 0
+        score -= (a - c) * (b - d) < 0
+    first, second = zip(*pairs, strict=True)
+    assert kendall(first, second) == score / (len(pairs) * (len(pairs) - 1) / 2)
+
+
+def test_kendall_by_hand() -> None:
+    assert kendall((1, 2, 3), (10, 20, 30)) == 1
+    assert kendall((1, 2, 3), (3, 2, 1)) == -1
+    assert kendall((1, 2, 3, 4), (1, 2, 4, 3)) == pytest.approx(4 / 6)
+
+
+def test_torch_is_not_needed() -> None:
+    program = "import sys, efficientformer_edu.slimming.paper_scale; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,129 @@
+"""What a slimming is made of: a supernet that fits the table and the images, and images that nothing learns from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from training_runs import images
+
+from efficientformer_edu.slimming import protocol as protocol_module
+from efficientformer_edu.slimming.protocol import (
+    PROTOCOLS,
+    SIZE,
+    SUPERNET,
+    WIDTHS,
+    Material,
+    Protocol,
+    get_judge,
+    get_protocol,
+    get_supernet,
+    material,
+    supernet_run,
+)
+from efficientformer_edu.slimming.subnet import Subnet
+from efficientformer_edu.slimming.supernet import Supernet
+from efficientformer_edu.training import data
+from efficientformer_edu.training.data import Images
+from efficientformer_edu.training.small import LEAST_GRID, smallest_size
+
+SMALL = PROTOCOLS[data.SMALL]
+
+
+@pytest.fixture(scope="module")
+def small() -> Material:
+    return material(SMALL)
+
+
+def test_the_last_two_stages_have_at_least_4_by_4_tokens() -> None:
+    *_, third, last = SUPERNET.grids(SIZE)
+    assert third == (8, 8) and last == (4, 4)
+    assert min(*third, *last) >= LEAST_GRID
+    assert smallest_size(SUPERNET) == SIZE
+
+
+def test_the_table_reaches_from_16_channels_to_the_supernets() -> None:
+    for widths, most in zip(WIDTHS, SUPERNET.embed_dims, strict=True):
+        assert (widths[0], widths[-1]) == (16, most)
+        assert list(widths) == sorted(set(widths))
+        assert not any(width % 16 for width in widths)
+
+
+def test_the_slimming_starts_with_every_metapath() -> None:
+    start = Subnet.largest(SUPERNET)
+    assert start.config(SUPERNET) == SUPERNET.replace(num_vit=(0, 0, 4, 4))
+    assert Supernet(SUPERNET).importances() == tuple(
+        (2.0 if stage > 1 else 1.0,) * depth for stage, depth in enumerate(SUPERNET.depths)
+    )
+
+
+def pixels(found: Images) -> list[bytes]:
+    return [bytes(torch.as_tensor(found[place][0]).flatten().tolist()) for place in range(len(found))]
+
+
+def test_nothing_learns_from_the_images_that_judge(small: Material) -> None:
+    """Neither they nor the test images are among those that the supernet learns from."""
+    counts = torch.tensor(small.held_out.labels).bincount(minlength=10)
+    assert counts.tolist() == [SMALL.held_out] * 10
+    assert len(small.learn) + len(small.held_out) == len(small.train)
+    learn, held_out, train = (pixels(one) for one in (small.learn, small.held_out, small.train))
+    assert not set(learn) & set(held_out)
+    assert sorted(learn + held_out) == sorted(train)
+    assert small.test.words != small.train.words
+    assert not set(pixels(small.test)) & set(held_out)
+
+
+def test_a_protocol_can_take_some_images_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[object]()
+
+    def load(name: str, split: data.Split, **options: object) -> Images:
+        asked.append((name, split, options))
+        return images(split, 300)
+
+    monkeypatch.setattr(protocol_module, "load_data", load)
+    few = Protocol("tests", data.FULL, 9, 4, SMALL.recipe)
+    found = material(few)
+    assert asked == [(data.FULL, split, {"data_dir": None}) for split in ("train", "test")]
+    assert [len(one) for one in (found.learn, found.held_out, found.train, found.test)] == [50, 40, 90, 300]
+
+
+def test_the_run_of_the_supernet_builds_one(small: Material) -> None:
+    run = supernet_run(SMALL, small, seed=4, noise="gumbel")
+    assert run.config == SUPERNET and run.config.num_classes == 10 and run.config.in_channels == 1
+    assert (run.seed, run.size, run.recipe) == (4, SIZE, SMALL.recipe)
+    assert run.train is small.learn and run.test is small.held_out
+    network = run.build(run.config)
+    assert isinstance(network, Supernet)
+    assert {path.noise for path in network.all_paths()} == {"gumbel"}
+    assert run.described()["variant"] == "supernet, gumbel noise"
+    assert supernet_run(SMALL, small).described() != run.described()
+
+
+def test_the_judge_sees_what_the_supernet_sees(small: Material) -> None:
+    judge = get_judge(SMALL, small, seed=4)
+    assert judge.learn is small.learn and judge.held_out is small.held_out
+    assert (judge.recipe, judge.size, judge.seed) == (SMALL.recipe, SIZE, 4)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_a_protocol_leaves_enough_to_learn_from(name: str) -> None:
+    chosen = PROTOCOLS[name]
+    assert chosen.data == name
+    each = chosen.per_class or 400
+    assert chosen.held_out < each / 2
+    assert 10 * (each - chosen.held_out) > 10 * chosen.recipe.batch
+    assert chosen.recipe.distillation is None
+    assert get_protocol(name) is chosen
+
+
+def test_a_folder_of_photographs_is_used_whole(tmp_path: Path) -> None:
+    found = get_protocol(str(tmp_path))
+    assert (found.data, found.per_class) == (str(tmp_path), None)
+    with pytest.raises(ValueError, match="data 'imagenet' are unknown; there are .*fashion-mnist, or a folder"):
+        get_protocol("imagenet")
+
+
+def test_the_supernet_is_made_for_the_images(small: Material) -> None:
+    two = Images(small.test[0][0][None].repeat(2, 1, 1, 1), [0, 1], ("a", "b"), "two")
+    assert get_supernet(Material(two, two, two, two)) == SUPERNET.replace(num_classes=2)

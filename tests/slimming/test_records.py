@@ -1,0 +1,185 @@
+"""A search as it is stored: scores, seconds, the family, the table, and that a changed file is found out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from slimming_runs import TINY
+
+from efficientformer_edu.slimming.records import SEARCH, Search, Step, Trial
+from efficientformer_edu.slimming.subnet import Action, Subnet
+
+DEPTH, MB3D, WIDTH = Action("depth", 1, 0), Action("MB3D", 2, 0), Action("width", 3)
+FIRST = Step(0.75, (Trial(DEPTH, 0.002, 0.01), Trial(MB3D, 0.001, 0.02), Trial(WIDTH, 0.004, 0.01)))
+SECOND = Step(0.74, (Trial(DEPTH, 0.002, 0.03), Trial(MB3D, 0.001, 0.01), Trial(WIDTH, -0.0001, -0.5)))
+BEGUN = Search(TINY, ((1.5,), (0.25, 3.0), (2.0, 2.0), (2.0, 1e-9)), (0.0151, 0.016), 0.02, {"seed": 3})
+DONE = BEGUN.with_step(FIRST).with_step(SECOND)
+
+
+def trial(gain: float, drop: float) -> Trial:
+    return Trial(DEPTH, gain, drop)
+
+
+def backwards(trials: list[Trial]) -> list[Trial]:
+    return trials[::-1]
+
+
+def test_the_score_is_drop_per_second() -> None:
+    assert trial(0.004, 0.01).score == (False, pytest.approx(2.5))
+    ordered = [trial(0.004, -0.01), trial(0.01, 0.0), trial(0.004, 0.01), trial(0.002, 0.01), trial(1.0, 10.0)]
+    assert sorted(backwards(ordered), key=lambda one: one.score) == ordered
+
+
+def test_what_saves_nothing_comes_last_even_if_it_helps() -> None:
+    ordered = [trial(1e-9, 1.0), trial(0.0, -0.5), trial(-0.1, -0.2), trial(0.0, 0.3)]
+    assert sorted(backwards(ordered), key=lambda one: one.score) == ordered
+
+
+def test_the_trial_taken_has_the_least_drop_per_second() -> None:
+    """5, 20 and 2.5 per second; then 15, 10, and one that saves nothing."""
+    assert FIRST.taken.action == WIDTH
+    assert SECOND.taken.action == MB3D
+
+
+def test_where_the_slimming_has_been_follows_from_the_steps() -> None:
+    start = Subnet.largest(TINY)
+    assert DONE.subnets == (start, start.after(WIDTH), start.after(WIDTH).after(MB3D))
+    assert DONE.seconds == pytest.approx((0.02, 0.016, 0.015))
+    assert BEGUN.subnets == (start,) and BEGUN.seconds == (0.02,)
+
+
+def test_a_search_is_done_at_its_last_target() -> None:
+    assert [search.done for search in (BEGUN, BEGUN.with_step(FIRST), DONE)] == [False, False, True]
+
+
+def test_the_family_has_the_first_network_for_each_target() -> None:
+    family = replace(DONE, targets=(0.0151, 0.0170, 0.03, 0.0155)).family
+    assert list(family) == [0.03, 0.0170, 0.0155, 0.0151]
+    start, wide, last = (subnet.config(TINY) for subnet in DONE.subnets)
+    assert list(family.values()) == [start, wide, last, last]
+    assert wide == TINY.replace(embed_dims=(32, 32, 32, 32), num_vit=(0, 0, 2, 2))
+    assert last == TINY.replace(embed_dims=(32, 32, 32, 32), num_vit=(0, 0, 1, 2))
+
+
+def test_a_target_that_is_not_reached_yet_has_no_network() -> None:
+    assert list(BEGUN.with_step(FIRST).family) == [0.016]
+    assert BEGUN.family == {}
+
+
+@pytest.mark.parametrize("targets", [(), (0.0,), (0.01, -0.01)])
+def test_a_search_needs_targets_above_0(targets: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="targets=.* are not possible; wanted: at least one time above 0"):
+        replace(BEGUN, targets=targets)
+
+
+def test_the_table_letter_by_letter() -> None:
+    table = DONE.table()
+    assert table.columns == ("step", "action", "ms then", "top-1 before", "points of accuracy per ms, of all tried")
+    assert table.rows == (
+        (1, "16 channels off stage 4", "16.00", "75.0%", "depth +0.50; MB3D +2.00; width +0.25"),
+        (2, "MB4D for MB3D at MetaPath 1 of stage 3", "15.00", "74.0%", "depth +1.50; MB3D +1.00; width saves nothing"),
+    )
+
+
+@pytest.mark.parametrize("search", [BEGUN, BEGUN.with_step(FIRST), DONE], ids=["begun", "under way", "done"])
+def test_a_search_that_is_stored_and_loaded_is_the_same(search: Search, tmp_path: Path) -> None:
+    search.save(tmp_path / SEARCH)
+    found = Search.load(tmp_path / SEARCH)
+    assert found == search
+    assert (found.subnets, found.seconds, found.family) == (search.subnets, search.seconds, search.family)
+    assert [path.name for path in tmp_path.iterdir()] == [SEARCH]
+
+
+def test_the_file_names_the_networks_for_others_to_read(tmp_path: Path) -> None:
+    DONE.save(tmp_path / SEARCH)
+    told = json.loads((tmp_path / SEARCH).read_text(encoding="utf-8"))
+    assert [one["target"] for one in told["family"]] == [0.016, 0.0151]
+    assert told["family"][1]["config"]["embed_dims"] == [32, 32, 32, 32]
+    assert told["steps"][0]["trials"][2] == {
+        "action": {"kind": "width", "stage": 3, "block": None},
+        "gain": 0.004,
+        "drop": 0.01,
+    }
+    assert told["made_of"] == {"seed": 3}
+
+
+def another_drop(told: dict[str, Any]) -> None:
+    told["steps"][0]["trials"][0]["drop"] = 0.0
+
+
+def another_gain(told: dict[str, Any]) -> None:
+    told["steps"][0]["trials"][2]["gain"] = 0.0001
+
+
+def another_width(told: dict[str, Any]) -> None:
+    told["family"][0]["config"]["embed_dims"][3] = 16
+
+
+def another_target(told: dict[str, Any]) -> None:
+    told["targets"] = [0.0151]
+
+
+def no_family(told: dict[str, Any]) -> None:
+    told["family"] = []
+
+
+def another_field(told: dict[str, Any]) -> None:
+    told["family"][1]["config"]["key_dim"] = 16
+
+
+@pytest.mark.parametrize(
+    "change", [another_drop, another_gain, another_width, another_target, no_family, another_field]
+)
+def test_a_file_changed_by_hand_is_refused(change: Callable[[dict[str, Any]], None], tmp_path: Path) -> None:
+    DONE.save(tmp_path / SEARCH)
+    told = json.loads((tmp_path / SEARCH).read_text(encoding="utf-8"))
+    change(told)
+    (tmp_path / SEARCH).write_text(json.dumps(told), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"search\.json: its steps lead to other networks than it names"):
+        Search.load(tmp_path / SEARCH)
+
+
+def test_steps_that_are_not_possible_are_refused(tmp_path: Path) -> None:
+    """The first MetaPath of stage 1 is its only one."""
+    DONE.save(tmp_path / SEARCH)
+    text = (tmp_path / SEARCH).read_text(encoding="utf-8")
+    told = json.loads(text)
+    told["steps"][1]["trials"][1]["action"] = {"kind": "depth", "stage": 0, "block": 0}
+    (tmp_path / SEARCH).write_text(json.dumps(told), encoding="utf-8")
+    with pytest.raises(ValueError, match="holds no search: stage 1 has no block left"):
+        Search.load(tmp_path / SEARCH)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"family": 3}', "{", '{"family": [], "supernet": {}}'])
+def test_a_file_without_a_search_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / SEARCH).write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"search\.json holds no search"):
+        Search.load(tmp_path / SEARCH)
+
+
+def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Search.load(tmp_path / SEARCH)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("targets", (0.0151,)),
+        ("start", 0.021),
+        ("made_of", {"seed": 4}),
+        ("supernet", TINY.replace(num_classes=9)),
+        ("importances", ((1.0,), *BEGUN.importances[1:])),
+    ],
+)
+def test_another_search_is_not_mistaken_for_this_one(field: str, value: object, tmp_path: Path) -> None:
+    DONE.save(tmp_path / SEARCH)
+    stored = Search.load(tmp_path / SEARCH)
+    assert stored.same_as(BEGUN) is stored
+    with pytest.raises(ValueError, match=f"the search in the folder had {field} .*, and now it is .*; take another"):
+        stored.same_as(replace(BEGUN, **{field: value}))

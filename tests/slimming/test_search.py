@@ -1,0 +1,459 @@
+"""The search: greedy by drop per second, replayed letter by letter, and after a kill on the path that it was on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from slimming_runs import LOOKUP, MAC, SEARCHED, SIZE, TIMED, TINY, WIDTHS, Knowing, supernet, table
+from training_runs import images
+
+from efficientformer_edu.audit import count
+from efficientformer_edu.config import EfficientFormerConfig
+from efficientformer_edu.latency.lookup_parts import Part
+from efficientformer_edu.latency.lookup_table import Entry, Lookup
+from efficientformer_edu.latency.records import Conditions
+from efficientformer_edu.slimming.judge import Judge
+from efficientformer_edu.slimming.metapath import UNIT
+from efficientformer_edu.slimming.records import SEARCH, Search, Trial
+from efficientformer_edu.slimming.search import WEIGHTS, Slimming, applied, begin, check_targets, narrowest
+from efficientformer_edu.slimming.subnet import Action, Subnet
+from efficientformer_edu.slimming.supernet import Supernet
+from efficientformer_edu.training.batches import generator
+from efficientformer_edu.training.loading import TestBatches, loader
+from efficientformer_edu.training.recipe import LAPTOP
+
+CONFIG = SEARCHED
+SMALLEST = CONFIG.replace(depths=(1, 1, 1, 1), embed_dims=(16, 16, 16, 16))
+START, LEAST = (LOOKUP.predict(one) for one in (Subnet.largest(CONFIG).config(CONFIG), SMALLEST))  # 5.5 and 1.9 ms
+USELESS = (1, 1)  # stage and MetaPath
+
+
+def seconds(subnet: Subnet) -> float:
+    """By the ledger, which knows nothing of parts."""
+    return MAC * count(subnet.config(CONFIG), TIMED).macs
+
+
+def made(config: EfficientFormerConfig = CONFIG) -> Supernet:
+    return supernet(config)
+
+
+def points_down(ours: Supernet, stage: int, block: int) -> Supernet:
+    """The supernet with importances that point to one MetaPath, where I weighs e⁶ times as much as a block."""
+    with torch.no_grad():
+        ours.paths(stage)[block].alpha_in_units[-1] = 6 / UNIT
+    return ours
+
+
+def lost(subnet: Subnet) -> int:
+    """Steps from the largest subnet, but for the removal of the useless block."""
+    stage, block = USELESS
+    gone = sum(chosen.count("I") for chosen in subnet.choices) - (subnet.choices[stage][block] == "I")
+    turned = sum(chosen.count("MB4D") for chosen in subnet.choices[2:])
+    return gone + turned + (sum(CONFIG.embed_dims) - sum(subnet.embed_dims)) // 16
+
+
+def worth(subnet: Subnet) -> float:
+    return 0.9 - 0.01 * lost(subnet)
+
+
+def finished(slimming: Slimming) -> Search:
+    for _ in slimming.steps():
+        pass
+    return slimming.search
+
+
+def search(ours: Supernet, *targets: float, judge: Knowing | None = None, lookup: Lookup = LOOKUP) -> Search:
+    return finished(Slimming(ours, begin(ours, lookup, targets), lookup, judge or Knowing(worth)))
+
+
+def test_a_search_begins_with_what_the_supernet_has_learned() -> None:
+    ours = points_down(made(), *USELESS)
+    found = begin(ours, LOOKUP, [0.9 * START, 0.8 * START], {"noise": "uniform"})
+    assert found.importances == ours.importances()
+    assert found.importances[1] == pytest.approx((1.0, 0.0024787522), rel=1e-4)  # e⁻⁶
+    assert found.start == pytest.approx(seconds(Subnet.largest(CONFIG)))
+    assert (found.supernet, found.steps, found.made_of) == (CONFIG, (), {"noise": "uniform"})
+
+
+def test_a_useless_block_is_removed_first() -> None:
+    found = search(points_down(made(), *USELESS), 0.5 * START)
+    assert found.steps[0].taken.action == Action("depth", *USELESS)
+    assert found.steps[0].taken.drop == 0
+    assert len(found.steps) > 2
+
+
+def test_a_block_without_branches_is_found_by_real_accuracy() -> None:
+    """Its layer scales are 0. The labels are what the network answers, so every real change costs accuracy."""
+    ours, (stage, block) = points_down(made(), *USELESS), USELESS
+    with torch.no_grad():
+        for scale in ("layer_scale_1", "layer_scale_2"):
+            getattr(ours.paths(stage)[block].blocks["MB4D"], scale).gamma.zero_()
+    ours.choose(Subnet.largest(CONFIG))
+    held_out = images("test", 100)
+    judge = Judge(images("train", 60), held_out, LAPTOP.replace(batch=30), SIZE, recovery=1)
+    judge.accuracy(ours)
+    with torch.no_grad():
+        logits = torch.cat([ours(batch) for batch, _ in loader(TestBatches(held_out, SIZE, 1, 30))])
+        ours.head.bias.sub_(logits.mean(0))  # or it would answer the same to nearly all images
+    answers = (logits - logits.mean(0)).argmax(1).tolist()
+    assert len(set(answers)) > 5
+    held_out.labels[:] = answers
+    step = next(Slimming(ours, begin(ours, LOOKUP, [0.5 * START]), LOOKUP, judge).steps())
+    assert step.accuracy == 1.0
+    assert step.taken == Trial(Action("depth", stage, block), pytest.approx(step.taken.gain), 0.0)
+    others = [trial.drop for trial in step.trials if trial != step.taken]
+    assert len(others) == 2 and min(others) > 0
+
+
+def test_every_gain_is_the_difference_of_two_whole_networks() -> None:
+    found = search(made(), 0.4 * START)
+    assert found.done and len(found.steps) > 5
+    for subnet, step in zip(found.subnets[:-1], found.steps, strict=True):
+        for trial in step.trials:
+            after = subnet.after(trial.action)
+            assert trial.gain == pytest.approx(seconds(subnet) - seconds(after), rel=1e-6)
+            assert trial.drop == pytest.approx(worth(subnet) - worth(after))
+        assert step.accuracy == worth(subnet)
+    assert found.seconds[-1] == pytest.approx(seconds(found.subnets[-1]))
+
+
+def test_the_judge_is_asked_about_each_network_and_what_each_action_makes_of_it() -> None:
+    judge = Knowing(worth)
+    found = search(made(), 0.6 * START, judge=judge)
+    expected = []
+    for subnet, step in zip(found.subnets[:-1], found.steps, strict=True):
+        expected += [subnet, *(subnet.after(trial.action) for trial in step.trials)]
+    assert judge.subnets == expected
+    assert judge.recovered == [*range(1, len(found.steps) + 1)]
+
+
+ROOM = TINY.replace(depths=(1, 2, 1, 1), embed_dims=(16, 16, 16, 32))
+MS = {  # by hand: milliseconds of each part. What lies within a stage has the same width but in the last
+    ("stem", 0, 16): 1.0,
+    ("MB4D", 0, 16): 1.0,
+    ("embedding", 1, 16): 1.0,
+    ("MB4D", 1, 16): 2.0,
+    ("embedding", 2, 16): 1.0,
+    ("MB4D", 2, 16): 3.0,
+    ("MB3D", 2, 16): 5.0,
+    ("embedding", 3, 16): 0.5,
+    ("embedding", 3, 32): 1.0,
+    ("MB4D", 3, 16): 2.0,
+    ("MB4D", 3, 32): 3.0,
+    ("MB3D", 3, 16): 3.0,
+    ("MB3D", 3, 32): 4.0,
+    ("head", 3, 16): 0.5,
+    ("head", 3, 32): 1.0,
+}
+DROPS = {Action("MB3D", 2, 0): 0.02, Action("width", 3): 0.03, Action("depth", 1, 0): 0.06, Action("MB3D", 3, 0): 0.04}
+
+
+def room(**changed: float) -> Lookup:
+    """The table of MS; `head32=9` gives another number."""
+    times = {**MS, **{key: changed[f"{key[0]}{key[2]}"] for key in MS if f"{key[0]}{key[2]}" in changed}}
+    grids = ROOM.grids(TIMED)
+    entries = []
+    for (kind, stage, width), time in times.items():
+        widths = (16, width) if kind == "embedding" else (width,)
+        entries.append(Entry(Part(kind, grids[stage], widths), time / 1e3, 1.0))  # type: ignore[arg-type]
+    return Lookup("eager", TIMED, ROOM, Conditions(resolution=TIMED), tuple(entries))
+
+
+def cost(drops: dict[Action, float]) -> Callable[[Subnet], float]:
+    """A judge's rule for ROOM, whose four actions can each be taken once: each costs what is written."""
+
+    def accuracy(subnet: Subnet) -> float:
+        done = {
+            Action("depth", 1, 0): "I" in subnet.choices[1],
+            Action("MB3D", 2, 0): subnet.choices[2] == ("MB4D",),
+            Action("MB3D", 3, 0): subnet.choices[3] == ("MB4D",),
+            Action("width", 3): subnet.embed_dims[3] == 16,
+        }
+        return 0.9 - sum(drops[action] for action, is_done in done.items() if is_done)
+
+    return accuracy
+
+
+def test_the_greedy_order_by_hand() -> None:
+    """The largest network takes 19 ms. Gains: MB3D 2 ms and 1 ms, width 2 ms (embedding ½, block 1, head ½), depth 2.
+
+    Points per ms: MB3D of stage 3 has 1, width 1.5, depth 3, MB3D of stage 4 has 4, and may come after the other MB3D.
+    """
+    lookup = room()
+    found = search(made(ROOM), 17.5e-3, 14e-3, 12.1e-3, judge=Knowing(cost(DROPS)), lookup=lookup)
+    assert [step.taken.action for step in found.steps] == list(DROPS)
+    assert found.seconds == pytest.approx((19e-3, 17e-3, 15e-3, 13e-3, 12e-3))
+    assert [len(step.trials) for step in found.steps] == [3, 3, 2, 1]
+    scores = [[100 * trial.score[1] / 1000 for trial in step.trials] for step in found.steps]
+    assert scores == [pytest.approx(row) for row in ([3, 1, 1.5], [3, 4, 1.5], [3, 4], [4])]
+    assert list(found.family) == [17.5e-3, 14e-3, 12.1e-3]
+    first, second, third = found.family.values()
+    assert first == ROOM.replace(num_vit=1)
+    assert second == ROOM.replace(num_vit=1, embed_dims=(16, 16, 16, 16), depths=(1, 1, 1, 1))
+    assert third == second.replace(num_vit=0)
+
+
+def test_an_action_that_saves_nothing_is_taken_last() -> None:
+    """A head that is slower with fewer channels, by more than all else is faster: and accuracy would even rise."""
+    drops = {**DROPS, Action("width", 3): -0.1}
+    found = search(made(ROOM), 14.15e-3, judge=Knowing(cost(drops)), lookup=room(head16=2.6))
+    kinds = [step.taken.action.kind for step in found.steps]
+    assert kinds == ["MB3D", "depth", "MB3D"]
+    assert all(len(step.trials) > 1 and step.trials[-1].gain < 0 for step in found.steps)
+
+
+def test_an_action_that_helps_is_taken_before_all_others() -> None:
+    drops = {**DROPS, Action("depth", 1, 0): -0.01}
+    found = search(made(ROOM), 12.1e-3, judge=Knowing(cost(drops)), lookup=room())
+    assert found.steps[0].taken.action == Action("depth", 1, 0)
+
+
+def test_each_of_the_family_is_the_first_below_its_target() -> None:
+    targets = [0.8 * START, 0.5 * START, 0.65 * START]
+    found = search(made(), *targets)
+    assert list(found.family) == sorted(targets, reverse=True)
+    path = [subnet.config(CONFIG) for subnet in found.subnets]
+    for target, config in found.family.items():
+        place = path.index(config)
+        assert found.seconds[place] <= target
+        assert all(before > target for before in found.seconds[:place])
+    assert all(before > after for before, after in pairwise(found.seconds))
+    assert found.seconds[-2] > min(targets) >= found.seconds[-1]
+
+
+def test_one_search_for_many_targets_is_the_search_for_the_last() -> None:
+    family = search(made(), 0.8 * START, 0.5 * START)
+    assert family.steps == search(made(), 0.5 * START).steps
+
+
+def test_a_target_above_the_start_needs_no_step() -> None:
+    judge = Knowing(worth)
+    found = search(made(), 2 * START, START, judge=judge)
+    assert found.steps == () and judge.subnets == []
+    assert list(found.family.values()) == [Subnet.largest(CONFIG).config(CONFIG)] * 2
+
+
+def test_the_smallest_network_can_be_reached() -> None:
+    found = search(made(), 1.0001 * LEAST)
+    assert found.family[1.0001 * LEAST] == SMALLEST
+
+
+def test_its_own_time_is_a_target_too() -> None:
+    """The path's seconds are a sum of gains, and what is rounded in them must not leave the search without an end."""
+    assert list(search(made(), LEAST).family) == [LEAST]
+
+
+@pytest.mark.parametrize("targets", [[0.999 * LEAST], [START, 0.1 * LEAST]])
+def test_an_impossible_target_is_refused_before_anything_is_judged(targets: list[float]) -> None:
+    words = r"target .* ms is not possible: the smallest network, one block in each stage, of \(16, 16, 16, 16\)"
+    with pytest.raises(ValueError, match=words):
+        begin(made(), LOOKUP, targets)
+    with pytest.raises(ValueError, match=words):
+        check_targets(CONFIG, LOOKUP, targets)
+
+
+@pytest.mark.parametrize(
+    ("lookup", "message"),
+    [
+        (table((*WIDTHS[:3], (16, 48))), "64 is outside of the table, which has 16 to 48 channels"),
+        (table(WIDTHS, TINY.replace(num_classes=9)), "num_classes=10 is not in the table"),
+    ],
+    ids=["width", "field"],
+)
+def test_a_network_that_is_not_in_the_table_is_refused_before_anything_is_judged(lookup: Lookup, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        begin(made(), lookup, [0.9 * START])
+
+
+@pytest.mark.parametrize("kind", ["MB3D", "embedding", "stem", "head"])
+def test_a_table_with_a_hole_is_refused_before_anything_is_judged(kind: str) -> None:
+    """One entry is missing, of a width that the search comes to, as in a table that was not built to the end."""
+    missing = next(one for one in LOOKUP.entries if one.part.kind == kind)
+    holed = replace(LOOKUP, entries=tuple(one for one in LOOKUP.entries if one is not missing))
+    with pytest.raises(ValueError, match="table"):
+        begin(made(), holed, [1.01 * LEAST])
+
+
+def test_the_narrowest_are_those_of_the_table() -> None:
+    assert narrowest(LOOKUP) == (16, 16, 16, 16)
+    lookup = table(((16,), (16, 32), (48,), (32, 64)))
+    assert narrowest(lookup) == (16, 16, 48, 32)
+    smallest = SMALLEST.replace(embed_dims=(16, 16, 48, 32))
+    found = search(made(), 1.001 * lookup.predict(smallest), lookup=lookup)
+    assert found.subnets[-1].config(CONFIG) == smallest
+
+
+def test_an_action_is_applied_to_a_copy() -> None:
+    ours = made()
+    ours.choose(Subnet.largest(CONFIG))
+    for action in (Action("depth", 1, 0), Action("MB3D", 2, 0), Action("width", 3)):
+        after = applied(ours, action)
+        assert after.subnet == Subnet.largest(CONFIG).after(action)
+        with torch.no_grad():
+            after.stem.conv1.weight.zero_()
+    assert ours.subnet == Subnet.largest(CONFIG)
+    assert ours.stem.conv1.weight.abs().min() > 0
+
+
+class Feeling(Knowing):
+    """A judge whose answers depend on every weight and norm, and who moves them; it can be stopped at a call."""
+
+    def __init__(self, stop: int = 0) -> None:
+        super().__init__(worth)
+        self.calls, self.stop = 0, stop
+
+    def _call(self) -> None:
+        self.calls += 1
+        if self.calls == self.stop:
+            raise KeyboardInterrupt
+
+    def accuracy(self, supernet: Supernet) -> float:
+        self._call()
+        with torch.no_grad():
+            sums = [float(value.double().sum()) for value in supernet.state_dict().values()]
+            for module in supernet.modules():
+                if isinstance(module, torch.nn.BatchNorm2d):
+                    module.running_mean.add_(0.01)
+        return super().accuracy(supernet) + 0.02 * (sum(sums) % 1.0)
+
+    def recover(self, supernet: Supernet, number: int) -> None:
+        self._call()
+        random = generator(7, number)
+        with torch.no_grad():
+            for value in supernet.parameters():
+                value.add_(0.01 * torch.randn(value.shape, generator=random))
+
+
+TARGETS = (17.5e-3, 12.1e-3)
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob(WEIGHTS.format("*"))}
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """The folder of a search that nobody stopped, and how often its judge was called."""
+    folder, judge, ours = tmp_path_factory.mktemp("unbroken"), Feeling(), made(ROOM)
+    finished(Slimming(ours, begin(ours, room(), TARGETS), room(), judge, folder))
+    return folder, judge.calls
+
+
+def go_on(folder: Path, judge: Feeling | Judge) -> Search:
+    """Begin a search in a folder, or go on with the one that is there, as the command does."""
+    ours = made(ROOM)
+    here = begin(ours, room(), TARGETS)
+    if (folder / SEARCH).exists():
+        here = Search.load(folder / SEARCH).same_as(here)
+    return finished(Slimming(ours, here, room(), judge, folder))
+
+
+def test_the_folder_holds_the_search_and_the_weights_that_it_stands_at(unbroken: tuple[Path, int]) -> None:
+    folder, _ = unbroken
+    found = Search.load(folder / SEARCH)
+    assert found.done and len(found.steps) == 4
+    assert {path.name for path in folder.iterdir()} == {SEARCH, WEIGHTS.format(len(found.steps))}
+
+
+def test_whenever_it_is_killed_it_goes_on_to_the_same_end(unbroken: tuple[Path, int], tmp_path: Path) -> None:
+    """Stopped at every call of the judge, each time in a folder of its own."""
+    whole, calls = unbroken
+    steps = Search.load(whole / SEARCH).steps
+    assert calls == sum(1 + len(step.trials) + 1 for step in steps)  # the network, each action, the recovery
+    for stop in range(1, calls + 1):
+        folder = tmp_path / str(stop)
+        folder.mkdir()
+        with pytest.raises(KeyboardInterrupt):
+            go_on(folder, Feeling(stop))
+        torch.manual_seed(stop)
+        go_on(folder, Feeling())
+        assert Search.load(folder / SEARCH) == Search.load(whole / SEARCH)
+        assert weights(folder) == weights(whole)
+
+
+def test_it_can_be_killed_again_and_again(unbroken: tuple[Path, int], tmp_path: Path) -> None:
+    whole, kills = unbroken[0], 0
+    while not (tmp_path / SEARCH).exists() or not Search.load(tmp_path / SEARCH).done:
+        with suppress(KeyboardInterrupt):
+            go_on(tmp_path, Feeling(6))  # a step takes at most five calls
+        kills += 1
+    assert kills > 2
+    assert weights(tmp_path) == weights(whole)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_kill_between_weights_and_search_costs_that_step(
+    number: int, unbroken: tuple[Path, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, save = unbroken[0], Search.save
+
+    def killed(search: Search, path: Path) -> None:
+        if len(search.steps) == number:
+            raise KeyboardInterrupt
+        save(search, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Search, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            go_on(tmp_path, Feeling())
+    assert (tmp_path / WEIGHTS.format(number)).exists()
+    assert (tmp_path / SEARCH).exists() == (number > 1)
+    go_on(tmp_path, Feeling())
+    assert Search.load(tmp_path / SEARCH) == Search.load(whole / SEARCH)
+    assert weights(tmp_path) == weights(whole)
+
+
+def test_with_a_real_judge_it_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    """Accuracies, norms and the training in between are those of a search that nobody stopped, to the last bit."""
+    judge = Judge(images("train", 40), images("test", 40), LAPTOP.replace(batch=20), SIZE, recovery=2)
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    go_on(tmp_path / "whole", judge)
+    ours = made(ROOM)
+    next(Slimming(ours, begin(ours, room(), TARGETS), room(), judge, tmp_path / "killed").steps())
+    torch.manual_seed(5)
+    go_on(tmp_path / "killed", judge)
+    assert Search.load(tmp_path / "killed" / SEARCH) == Search.load(tmp_path / "whole" / SEARCH)
+    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+
+
+def test_a_finished_search_has_nothing_to_do(unbroken: tuple[Path, int]) -> None:
+    judge = Feeling()
+    before = weights(unbroken[0])
+    assert go_on(unbroken[0], judge).done
+    assert judge.calls == 0 and weights(unbroken[0]) == before
+
+
+def test_the_networks_follow_from_the_file_alone(unbroken: tuple[Path, int]) -> None:
+    ours, judge = made(ROOM), Feeling()
+    here = finished(Slimming(ours, begin(ours, room(), TARGETS), room(), judge))
+    read = Search.load(unbroken[0] / SEARCH)
+    assert (read.family, read.subnets, read.seconds) == (here.family, here.subnets, here.seconds)
+    assert list(read.family) == list(TARGETS)
+
+
+def test_without_its_weights_a_search_cannot_go_on(unbroken: tuple[Path, int], tmp_path: Path) -> None:
+    (tmp_path / SEARCH).write_bytes((unbroken[0] / SEARCH).read_bytes())
+    with pytest.raises(OSError):
+        Slimming(made(ROOM), Search.load(tmp_path / SEARCH), room(), Feeling(), tmp_path)
+
+
+def test_a_search_that_cannot_write_says_so(tmp_path: Path) -> None:
+    ours = made(ROOM)
+    slimming = Slimming(ours, begin(ours, room(), TARGETS), room(), Knowing(worth), tmp_path / "gone")
+    with pytest.raises(FileNotFoundError, match="the folder does not exist"):
+        next(slimming.steps())
+
+
+def test_the_supernet_is_left_as_it_is() -> None:
+    ours = made(ROOM)
+    before = {name: value.clone() for name, value in ours.state_dict().items()}
+    finished(Slimming(ours, begin(ours, room(), [14e-3]), room(), Feeling()))
+    assert all(path.choice is None for path in ours.all_paths())
+    assert all(torch.equal(value, before[name]) for name, value in ours.state_dict().items())

@@ -1,0 +1,105 @@
+"""A supernet small enough for tests, a table whose seconds are MACs, random subnets, and judges who need no images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from hypothesis import strategies as st
+from torch import nn
+
+from efficientformer_edu.config import EfficientFormerConfig
+from efficientformer_edu.latency.lookup_parts import Part, macs
+from efficientformer_edu.latency.lookup_table import Entry, Lookup
+from efficientformer_edu.latency.records import Conditions
+from efficientformer_edu.slimming.subnet import Candidate, Subnet
+from efficientformer_edu.slimming.supernet import Supernet
+
+TINY = EfficientFormerConfig(
+    depths=(1, 2, 2, 2),
+    embed_dims=(32, 32, 32, 48),
+    downsamples=(False, True, True, True),
+    num_vit=0,
+    num_classes=10,
+    distillation=False,
+    in_channels=1,
+    num_heads=2,
+    key_dim=8,
+    attn_ratio=2.0,
+    bias_grid=(2, 2),
+    layer_scale_init=0.5,
+)
+SIZE = 64  # pixels: maps of 16×16, 8×8, 4×4 and 2×2
+TIMED = (64, 96)  # pixels for which the table is made: others than those of the judge
+MAC = 1e-9  # seconds that one MAC takes in it
+
+
+def table(
+    widths: tuple[tuple[int, ...], ...],
+    base: EfficientFormerConfig = TINY,
+    resolution: tuple[int, int] = TIMED,
+) -> Lookup:
+    """A table in which every part takes its MACs. Lines and planes between its widths are exact then."""
+    found = [Part("stem", base.grids(resolution)[0], (width,)) for width in widths[0]]
+    for stage, grid in enumerate(base.grids(resolution)):
+        if stage:
+            found += [Part("embedding", grid, (one, two)) for one in widths[stage - 1] for two in widths[stage]]
+        found += [Part("MB4D", grid, (width,)) for width in widths[stage]]
+        if stage > 1:
+            found += [Part("MB3D", grid, (width,)) for width in widths[stage]]
+    found += [Part("head", base.grids(resolution)[-1], (width,)) for width in widths[-1]]
+    entries = tuple(Entry(part, MAC * macs(part, base, resolution), 1.0) for part in found)
+    return Lookup("eager", resolution, base, Conditions(resolution=resolution), entries)
+
+
+SEARCHED = TINY.replace(embed_dims=(16, 32, 48, 64))
+WIDTHS = ((16,), (16, 32), (16, 48), (16, 64))
+LOOKUP = table(WIDTHS)
+
+
+def supernet(config: EfficientFormerConfig = TINY, seed: int = 0) -> Supernet:
+    """One whose numbers are all drawn, those of the norms too: nothing is 0 or 1 by chance."""
+    torch.manual_seed(seed)
+    network = Supernet(config)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.2)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    for name, parameter in network.named_parameters():
+        if parameter.ndim == 1 and not name.endswith("alpha_in_units"):
+            nn.init.uniform_(parameter, 0.3, 1.2)
+        elif name.endswith(("fc1.weight", "fc2.weight", "proj.weight", "qkv.weight", "attention_biases")):
+            nn.init.normal_(parameter, std=0.2)
+    return network.eval()
+
+
+def pictures(count: int = 2, size: int = SIZE, seed: int = 1) -> torch.Tensor:
+    return torch.randn(count, 1, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+class Knowing:
+    """A judge who knows what each subnet is worth. `subnets` are those that were asked about, in order."""
+
+    def __init__(self, worth: Callable[[Subnet], float]) -> None:
+        self.worth, self.subnets, self.recovered = worth, list[Subnet](), list[int]()
+
+    def accuracy(self, supernet: Supernet) -> float:
+        assert not supernet.training
+        self.subnets.append(supernet.subnet)
+        return self.worth(supernet.subnet)
+
+    def recover(self, supernet: Supernet, number: int) -> None:
+        self.recovered.append(number)
+
+
+@st.composite
+def subnets(draw: st.DrawFn, config: EfficientFormerConfig = TINY) -> Subnet:
+    """Any subnet of a supernet's widths: MB4D up to some place, MB3D behind it, I anywhere but everywhere."""
+    border = draw(st.integers(0, sum(config.depths[2:])))  # MetaPaths of the last two stages that come before tokens
+    choices, place = [], -sum(config.depths[:2])
+    for depth in config.depths:
+        kinds: list[Candidate] = ["MB4D" if place + i < border else "MB3D" for i in range(depth)]
+        place += depth
+        stays = draw(st.integers(0, depth - 1))
+        choices.append(tuple(kind if i == stays or draw(st.booleans()) else "I" for i, kind in enumerate(kinds)))
+    return Subnet(config.embed_dims, tuple(choices))
