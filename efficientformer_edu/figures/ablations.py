@@ -5,19 +5,22 @@ Paper: section 3 and Appendix B. Accuracy is of small networks, latency of the s
 
 from __future__ import annotations
 
+import math
 import textwrap
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.text import Annotation, Text
+from matplotlib.transforms import Bbox
 
 from efficientformer_edu.ablations.costs import FOLDED
 from efficientformer_edu.ablations.outcome import Outcome, Result
-from efficientformer_edu.ablations.statistics import ALIKE, Verdict
 from efficientformer_edu.figures.colours import FAINT, INK, PARTS, QUERY, Colour
-from efficientformer_edu.figures.latency_profiles import label_points
 from efficientformer_edu.figures.latency_times import FOOT, GRID, foot
 from efficientformer_edu.figures.style import Drawing, drawing
+from efficientformer_edu.training.statistics import ALIKE, Verdict
 
 VERDICTS: Mapping[Verdict | None, Colour] = {
     "better": PARTS["embedding"],
@@ -26,6 +29,12 @@ VERDICTS: Mapping[Verdict | None, Colour] = {
     None: PARTS["MB4D"],  # the base
 }
 ROW = 0.36  # inches
+NEAR, FAR = 9, 150  # points from a mark to its name; from further away than `NEAR` a line leads to it
+TURNS = (1, 15, 7, 9, 2, 14, 6, 10, 3, 13, 5, 11)  # sixteenths
+CLOSE = 30  # dots: names of marks that are nearer to each other than this stand on different sides
+PLACES = ((NEAR, 0.0), (NEAR, 0.5), *((far, turn / 16) for far in range(16, FAR, 12) for turn in TURNS))
+"""Where a name may stand: how far away, and how many turns from the right."""
+WIDEST = 6  # percentage points: what is drawn on a linear axis
 TICKS = (-50, -20, -10, -5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10)  # percentage points
 
 
@@ -54,8 +63,7 @@ def draw_differences(outcome: Outcome) -> Drawing:
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.grid(axis="x", color=GRID, lw=0.6)
         axes.set_axisbelow(True)
-        _points(axes, "x")
-        axes.set_xlabel("top-1 accuracy, percentage points above the base; linear up to 1, logarithmic beyond")
+        _points(axes, "x", WIDEST, "top-1 accuracy, percentage points above the base")
         _foot(figure, outcome)
     return figure
 
@@ -77,28 +85,28 @@ def draw_accuracy_costs(outcome: Outcome, form: str = FOLDED) -> Drawing:
     }
     if outcome.costs is None or not timed:
         raise ValueError(f"no latency was measured in the form {form!r}; wanted: costs of the rows that were run")
-    with drawing(height=5.0) as figure:
+    with drawing(height=5.6) as figure:
         axes = figure.subplots()
         axes.axhline(0, color=INK, lw=0.8)
-        points = []
+        points: list[_Point] = []
         for result in outcome.results:
             if result.name in timed:
-                x, mean = timed[result.name], 0.0
-                colour = VERDICTS[result.verdict]
-                if result.difference:
-                    mean, low, high = (100 * value for value in result.difference[:3])
-                    axes.plot((x, x), (low, high), color=colour.line, lw=1.4)
-                axes.plot(x, mean, "D", ms=8, mfc=colour.fill, mec=colour.line, mew=1.5)
-                points.append((x, mean, result.name))
+                x, colour = timed[result.name], VERDICTS[result.verdict]
+                mean, low, high = (100 * value for value in (result.difference or (0, 0, 0))[:3])
+                if result.difference is None or result.difference.pairs < 2:
+                    low = high = mean  # without an interval
+                axes.plot((x, x), (low, high), color=colour.line, lw=1.4)
+                front = 3 if result.difference else 4  # the base before all others
+                axes.plot(x, mean, "D", ms=8, mfc=colour.fill, mec=colour.line, mew=1.5, zorder=front)
+                points.append(_Point(x, mean, low, high, result.name))
         axes.grid(color=GRID, lw=0.6)
         axes.set_axisbelow(True)
-        axes.margins(0.15, 0.12)
-        _points(axes, "y")
+        axes.margins(0.12, 0.08)
         axes.set_xlabel(f"ms for one image of 224 pixels: EfficientFormer-L1 with the change, {form}")
-        axes.set_ylabel("percentage points above the base, small networks")
+        _points(axes, "y", 1, "percentage points above the base, small networks")
         foot(figure, [outcome.costs.measurement.conditions])
         figure.draw_without_rendering()  # only now is it known where a point lies
-        label_points(axes, points)
+        _name(axes, points)
     return figure
 
 
@@ -119,16 +127,109 @@ def _row(axes: Axes, place: int, result: Result, base: Result) -> None:
     )
 
 
-def _points(axes: Axes, direction: Literal["x", "y"]) -> None:
-    """An axis of percentage points, linear up to 1 and logarithmic beyond: most differences are small, a few large."""
+def _points(axes: Axes, direction: Literal["x", "y"], most: float, words: str) -> None:
+    """An axis of percentage points. Where they reach beyond `most` it is logarithmic beyond 1, and says so.
+
+    Then most differences are small, and a few so large that they would press the others together.
+    """
     axis, limits = (axes.xaxis, axes.get_xlim()) if direction == "x" else (axes.yaxis, axes.get_ylim())
-    (axes.set_xscale if direction == "x" else axes.set_yscale)("symlog", linthresh=1, linscale=1)
-    ticks = [tick for tick in TICKS if limits[0] <= tick <= limits[1]]
+    far = max(map(abs, limits)) > most
+    if far:
+        (axes.set_xscale if direction == "x" else axes.set_yscale)("symlog", linthresh=1, linscale=1)
+    ticks = [tick for tick in (TICKS if far else range(-WIDEST, WIDEST + 1)) if limits[0] <= tick <= limits[1]]
     axis.set_ticks(ticks, [f"{tick:+g}" if tick else "0" for tick in ticks])
     axis.set_ticks([], minor=True)
+    axis.set_label_text(f"{words}\nlinear up to 1, logarithmic beyond" if far else words)
 
 
 def _foot(figure: Drawing, outcome: Outcome) -> None:
     common, where = outcome.common, outcome.where
     line = f"{common['train']}; {common['test']}; {where['machine']}; {where['versions']}; {where['date']}"
     figure.supxlabel(textwrap.fill(line, 135), x=0.02, ha="left", fontsize=FOOT, color=FAINT)
+
+
+class _Point(NamedTuple):
+    """A mark with its interval, in the units of its axes, and its name."""
+
+    x: float
+    mean: float
+    low: float
+    high: float
+    name: str
+
+
+def _name(axes: Axes, points: Sequence[_Point]) -> None:
+    """Name each point at a place as near as possible where the name covers nothing.
+
+    Neither another name, nor a mark, an interval, the line at 0, a line that leads to a name or the frame; and no line
+    that leads to a name crosses another name or mark. Where all is taken, the place where it covers least.
+    """
+    frame = axes.get_window_extent()
+    _, zero = axes.transData.transform((points[0].x, 0))
+    marks, bars = list[Bbox](), [Bbox.from_extents(frame.x0, zero - 1, frame.x1, zero + 1)]
+    for point in points:
+        (x, low), (_, mean), (_, high) = (
+            axes.transData.transform((point.x, y)) for y in (point.low, point.mean, point.high)
+        )
+        marks.append(Bbox.from_extents(x - 7, mean - 7, x + 7, mean + 7))
+        bars.append(Bbox.from_extents(x - 2, low, x + 2, high))
+    names, lines = list[Bbox](), list[Sequence[tuple[float, float]]]()
+    for point, mark in zip(points, marks, strict=True):
+        best, least = PLACES[0], math.inf
+        others = [*names, *(other for other in marks if not other.overlaps(mark))]
+        for far, turn in sorted(PLACES, key=_cost(mark, marks)):
+            label = _label(axes, point, far, turn)
+            box = Text.get_window_extent(label)  # without the line
+            label.remove()
+            inside = frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1
+            covered = 100 * (not inside) + 10 * box.count_overlaps([*names, *marks]) + 3 * box.count_overlaps(bars)
+            covered += sum(box.contains(*place) for one in lines for place in one)
+            if far > NEAR:
+                covered += sum(other.contains(*place) for other in others for place in _line(mark, box))
+            if covered < least:
+                best, least = (far, turn), covered
+            if not covered:
+                break
+        label = _label(axes, point, *best)
+        names.append(Text.get_window_extent(label))
+        if best[0] > NEAR:
+            lines.append(_line(mark, names[-1]))
+
+
+def _cost(mark: Bbox, marks: Sequence[Bbox]) -> Callable[[tuple[float, float]], float]:
+    """How bad a place is: worse from far away, and worse towards other marks close by."""
+    middles = np.array([((one.x0 + one.x1) / 2, (one.y0 + one.y1) / 2) for one in marks])
+    own = np.array([(mark.x0 + mark.x1) / 2, (mark.y0 + mark.y1) / 2])
+    apart = (own - middles)[np.abs(own - middles).max(axis=1) < CLOSE].sum(axis=0)
+    length = float(np.linalg.norm(apart))
+    right, up = apart / length if length > 0 else (0.1, 0.0)
+
+    def cost(place: tuple[float, float]) -> float:
+        far, turn = place
+        return far * (1.6 - right * math.cos(2 * math.pi * turn) - up * math.sin(2 * math.pi * turn))
+
+    return cost
+
+
+def _label(axes: Axes, point: _Point, far: float, turn: float) -> Annotation:
+    """The name of a point at a place around it, so many points away and so many turns from the right."""
+    dx, dy = far * math.cos(2 * math.pi * turn), far * math.sin(2 * math.pi * turn)
+    label = axes.annotate(
+        point.name,
+        (point.x, point.mean),
+        (dx, dy),
+        textcoords="offset points",
+        ha="left" if dx > 0 else "right",
+        va="center",
+        fontsize=8,
+        arrowprops={"arrowstyle": "-", "color": FAINT, "lw": 0.6} if far > NEAR else None,
+    )
+    label.set_in_layout(False)
+    label.get_window_extent()  # finds its place
+    return label
+
+
+def _line(mark: Bbox, box: Bbox) -> list[tuple[float, float]]:
+    """Places on the line from a mark to its name."""
+    start, end = ((mark.x0 + mark.x1) / 2, (mark.y0 + mark.y1) / 2), ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
+    return list(zip(np.linspace(start[0], end[0], 40), np.linspace(start[1], end[1], 40), strict=True))

@@ -20,7 +20,7 @@ from typing import Any
 from efficientformer_edu.paper.records import find
 from efficientformer_edu.report.rows import Row, Verdict
 
-MEASURED = ("same trend", "disagrees")
+MEASURED = ("same trend", "cannot tell", "disagrees")
 COMMON = ("command", "machine", "date", "versions")
 
 

@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 from ablation_records import COSTS, stored
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
-from efficientformer_edu.ablations.costs import EAGER
+from efficientformer_edu.ablations.costs import EAGER, Costs
 from efficientformer_edu.ablations.outcome import COSTS as COSTS_FILE
 from efficientformer_edu.ablations.outcome import Outcome, load_outcome
+from efficientformer_edu.ablations.variants import VARIANTS
 from efficientformer_edu.figures.ablations import VERDICTS, draw_accuracy_costs, draw_differences
+from efficientformer_edu.latency import Conditions, Measurement, Timing
 
 SHIFTS = {
     "relu": (-0.02, -0.03, -0.02, -0.01, -0.02),
@@ -22,9 +27,9 @@ SHIFTS = {
 
 @pytest.fixture
 def outcome(tmp_path: Path) -> Outcome:
-    stored(tmp_path, SHIFTS)
-    COSTS.save(tmp_path / COSTS_FILE)
-    return load_outcome(tmp_path)
+    stored(tmp_path / "few", SHIFTS)
+    COSTS.save(tmp_path / "few" / COSTS_FILE)
+    return load_outcome(tmp_path / "few")
 
 
 def test_each_row_has_its_pairs_its_mean_and_its_interval(outcome: Outcome) -> None:
@@ -60,6 +65,64 @@ def test_accuracy_stands_against_time(outcome: Outcome) -> None:
     assert eager == [pytest.approx((90.0, 0.0)), pytest.approx((120.0, 1.4)), pytest.approx((80.0, -2.0))]
     (axes,) = draw_accuracy_costs(outcome).axes
     assert {text.get_text() for text in axes.texts if text.get_text()} == {"base", "relu"}
+
+
+@pytest.fixture
+def crowded(tmp_path: Path) -> Outcome:
+    """A study of all rows, most of which cost nearly the same and differ little; one has a very wide interval."""
+    names = list(VARIANTS)[1:]
+    shifts = {name: [(place % 5 - 2 + seed % 3 - 1) / 500 for seed in range(5)] for place, name in enumerate(names)}
+    shifts["no-norm"] = [-0.6, -0.03, -0.04, -0.03, -0.04]
+    stored(tmp_path / "many", shifts)
+    times = [Timing(f"{name} folded", ((30 + place % 7 / 10) / 1e3,)) for place, name in enumerate(VARIANTS)]
+    counts = dict.fromkeys(VARIANTS, 12)
+    Costs(Measurement(Conditions("a test"), tuple(times)), counts, counts).save(tmp_path / "many" / COSTS_FILE)
+    return load_outcome(tmp_path / "many")
+
+
+def boxes(axes: Axes) -> list[Bbox]:
+    """Of the texts in the axes, without the lines that lead to them."""
+    return [Text.get_window_extent(text) for text in axes.texts if text.get_text()]
+
+
+def spans(axes: Axes) -> list[Bbox]:
+    """Of what is drawn in the axes beside the line at 0: intervals, pairs, means."""
+    places = [axes.transData.transform(line.get_xydata()) for line in axes.lines[1:]]
+    return [Bbox([each.min(axis=0), each.max(axis=0)]).padded(1) for each in places]
+
+
+def test_names_cover_neither_each_other_nor_an_interval(crowded: Outcome) -> None:
+    figure = draw_accuracy_costs(crowded)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    found = boxes(axes)
+    assert len(found) == len(VARIANTS)
+    frame = axes.get_window_extent()
+    for place, box in enumerate(found):
+        assert frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1
+        assert not any(box.overlaps(other) for other in (*found[place + 1 :], *spans(axes)))
+
+
+def test_verdicts_stand_beside_the_axes_inside_the_picture(crowded: Outcome) -> None:
+    figure = draw_differences(crowded)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    card = figure.bbox
+    verdicts, names = boxes(axes), [label.get_window_extent() for label in axes.get_yticklabels()]
+    assert len(verdicts) == len(names) == len(VARIANTS) - 1
+    for box in (*verdicts, *names):
+        assert card.x0 < box.x0 and box.x1 < card.x1 and card.y0 < box.y0 and box.y1 < card.y1
+        assert not any(box.overlaps(other) for other in spans(axes))
+    assert not any(box.overlaps(other) for place, box in enumerate(verdicts) for other in verdicts[place + 1 :])
+
+
+def test_an_axis_says_when_it_is_logarithmic(outcome: Outcome, crowded: Outcome) -> None:
+    for drawn, scale in ((draw_differences(outcome), "linear"), (draw_differences(crowded), "symlog")):
+        (axes,) = drawn.axes
+        assert axes.get_xscale() == scale
+        assert ("logarithmic" in axes.get_xlabel()) == (scale == "symlog")
+    (axes,) = draw_accuracy_costs(outcome).axes
+    assert axes.get_yscale() == "symlog" and "logarithmic" in axes.get_ylabel()
 
 
 def test_nothing_to_draw_is_refused(tmp_path: Path) -> None:

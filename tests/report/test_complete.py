@@ -16,7 +16,7 @@ import pytest
 import efficientformer_edu.report as room
 from efficientformer_edu import paper
 from efficientformer_edu.paper.records import TAGS
-from efficientformer_edu.report import MEANINGS, Row, Status, Verdict, report, rows
+from efficientformer_edu.report import MEANINGS, Row, Status, Verdict, findings, report, rows, to_markdown
 from tools import ROOT
 
 ROWS = tuple(rows())
@@ -89,7 +89,7 @@ def test_every_row_has_a_status_a_source_and_a_chapter() -> None:
         assert row.tags and set(row.tags) <= set(TAGS)
         assert 0 <= row.chapter <= 11
         assert (row.status in ("exact", "follows the code")) <= (row.kind == "computed" and bool(row.command)), row.name
-        assert (row.status in ("disagrees", "not reproducible here")) <= bool(row.why), row.name
+        assert (row.status in ("cannot tell", "disagrees", "not reproducible here")) <= bool(row.why), row.name
         assert (row.status in ("not yet", "background")) <= (row.kind is None and not row.why), row.name
     assert list(MEANINGS) == list(get_args(Status))
 
@@ -177,6 +177,17 @@ def test_a_stored_result_answers_its_row_and_no_other(tmp_path: Path) -> None:
     assert (row.status, row.ours, row.kind) == ("same trend", "2.4 times as slow", "measured")
     assert row.why == "Large kernel. Measured on a laptop; torch; 2026-01-31."
     assert (row.command, row.place) == ("efficientformer-edu observe", "chapter 1")
+
+
+@pytest.mark.parametrize("status", findings.MEASURED)
+def test_a_measured_answer_can_leave_a_row_open(tmp_path: Path, status: str) -> None:
+    chapter(tmp_path, "01_latency_observations")
+    stored(tmp_path, status=status)
+    found = report(tmp_path)
+    assert next(row.status for row in found if row.name == "§3: observation 1") == status
+    page = to_markdown(found)
+    assert f"**{status}**<br>Large kernel. Measured on a laptop" in page
+    assert f"| **{status}** | {MEANINGS[status]} | " in page
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,219 @@
+"""Checks of chapter 7, ablations: pairs, the bootstrap, two standard errors, chance among many rows, a variant.
+
+Paper: section 3 and Appendix B. Each check has an oracle of its own: pairs counted by hand, all draws of a few numbers,
+sums of squares, all patterns of signs, or the largest of nine shifted maps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from statistics import fmean
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from efficientformer_edu.exercises._check import call, describe, done, expect_shape, require
+from efficientformer_edu.model import MB3D, MB4D, EfficientFormer
+from efficientformer_edu.model.mixers import Attention
+from efficientformer_edu.training.small import SMALL
+
+BASE = {0: 0.81, 1: 0.84, 2: 0.82, 3: 0.85, 4: 0.83}
+CHANGED = {4: 0.82, 0: 0.80, 7: 0.90, 2: 0.82, 1: 0.85}  # in another order, with a seed that the base does not have
+SAMPLES = ((-0.4, -0.1, 0.2, -0.7, -0.3), (1.0, 2.0, 4.0), (0.3, 0.3, 0.3, 0.3), (-2.0, 5.0, 1.0, 0.5))
+NETWORK = SMALL.replace(depths=(1, 2, 1, 3), embed_dims=(8, 16, 16, 16), num_vit=2)
+
+
+def check_differences(differences: Callable[[Mapping[int, float], Mapping[int, float]], Sequence[float]]) -> None:
+    """Compare with pairs that were made by hand; each usual way to pair wrongly is named."""
+    got = list(call(differences, CHANGED, BASE))
+    changed, base = list(CHANGED.values()), list(BASE.values())
+    wanted = [CHANGED[seed] - BASE[seed] for seed in (0, 1, 2, 4)]
+    slips = {
+        "You pair by position in the dictionary. Runs are pairs if they have the same seed, whatever their order.": [
+            [a - b for a, b in zip(changed, base, strict=True)],
+            [a - b for a, b in zip(sorted(changed), sorted(base), strict=True)],
+        ],
+        "The sign: a difference is the changed network minus the base, so that below 0 is worse.": [
+            [-one for one in wanted]
+        ],
+        "Seed 7 was trained with one of the two only. It has no pair, so it is left out.": [
+            [CHANGED[seed] - BASE.get(seed, other) for seed in (0, 1, 2, 4, 7)] for other in (0.0, fmean(base))
+        ],
+        "The pairs are right, but not in the order of the seeds.": [
+            [CHANGED[seed] - BASE[seed] for seed in CHANGED if seed in BASE]
+        ],
+        "A difference has a sign; yours are all positive.": [[abs(one) for one in wanted]],
+    }
+    for sentence, wrong in slips.items():
+        require(not any(_close(got, one) for one in wrong), sentence)
+    require(len(got) == len(wanted), f"{len(wanted)} seeds were trained with both; you have {len(got)} differences.")
+    require(_close(got, wanted), f"The differences are {_list(wanted)}; you have {_list(got)}.")
+    done("what a seed does to both runs is gone from their difference.")
+
+
+def check_bootstrap(bootstrap: Callable[[Sequence[float], float], tuple[float, float]]) -> None:
+    """Compare with the means of all draws with replacement, of three, four and five numbers."""
+    for values, level in product(SAMPLES, (0.95, 0.5)):
+        got = call(bootstrap, list(values), level)
+        at = f"Of {describe(list(values))} at a level of {level:g}"
+        require(isinstance(got, tuple | list) and len(got) == 2, f"{at}: two ends are wanted, {describe(got)} came.")
+        means = [fmean(drawn) for drawn in product(values, repeat=len(values))]
+        wanted, tail = _ends(means, level), 1 - level
+        slips = {
+            "you take the quantiles of the differences. An interval for the mean comes from the means of the draws": (
+                _ends(values, level)
+            ),
+            "you draw without replacement. Then every draw holds all the numbers, and every mean is the same": (
+                (fmean(values), fmean(values))
+            ),
+            "you leave out 1 − level on each side; that is twice as much. Half of it belongs on each": (
+                _ends(means, 1 - 2 * tail)
+            ),
+            "you leave out nothing: these are the smallest and the largest mean": (min(means), max(means)),
+            "the lower end comes first": (wanted[1], wanted[0]),
+            "you leave out all on one side": (min(means), float(np.quantile(means, level))),
+        }
+        for sentence, slip in slips.items():
+            require(not _close(got, slip) or _close(slip, wanted), f"{at}: {sentence}.")
+        require(_close(got, wanted), f"{at}: the ends are {_list(wanted)}; you have {_list(got)}.")
+    done("an interval out of five numbers, and no formula for a distribution.")
+
+
+def check_errors(errors: Callable[[Sequence[float], Sequence[float]], tuple[float, float]]) -> None:
+    """Compare with sums of squares; for runs that rise and fall together, for the contrary, and for constant gains."""
+    base = [81.0, 84.0, 82.0, 85.0, 83.0]
+    for changed in ([82.0, 84.5, 82.5, 86.5, 83.5], [84.0, 82.0, 83.5, 81.0, 83.0], [83.0, 86.0, 84.0, 87.0, 85.0]):
+        got = call(errors, changed, base)
+        at = f"With {_list(changed)} and {_list(base)}"
+        require(isinstance(got, tuple | list) and len(got) == 2, f"{at}: two errors are wanted, {describe(got)} came.")
+        count, pairs = len(base), [a - b for a, b in zip(changed, base, strict=True)]
+        a, b, paired = (_spread(values) for values in (changed, base, pairs))
+        root = math.sqrt(count)
+        wanted = paired / root, math.hypot(a, b) / root
+        few = math.sqrt((count - 1) / count)
+        slips = {
+            "these are deviations of single runs. The mean of n runs has the deviation divided by √n": (
+                (paired, math.hypot(a, b))
+            ),
+            "you divide by n. Squares average as 1/n, so the error itself shrinks as 1/√n": (
+                (paired / count, math.hypot(a, b) / count)
+            ),
+            "the squares are divided by n − 1, not n: the mean was taken from the same numbers": (
+                (few * wanted[0], few * wanted[1])
+            ),
+            "independent errors add as squares, √(a² + b²); you add the errors themselves": (
+                (wanted[0], (a + b) / root)
+            ),
+            "independent errors add even where values are subtracted; you take their difference": (
+                (wanted[0], abs(a - b) / root)
+            ),
+            "the two are exchanged: the paired error comes first": (wanted[1], wanted[0]),
+        }
+        for sentence, slip in slips.items():
+            require(not _close(got, slip) or _close(slip, wanted), f"{at}: {sentence}.")
+        require(_close(got, wanted), f"{at}: the errors are {_list(wanted)}; you have {_list(got)}.")
+    done("pairing pays where a seed moves both runs the same way, and only there.")
+
+
+def check_chance(chance: Callable[[int, int], tuple[float, float]]) -> None:
+    """Compare with a count of all patterns of signs, and with rows that escape one after the other."""
+    for rows, pairs in ((1, 5), (19, 5), (40, 5), (19, 3), (8, 10)):
+        got = call(chance, rows, pairs)
+        at = f"{rows} rows of {pairs} pairs"
+        require(isinstance(got, tuple | list) and len(got) == 2, f"{at}: two numbers are wanted, {describe(got)} came.")
+        patterns = list(product((-1, 1), repeat=pairs))
+        one = sum(abs(sum(pattern)) == pairs for pattern in patterns) / len(patterns)
+        escape = 1.0
+        for _ in range(rows):
+            escape *= 1 - one
+        wanted = rows * one, 1 - escape
+        half = one / 2
+        slips = {
+            "you count one side. All above 0 and all below 0 are both a verdict": (rows * half, 1 - (1 - half) ** rows),
+            "chances of rows do not add up: for many rows your second number is above 1. "
+            "Ask how likely it is that all rows escape": (wanted[0], wanted[0]),
+            "that is the chance that no row has a verdict; at least one is 1 minus it": (wanted[0], escape),
+            "that is the chance that every row has a verdict": (wanted[0], one**rows),
+        }
+        for sentence, slip in slips.items():
+            require(not _close(got, slip) or _close(slip, wanted), f"{at}: {sentence}.")
+        require(_close(got, wanted), f"{at}: expected are {wanted[0]:.4f} and {wanted[1]:.4f}; you have {_list(got)}.")
+    done("with nineteen rows a verdict or two from chance alone is the rule.")
+
+
+def check_max_pooling(mixer: Callable[[], nn.Module], change: Callable[[EfficientFormer], object]) -> None:
+    """Compare the mixer with the largest of nine shifted maps, and the changed network with the unchanged one."""
+    _check_mixer(mixer)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = EfficientFormer(NETWORK)
+    before = {name: weight.clone() for name, weight in network.state_dict().items()}
+    try:
+        change(network)
+    except NotImplementedError:
+        require(False, "max_pooling is not done yet.")
+    maps = [block.token_mixer for block in network.modules() if isinstance(block, MB4D)]
+    tokens = [block.token_mixer for block in network.modules() if isinstance(block, MB3D)]
+    changed = sum(type(one).__name__ == getattr(mixer, "__name__", "") for one in maps)
+    require(
+        changed,
+        "The network that came in still has its own mixers. A change is made in place: the caller keeps this network.",
+    )
+    require(
+        all(isinstance(one, Attention) for one in tokens),
+        "You exchanged attention as well. One change at a time: MB3D stays as it is, and only MB4D pools.",
+    )
+    require(changed == len(maps), f"{changed} of {len(maps)} MB4D have the new mixer. All stages have some.")
+    after = network.state_dict()
+    require(
+        before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before),
+        "Weights are other than before. Exchange the mixer alone: a new block would start from other weights.",
+    )
+    done("one change, the same first weights: a variant that could stand in the table.")
+
+
+def _check_mixer(mixer: Callable[[], nn.Module]) -> None:
+    x = torch.randn(2, 3, 5, 6, generator=torch.Generator().manual_seed(0)) - 1  # mostly below 0
+    got = call(call(mixer), x)
+    expect_shape(got, (2, 3, 5, 6), "A token mixer keeps the size of the map.")
+    padded = F.pad(x, (1, 1, 1, 1), value=-math.inf)
+    shifted = [padded[:, :, top : top + 5, left : left + 6] for top in range(3) for left in range(3)]
+    highest = torch.stack(shifted).amax(0)
+    with_zeros = torch.stack([torch.where(one.isinf(), 0.0, one) for one in shifted]).amax(0)
+    mean = F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
+    slips = {
+        "Pool(x) − x is missing its − x. MB4D adds x again, so it would count twice.": highest,
+        "It is Pool(x) − x, and you have x − Pool(x).": x - highest,
+        "You pad with zeros. Where a map is below 0 they win at every border.": with_zeros - x,
+        "That is the mean over the neighbourhood, as before; here its largest value is wanted.": mean - x,
+    }
+    for sentence, slip in slips.items():
+        require(not torch.allclose(got, slip, atol=1e-6), sentence)
+    require(
+        torch.allclose(got, highest - x, atol=1e-6),
+        "The mixer is the largest value among a place and its eight neighbours, minus the place itself.",
+    )
+
+
+def _ends(values: Sequence[float], level: float) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]) if level > 0 else (math.nan, math.nan)
+    return float(low), float(high)
+
+
+def _spread(values: Sequence[float]) -> float:
+    mean = sum(values) / len(values)
+    return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def _close(got: Sequence[float], wanted: Sequence[float]) -> bool:
+    return len(got) == len(wanted) and all(
+        math.isclose(float(a), b, rel_tol=1e-6, abs_tol=1e-9) for a, b in zip(got, wanted, strict=True)
+    )
+
+
+def _list(values: Sequence[float]) -> str:
+    return ", ".join(f"{float(value):.4g}" for value in values)
