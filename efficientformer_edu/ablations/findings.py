@@ -10,6 +10,7 @@ from pathlib import Path
 from efficientformer_edu.ablations.outcome import Outcome, Result
 from efficientformer_edu.ablations.variants import SAID
 from efficientformer_edu.files import whole
+from efficientformer_edu.training.statistics import FEWEST
 
 
 def findings(outcome: Outcome) -> list[dict[str, str]]:
@@ -45,9 +46,9 @@ def save_findings(outcome: Outcome, path: Path) -> None:
 
 
 def _status(row: str, results: Sequence[Result]) -> str | None:
-    """The report's word for a row: none while one of its claims was not run, else that of its worst claim."""
-    agreements = [result.agreement for result in results]
-    if len(results) < sum(said.row == row for said in SAID.values()):
+    """The report's word for a row: that of its worst claim; none while a claim has too few pairs for a verdict."""
+    agreements = [result.agreement for result in results if result.difference and result.difference.pairs >= FEWEST]
+    if len(agreements) < sum(said.row == row for said in SAID.values()):
         return None
     if "disagrees" in agreements:
         return "disagrees"

@@ -1,8 +1,8 @@
 """What all runs of a study have in common: the base network, the recipe, the images. Stated here, and nowhere else.
 
 The base is small: its accuracy says nothing about ImageNet, and differences are all that a study is about. Its last
-stage has a grid of 4×4 tokens: on a smaller one there would be nothing left to mix. Its layer scales start at 0.1, for
-at 1e-5 the blocks of a network that learns for some hundred steps would hardly be there; that is a variant of its own.
+stage has a grid of 4×4 tokens: on a smaller one there would be nothing left to mix. Its layer scales start at 0.1, lest
+the blocks of a network that learns for some hundred steps hardly be there; the released 1e-5 is a variant of its own.
 """
 
 from __future__ import annotations

@@ -85,6 +85,11 @@ def test_a_sentence_with_two_claims_needs_both(tmp_path: Path) -> None:
     assert findings(load_outcome(tmp_path))[0]["status"] == "disagrees"  # for the other half is wrong
 
 
+def test_too_few_pairs_answer_nothing(tmp_path: Path) -> None:
+    stored(tmp_path, {"relu": SHIFTS["relu"][:4], "hard": SHIFTS["hard"]})
+    assert [one["row"] for one in findings(load_outcome(tmp_path))] == [SAID["hard"].row]
+
+
 def test_the_stored_table_is_that_of_the_outcome(folder: Path) -> None:
     outcome = load_outcome(folder)
     save_findings(outcome, folder.parent / "ablations.json")
