@@ -77,7 +77,7 @@ def build(
     for number, group in enumerate(missing, start=1):
         if progress:
             print(f"{number} of {len(missing)}: {group[0].kind}, {len(group)} of them", file=sys.stderr)
-        made = {part: chains(part, config.grids(size), engine) for part in group}
+        made = {part: chains(part, config.grids(size)) for part in group}
         subjects = {name(chain): cut_out(chain, config, size, engine, num_threads) for chain in _all(made)}
         subjects[REFERENCE] = whole_network(config, size, engine, num_threads)
         with torch.inference_mode():

@@ -3,10 +3,10 @@
 A block timed alone is not the block within a network: its weights stay in the processor's cache, and each call costs
 some Python. So several blocks with weights of their own run in a row, and each takes its share.
 
-Torch runs operation by operation, and it does not matter to a part what stands around it. A graph engine sees the whole
-graph. It brings a map into a layout of its own where the map comes in and back where it goes out, which a network does
-at its two ends only, and it merges operations across parts. So in a graph engine a part is timed between MB4D blocks,
-and what they take is taken off again: ½ of two MB4D for each neighbour.
+Nor is a part alone what it is between others. In torch it finds its input and its code in the cache, which within a
+network something else has used since. A graph engine brings a map into a layout of its own where the map comes in and
+back where it goes out, which a network does at its two ends only, and it merges operations across parts. So a part is
+timed between MB4D blocks, and what they take is taken off again: ½ of two MB4D for each neighbour.
 
     MB4D, MB3D   (MB4D → MB4D → four blocks  −  MB4D → MB4D) / 4
     stem         stem → MB4D  −  ½ (MB4D → MB4D)
@@ -53,19 +53,17 @@ class Form(NamedTuple):
         runner: the engine that runs a module which has the form already.
         fold: what makes the form of a network as trained; None if it is run as it is.
         layout: of the maps between parts.
-        graph: whether the engine sees a chain as one graph.
     """
 
     runner: str
     fold: Callable[[EfficientFormer, Grid], EfficientFormer] | None = None
     layout: torch.memory_format = torch.contiguous_format
-    graph: bool = True
 
 
 FORMS: Mapping[str, Form] = MappingProxyType(
     {
-        "eager": Form("eager", graph=False),
-        "folded": Form("eager", fold, torch.channels_last, graph=False),
+        "eager": Form("eager"),
+        "folded": Form("eager", fold, torch.channels_last),
         "onnxruntime": Form("onnxruntime"),
         "onnxruntime-folded": Form("onnxruntime", folded_maps),
         "openvino": Form("openvino"),
@@ -87,11 +85,8 @@ def groups(base: EfficientFormerConfig, size: Grid, widths: Sequence[Sequence[in
     yield [Part("head", grids[3], (width,)) for width in widths[3]]
 
 
-def chains(part: Part, grids: Sequence[Grid], engine: str) -> dict[Chain, float]:
+def chains(part: Part, grids: Sequence[Grid]) -> dict[Chain, float]:
     """What is timed for a part, each chain with the factor that it has in the part's seconds."""
-    if not FORMS[engine].graph:
-        row = (part,) * (ROW if part.kind in BLOCKS else 1)
-        return {row: 1 / len(row)}
     here = Part("MB4D", part.grid, part.widths[-1:])
     before = Part("MB4D", grids[grids.index(part.grid) - 1], part.widths[:1])
     match part.kind:

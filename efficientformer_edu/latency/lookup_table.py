@@ -9,6 +9,10 @@ is linear in each, which has the product of both in it, and so its MACs. Outside
 
 A machine's speed drifts, so each part is timed beside one whole network, the reference, and taken at its speed: the
 seconds of every entry are brought to the median of all the reference's times.
+
+The reference also says what a sum leaves out: a network takes a little longer than its parts, for it runs so many of
+them in turn that each finds less of its code and its maps in the cache. All sums are raised, in proportion, by as much
+as the reference's.
 """
 
 from __future__ import annotations
@@ -80,6 +84,15 @@ class Lookup:
         """Each measured part's latency, all at the same speed of the machine."""
         return {entry.part: entry.seconds / entry.reference * self.reference for entry in self.entries}
 
+    @cached_property
+    def whole_over_parts(self) -> float:
+        """What the reference network takes over the sum of its parts; 1 for a table that lacks one of them."""
+        try:
+            counted = parts(self.base, self.resolution).items()
+            return self.reference / sum(number * self.part(part) for part, number in counted)
+        except ValueError:
+            return 1.0
+
     def predict(
         self,
         model: str | EfficientFormerConfig,
@@ -87,7 +100,7 @@ class Lookup:
         resolution: Resolution | None = None,
         engine: str | None = None,
     ) -> float:
-        """The latency of a network, measured or not, as the sum of its parts.
+        """The latency of a network, measured or not, as the sum of its parts times `whole_over_parts`.
 
         Args:
             model: a configuration, or the name of a published network. Its depths, widths and MB3D blocks are free.
@@ -111,7 +124,8 @@ class Lookup:
         """Seconds that a network spends in each part, equal blocks together. Raises ValueError as `predict` does."""
         config = get_config(model)
         _check_same(config, self.base, self.engine)
-        return {part: number * self.part(part) for part, number in parts(config, self.resolution).items()}
+        counted = parts(config, self.resolution).items()
+        return {part: number * self.part(part) * self.whole_over_parts for part, number in counted}
 
     def gain(self, model: str | EfficientFormerConfig, smaller: str | EfficientFormerConfig) -> float:
         """Seconds that the smaller network saves. Raises ValueError as `predict` does."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,15 @@ def test_a_machine_that_drifts_between_the_groups_does_not_matter(ticks: Ticks) 
     assert lookup.predict(BETWEEN) == pytest.approx(middle * operations(BETWEEN, "folded"), rel=1e-6)
 
 
+def test_sums_are_raised_by_what_the_reference_takes_beyond_its_parts(ticks: Ticks) -> None:
+    exact = build(NARROW, "folded", SIZE, base=BASE)
+    slower = replace(exact, entries=tuple(one._replace(reference=1.25 * one.reference) for one in exact.entries))
+    assert (exact.whole_over_parts, slower.whole_over_parts) == pytest.approx((1, 1.25), rel=1e-6)
+    assert slower.predict(BASE) == pytest.approx(slower.reference)
+    assert slower.predict(BETWEEN) == pytest.approx(1.25 * exact.predict(BETWEEN), rel=1e-6)
+    assert replace(slower, entries=slower.entries[1:]).whole_over_parts == 1  # nothing to compare with
+
+
 def test_blocks_between_two_widths_lie_on_the_line_over_their_macs() -> None:
     known = [Part("MB4D", (14, 14), (width,)) for width in (32, 64, 128)]
     config, size = PRESETS["l1"], (224, 224)
@@ -205,7 +215,8 @@ def test_a_build_goes_on_where_it_was_interrupted(ticks: Ticks, tmp_path: Path) 
     assert len(ticks.names) == GROUPS
     wider = build((*NARROW[:3], (32, 64, 80)), "folded", SIZE, base=BASE, path=path)
     assert wider.entries[: len(whole.entries)] == whole.entries
-    assert [len(names) - 1 for names in ticks.names[GROUPS:]] == [2, 1, 1, 1]  # pairs, MB4D, MB3D, head; + reference
+    # Besides the reference: two pairs and three neighbours, then MB4D, MB3D and the head, with a neighbour each.
+    assert [len(names) - 1 for names in ticks.names[GROUPS:]] == [5, 2, 2, 2]
 
 
 def test_a_file_of_another_machine_or_form_is_left_alone(ticks: Ticks, tmp_path: Path) -> None:
