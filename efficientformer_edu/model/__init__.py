@@ -1,19 +1,21 @@
-"""Build it: the network from readable parts, bottom up: stem, embedding, mixers, mlp, blocks, network, folding."""
+"""Build it, bottom up: stem, embedding, mixers, mlp, blocks, backbone, network, folding."""
 
 from __future__ import annotations
 
+from efficientformer_edu.model.backbone import Backbone, Stage
 from efficientformer_edu.model.blocks import MB3D, MB4D, DropPath, LayerScale
 from efficientformer_edu.model.embedding import Embedding
 from efficientformer_edu.model.folding import fold
 from efficientformer_edu.model.mixers import Attention, Pooling, offset_bias, offset_index
 from efficientformer_edu.model.mlp import ConvMlp, Mlp
-from efficientformer_edu.model.network import EfficientFormer, Heads, Stage
+from efficientformer_edu.model.network import EfficientFormer, Heads
 from efficientformer_edu.model.stem import Stem
 
 __all__ = [
     "MB3D",
     "MB4D",
     "Attention",
+    "Backbone",
     "ConvMlp",
     "DropPath",
     "EfficientFormer",

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -22,21 +23,25 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from efficientformer_edu.config import Resolution, resolution_pair
+from efficientformer_edu.model.backbone import Backbone
 from efficientformer_edu.model.blocks import MB3D, MB4D, DropPath, LayerScale
 from efficientformer_edu.model.mixers import Attention, Grid
 from efficientformer_edu.model.mlp import ConvMlp
 from efficientformer_edu.model.network import EfficientFormer
 
+Network = TypeVar("Network", bound=Backbone)
 
-def fold(model: EfficientFormer, resolution: Resolution = 224) -> EfficientFormer:
-    """A copy of the network in inference form: the same logits, no batch norm, one head.
+
+def fold(model: Network, resolution: Resolution = 224) -> Network:
+    """A copy of the network in inference form: the same outputs, no batch norm, one head.
 
     Args:
-        model: the network as trained; it is left as it is.
+        model: the network as trained, with heads or without; it is left as it is.
         resolution: the one input size in pixels, a number or (height, width).
 
     Returns:
-        An `EfficientFormer` in evaluation mode with `config.distillation` False; another input size raises ValueError.
+        A network of the same class in evaluation mode, an `EfficientFormer` with `config.distillation` False; another
+        input size raises ValueError.
 
     Raises:
         ValueError: if the model already is folded, or the resolution is below 32.
@@ -46,7 +51,7 @@ def fold(model: EfficientFormer, resolution: Resolution = 224) -> EfficientForme
     return folded
 
 
-def folded_maps(model: EfficientFormer, resolution: Resolution = 224) -> EfficientFormer:
+def folded_maps(model: Network, resolution: Resolution = 224) -> Network:
     """The same with maps and 1×1 convolutions in their usual layout, for a graph compiler, which chooses its own.
 
     Arguments, result and errors are those of `fold`.
@@ -60,7 +65,8 @@ def folded_maps(model: EfficientFormer, resolution: Resolution = 224) -> Efficie
     drop_dropouts(folded)
     fold_layer_scales(folded)
     fold_attention(folded, size)
-    merge_heads(folded)
+    if isinstance(folded, EfficientFormer):
+        merge_heads(folded)
     return folded.to(first.device, first.dtype)
 
 
@@ -160,7 +166,7 @@ def fold_scale(linear: nn.Linear | nn.Conv2d, scale: nn.Module) -> nn.Identity:
     return nn.Identity()
 
 
-def fold_attention(network: EfficientFormer, size: tuple[int, int]) -> None:
+def fold_attention(network: Backbone, size: tuple[int, int]) -> None:
     """Look the attention's bias up for one input size, and scale the queries' weights."""
     for stage, grid in zip(network.stages, network.config.grids(size), strict=True):
         for block in stage.modules():
@@ -178,7 +184,7 @@ def merge_heads(network: EfficientFormer) -> None:
         network.config = network.config.replace(distillation=False)
 
 
-def channels_last(network: EfficientFormer) -> None:
+def channels_last(network: Backbone) -> None:
     """Lay the channels of a place side by side, in maps as in weights; 1×1 convolutions become linear maps."""
     for stage in network.stages:
         stage.mb4d = nn.ModuleList(FoldedMB4D(block) for block in stage.modules() if isinstance(block, MB4D))

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.model import MB3D, MB4D, EfficientFormer, Stem
-from efficientformer_edu.model.network import Stage
+from efficientformer_edu.model.backbone import Stage
 from efficientformer_edu.report.rows import Verdict
 
 TOLERANCE = 1e-12
