@@ -66,7 +66,7 @@ def slim(
     if resume and not out.is_dir():
         raise FileNotFoundError(f"{out}: there is no slimming to resume; leave --resume out to begin one")
     out.mkdir(parents=True, exist_ok=True)
-    typer.echo(f"{images.train.words}; {protocol.words}", err=True)
+    typer.echo(f"{images.learn.words}; {protocol.words}", err=True)
     config, judge = get_supernet(images), get_judge(protocol, images)
     lookup = _time_parts(config, engine, out)
     seconds = _checked(config, lookup, seconds)

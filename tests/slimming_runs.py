@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from efficientformer_edu.config import EfficientFormerConfig
-from efficientformer_edu.latency.lookup_parts import Part, macs
+from efficientformer_edu.latency.lookup_parts import Part, macs, parts
 from efficientformer_edu.latency.lookup_table import Entry, Lookup
 from efficientformer_edu.latency.records import Conditions
 from efficientformer_edu.slimming.subnet import Candidate, Subnet
@@ -48,7 +48,8 @@ def table(
         if stage > 1:
             found += [Part("MB3D", grid, (width,)) for width in widths[stage]]
     found += [Part("head", base.grids(resolution)[-1], (width,)) for width in widths[-1]]
-    entries = tuple(Entry(part, MAC * macs(part, base, resolution), 1.0) for part in found)
+    whole = sum(number * macs(part, base, resolution) for part, number in parts(base, resolution).items())
+    entries = tuple(Entry(part, MAC * macs(part, base, resolution), MAC * whole) for part in found)
     return Lookup("eager", resolution, base, Conditions(resolution=resolution), entries)
 
 

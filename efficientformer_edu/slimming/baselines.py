@@ -8,31 +8,33 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from itertools import product
 
 from efficientformer_edu.audit.growth import STEP
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.latency.lookup_table import Lookup
 from efficientformer_edu.slimming.subnet import Candidate, Subnet
 
-NEAR = 0.05  # a random network takes at most this part less than the target
+NEAR = 0.05  # a network takes at most this part less than the target
+FACTORS = tuple(number / 50 for number in range(1, 51))
 TRIES = 100_000
 
 
-def scaled(largest: Subnet, factor: float, narrowest: tuple[int, ...]) -> Subnet:
-    """Depths and widths of a network times one factor.
+def scaled(largest: Subnet, width: float, depth: float, narrowest: tuple[int, ...]) -> Subnet:
+    """A network with all widths times one factor, and all depths times another.
 
     Args:
         largest: the network.
-        factor: from 0 to 1. Widths are rounded to multiples of 16, depths to whole blocks, the last ones of each stage.
+        width: from 0 to 1; widths are rounded to multiples of 16.
+        depth: from 0 to 1; depths are rounded to whole blocks, the last ones of each stage.
         narrowest: fewest channels of each stage.
     """
     dims = (
-        max(STEP * round(factor * width / STEP), least)
-        for width, least in zip(largest.embed_dims, narrowest, strict=True)
+        max(STEP * round(width * dim / STEP), least) for dim, least in zip(largest.embed_dims, narrowest, strict=True)
     )
     choices: list[tuple[Candidate, ...]] = []
     for chosen in largest.choices:
-        gone = len(chosen) - max(1, round(factor * len(chosen)))
+        gone = len(chosen) - max(1, round(depth * len(chosen)))
         choices.append(tuple("I" if place < gone else kind for place, kind in enumerate(chosen)))
     return Subnet(tuple(dims), tuple(choices))
 
@@ -45,7 +47,10 @@ def uniform_scaling(
     *,
     attention: bool = True,
 ) -> Subnet | None:
-    """The largest network that takes no longer than the target, of those that one factor scales down; None if none is.
+    """A network for the target, scaled down alike in all stages; None if none is quick enough.
+
+    Of those that take as long as the target, or up to 5 % less, it is the one whose widths and depths are scaled most
+    alike; if there is none, it is the slowest of those that take less.
 
     Args:
         supernet: whose largest network is scaled.
@@ -58,11 +63,16 @@ def uniform_scaling(
     if not attention:
         kind: Candidate = "MB4D"
         largest = Subnet(largest.embed_dims, tuple((kind,) * len(chosen) for chosen in largest.choices))
-    factors = (thousandths / 1000 for thousandths in range(1000, 0, -1))
-    for subnet in dict.fromkeys(scaled(largest, factor, narrowest) for factor in factors):  # most factors round alike
-        if lookup.predict(subnet.config(supernet)) <= target:
-            return subnet
-    return None
+    apart: dict[Subnet, float] = {}  # the least difference between the factors that lead to a network
+    for width, depth in product(FACTORS, FACTORS):
+        subnet = scaled(largest, width, depth, narrowest)
+        apart[subnet] = min(abs(width - depth), apart.get(subnet, 1.0))
+    times = {subnet: lookup.predict(subnet.config(supernet)) for subnet in apart}
+    quick = [subnet for subnet in apart if times[subnet] <= target]
+    near = [subnet for subnet in quick if times[subnet] >= (1 - NEAR) * target]
+    if near:
+        return min(near, key=lambda subnet: (apart[subnet], -times[subnet]))
+    return max(quick, key=lambda subnet: times[subnet], default=None)
 
 
 def random_subnets(

@@ -81,8 +81,12 @@ class Front:
         return mean_interval(pairs) if pairs else None
 
     def table(self) -> Table:
-        """Target, predicted and measured latency, accuracy, parameters and MACs of each network."""
-        columns = ("network", "target ms", "predicted ms", "measured ms", "error", "top-1", "parameters", "MACs")
+        """Target, predicted and measured latency, accuracy, parameters and MACs of each network.
+
+        The error is that of the prediction, and the same with both latencies at one speed of the machine.
+        """
+        error = ("error", "at one speed")
+        columns = ("network", "target ms", "predicted ms", "measured ms", *error, "top-1", "parameters", "MACs")
         return Table(columns, tuple(map(self._row, self.standings)))
 
     def _row(self, standing: Standing) -> tuple[Cell, ...]:
@@ -94,6 +98,7 @@ class Front:
             f"{1e3 * contender.predicted:.2f}",
             f"{1e3 * timed.measured:.2f}" if timed else None,
             f"{timed.error:+.1%}" if timed else None,
+            f"{timed.error_at_speed:+.1%}" if timed else None,
             f"{accuracy.mean:.2%}" if accuracy else None,
             costs.params,
             costs.macs,

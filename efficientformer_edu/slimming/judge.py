@@ -2,8 +2,8 @@
 
 Paper: section 4.2, step 3 asks for the accuracy drop of each action; it does not say how the network is prepared for
 it. Ours: the batch norms are measured anew, for their statistics belong to the network before the step; the accuracy is
-that on images that nothing learns from, and that are not the test images; and after the step that is taken, the network
-learns for some steps, or soon all would have accuracies that say nothing.
+that on images that nothing learns from, and that are not the test images. The network learns a little before the first
+step, as its blocks never ran alone, and after each step that is taken, or soon all accuracies would say nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Judge:
         size: height and width in pixels that the network sees.
         seed: of all that is random.
         measuring: batches that the batch norms are measured on.
-        recovery: steps of training after a step of the slimming.
+        recovery: steps of training before the first step of the slimming, and after each.
     """
 
     learn: Images

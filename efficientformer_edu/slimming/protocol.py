@@ -42,6 +42,8 @@ class Protocol:
         per_class: training images of each class that are used; None for all.
         held_out: how many of them judge the actions; nothing learns from these.
         recipe: of the supernet, and of each network that is trained from scratch afterwards.
+        compared: images of each class that the networks learn from that are compared in the end; None for all.
+        tested: test images of each class that judge them; None for all.
     """
 
     words: str
@@ -49,6 +51,8 @@ class Protocol:
     per_class: int | None
     held_out: int
     recipe: Recipe
+    compared: int | None = None
+    tested: int | None = None
 
 
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
@@ -56,7 +60,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
         data.SMALL: Protocol(
             "two cores, a quarter of an hour", data.SMALL, 200, 30, LAPTOP.replace(epochs=6, batch=64)
         ),
-        data.FULL: Protocol("two cores, some hours", data.FULL, 1_000, 100, LAPTOP.replace(epochs=6)),
+        data.FULL: Protocol("two cores, two hours", data.FULL, 1_000, 100, LAPTOP.replace(epochs=5), 600, 250),
     }
 )
 """By the name of their data."""
@@ -78,8 +82,8 @@ class Material:
     Attributes:
         learn: the supernet learns from these, and recovers with them.
         held_out: actions are judged by these.
-        train: both; the networks that were found learn from these.
-        test: networks that are trained are judged by these.
+        train: the networks that were found learn from these, which are both, or as many as the protocol says.
+        test: they are judged by these.
     """
 
     learn: Images
@@ -94,11 +98,15 @@ def material(protocol: Protocol, data_dir: Path | None = None) -> Material:
 
     Raises as `load_data` does, and ValueError if a class has too few images.
     """
-    train, test = (load_data(protocol.data, split, data_dir=data_dir) for split in ("train", "test"))
-    if protocol.per_class is not None:
-        train = first_of_each(train, protocol.per_class)
+    there, test = (load_data(protocol.data, split, data_dir=data_dir) for split in ("train", "test"))
+    train = _some(there, protocol.per_class)
     held_out, learn = apart(train, protocol.held_out)
-    return Material(learn, held_out, train, test)
+    compared = train if protocol.compared is None else _some(there, protocol.compared)
+    return Material(learn, held_out, compared, _some(test, protocol.tested))
+
+
+def _some(images: Images, per_class: int | None) -> Images:
+    return images if per_class is None else first_of_each(images, per_class)
 
 
 def get_supernet(images: Material) -> EfficientFormerConfig:

@@ -90,6 +90,8 @@ class Slimming:
 
     def steps(self) -> Iterator[Step]:
         """Go on until the last target is reached; yields each step when it is stored. Raises OSError if that fails."""
+        if not self.search.steps:
+            self.judge.recover(self._current, 0)  # from the mixtures: its blocks never ran alone before
         while not self.search.done:
             step, self._current = self._tried()
             self.search = self.search.with_step(step)
@@ -126,10 +128,14 @@ def applied(supernet: Supernet, action: Action) -> Supernet:
 
 
 def narrowest(lookup: Lookup) -> tuple[int, ...]:
-    """The fewest channels that the table knows, for each stage."""
-    blocks = [part for part in lookup.seconds if part.kind == "MB4D"]
-    grids = lookup.base.grids(lookup.resolution)
-    return tuple(min(part.widths[0] for part in blocks if part.grid == grid) for grid in grids)
+    """The fewest channels that the table knows, for each stage. Raises ValueError for a table that lacks a stage."""
+    blocks, least = [part for part in lookup.seconds if part.kind == "MB4D"], []
+    for height, width in lookup.base.grids(lookup.resolution):
+        known = [part.widths[0] for part in blocks if part.grid == (height, width)]
+        if not known:
+            raise ValueError(f"{lookup!r} has no MB4D at {height}×{width}; build it to the end")
+        least.append(min(known))
+    return tuple(least)
 
 
 def check_targets(supernet: EfficientFormerConfig, lookup: Lookup, targets: Sequence[float]) -> None:

@@ -21,7 +21,7 @@ from efficientformer_edu.slimming.subnet import Candidate, Subnet, importance
 
 
 class SuperStage(nn.Module):
-    """An embedding, then MetaPaths. Maps come and go. Arguments as for `model.network.Stage`."""
+    """An embedding, then MetaPaths. Maps come and go. Arguments as for `model.backbone.Stage`."""
 
     def __init__(self, config: EfficientFormerConfig, stage: int) -> None:
         super().__init__()

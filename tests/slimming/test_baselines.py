@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from collections import defaultdict
+from functools import cache
+from itertools import islice, product
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from slimming_runs import LOOKUP, SEARCHED
 
-from efficientformer_edu.slimming.baselines import NEAR, random_subnets, scaled, uniform_scaling
+from efficientformer_edu.slimming.baselines import FACTORS, NEAR, random_subnets, scaled, uniform_scaling
 from efficientformer_edu.slimming.search import narrowest
 from efficientformer_edu.slimming.subnet import Subnet
 
@@ -26,7 +28,7 @@ SLOWEST, QUICKEST = seconds(LARGEST), seconds(Subnet(LEAST, (("MB4D",),) * 4))
 
 def test_a_network_is_scaled_by_hand() -> None:
     wide = Subnet((64, 96, 160, 320), (("MB4D",) * 4, ("MB4D",) * 2, ("MB3D",) * 6, ("MB3D",) * 3))
-    half = scaled(wide, 0.5, (16, 64, 16, 16))
+    half = scaled(wide, 0.5, 0.5, (16, 64, 16, 16))
     assert half.embed_dims == (32, 64, 80, 160)  # 48 would be below the 64 of the second stage
     assert half.choices == (
         ("I", "I", "MB4D", "MB4D"),
@@ -34,24 +36,40 @@ def test_a_network_is_scaled_by_hand() -> None:
         ("I",) * 3 + ("MB3D",) * 3,
         ("I", "MB3D", "MB3D"),
     )
-    assert scaled(wide, 1.0, LEAST) == wide
-    assert scaled(wide, 0.001, LEAST).config(SEARCHED.replace(embed_dims=wide.embed_dims)).depths == (1, 1, 1, 1)
+    assert scaled(wide, 1.0, 1.0, LEAST) == wide
+    thin, shallow = scaled(wide, 0.001, 1.0, LEAST), scaled(wide, 1.0, 0.001, LEAST)
+    assert (thin.embed_dims, thin.choices) == (LEAST, wide.choices)
+    assert shallow.embed_dims == wide.embed_dims
+    assert shallow.config(SEARCHED.replace(embed_dims=wide.embed_dims)).depths == (1, 1, 1, 1)
 
 
-@settings(max_examples=20)
-@given(st.floats(1.05, 2.0), st.booleans())
-def test_the_scaled_network_is_the_largest_below_the_target(slack: float, attention: bool) -> None:
+@cache
+def ways(attention: bool) -> dict[Subnet, tuple[float, float]]:
+    """Every network that two factors lead to: its seconds, and by how much the factors differ at least."""
+    start = LARGEST if attention else Subnet(LARGEST.embed_dims, tuple(("MB4D",) * len(one) for one in LARGEST.choices))
+    apart = defaultdict[Subnet, list[float]](list)
+    for width, depth in product(FACTORS, FACTORS):
+        apart[scaled(start, width, depth, LEAST)].append(abs(width - depth))
+    return {subnet: (seconds(subnet), min(some)) for subnet, some in apart.items()}
+
+
+@settings(max_examples=40)
+@given(st.floats(1.0, 2.0), st.booleans())
+def test_the_scaled_network_is_near_the_target_and_the_factors_alike(slack: float, attention: bool) -> None:
     target = min(QUICKEST * slack, SLOWEST)
     subnet = uniform_scaling(SEARCHED, LOOKUP, target, LEAST, attention=attention)
+    quick = {one: time for one, (time, _) in ways(attention).items() if time <= target}
     if subnet is None:
-        assert attention and target < seconds(scaled(LARGEST, 0.001, LEAST))
+        assert not quick
         return
-    assert seconds(subnet) <= target
     kinds = {kind for chosen in subnet.choices[2:] for kind in chosen} - {"I"}
     assert kinds == {"MB3D" if attention else "MB4D"}
-    start = LARGEST if attention else Subnet(LARGEST.embed_dims, tuple(("MB4D",) * len(one) for one in LARGEST.choices))
-    slower = list(dict.fromkeys(scaled(start, n / 1000, LEAST) for n in range(1000, 0, -1)))
-    assert all(seconds(one) > target for one in slower[: slower.index(subnet)])
+    near = [one for one, time in quick.items() if time >= (1 - NEAR) * target]
+    if near:
+        assert subnet in near
+        assert ways(attention)[subnet][1] == min(ways(attention)[one][1] for one in near)
+    else:
+        assert quick[subnet] == max(quick.values())
 
 
 def test_a_target_that_no_scaled_network_reaches_has_none() -> None:

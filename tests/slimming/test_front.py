@@ -99,11 +99,11 @@ def test_differences_are_paired_by_target_and_seed() -> None:
 
 def test_the_table_has_predicted_beside_measured() -> None:
     contender = Contender("slimming", 0.02, 0.018, SMALLER)
-    timed = Errors(Conditions(), (Prediction(SMALLER, 0.018, 0.02, 0.02),))
+    timed = Errors(Conditions(), (Prediction(SMALLER, 0.018, 0.02, 0.0225),))
     front = get_front([contender], [record(contender.name, 0, 0.75), record("other", 0, 0.1)], timed, (64, 96))
     (row,) = front.table().rows
     costs = count(SMALLER, (64, 96))
-    assert row == ("slimming", "20.00", "18.00", "20.00", "-10.0%", "75.00%", costs.params, costs.macs)
+    assert row == ("slimming", "20.00", "18.00", "20.00", "-10.0%", "-20.0%", "75.00%", costs.params, costs.macs)
     (empty,) = get_front([contender], [], None, (64, 96)).table().rows
     assert empty[3:6] == (None, None, None)
     assert set(METHODS) == {"slimming", "uniform", "random", "no-mb3d"}

@@ -15,7 +15,7 @@ from efficientformer_edu.audit import count
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
 from efficientformer_edu.latency import Conditions
 from efficientformer_edu.latency.lookup_chains import WIDTHS, groups
-from efficientformer_edu.latency.lookup_parts import Part, macs
+from efficientformer_edu.latency.lookup_parts import Part, macs, parts
 from efficientformer_edu.latency.lookup_table import Entry, Lookup
 from efficientformer_edu.slimming.paper_scale import NEAR, kendall, ledger, neighbours, order, scale
 
@@ -30,8 +30,14 @@ def table(
 ) -> Lookup:
     """A table in which a part takes a tick for each MAC, times a factor."""
     found = [part for group in groups(L1, size, WIDTHS) for part in group]
-    entries = tuple(Entry(part, TICK * times(part) * macs(part, L1, size), 1.0) for part in found)
-    return Lookup(engine, size, PRESETS["l1"], Conditions(), entries)
+    seconds = {part: TICK * times(part) * macs(part, L1, size) for part in found}
+
+    def lookup(reference: float) -> Lookup:
+        entries = tuple(Entry(part, time, reference) for part, time in seconds.items())
+        return Lookup(engine, size, PRESETS["l1"], Conditions(), entries)
+
+    parted = lookup(1.0)
+    return lookup(sum(number * parted.part(part) for part, number in parts(L1, size).items()))  # L1 takes as much
 
 
 @pytest.mark.parametrize("model", PRESETS)

@@ -15,7 +15,7 @@ from training_runs import images
 
 from efficientformer_edu.audit import count
 from efficientformer_edu.config import EfficientFormerConfig
-from efficientformer_edu.latency.lookup_parts import Part
+from efficientformer_edu.latency.lookup_parts import Part, parts
 from efficientformer_edu.latency.lookup_table import Entry, Lookup
 from efficientformer_edu.latency.records import Conditions
 from efficientformer_edu.slimming.judge import Judge
@@ -88,6 +88,13 @@ def test_a_useless_block_is_removed_first() -> None:
     assert len(found.steps) > 2
 
 
+class Resting(Judge):
+    """Accuracy alone: a network that learned anything would answer otherwise."""
+
+    def recover(self, supernet: Supernet, number: int) -> None:
+        pass
+
+
 def test_a_block_without_branches_is_found_by_real_accuracy() -> None:
     """Its layer scales are 0. The labels are what the network answers, so every real change costs accuracy."""
     ours, (stage, block) = points_down(made(), *USELESS), USELESS
@@ -96,7 +103,7 @@ def test_a_block_without_branches_is_found_by_real_accuracy() -> None:
             getattr(ours.paths(stage)[block].blocks["MB4D"], scale).gamma.zero_()
     ours.choose(Subnet.largest(CONFIG))
     held_out = images("test", 100)
-    judge = Judge(images("train", 60), held_out, LAPTOP.replace(batch=30), SIZE, recovery=1)
+    judge = Resting(images("train", 60), held_out, LAPTOP.replace(batch=30), SIZE)
     judge.accuracy(ours)
     with torch.no_grad():
         logits = torch.cat([ours(batch) for batch, _ in loader(TestBatches(held_out, SIZE, 1, 30))])
@@ -130,7 +137,7 @@ def test_the_judge_is_asked_about_each_network_and_what_each_action_makes_of_it(
     for subnet, step in zip(found.subnets[:-1], found.steps, strict=True):
         expected += [subnet, *(subnet.after(trial.action) for trial in step.trials)]
     assert judge.subnets == expected
-    assert judge.recovered == [*range(1, len(found.steps) + 1)]
+    assert judge.recovered == [*range(len(found.steps) + 1)]  # and once before the first step
 
 
 ROOM = TINY.replace(depths=(1, 2, 1, 1), embed_dims=(16, 16, 16, 32))
@@ -157,12 +164,13 @@ DROPS = {Action("MB3D", 2, 0): 0.02, Action("width", 3): 0.03, Action("depth", 1
 def room(**changed: float) -> Lookup:
     """The table of MS; `head32=9` gives another number."""
     times = {**MS, **{key: changed[f"{key[0]}{key[2]}"] for key in MS if f"{key[0]}{key[2]}" in changed}}
-    grids = ROOM.grids(TIMED)
-    entries = []
+    grids, seconds = ROOM.grids(TIMED), dict[Part, float]()
     for (kind, stage, width), time in times.items():
         widths = (16, width) if kind == "embedding" else (width,)
-        entries.append(Entry(Part(kind, grids[stage], widths), time / 1e3, 1.0))  # type: ignore[arg-type]
-    return Lookup("eager", TIMED, ROOM, Conditions(resolution=TIMED), tuple(entries))
+        seconds[Part(kind, grids[stage], widths)] = time / 1e3  # type: ignore[arg-type]
+    whole = sum(number * seconds[part] for part, number in parts(ROOM, TIMED).items())
+    entries = tuple(Entry(part, time, whole) for part, time in seconds.items())
+    return Lookup("eager", TIMED, ROOM, Conditions(resolution=TIMED), entries)
 
 
 def cost(drops: dict[Action, float]) -> Callable[[Subnet], float]:
@@ -284,6 +292,9 @@ def test_the_narrowest_are_those_of_the_table() -> None:
     assert narrowest(LOOKUP) == (16, 16, 16, 16)
     lookup = table(((16,), (16, 32), (48,), (32, 64)))
     assert narrowest(lookup) == (16, 16, 48, 32)
+    begun = replace(LOOKUP, entries=LOOKUP.entries[:3])
+    with pytest.raises(ValueError, match=r"Lookup\(3 parts, eager, 64×96\) has no MB4D at 8×12; build it to the end"):
+        narrowest(begun)
     smallest = SMALLEST.replace(embed_dims=(16, 16, 48, 32))
     found = search(made(), 1.001 * lookup.predict(smallest), lookup=lookup)
     assert found.subnets[-1].config(CONFIG) == smallest
@@ -365,7 +376,8 @@ def test_whenever_it_is_killed_it_goes_on_to_the_same_end(unbroken: tuple[Path, 
     """Stopped at every call of the judge, each time in a folder of its own."""
     whole, calls = unbroken
     steps = Search.load(whole / SEARCH).steps
-    assert calls == sum(1 + len(step.trials) + 1 for step in steps)  # the network, each action, the recovery
+    # The first recovery; for each step the network, each action, the recovery.
+    assert calls == 1 + sum(1 + len(step.trials) + 1 for step in steps)
     for stop in range(1, calls + 1):
         folder = tmp_path / str(stop)
         folder.mkdir()
@@ -381,7 +393,7 @@ def test_it_can_be_killed_again_and_again(unbroken: tuple[Path, int], tmp_path: 
     whole, kills = unbroken[0], 0
     while not (tmp_path / SEARCH).exists() or not Search.load(tmp_path / SEARCH).done:
         with suppress(KeyboardInterrupt):
-            go_on(tmp_path, Feeling(6))  # a step takes at most five calls
+            go_on(tmp_path, Feeling(7))  # the first step takes six calls, each other at most five
         kills += 1
     assert kills > 2
     assert weights(tmp_path) == weights(whole)
