@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from matplotlib.axes import Axes
-from matplotlib.ticker import PercentFormatter
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from efficientformer_edu.figures.colours import FAINT, INK, PARTS, QUERY, Colour
 from efficientformer_edu.figures.latency_times import GRID
@@ -18,17 +19,17 @@ from efficientformer_edu.slimming.contenders import METHODS, Method
 from efficientformer_edu.slimming.front import Front
 from efficientformer_edu.slimming.metapath import NOISES, Noise, mixture
 from efficientformer_edu.slimming.records import Search
-from efficientformer_edu.slimming.subnet import Candidate, Kind
+from efficientformer_edu.slimming.subnet import Candidate, Kind, Subnet
 
 CANDIDATES: Mapping[Candidate, Colour] = {
     "MB4D": PARTS["MB4D"],
     "MB3D": PARTS["MB3D"],
     "I": PARTS["image"],
 }
-KINDS: Mapping[Kind, tuple[str, str]] = {  # of actions: marker and words
-    "depth": ("s", "depth: I for the least important MetaPath"),
-    "MB3D": ("^", "MB3D: the first becomes MB4D"),
-    "width": ("o", "width: 16 channels off the least important stage"),
+KINDS: Mapping[Kind, tuple[str, str, str]] = {  # of actions: marker, fill and words
+    "depth": ("s", PARTS["MB4D"].fill, "depth: I for the least important MetaPath"),
+    "MB3D": ("^", PARTS["MB3D"].fill, "MB3D: the first becomes MB4D"),
+    "width": ("o", PARTS["embedding"].fill, "width: 16 channels off the least important stage"),
 }
 WAYS: Mapping[Method, tuple[str, str]] = {  # marker and colour
     "slimming": ("o", QUERY),
@@ -36,6 +37,7 @@ WAYS: Mapping[Method, tuple[str, str]] = {  # marker and colour
     "random": ("^", PARTS["embedding"].line),
     "no-mb3d": ("D", PARTS["MB3D"].line),
 }
+STAGES = tuple(PARTS[name].line for name in ("stem", "embedding", "MB4D", "head"))  # of a stage's line
 DRAWN = 4000  # mixtures for each histogram
 
 
@@ -54,7 +56,7 @@ def draw_mixtures(mixtures: Sequence[Sequence[Mapping[Candidate, float]]]) -> Dr
                 for name, weight in weights.items():
                     colour = CANDIDATES[name]
                     axes.bar(place, weight, 0.8, bottom, color=colour.fill, edgecolor=colour.line)
-                    if weight > 0.12:
+                    if weight > 0.16:
                         axes.text(place, bottom + weight / 2, f"{name}\n{weight:.2f}", ha="center", va="center", size=8)
                     bottom += weight
                 places.append(place)
@@ -64,6 +66,8 @@ def draw_mixtures(mixtures: Sequence[Sequence[Mapping[Candidate, float]]]) -> Dr
         axes.set_xticks(places, names)
         axes.set_xlabel("MetaPath: stage and place in it")
         axes.set_ylabel("weight without noise")
+        tiles = [Patch(facecolor=one.fill, edgecolor=one.line, label=name) for name, one in CANDIDATES.items()]
+        axes.legend(handles=tiles, frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
         _quiet(axes)
     return figure
 
@@ -101,49 +105,88 @@ def weights_drawn(alpha: Sequence[float], noise: Noise, tau: float) -> list[floa
 def draw_search(search: Search) -> Drawing:
     """The way of a search: accuracy on the images held out over predicted latency, a mark for each action.
 
-    Below, the widths of the stages and the blocks that are left. Dotted lines are the targets.
+    Below, the blocks and the channels that are left. Dotted lines are the targets, named above. The last network has no
+    mark: its accuracy is not asked for.
 
     Raises:
         ValueError: for a search without steps.
     """
     if not search.steps:
         raise ValueError("no steps to draw: the largest network already reaches the targets")
-    times = [1e3 * seconds for seconds in search.seconds]
-    accuracies = [100 * step.accuracy for step in search.steps]
-    with drawing(height=5.4) as figure:
-        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-        upper.plot(times[:-1], accuracies, color=FAINT, lw=1, zorder=1)
-        for kind, (marker, words) in KINDS.items():
-            taken = [i for i, step in enumerate(search.steps) if step.taken.action.kind == kind]
-            if taken:
-                upper.scatter(
-                    [times[i] for i in taken],
-                    [accuracies[i] for i in taken],
-                    marker=marker,
-                    s=42,
-                    color=PARTS["MB3D" if kind == "MB3D" else "MB4D"].fill,
-                    edgecolor=INK,
-                    linewidth=0.8,
-                    label=words,
-                    zorder=2,
-                )
-        upper.set_ylabel("top-1 before the step, %,\ninherited weights")
-        upper.legend(frameon=False, fontsize=8, loc="lower left")
-        for stage in range(4):
-            shares = [subnet.embed_dims[stage] / search.supernet.embed_dims[stage] for subnet in search.subnets]
-            lower.step(times, shares, where="post", lw=1.6, label=f"width of stage {stage + 1}")
-        left = [sum(map(_blocks, subnet.choices)) / sum(search.supernet.depths) for subnet in search.subnets]
-        lower.step(times, left, where="post", lw=1.6, ls="--", color=INK, label="blocks")
-        lower.yaxis.set_major_formatter(PercentFormatter(1))
-        lower.set_ylabel("of the supernet's")
+    times, targets = ([1e3 * seconds for seconds in some] for some in (search.seconds, search.targets))
+    with drawing(height=6.4) as figure:
+        panels = upper, middle, lower = figure.subplots(3, 1, sharex=True, height_ratios=(5, 3, 3))
+        _accuracies(upper, search, times)
+        ends = [*times, times[-1] - 0.03 * (times[0] - times[-1])]  # so that the last network is seen, too
+        subnets = (*search.subnets, search.subnets[-1])
+        _blocks(middle, subnets, ends)
+        _widths(lower, subnets, ends)
         lower.set_xlabel("predicted latency at 224 pixels, ms; the search goes to the right")
-        lower.legend(frameon=False, fontsize=8, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.32))
-        for axes in (upper, lower):
-            for target in search.targets:
-                axes.axvline(1e3 * target, color=FAINT, ls=":", lw=1)
+        for axes in panels:
+            for target in targets:
+                axes.axvline(target, color=FAINT, ls=":", lw=1, zorder=3)
             _quiet(axes)
+        upper.xaxis.set_tick_params(bottom=False)
+        above = upper.secondary_xaxis("top")
+        above.set_xticks(targets, [f"target {target:.3g} ms" for target in targets], fontsize=8)
+        above.tick_params(length=0)
+        above.spines["top"].set_visible(False)
         lower.invert_xaxis()
     return figure
+
+
+def _accuracies(axes: Axes, search: Search, times: Sequence[float]) -> None:
+    accuracies = [100 * step.accuracy for step in search.steps]
+    axes.plot(times[:-1], accuracies, color=FAINT, lw=1, zorder=1)
+    for kind, (marker, fill, words) in KINDS.items():
+        taken = [i for i, step in enumerate(search.steps) if step.taken.action.kind == kind]
+        if taken:
+            axes.scatter(
+                [times[i] for i in taken],
+                [accuracies[i] for i in taken],
+                marker=marker,
+                s=42,
+                color=fill,
+                edgecolor=INK,
+                linewidth=0.8,
+                label=words,
+                zorder=4,
+            )
+    axes.set_ylabel("top-1 before the step, %,\ninherited weights")
+    axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.1))
+
+
+def _blocks(axes: Axes, subnets: Sequence[Subnet], times: Sequence[float]) -> None:
+    """How many blocks there are of each kind, one kind upon the other."""
+    bottom = [0] * len(times)
+    for kind in ("MB4D", "MB3D"):
+        top = [
+            low + sum(chosen.count(kind) for chosen in subnet.choices)
+            for low, subnet in zip(bottom, subnets, strict=True)
+        ]
+        axes.fill_between(times, bottom, top, step="post", color=CANDIDATES[kind].fill)
+        axes.step(times, top, where="post", color=CANDIDATES[kind].line, lw=1.2, label=kind)
+        if top[0] > bottom[0]:
+            axes.annotate(kind, (times[0], (bottom[0] + top[0]) / 2), (6, 0), textcoords="offset points", va="center")
+        bottom = top
+    axes.set_ylim(0, 1.05 * bottom[0])
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylabel("blocks left")
+
+
+def _widths(axes: Axes, subnets: Sequence[Subnet], times: Sequence[float]) -> None:
+    """The channels of each stage, a line for each that bears its name where it ends."""
+    widest, lowest = max(subnets[0].embed_dims), 0.0
+    for stage in sorted(range(4), key=subnets[-1].embed_dims.__getitem__):
+        widths = [subnet.embed_dims[stage] for subnet in subnets]
+        axes.step(times, widths, where="post", lw=1.6, color=STAGES[stage], label=f"stage {stage + 1}")
+        lowest = max(lowest, widths[-1])
+        axes.annotate(
+            f"stage {stage + 1}", (times[-1], lowest), (6, 0), textcoords="offset points", va="center", fontsize=8
+        )
+        lowest += 0.13 * widest  # so that no name stands on the one below
+    axes.set_ylim(0, 1.15 * widest)
+    axes.set_ylabel("channels")
 
 
 def draw_front(front: Front) -> Drawing:
@@ -170,6 +213,7 @@ def draw_front(front: Front) -> Drawing:
                 )
             if not points:
                 continue
+            points.sort()
             axes.plot(
                 [p[0] for p in points], [p[1] for p in points], marker=marker, color=colour, label=METHODS[method]
             )
@@ -178,13 +222,9 @@ def draw_front(front: Front) -> Drawing:
                     axes.plot((time, time), (low, high), color=colour, lw=1, marker="_", ms=6)
         axes.set_xlabel("measured latency of the whole network at 224 pixels, ms")
         axes.set_ylabel("top-1 on the test images, %")
-        axes.legend(frameon=False, fontsize=8, loc="lower right")
+        axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))
         _quiet(axes)
     return figure
-
-
-def _blocks(chosen: Sequence[Candidate]) -> int:
-    return len(chosen) - list(chosen).count("I")
 
 
 def _quiet(axes: Axes) -> None:

@@ -1,11 +1,12 @@
 """The reproduction report: everything the paper reports, one row each, and how ours compares.
 
-Rows are made by the modules of this room, part by part: `table1`, `counted`, `design` and `differences` compute their
-verdicts, `waiting` holds what nothing answers yet. A later chapter adds its answer in one of two ways:
+Rows are made by the modules of this room, part by part: `table1`, `counted`, `design`, `slimming` and `differences`
+compute their verdicts, `waiting` holds what nothing answers yet. A later chapter adds its answer in one of two ways:
 
 * *computed*: a function that returns a `Verdict`, called where `waiting` now gives `WAITS`. An equation is entered in
   `equations.CHECKS`;
-* *measured*: a JSON file in `results/`, as `findings` describes. It names the row, and nothing here changes.
+* *measured*: a JSON file in `results/`, as `findings` describes. It names the row, and nothing here changes. Where the
+  verdict follows from many records, as in `slimmed`, they are read instead.
 
 No number of a row is typed here: reported ones come from `efficientformer_edu.paper`, ours from the function or the
 file.
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from efficientformer_edu.audit.published import Networks
 from efficientformer_edu.config import PRESETS
-from efficientformer_edu.report import counted, design, differences, recipe, table1, waiting
+from efficientformer_edu.report import counted, design, differences, recipe, slimmed, slimming, table1, waiting
 from efficientformer_edu.report.equations import check
 from efficientformer_edu.report.findings import answered, read_findings
 from efficientformer_edu.report.page import to_markdown
@@ -39,7 +40,8 @@ def report(checkout: Path) -> tuple[Row, ...]:
         ValueError: if there are no notebooks in the folder, or if a stored result does not fit a row.
     """
     notebooks = _notebooks(checkout / "notebooks")
-    found = answered(rows(), read_findings(checkout / "results"))
+    results = checkout / "results"
+    found = answered(rows(), (*read_findings(results), *slimmed.findings(results)))
     return tuple(replace(row, notebook=notebooks.get(row.chapter, "")) for row in found)
 
 
@@ -51,7 +53,7 @@ def rows(networks: Networks = PRESETS) -> Iterator[Row]:
     """
     yield from waiting.observations()
     yield from design.rows(networks)
-    yield from waiting.slimming()
+    yield from slimming.rows()
     yield from table1.rows(networks)
     yield from table1.comparisons()
     yield from recipe.rows()

@@ -57,19 +57,12 @@ def answered(rows: Iterable[Row], findings: Iterable[Finding]) -> tuple[Row, ...
     return tuple(by_name.values())
 
 
-def _read(path: Path) -> Iterator[Finding]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(data, dict) or "findings" not in data:
-            return
-        where = {name: str(_field(data, name)) for name in COMMON}
-        for entry in data["findings"]:
-            yield _finding(entry, where)
-    except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from error
+def finding(entry: Mapping[str, Any], where: Mapping[str, str]) -> Finding:
+    """A finding from its JSON and that of its file.
 
-
-def _finding(entry: Mapping[str, Any], where: Mapping[str, str]) -> Finding:
+    Raises:
+        ValueError: if a field is missing, unknown or not possible.
+    """
     if unknown := set(entry) - {"row", "status", "ours", "why"}:
         raise ValueError(f"a finding has no field {', '.join(sorted(unknown))}; it has row, status, ours and why")
     if (status := _field(entry, "status")) not in MEASURED:
@@ -77,6 +70,18 @@ def _finding(entry: Mapping[str, Any], where: Mapping[str, str]) -> Finding:
     measured = f"Measured on {where['machine']}; {where['versions']}; {where['date']}."
     why = f"{entry.get('why', '')} {measured}".strip()
     return Finding(_field(entry, "row"), Verdict(status, _field(entry, "ours"), "measured", why), where["command"])
+
+
+def _read(path: Path) -> Iterator[Finding]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict) or "findings" not in data:
+            return
+        where = {name: str(_field(data, name)) for name in COMMON}
+        for entry in data["findings"]:
+            yield finding(entry, where)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
 
 
 def _field(data: Mapping[str, Any], name: str) -> Any:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from functools import partial
 
 from efficientformer_edu import paper
-from efficientformer_edu.report.equations import CHECKS
 from efficientformer_edu.report.rows import Row, Verdict
 from efficientformer_edu.report.table1 import NEEDS, OTHERS, TRAINING
 from efficientformer_edu.report.wording import cells
@@ -25,21 +24,6 @@ def observations() -> Iterator[Row]:
     for one in paper.observations():
         yield row("§3", f"observation {one.number}", one)
     yield row("Fig. 2", "latency by class of operators", paper.figure2())
-
-
-def slimming() -> Iterator[Row]:
-    """Section 4.2, chapter 8."""
-    row = partial(Row, "Section 4.2: latency-driven slimming, Eq. 7, Algorithm 1", chapter=8, verdict=WAITS)
-    for equation in paper.equations():
-        if equation.name not in CHECKS:
-            where = f"Eq. {equation.number}" if equation.number else "§4.2"
-            yield row(where, equation.name, equation)
-    for step in paper.algorithm1():
-        yield row("Algorithm 1", f"step {step.number}, {step.name}", step)
-    for action in paper.slimming_actions():
-        yield row("Algorithm 1", f"action {action.number}, {action.name}", action)
-    for number, (remark, verdict) in enumerate(remarks("slimming"), start=1):
-        yield Row(row.args[0], "§4.2", f"remark {number}", remark, 8, verdict)
 
 
 def table2() -> Iterator[Row]:

@@ -1,0 +1,258 @@
+"""Checks of chapter 8, latency-driven slimming: importance, two noises, width reduction.
+
+Paper: section 4.2, Eq. 7 and Algorithm 1. Each check has an oracle of its own: weights that are whole numbers, chances
+from softmax and from an integral, or sums taken stage by stage. Nothing is trained. The check of the fourth exercise
+stands in `slimming_greedy`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from efficientformer_edu.exercises._check import ExerciseError, call, describe, done, require
+from efficientformer_edu.slimming.subnet import Subnet
+
+WEIGHTS = (  # of the candidates of each MetaPath, I last; what is added to log w changes nothing
+    (((2, 3, 5), 0.0), ((6, 1, 2), -1.5), ((1, 1, 4), 0.7)),
+    (((3, 2), 0.0), ((1, 4), 2.5)),
+)
+ALPHAS = ((1.4, 0.0, 1.1), (1.4, 0.0), (0.6, 0.2, 0.0, 0.5))
+DRAWS = 20_000
+SLACK = 0.015  # four deviations of a frequency of a half
+
+Values = NDArray[np.float64]
+Case = tuple[Subnet, tuple[tuple[float, ...], ...], tuple[int, ...]]  # with importances and fewest channels
+
+
+def check_importances(
+    importances: Callable[[Sequence[Sequence[float]]], tuple[Sequence[float], float]],
+) -> None:
+    """Compare with quotients of whole numbers, of which α are the logarithms; other usual readings are named."""
+    for stage in WEIGHTS:
+        alphas = [[math.log(one) + shift for one in weights] for weights, shift in stage]
+        got = call(importances, alphas)
+        require(
+            isinstance(got, tuple | list) and len(got) == 2 and isinstance(got[0], Sequence),
+            f"Return the list of the MetaPaths' importances and the stage's number; {describe(got)} came.",
+        )
+        paths, of_stage = list(got[0]), got[1]
+        wanted = [sum(weights[:-1]) / weights[-1] for weights, _ in stage]
+        slips = {
+            "You divide α itself. α stands in an exponent: a number added to all of a MetaPath's α changes no mixture, "
+            "but it changes your quotient. What a candidate weighs is e^α.": [sum(a[:-1]) / a[-1] for a in alphas],
+            "These are differences of α, the logarithms of what is wanted.": [sum(a[:-1]) - a[-1] for a in alphas],
+            "The quotient is upside down: what the blocks weigh stands over what I weighs.": [1 / w for w in wanted],
+            "You divide by the weights of all candidates. I alone stands below the line.": [
+                one / (1 + one) for one in wanted
+            ],
+            "An MB3D counts as well: in the last two stages both blocks stand above the line.": [
+                weights[0] / weights[-1] for weights, _ in stage
+            ],
+            "I is the last candidate; you take the first one for it.": [
+                sum(weights[1:]) / weights[0] for weights, _ in stage
+            ],
+        }
+        for sentence, slip in slips.items():
+            require(not _close(paths, slip) or _close(slip, wanted), sentence)
+        require(len(paths) == len(wanted), f"{len(wanted)} MetaPaths came in, {len(paths)} importances came out.")
+        require(_close(paths, wanted), f"The importances are {_list(wanted)}; you have {_list(paths)}.")
+        total = sum(wanted)
+        others = {"mean": total / len(wanted), "product": math.prod(wanted), "largest": max(wanted)}
+        for word, other in others.items():
+            require(
+                not _close([of_stage], [other]) or _close([other], [total]),
+                f"A stage is worth the sum of its MetaPaths; you have their {word}.",
+            )
+        require(_close([of_stage], [total]), f"The stage is worth {total:.4g}; you have {describe(of_stage)}.")
+    done("how much the blocks outweigh doing nothing, whatever is added to every α.")
+
+
+def check_frequencies(frequencies: Callable[[Sequence[float], str, int], Sequence[float]]) -> None:
+    """Compare with the softmax for Gumbel's noise, and with an integral for uniform noise."""
+    for alpha in ALPHAS:
+        values = np.array(alpha)
+        soft = np.exp(values) / np.exp(values).sum()
+        wanted = {"gumbel": soft, "uniform": _uniform_chances(values)}
+        for noise, chances in wanted.items():
+            got = _frequencies(call(frequencies, list(alpha), noise, DRAWS), len(alpha))
+            require(
+                abs(sum(got) - 1) < 1e-4,
+                f"Your frequencies sum to {sum(got):.4g}, not 1: count how often each candidate is the largest, and "
+                "divide by the draws.",
+            )
+            at = f"α {_list(alpha)}, {noise} noise"
+            for sentence, slip in _noise_slips(values, noise, wanted).items():
+                require(not _near(got, slip) or _near(slip, chances), f"{at}: {sentence}")
+            require(_near(got, chances), f"{at}: the frequencies are about {_list(chances)}; you have {_list(got)}.")
+    done("Gumbel's noise draws from softmax(α); uniform noise never lifts what is 1 behind.")
+
+
+def check_width_reduction(
+    width_reduction: Callable[[Subnet, tuple[tuple[float, ...], ...], tuple[int, ...]], Subnet],
+) -> None:
+    """Compare with sums stage by stage; where no stage can shrink, a ValueError is wanted."""
+    answers, cases = list[Subnet](), _cases()
+    for case in cases:
+        got = call(width_reduction, *case)
+        require(isinstance(got, Subnet), f"Return a Subnet; {describe(got)} came.")
+        answers.append(got)
+    found = [one.embed_dims for one in answers]
+    for sentence, slip in WIDTH_SLIPS.items():
+        require(found != [_off(case[0], slip(*case)) for case in cases], sentence)
+    for got, case in zip(answers, cases, strict=True):
+        subnet = case[0]
+        lost = [before - after for before, after in zip(subnet.embed_dims, got.embed_dims, strict=True)]
+        require(sum(map(bool, lost)) == 1, f"One stage loses 16 channels; yours lose {_list(lost)}.")
+        wanted = _off(subnet, _least(*case))
+        require(got.embed_dims == wanted, f"Of {subnet.embed_dims} {wanted} is to be left; you have {got.embed_dims}.")
+        require(got.choices == subnet.choices, "Width reduction leaves all blocks where they are.")
+    narrow = cases[0][0]
+    try:
+        call(width_reduction, narrow, cases[0][1], narrow.embed_dims)
+    except ExerciseError as error:
+        require(isinstance(error.__cause__, ValueError), str(error))
+    else:
+        raise ExerciseError("Where every stage is as narrow as the table goes, raise a ValueError.")
+    done("the action that Algorithm 1 calls width reduction.")
+
+
+def _frequencies(got: Any, count: int) -> list[float]:
+    """The learner's numbers, from a list, an array or a tensor."""
+    try:
+        found = np.asarray(got, dtype=float)
+    except (TypeError, ValueError):
+        found = np.array([])
+    require(found.shape == (count,), f"One frequency for each of {count} candidates is wanted; {describe(got)} came.")
+    return [float(one) for one in found]
+
+
+def _uniform_chances(alpha: Values) -> Values:
+    """How likely each α + ε is the largest, ε between 0 and 1: the integral over its own ε that all others are less."""
+    own = (np.arange(10_000) + 0.5) / 10_000
+    others = [[np.clip(a + own - b, 0, 1) for j, b in enumerate(alpha) if j != i] for i, a in enumerate(alpha)]
+    return np.array([np.prod(one, axis=0).mean() for one in others])
+
+
+def _noise_slips(alpha: Values, noise: str, wanted: Mapping[str, Values]) -> dict[str, Values]:
+    """Typical other frequencies, drawn with numbers that are not the learner's."""
+    u = np.random.default_rng(1).random((DRAWS, len(alpha)))
+    right = u if noise == "uniform" else -np.log(-np.log(u))
+    weights = np.exp(alpha + right)
+
+    def largest(values: Values) -> Values:
+        return np.bincount(values.argmax(axis=1), minlength=len(alpha)) / DRAWS
+
+    slips = {
+        "the same candidate wins every draw: each candidate needs a noise of its own.": np.eye(len(alpha))[
+            int(alpha.argmax())
+        ],
+        "you look for the smallest α + ε.": np.bincount((alpha + right).argmin(axis=1), minlength=len(alpha)) / DRAWS,
+    }
+    if noise == "gumbel":
+        slips |= {
+            "these are mean weights. Ask which candidate is the largest, and how often.": (
+                (weights / weights.sum(1, keepdims=True)).mean(0)
+            ),
+            "this is what uniform noise gives. Gumbel's is −log(−log u).": wanted["uniform"],
+            "your noise is −log u, an exponential one: a second logarithm is missing.": largest(alpha - np.log(u)),
+            "the sign of your noise: it is −log(−log u), with its long tail upwards.": largest(alpha - right),
+        }
+    else:
+        slips["this is what Gumbel's noise gives; ε is to be u itself."] = wanted["gumbel"]
+    return slips
+
+
+def _cases() -> list[Case]:
+    four: tuple[Any, ...] = (("MB4D", "MB4D"), ("MB4D", "I"), ("MB4D", "MB4D", "MB3D"), ("MB3D", "I", "MB3D"))
+    three: tuple[Any, ...] = (("MB4D",), ("MB4D", "MB4D"), ("I", "I", "MB4D"), ("MB3D", "MB3D", "MB3D"))
+    least = (16, 16, 16, 16)
+    return [
+        (Subnet((48, 64, 96, 128), four), ((2.0, 2.5), (1.0, 9.0), (0.5, 0.6, 0.7), (3.0, 0.1, 3.0)), least),
+        (Subnet((48, 64, 96, 128), four), ((0.7, 0.2), (4.0, 0.1), (0.9, 0.9, 0.9), (0.1, 8.0, 5.0)), (48, 32, 32, 32)),
+        (Subnet((32, 48, 80, 112), three), ((6.0,), (0.9, 4.0), (0.2, 0.3, 4.0), (1.9, 1.8, 1.7)), (16, 32, 80, 112)),
+        (Subnet((32, 48, 80, 112), three), ((3.0,), (1.5, 1.5), (7.0, 7.0, 2.0), (1.0, 1.0, 1.1)), (32, 32, 80, 32)),
+    ]
+
+
+def _stages(
+    subnet: Subnet,
+    importances: Sequence[Sequence[float]],
+    worth: Callable[[list[float]], float],
+    left_only: bool = True,
+) -> list[float]:
+    """Of each stage what its MetaPaths are worth, those that are left or all of them."""
+    return [
+        worth([one for one, kind in zip(some, chosen, strict=True) if kind != "I" or not left_only])
+        for some, chosen in zip(importances, subnet.choices, strict=True)
+    ]
+
+
+def _wide(subnet: Subnet, narrowest: Sequence[int]) -> list[int]:
+    return [stage for stage in range(4) if subnet.embed_dims[stage] - 16 >= narrowest[stage]]
+
+
+def _least(subnet: Subnet, importances: Sequence[Sequence[float]], narrowest: Sequence[int]) -> int:
+    sums = _stages(subnet, importances, sum)
+    return min(_wide(subnet, narrowest), key=lambda stage: sums[stage])
+
+
+def _off(subnet: Subnet, stage: int) -> tuple[int, ...]:
+    return tuple(width - 16 * (place == stage) for place, width in enumerate(subnet.embed_dims))
+
+
+def _with_identities(subnet: Subnet, importances: Sequence[Sequence[float]], narrowest: Sequence[int]) -> int:
+    sums = _stages(subnet, importances, sum, left_only=False)
+    return min(_wide(subnet, narrowest), key=lambda stage: sums[stage])
+
+
+def _by_mean(subnet: Subnet, importances: Sequence[Sequence[float]], narrowest: Sequence[int]) -> int:
+    means = _stages(subnet, importances, lambda some: sum(some) / len(some))
+    return min(_wide(subnet, narrowest), key=lambda stage: means[stage])
+
+
+def _by_path(subnet: Subnet, importances: Sequence[Sequence[float]], narrowest: Sequence[int]) -> int:
+    lowest = _stages(subnet, importances, min)
+    return min(_wide(subnet, narrowest), key=lambda stage: lowest[stage])
+
+
+def _most(subnet: Subnet, importances: Sequence[Sequence[float]], narrowest: Sequence[int]) -> int:
+    sums = _stages(subnet, importances, sum)
+    return max(_wide(subnet, narrowest), key=lambda stage: sums[stage])
+
+
+def _any_width(subnet: Subnet, importances: Sequence[Sequence[float]], narrowest: Sequence[int]) -> int:
+    sums = _stages(subnet, importances, sum)
+    return min(range(4), key=lambda stage: sums[stage])
+
+
+def _widest(subnet: Subnet, importances: Sequence[Sequence[float]], narrowest: Sequence[int]) -> int:
+    return max(_wide(subnet, narrowest), key=lambda stage: subnet.embed_dims[stage])
+
+
+WIDTH_SLIPS: dict[str, Callable[..., int]] = {
+    "You count MetaPaths that are I. A stage is worth the sum of those that are left.": _with_identities,
+    "A stage is worth the sum of its MetaPaths, not their mean: one with many blocks is worth more.": _by_mean,
+    "You look for the least important MetaPath. A width is the whole stage's, so its MetaPaths are summed.": _by_path,
+    "You narrow the most important stage; the least important one is to lose channels.": _most,
+    "You narrow a stage below the fewest channels that the table knows: it drops out of the choice.": _any_width,
+    "You narrow the widest stage; the least important one is to lose channels.": _widest,
+}
+
+
+def _near(got: Sequence[float] | Values, wanted: Sequence[float] | Values) -> bool:
+    return len(got) == len(wanted) and all(abs(a - b) < SLACK for a, b in zip(got, wanted, strict=True))
+
+
+def _close(got: Sequence[Any], wanted: Sequence[float]) -> bool:
+    return len(got) == len(wanted) and all(
+        math.isclose(float(a), b, rel_tol=1e-6, abs_tol=1e-9) for a, b in zip(got, wanted, strict=True)
+    )
+
+
+def _list(values: Sequence[float] | Values) -> str:
+    return ", ".join(f"{float(value):.3g}" for value in values)

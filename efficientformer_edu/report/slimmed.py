@@ -1,0 +1,114 @@
+"""What a slimming of our own came to, and how well lookup tables predict: answers to the steps of Algorithm 1.
+
+They follow from the records in `results/`: the tables with their errors, and the folder `slimming`. The records are
+read here, so that no status can be older than they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from efficientformer_edu import paper
+from efficientformer_edu.latency.lookup_errors import Errors
+from efficientformer_edu.report.findings import Finding, finding
+from efficientformer_edu.report.rows import Status
+from efficientformer_edu.slimming.contenders import METHODS
+from efficientformer_edu.slimming.front import AGREES
+from efficientformer_edu.slimming.records import SEARCH
+from efficientformer_edu.slimming.stored import Slimmed, load_slimming
+from efficientformer_edu.training import statistics
+
+FOLDER = "slimming"
+COMMAND = "efficientformer-edu slim --data fashion-mnist --baselines"
+STATUSES: dict[statistics.Verdict, Status] = {
+    "better": "same trend",
+    "worse": "disagrees",
+    "cannot tell": "cannot tell",
+}
+
+
+def findings(results: Path) -> Iterator[Finding]:
+    """What the records in `results/` say of the steps of Algorithm 1; a step without records has none.
+
+    Raises:
+        ValueError: if a file holds something else.
+        OSError: if one cannot be read.
+    """
+    folder = results / FOLDER
+    slimmed = load_slimming(folder) if (folder / SEARCH).exists() else None
+    if slimmed:
+        yield trained(slimmed)
+    paths = sorted(results.glob("lookup_*_errors.json"))
+    if tables := {path.stem.removeprefix("lookup_").removesuffix("_errors"): Errors.load(path) for path in paths}:
+        yield measured(tables)
+    if slimmed and (found := slimmed_down(slimmed)):
+        yield found
+
+
+def trained(slimmed: Slimmed) -> Finding:
+    """Step 1: the importances that a supernet has learned."""
+    search = slimmed.search
+    worth = [one for stage in search.importances for one in stage]
+    entry = {
+        "row": _name(1),
+        "status": "same trend",
+        "ours": f"{len(worth)} MetaPaths, worth {min(worth):.2g} to {max(worth):.2g}",
+        "why": f"With {search.made_of['noise']} noise. Sizes, recipe and the schedule of τ are ours.",
+    }
+    return finding(entry, _where(slimmed))
+
+
+def measured(tables: Mapping[str, Errors]) -> Finding:
+    """Step 2: how well the sums of lookup tables, by engine, predict whole networks."""
+    worst = max(one.worst_at_speed for one in tables.values())
+    middle = max(one.median_at_speed for one in tables.values())
+    ours = [
+        f"{engine}: off by {one.median_at_speed:.1%} in the median, {one.worst_at_speed:.1%} at worst"
+        for engine, one in tables.items()
+    ]
+    entry = {
+        "row": _name(2),
+        "status": "same trend" if worst <= AGREES else "cannot tell" if middle <= AGREES else "disagrees",
+        "ours": "; ".join(ours),
+        "why": f"Sums of parts against whole networks at one speed of the machine; {AGREES:.0%} are the aim.",
+    }
+    engine, first = next(iter(tables.items()))
+    networks = f"lookup.random_networks(0, {len(first.predictions)})"
+    command = f'lookup.prediction_errors(lookup.build(engine="{engine}"), {networks})'
+    return finding(entry, {**first.conditions.where(), "command": command})
+
+
+def slimmed_down(slimmed: Slimmed) -> Finding | None:
+    """Step 3: the search, and its networks against those of uniform scaling; None while there are too few pairs."""
+    search, front = slimmed.search, slimmed.front
+    differences = {method: front.difference(method) for method in METHODS if method != "slimming"}
+    claim = differences["uniform"]
+    if claim is None or claim.pairs < statistics.FEWEST:
+        return None
+    ours = [f"{len(search.steps)} steps to {len(search.family)} of {len(search.targets)} targets"]
+    ours += [f"against {METHODS[method]}: {one}, {one.verdict}" for method, one in differences.items() if one]
+    uniform = {one.contender.target: one.contender.predicted for one in front.of("uniform")}
+    found = (one.contender for one in front.of("slimming"))
+    shares = [one.predicted / uniform[one.target] for one in found if one.target in uniform]
+    why = (
+        "The claim, which is ours: at equal latency slimming is better than uniform scaling. Small networks. By the "
+        f"table slimming's take {min(shares):.0%} to {max(shares):.0%} of the time of uniform scaling's."
+    )
+    if slimmed.errors:
+        why += f" Predicted and measured latency differ by {slimmed.errors.worst_at_speed:.1%} at most."
+    entry = {"row": _name(3), "status": STATUSES[claim.verdict], "ours": "; ".join(ours), "why": why}
+    return finding(entry, _where(slimmed))
+
+
+def _name(number: int) -> str:
+    return next(f"Algorithm 1: step {number}, {one.name}" for one in paper.algorithm1() if one.number == number)
+
+
+def _where(slimmed: Slimmed) -> dict[str, str]:
+    """Machine, versions and date, of the trainings if there are any; and what runs the slimming again."""
+    seeds = max((record.seed for record in slimmed.records), default=0) + 1
+    noise = slimmed.search.made_of["noise"]
+    command = f"{COMMAND} --engine {slimmed.lookup.engine} --noise {noise} --seeds {seeds}"
+    ran = slimmed.records[0].where if slimmed.records else slimmed.lookup.conditions.where()
+    return {**ran, "command": command}

@@ -1,0 +1,209 @@
+"""Right answers pass, and slips that chapter 8 does not show as a mistake are named, too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from efficientformer_edu.exercises import slimming as checks
+from efficientformer_edu.exercises._check import ExerciseError
+from efficientformer_edu.slimming.metapath import NOISES, Noise, mixture
+from efficientformer_edu.slimming.subnet import Action, Subnet, actions, importance
+
+Alphas = Sequence[Sequence[float]]
+
+
+def refused(check: Any, answer: Any, match: str) -> None:
+    with pytest.raises(ExerciseError, match=match):
+        check(answer)
+
+
+def importances(alphas: Alphas) -> tuple[list[float], float]:
+    """By way of the package, whose weights are those of a softmax."""
+    paths = [importance(mixture(torch.tensor(alpha, dtype=torch.float64), 0.0, 1.0).tolist()) for alpha in alphas]
+    return paths, sum(paths)
+
+
+def frequencies(alpha: Sequence[float], noise: Noise, draws: int) -> Any:
+    """With the package's own noise; a tensor comes back."""
+    values = torch.tensor(alpha).expand(draws, -1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        winners = (values + NOISES[noise](values)).argmax(1)
+    return torch.bincount(winners, minlength=len(alpha)) / draws
+
+
+def width_reduction(subnet: Subnet, worth: tuple[tuple[float, ...], ...], narrowest: tuple[int, ...]) -> Subnet:
+    """As the package does it."""
+    found = [action for action in actions(subnet, worth, narrowest) if action.kind == "width"]
+    if not found:
+        raise ValueError("as narrow as it gets")
+    return subnet.after(found[0])
+
+
+def test_right_answers_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    checks.check_importances(importances)
+    checks.check_frequencies(frequencies)
+    checks.check_width_reduction(width_reduction)
+    assert capsys.readouterr().out.count("Well done") == 3
+
+
+def paths(change: Any) -> Any:
+    """An answer whose importances are made from each MetaPath's α."""
+
+    def answer(alphas: Alphas) -> tuple[list[float], float]:
+        found = [change(list(alpha)) for alpha in alphas]
+        return found, sum(found)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "match"),
+    [
+        (paths(lambda a: sum(a[:-1]) - a[-1]), "the logarithms of what is wanted"),
+        (paths(lambda a: math.exp(a[-1]) / sum(map(math.exp, a[:-1]))), "upside down"),
+        (paths(lambda a: 1 - math.exp(a[-1]) / sum(map(math.exp, a))), "I alone stands below the line"),
+        (paths(lambda a: sum(map(math.exp, a[1:])) / math.exp(a[0])), "you take the first one for it"),
+        (paths(lambda a: 7.0), "The importances are 1, 3.5, 0.5; you have 7, 7, 7"),
+        (lambda alphas: (importances(alphas)[0][:1], 1.0), "3 MetaPaths came in, 1 importances came out"),
+        (lambda alphas: (importances(alphas)[0], max(importances(alphas)[0])), "you have their largest"),
+        (lambda alphas: (importances(alphas)[0], math.prod(importances(alphas)[0])), "you have their product"),
+        (lambda alphas: (importances(alphas)[0], 0.1), "The stage is worth 5; you have 0.1"),
+        (lambda alphas: 2.0, "Return the list of the MetaPaths' importances"),
+        (lambda alphas: importances(alphas)[0], "Return the list of the MetaPaths' importances"),
+    ],
+)
+def test_wrong_importances_are_named(answer: Any, match: str) -> None:
+    refused(checks.check_importances, answer, match)
+
+
+def drawn(alpha: Sequence[float], draws: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(9).random((draws, len(alpha)))
+
+
+def won(values: np.ndarray[Any, Any]) -> list[float]:
+    return list(np.bincount(values.argmax(1), minlength=values.shape[1]) / len(values))
+
+
+def as_gumbel(alpha: Sequence[float], noise: str, draws: int) -> list[float]:
+    return won(np.array(alpha) - np.log(-np.log(drawn(alpha, draws))))
+
+
+def as_uniform(alpha: Sequence[float], noise: str, draws: int) -> list[float]:
+    return won(np.array(alpha) + drawn(alpha, draws))
+
+
+def upside_down(alpha: Sequence[float], noise: str, draws: int) -> list[float]:
+    return won(np.array(alpha) + np.log(-np.log(drawn(alpha, draws))))
+
+
+def smallest(alpha: Sequence[float], noise: str, draws: int) -> list[float]:
+    return won(np.log(-np.log(drawn(alpha, draws))) - np.array(alpha))
+
+
+@pytest.mark.parametrize(
+    ("answer", "match"),
+    [
+        (as_gumbel, "this is what Gumbel's noise gives"),
+        (as_uniform, "this is what uniform noise gives"),
+        (upside_down, "the sign of your noise"),
+        (smallest, "you look for the smallest"),
+        (lambda alpha, noise, draws: [1 / len(alpha)] * len(alpha), "the frequencies are about"),
+        (lambda alpha, noise, draws: [draws * one for one in as_gumbel(alpha, noise, draws)], "divide by the draws"),
+        (lambda alpha, noise, draws: [0.5, 0.5], "One frequency for each of 3 candidates"),
+        (lambda alpha, noise, draws: 0.5, "One frequency for each of 3 candidates"),
+        (lambda alpha, noise, draws: "often", "One frequency for each of 3 candidates"),
+    ],
+)
+def test_wrong_frequencies_are_named(answer: Any, match: str) -> None:
+    refused(checks.check_frequencies, answer, match)
+
+
+@pytest.mark.parametrize("alpha", checks.ALPHAS)
+def test_the_chances_of_uniform_noise_are_those_of_many_draws(alpha: tuple[float, ...]) -> None:
+    values = np.array(alpha)
+    chances = checks._uniform_chances(values)
+    counted = won(values + np.random.default_rng(2).random((200_000, len(alpha))))
+    assert chances == pytest.approx(counted, abs=0.006)
+    assert chances.sum() == pytest.approx(1, abs=1e-4)
+    behind = values <= values.max() - 1
+    assert not chances[behind].any() and chances[~behind].all()
+
+
+@pytest.mark.parametrize("alpha", checks.ALPHAS)
+def test_slips_of_one_noise_differ_by_more_than_the_slack(alpha: tuple[float, ...]) -> None:
+    """Where two slips give the same, the wrong one could be named; in some α they all differ."""
+    values = np.array(alpha)
+    soft = np.exp(values) / np.exp(values).sum()
+    wanted = {"gumbel": soft, "uniform": checks._uniform_chances(values)}
+    if len(alpha) == 3:
+        for noise, right in wanted.items():
+            found = [right, *checks._noise_slips(values, noise, wanted).values()]
+            apart = [max(abs(a - b)) for i, a in enumerate(found) for b in found[:i]]
+            assert min(apart) > 2 * checks.SLACK
+
+
+def by(choose: Any) -> Any:
+    """An answer that narrows the stage that `choose` picks."""
+
+    def answer(subnet: Subnet, worth: Any, narrowest: Any) -> Subnet:
+        return subnet.after(Action("width", choose(subnet, worth, narrowest)))
+
+    return answer
+
+
+@pytest.mark.parametrize("sentence", checks.WIDTH_SLIPS)
+def test_each_slip_of_width_reduction_is_named_as_itself(sentence: str) -> None:
+    refused(checks.check_width_reduction, by(checks.WIDTH_SLIPS[sentence]), sentence[:30])
+
+
+def without_error(subnet: Subnet, worth: Any, narrowest: Any) -> Subnet:
+    try:
+        return width_reduction(subnet, worth, narrowest)
+    except ValueError:
+        return subnet
+
+
+def twice(subnet: Subnet, worth: Any, narrowest: Any) -> Subnet:
+    once = width_reduction(subnet, worth, narrowest)
+    return width_reduction(once, worth, (16,) * 4)
+
+
+def another_block(subnet: Subnet, worth: Any, narrowest: Any) -> Subnet:
+    once = width_reduction(subnet, worth, narrowest)
+    return replace(once, choices=(("MB4D",), *once.choices[1:]))
+
+
+@pytest.mark.parametrize(
+    ("answer", "match"),
+    [
+        (without_error, "raise a ValueError"),
+        (lambda subnet, *_: replace(subnet, embed_dims=tuple(w - 16 for w in subnet.embed_dims)), "One stage loses"),
+        (lambda subnet, *_: replace(subnet, embed_dims=tuple(w - 1 for w in subnet.embed_dims)), "raised ValueError"),
+        (by(lambda *_: 0), "is to be left"),
+        (twice, "is to be left"),
+        (another_block, "leaves all blocks where they are"),
+        (lambda subnet, *_: subnet.embed_dims, "Return a Subnet"),
+    ],
+)
+def test_a_wrong_width_reduction_is_named(answer: Any, match: str) -> None:
+    refused(checks.check_width_reduction, answer, match)
+
+
+def test_the_cases_of_width_reduction_leave_one_answer() -> None:
+    for subnet, worth, narrowest in checks._cases():
+        stages = zip(subnet.embed_dims, narrowest, worth, subnet.choices, strict=True)
+        able = [
+            sum(one for one, kind in zip(some, chosen, strict=True) if kind != "I")
+            for width, least, some, chosen in stages
+            if width - 16 >= least
+        ]
+        assert all(b - a > 0.05 for a, b in pairwise(sorted(able)))
