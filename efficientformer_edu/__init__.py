@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from efficientformer_edu.audit import count as count
     from efficientformer_edu.config import EfficientFormerConfig as EfficientFormerConfig
     from efficientformer_edu.config import list_models as list_models
+    from efficientformer_edu.dense import from_yaml as from_yaml
     from efficientformer_edu.model import EfficientFormer as EfficientFormer
     from efficientformer_edu.model import fold as fold
     from efficientformer_edu.weights import from_weights as from_weights
@@ -30,6 +31,7 @@ _ROOMS = {
     "EfficientFormer": "model",
     "fold": "model",
     "count": "audit",
+    "from_yaml": "dense",
     "from_weights": "weights",
     "get_model": "weights",
     "inference_model": "weights",

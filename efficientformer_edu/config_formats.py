@@ -52,6 +52,18 @@ HUGGING_FACE_FIXED = {
     "layer_norm_eps": (1e-12, 1e-5),
 }
 
+# Parameters of NetsPresso's backbone. Its other constants are fixed in its code.
+NETSPRESSO = (
+    "num_attention_heads",
+    "attention_channels",
+    "attention_dropout_prob",
+    "attention_value_expansion_ratio",
+    "ffn_intermediate_ratio",
+    "ffn_dropout_prob",
+    "ffn_act_type",
+    "vit_num",
+)
+
 EXAMPLE = "lines such as depths: [3, 2, 6, 4]"
 
 SAME_ACTIVATION = {"swish": "silu", "hardswish": "hard_swish", "leakyrelu": "leaky_relu"}
@@ -93,6 +105,12 @@ def _from_hugging_face(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def from_yaml(path: Path, ours: Collection[str]) -> dict[str, Any]:
     """Keyword arguments from a YAML file: a flat mapping of our fields, or NetsPresso's model file."""
+    content = read_yaml(path)
+    return from_netspresso(content) if "model" in content else from_dict(content, ours)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises ValueError if it holds none, and OSError if it cannot be read."""
     import yaml
 
     try:
@@ -104,17 +122,20 @@ def from_yaml(path: Path, ours: Collection[str]) -> dict[str, Any]:
         raise ValueError(f"it is no YAML file: {problem}; wanted: {EXAMPLE}") from error
     if not isinstance(content, dict):
         raise ValueError(f"it holds {type(content).__name__}, not a mapping of fields to values; wanted: {EXAMPLE}")
-    return _from_netspresso(content) if "model" in content else from_dict(content, ours)
+    return content
 
 
-def _from_netspresso(content: Mapping[str, Any]) -> dict[str, Any]:
+def from_netspresso(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Keyword arguments from `model.architecture.backbone` of NetsPresso's model file."""
     backbone = "model.architecture.backbone"
-    name = _at(content, f"{backbone}.name")
+    name = at(content, f"{backbone}.name")
     if name != "efficientformer":
         raise ValueError(f"{backbone}.name={name!r} is not possible; allowed: 'efficientformer'")
 
+    _only_known(at(content, f"{backbone}.params"), NETSPRESSO, f"{backbone}.params")
+
     def param(field: str) -> Any:
-        return _at(content, f"{backbone}.params.{field}")
+        return at(content, f"{backbone}.params.{field}")
 
     heads, channels = param("num_attention_heads"), param("attention_channels")
     if not isinstance(heads, int) or not isinstance(channels, int) or heads < 1 or channels < 1 or channels % heads:
@@ -122,12 +143,14 @@ def _from_netspresso(content: Mapping[str, Any]) -> dict[str, Any]:
             f"{backbone}.params.attention_channels={channels!r} is not possible; allowed: a positive multiple of "
             f"num_attention_heads={heads!r}, which is a positive whole number"
         )
-    stages = _at(content, f"{backbone}.stage_params")
+    stages = at(content, f"{backbone}.stage_params")
     if not isinstance(stages, list):
         raise ValueError(f"{backbone}.stage_params={stages!r} is not possible; allowed: a list of four stages")
+    for n, stage in enumerate(stages):
+        _only_known(stage, ("num_blocks", "channels"), f"{backbone}.stage_params[{n}]")
     config = {
-        "depths": [_at(stage, "num_blocks", f"{backbone}.stage_params[{n}]") for n, stage in enumerate(stages)],
-        "embed_dims": [_at(stage, "channels", f"{backbone}.stage_params[{n}]") for n, stage in enumerate(stages)],
+        "depths": [at(stage, "num_blocks", f"{backbone}.stage_params[{n}]") for n, stage in enumerate(stages)],
+        "embed_dims": [at(stage, "channels", f"{backbone}.stage_params[{n}]") for n, stage in enumerate(stages)],
         "num_vit": param("vit_num"),
         "distillation": False,
         "num_heads": heads,
@@ -152,7 +175,7 @@ def _yaml(value: Any) -> str:
     return text.replace("e", ".0e", 1) if isinstance(value, float) and "e" in text and "." not in text else text
 
 
-def _at(content: Any, path: str, above: str = "") -> Any:
+def at(content: Any, path: str, above: str = "") -> Any:
     """The value at a dotted path of a nested mapping, or an error that names the whole path."""
     for name in path.split("."):
         if not isinstance(content, Mapping) or name not in content:
@@ -163,6 +186,13 @@ def _at(content: Any, path: str, above: str = "") -> Any:
             )
         content = content[name]
     return content
+
+
+def _only_known(fields: Any, known: Collection[str], where: str) -> None:
+    """Refuse fields that NetsPresso does not have."""
+    for name in fields if isinstance(fields, Mapping) else ():
+        if name not in known:
+            raise ValueError(f"{where}: {unknown(name, known)}")
 
 
 def _only(name: str, values: Iterable[Any]) -> Any:

@@ -16,11 +16,11 @@ def wrong(name: str, value: object, allowed: str) -> ValueError:
     return ValueError(f"{name}={value!r} is not possible; allowed: {allowed}")
 
 
-def unknown(name: object, known: Collection[str]) -> ValueError:
-    """The error for a name that is no field, with the nearest that is one."""
+def unknown(name: object, known: Collection[str], what: str = "field") -> ValueError:
+    """The error for a name that is no field, or no other thing, with the nearest that is one."""
     near = difflib.get_close_matches(str(name), known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(known)}"
-    return ValueError(f"{name!r} is no field; {hint}")
+    return ValueError(f"{name!r} is no {what}; {hint}")
 
 
 def known_fields(fields: Iterable[str], known: Collection[str]) -> None:

@@ -281,8 +281,10 @@ def test_config_needs_neither_torch_nor_numpy():
 
 def test_the_package_lists_and_resolves_its_public_face():
     import efficientformer_edu as ef
+    from efficientformer_edu import dense
 
     assert all(getattr(ef, name) is not None for name in ef.__all__)
+    assert ef.from_yaml is dense.from_yaml
     assert set(ef.__all__) <= set(dir(ef))
     with pytest.raises(AttributeError, match="no attribute 'lode'; it has .*load"):
         _ = ef.lode

@@ -1,0 +1,127 @@
+"""FPN, the feature pyramid network: what the coarse maps know is added to the fine ones.
+
+Source: Lin et al., *Feature Pyramid Networks for Object Detection*, 2017; built as mmdetection's `FPN`, which is also
+NetsPresso's. Each map is brought to one width by a 1×1 convolution; from the coarsest on each is enlarged to the next
+one's size and added; a 3×3 convolution smooths the sum. All convolutions have a bias, and there is no norm.
+
+Comes: maps (B, C_j, H_j, W_j) of the backbone. Goes: `num_outs` maps (B, out_dim, H_j, W_j), and behind the coarsest
+others, each half as high and wide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from efficientformer_edu import config_values as values
+
+Extra = bool | Literal["on_input", "on_lateral", "on_output"]
+EXTRA = (False, "on_input", "on_lateral", "on_output")
+
+
+@dataclass(frozen=True)
+class FPNConfig:
+    """Fields as NetsPresso and mmdetection name them.
+
+    Attributes:
+        num_outs: maps that go out.
+        start_level: the first of the backbone's maps that is used, from 0.
+        end_level: the last one; -1 for the backbone's last.
+        add_extra_convs: where a first extra map comes from: the backbone's last map, its lateral, or the last output,
+            through a 3×3 convolution of stride 2; True means the first. False takes every second place of the last
+            output.
+        relu_before_extra_convs: whether further extra convolutions see their input through a ReLU.
+        out_channels: width of all maps; None for that of the backbone's last one, as NetsPresso has it.
+    """
+
+    num_outs: int = 4
+    start_level: int = 0
+    end_level: int = -1
+    add_extra_convs: Extra = False
+    relu_before_extra_convs: bool = False
+    out_channels: int | None = None
+
+    def __post_init__(self) -> None:
+        values.count("num_outs", self.num_outs)
+        values.natural("start_level", self.start_level)
+        values.natural("end_level", self.end_level, least=-1)
+        values.flag("relu_before_extra_convs", self.relu_before_extra_convs)
+        if self.out_channels is not None:
+            values.count("out_channels", self.out_channels)
+        if self.add_extra_convs is True:  # as mmdetection and NetsPresso read it
+            object.__setattr__(self, "add_extra_convs", "on_input")
+        if not isinstance(self.add_extra_convs, (bool, str)) or self.add_extra_convs not in EXTRA:
+            raise values.wrong("add_extra_convs", self.add_extra_convs, ", ".join(map(repr, EXTRA)))
+
+
+class FPN(nn.Module):
+    """A feature pyramid.
+
+    Args:
+        in_dims: widths of the backbone's maps.
+        strides: pixels of the image between two places of each.
+        config: its fields.
+
+    Attributes:
+        out_dims: widths of the maps that go out.
+        strides: their strides.
+
+    Raises:
+        ValueError: for levels that the backbone does not have, for fewer outputs than levels, and for extra outputs
+            behind a level that is not the backbone's last.
+    """
+
+    def __init__(self, in_dims: Sequence[int], strides: Sequence[int], config: FPNConfig) -> None:
+        super().__init__()
+        self.config = config
+        last = len(in_dims) - 1 if config.end_level == -1 else config.end_level
+        self.levels = _levels(config, last, len(in_dims))
+        dim = config.out_channels or in_dims[-1]
+        self.lateral_convs = nn.ModuleList(nn.Conv2d(in_dims[j], dim, kernel_size=1) for j in self.levels)
+        self.fpn_convs = nn.ModuleList(nn.Conv2d(dim, dim, kernel_size=3, padding=1) for _ in self.levels)
+        self.extra = config.num_outs - len(self.levels)
+        self.extra_convs = nn.ModuleList()
+        if config.add_extra_convs:
+            dims = [in_dims[last] if config.add_extra_convs == "on_input" else dim, *[dim] * self.extra]
+            self.extra_convs.extend(nn.Conv2d(dims[i], dim, 3, stride=2, padding=1) for i in range(self.extra))
+        for conv in self.modules():
+            if isinstance(conv, nn.Conv2d):  # as mmdetection starts them
+                nn.init.xavier_uniform_(conv.weight)
+                nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+        self.out_dims = (dim,) * config.num_outs
+        self.strides = tuple(strides[self.levels[0]] * 2**i for i in range(config.num_outs))
+
+    def forward(self, maps: Sequence[Float[Tensor, "B _ _ _"]]) -> list[Tensor]:
+        laterals = [conv(maps[j]) for conv, j in zip(self.lateral_convs, self.levels, strict=True)]
+        for i in range(len(laterals) - 1, 0, -1):
+            finer = laterals[i - 1]  # (B, out_dim, H, W), twice as high and wide, or one less
+            laterals[i - 1] = finer + F.interpolate(laterals[i], size=(finer.shape[2], finer.shape[3]), mode="nearest")
+        outs = [conv(lateral) for conv, lateral in zip(self.fpn_convs, laterals, strict=True)]
+        if not self.extra_convs:
+            for _ in range(self.extra):
+                outs.append(F.max_pool2d(outs[-1], kernel_size=1, stride=2))  # every second place
+            return outs
+        source = {"on_input": maps[self.levels[-1]], "on_lateral": laterals[-1], "on_output": outs[-1]}
+        outs.append(self.extra_convs[0](source[str(self.config.add_extra_convs)]))
+        for conv in list(self.extra_convs)[1:]:
+            outs.append(conv(F.relu(outs[-1]) if self.config.relu_before_extra_convs else outs[-1]))
+        return outs
+
+
+def _levels(config: FPNConfig, last: int, count: int) -> tuple[int, ...]:
+    """The backbone's maps that are used."""
+    if last >= count or config.start_level > last:
+        raise ValueError(
+            f"start_level={config.start_level}, end_level={config.end_level} is not possible; "
+            f"allowed: levels from 0 to {count - 1}, start_level no later than end_level"
+        )
+    levels = tuple(range(config.start_level, last + 1))
+    if config.num_outs < len(levels) or (config.num_outs > len(levels) and last != count - 1):
+        allowed = f"{len(levels)}, one for each level" + (", or more" if last == count - 1 else "")
+        raise values.wrong("num_outs", config.num_outs, allowed)
+    return levels

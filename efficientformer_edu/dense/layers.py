@@ -1,0 +1,71 @@
+"""What necks and heads are made of: a convolution with its norm and activation, and the same taken apart by channels.
+
+Source: NetsPresso Trainer's `ConvLayer` and `SeparableConvLayer`; YOLOX's `BaseConv` and `DWConv`.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from efficientformer_edu.model.mlp import activation
+
+NORMS = {"batch_norm": nn.BatchNorm2d, "instance_norm": nn.InstanceNorm2d}
+
+
+class ConvNormAct(nn.Module):
+    """Convolution without bias, norm, activation. At stride 1 the map keeps its size, at 2 it is halved, rounded up.
+
+    Args:
+        in_dim: channels that come in.
+        out_dim: channels that go out.
+        kernel: height and width of the kernel, odd.
+        stride: 1 or 2.
+        groups: of channels; each output sees the inputs of its own group.
+        norm: a key of `NORMS`.
+        act: name of the activation.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        norm: str = "batch_norm",
+        act: str = "relu",
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_dim, out_dim, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
+        self.norm = NORMS[norm](out_dim)
+        self.act = activation(act)
+
+    def forward(self, x: Float[Tensor, "B in_dim H W"]) -> Float[Tensor, "B out_dim h w"]:
+        return self.act(self.norm(self.conv(x)))
+
+
+class SeparableConvNormAct(nn.Module):
+    """A convolution over each channel by itself, then a 1×1 convolution over all. Arguments as for `ConvNormAct`."""
+
+    def __init__(self, in_dim: int, out_dim: int, kernel: int, stride: int = 1, act: str = "relu") -> None:
+        super().__init__()
+        self.depthwise = ConvNormAct(in_dim, in_dim, kernel, stride, groups=in_dim, act=act)
+        self.pointwise = ConvNormAct(in_dim, out_dim, kernel=1, act=act)
+
+    def forward(self, x: Float[Tensor, "B in_dim H W"]) -> Float[Tensor, "B out_dim h w"]:
+        return self.pointwise(self.depthwise(x))
+
+
+def conv3x3(in_dim: int, out_dim: int, *, stride: int = 1, depthwise: bool, act: str) -> nn.Module:
+    """A 3×3 convolution with norm and activation, taken apart by channels if `depthwise`."""
+    if depthwise:
+        return SeparableConvNormAct(in_dim, out_dim, kernel=3, stride=stride, act=act)
+    return ConvNormAct(in_dim, out_dim, kernel=3, stride=stride, act=act)
+
+
+def as_in_yolox(module: nn.Module) -> None:
+    """YOLOX's batch norms: epsilon 1e-3 and momentum 0.03, where torch has 1e-5 and 0.1."""
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.eps, norm.momentum = 1e-3, 0.03

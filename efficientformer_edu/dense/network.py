@@ -1,0 +1,179 @@
+"""A whole network for a task: a backbone, a neck if there is one, and a head.
+
+Paper: section 5.2. Which neck goes with which head is NetsPresso's compatibility matrix; what it leaves out raises an
+error that says why.
+
+Comes: images (B, in_channels, H, W) of any size from 32×32. Goes: what the head gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from efficientformer_edu import config_values as values
+from efficientformer_edu.config import EfficientFormerConfig
+from efficientformer_edu.dense.all_mlp_decoder import ALLMLPDecoder, ALLMLPDecoderConfig
+from efficientformer_edu.dense.anchor_free_head import AnchorFreeDecoupledHead, AnchorFreeDecoupledHeadConfig
+from efficientformer_edu.dense.anchor_head import AnchorDecoupledHead, AnchorDecoupledHeadConfig
+from efficientformer_edu.dense.backbone import STRIDES, DenseBackbone
+from efficientformer_edu.dense.fc import FC, FCConfig
+from efficientformer_edu.dense.fpn import FPN, FPNConfig
+from efficientformer_edu.dense.pafpn import YOLOPAFPN, YOLOPAFPNConfig
+from efficientformer_edu.dense.semantic_fpn import SemanticFPN, SemanticFPNConfig
+
+NeckConfig = FPNConfig | YOLOPAFPNConfig
+HeadConfig = (
+    FCConfig | ALLMLPDecoderConfig | SemanticFPNConfig | AnchorDecoupledHeadConfig | AnchorFreeDecoupledHeadConfig
+)
+
+NECKS: Mapping[str, type[NeckConfig]] = MappingProxyType({"fpn": FPNConfig, "yolopafpn": YOLOPAFPNConfig})
+HEADS: Mapping[str, type[HeadConfig]] = MappingProxyType(
+    {
+        "fc": FCConfig,
+        "all_mlp_decoder": ALLMLPDecoderConfig,
+        "semantic_fpn": SemanticFPNConfig,
+        "anchor_decoupled_head": AnchorDecoupledHeadConfig,
+        "anchor_free_decoupled_head": AnchorFreeDecoupledHeadConfig,
+    }
+)
+"""By the names that NetsPresso gives them; `semantic_fpn` is the paper's own and not among NetsPresso's."""
+
+TASKS: Mapping[str, str] = MappingProxyType(
+    {
+        "fc": "classification",
+        "all_mlp_decoder": "segmentation",
+        "semantic_fpn": "segmentation",
+        "anchor_decoupled_head": "detection",
+        "anchor_free_decoupled_head": "detection",
+    }
+)
+CLASSES: Mapping[str, int] = MappingProxyType({"classification": 1000, "segmentation": 150, "detection": 80})
+"""Of ImageNet, ADE20K and COCO, on which the paper reports."""
+
+WITHOUT = "no neck"
+PLAIN = "it takes the backbone's maps as they are and has no use for a neck"
+WHOLE = "it sees the mean over the whole image and has no use for a neck"
+TOWERS = "its towers are shared by all maps, which must have one width"
+PYRAMID = "it sums a pyramid whose maps have one width and start at a quarter of the image"
+SHORT = "the finest maps of a bare backbone have seen too little of the image to tell objects; put a neck between"
+MATRIX: Mapping[tuple[str, str], str] = MappingProxyType(
+    {
+        (WITHOUT, "fc"): "",
+        ("fpn", "fc"): WHOLE,
+        ("yolopafpn", "fc"): WHOLE,
+        (WITHOUT, "all_mlp_decoder"): "",
+        ("fpn", "all_mlp_decoder"): PLAIN,
+        ("yolopafpn", "all_mlp_decoder"): PLAIN,
+        (WITHOUT, "semantic_fpn"): PYRAMID,
+        ("fpn", "semantic_fpn"): "",
+        ("yolopafpn", "semantic_fpn"): PYRAMID,
+        (WITHOUT, "anchor_decoupled_head"): TOWERS,
+        ("fpn", "anchor_decoupled_head"): "",
+        ("yolopafpn", "anchor_decoupled_head"): TOWERS,
+        (WITHOUT, "anchor_free_decoupled_head"): SHORT,
+        ("fpn", "anchor_free_decoupled_head"): "",
+        ("yolopafpn", "anchor_free_decoupled_head"): "",
+    }
+)
+"""Neck and head: why they do not go together, or "" where they do."""
+
+
+@dataclass(frozen=True)
+class DenseConfig:
+    """What a network for a task is.
+
+    Attributes:
+        backbone: its shape; a second head for distillation, classes and dropout before the head say nothing here.
+        head: fields of the head.
+        neck: fields of the neck, or None.
+        num_classes: of the head.
+        norms: whether each output of the backbone has a norm (see `backbone`). A head for classification has none.
+
+    Raises:
+        ValueError: for what is no neck or no head, for a neck and a head that do not go together, and for a backbone
+            that does not downsample before each of the last three stages, and before no other.
+    """
+
+    backbone: EfficientFormerConfig
+    head: HeadConfig
+    neck: NeckConfig | None = None
+    num_classes: int = 1000
+    norms: bool = True
+
+    def __post_init__(self) -> None:
+        values.count("num_classes", self.num_classes)
+        values.flag("norms", self.norms)
+        if reason := MATRIX[self.names]:
+            neck, head = self.names
+            good = [one for (one, other), why in MATRIX.items() if other == head and not why]
+            raise ValueError(f"{head} with {neck} is not possible: {reason}; allowed: {', '.join(good)}")
+        if self.backbone.downsamples != (False, True, True, True):
+            raise values.wrong(
+                "downsamples", self.backbone.downsamples, "(False, True, True, True), for maps of strides 4 to 32"
+            )
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Of the neck and of the head, as `MATRIX` has them."""
+        neck = WITHOUT if self.neck is None else _name("neck", self.neck, NECKS)
+        return neck, _name("head", self.head, HEADS)
+
+    @property
+    def task(self) -> str:
+        """Classification, segmentation or detection."""
+        return TASKS[self.names[1]]
+
+
+class DenseNetwork(nn.Module):
+    """The network: `backbone`, `neck` and `head`.
+
+    Args:
+        config: what it is.
+
+    Raises:
+        ValueError: for levels that do not fit, as the neck and the head say.
+    """
+
+    def __init__(self, config: DenseConfig) -> None:
+        super().__init__()
+        self.config, task = config, config.task
+        backbone = config.backbone.replace(distillation=False, num_classes=config.num_classes)
+        self.backbone = DenseBackbone(backbone, config.norms and task != "classification")
+        dims: Sequence[int] = backbone.embed_dims
+        strides: Sequence[int] = STRIDES
+        self.neck: FPN | YOLOPAFPN | None = None
+        if config.neck is not None:
+            self.neck = _NECKS[type(config.neck)](dims, strides, config.neck)
+            dims, strides = self.neck.out_dims, self.neck.strides
+        self.head: nn.Module = _HEADS[type(config.head)](dims, strides, config.num_classes, config.head)
+
+    def forward(self, images: Float[Tensor, "B in_channels H W"]) -> Any:
+        """What the head gives. Raises ValueError for images that are none, or smaller than 32×32."""
+        if self.config.task == "classification":
+            (pooled,) = self.backbone.extract_feat(images)
+            return self.head(pooled)
+        maps = self.backbone(images)
+        return self.head(maps if self.neck is None else self.neck(maps))
+
+
+_NECKS: Mapping[type, Callable[..., Any]] = {FPNConfig: FPN, YOLOPAFPNConfig: YOLOPAFPN}
+_HEADS: Mapping[type, Callable[..., nn.Module]] = {
+    FCConfig: lambda dims, strides, classes, config: FC(dims[-1], classes, config),
+    ALLMLPDecoderConfig: lambda dims, strides, classes, config: ALLMLPDecoder(dims, classes, config),
+    SemanticFPNConfig: lambda dims, strides, classes, config: SemanticFPN(dims, classes, config),
+    AnchorDecoupledHeadConfig: AnchorDecoupledHead,
+    AnchorFreeDecoupledHeadConfig: AnchorFreeDecoupledHead,
+}
+
+
+def _name(which: str, config: NeckConfig | HeadConfig, names: Mapping[str, type]) -> str:
+    for name, kind in names.items():
+        if isinstance(config, kind):
+            return name
+    raise values.wrong(which, config, " or ".join(kind.__name__ for kind in names.values()))

@@ -1,0 +1,62 @@
+"""Semantic FPN, the head of the paper's segmentation: all maps of a pyramid are enlarged to the finest and summed.
+
+Paper: section 5.2 and Table 2. Source: Kirillov et al., *Panoptic Feature Pyramid Networks*, 2019, section 3; built as
+mmsegmentation's `FPNHead`, which the released configurations use behind an FPN of 256 channels. A map that is 2ᵏ times
+as coarse as the finest goes through k convolutions, and is doubled after each; the finest goes through one.
+
+Comes: maps (B, C, H_j, W_j), each half as high and wide as the one before. Goes: logits (B, num_classes, H_1, W_1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from efficientformer_edu import config_values as values
+from efficientformer_edu.dense.layers import ConvNormAct
+
+
+@dataclass(frozen=True)
+class SemanticFPNConfig:
+    """Fields of mmsegmentation's head, named as NetsPresso names such fields.
+
+    Attributes:
+        intermediate_channels: width of the sum.
+        classifier_dropout_prob: dropout before the classifier; of whole channels.
+    """
+
+    intermediate_channels: int = 128
+    classifier_dropout_prob: float = 0.1
+
+    def __post_init__(self) -> None:
+        values.count("intermediate_channels", self.intermediate_channels)
+        values.rate("classifier_dropout_prob", self.classifier_dropout_prob)
+
+
+class SemanticFPN(nn.Module):
+    """The head. Arguments as for `ALLMLPDecoder`."""
+
+    def __init__(self, in_dims: Sequence[int], num_classes: int, config: SemanticFPNConfig) -> None:
+        super().__init__()
+        self.config, dim = config, config.intermediate_channels
+        self.scale_heads = nn.ModuleList(
+            nn.ModuleList(ConvNormAct(dim if k else in_dim, dim, kernel=3) for k in range(max(1, level)))
+            for level, in_dim in enumerate(in_dims)
+        )
+        self.dropout = nn.Dropout2d(config.classifier_dropout_prob)
+        self.classifier = nn.Conv2d(dim, num_classes, kernel_size=1)
+
+    def forward(self, maps: Sequence[Float[Tensor, "B C _ _"]]) -> Float[Tensor, "B num_classes H1 W1"]:
+        sizes = [(x.shape[2], x.shape[3]) for x in maps]
+        enlarged = []
+        for level, (convs, x) in enumerate(zip(self.scale_heads, maps, strict=True)):
+            for k, conv in enumerate(convs.children(), start=1):
+                x = conv(x)
+                if level > 0:
+                    x = F.interpolate(x, size=sizes[level - k], mode="bilinear", align_corners=False)
+            enlarged.append(x)  # (B, dim, H₁, W₁)
+        return self.classifier(self.dropout(sum(enlarged)))

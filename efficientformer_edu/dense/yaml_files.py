@@ -1,0 +1,151 @@
+"""NetsPresso's model files: `model.architecture` with backbone, neck and head, read and written.
+
+Source: the fields and values of NetsPresso Trainer 1.4's examples for EfficientFormer. How many classes there are is no
+field of theirs: it is the data's.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from efficientformer_edu import config_formats
+from efficientformer_edu import config_values as values
+from efficientformer_edu.config import EfficientFormerConfig
+from efficientformer_edu.dense.network import CLASSES, HEADS, NECKS, TASKS, DenseConfig, DenseNetwork
+
+ARCHITECTURE = "model.architecture"
+UNUSED = ("checkpoint", "freeze_backbone", "postprocessor", "losses")  # of training, not of the network
+MODEL = ("task", "name", "architecture", *UNUSED)
+
+Part = TypeVar("Part")
+
+
+def from_yaml(path: str | Path, num_classes: int | None = None) -> DenseNetwork:
+    """A network from a model file of NetsPresso's, with random weights.
+
+    Args:
+        path: the file.
+        num_classes: of the head; None for 1000 in classification, 150 in segmentation and 80 in detection, the classes
+            of ImageNet, ADE20K and COCO.
+
+    Raises:
+        ValueError: naming the file and what is wrong in it: no YAML, a field that is missing, unknown or has a wrong
+            value, names that are unknown, a neck and a head that do not go together.
+        OSError: if the file cannot be read.
+
+    Warns:
+        UserWarning: naming what the file says about training, which is not used.
+    """
+    try:
+        return DenseNetwork(_config(config_formats.read_yaml(Path(path)), num_classes))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def to_yaml(network: DenseNetwork | DenseConfig) -> str:
+    """The model file of a network, as `from_yaml` and NetsPresso read it.
+
+    Raises:
+        ValueError: for a network that such a file cannot tell, naming the field.
+    """
+    import yaml
+
+    config = network.config if isinstance(network, DenseNetwork) else network
+    neck, head = config.names
+    if not config.norms:
+        raise values.wrong("norms", config.norms, "True, for NetsPresso's backbones have norms on their outputs")
+    architecture: dict[str, Any] = {"full": None, "backbone": _told_backbone(config.backbone)}
+    if config.neck is not None:
+        architecture["neck"] = {"name": neck, "params": _told(config.neck)}
+    architecture["head"] = {"name": head, "params": _told(config.head)}
+    told = {"task": config.task, "name": "efficientformer", "architecture": architecture}
+    return str(yaml.safe_dump({"model": told}, sort_keys=False, default_flow_style=None))
+
+
+def _config(content: Mapping[str, Any], num_classes: int | None) -> DenseConfig:
+    values.known_fields(content, ["model"])
+    model = _mapping(content, "model", MODEL)
+    architecture = _mapping(content, ARCHITECTURE, ("full", "backbone", "neck", "head"))
+    if architecture.get("full") is not None:
+        raise ValueError(
+            f"{ARCHITECTURE}.full={architecture['full']!r} is not possible; allowed: null, as EfficientFormer has"
+        )
+    backbone = EfficientFormerConfig(**config_formats.from_netspresso(content))
+    neck = None if architecture.get("neck") is None else _part(content, "neck", NECKS)
+    head = _part(content, "head", HEADS)
+    task = TASKS[architecture["head"]["name"]]
+    if (said := config_formats.at(content, "model.task")) != task:
+        raise ValueError(f"model.task={said!r} is not possible; allowed: {task!r}, which is what the head is for")
+    if unused := [name for name in UNUSED if model.get(name) is not None]:
+        warnings.warn(f"not used, for they belong to training: {', '.join(unused)}", stacklevel=3)
+    return DenseConfig(backbone, head, neck, CLASSES[task] if num_classes is None else num_classes)
+
+
+def _part(content: Mapping[str, Any], which: str, known: Mapping[str, type[Part]]) -> Part:
+    """A neck or a head from its name and its parameters."""
+    where = f"{ARCHITECTURE}.{which}"
+    name = _mapping(content, where, ("name", "params")).get("name")
+    if not isinstance(name, str) or name not in known:
+        raise ValueError(f"{where}.name: {values.unknown(name, known, which)}")
+    kind = known[name]
+    params: Mapping[str, Any] = {}
+    if config_formats.at(content, f"{where}.params") is not None:
+        params = _mapping(content, f"{where}.params", [field.name for field in fields(kind)])  # type: ignore[arg-type]
+    if isinstance(act := params.get("act_type"), str):
+        params = {**params, "act_type": config_formats.SAME_ACTIVATION.get(act.lower(), act.lower())}
+    try:
+        return kind(**params)
+    except ValueError as error:
+        raise ValueError(f"{where}.params: {error}") from error
+
+
+def _mapping(content: Mapping[str, Any], where: str, known: Collection[str]) -> Mapping[str, Any]:
+    """What stands at a place: fields and values, of fields that there are."""
+    there = config_formats.at(content, where)
+    if not isinstance(there, Mapping):
+        raise ValueError(f"{where}={there!r} is not possible; allowed: fields and values of {', '.join(known)}")
+    for name in there:
+        if name not in known:
+            raise ValueError(f"{where}: {values.unknown(name, known)}")
+    return there
+
+
+def _told(part: Any) -> dict[str, Any]:
+    """A neck's or a head's fields; tuples as lists, and what is None where NetsPresso has no such field left out."""
+    told = {name: _plain(value) for name, value in asdict(part).items()}
+    return {name: value for name, value in told.items() if (name, value) != ("out_channels", None)}
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(one) for one in value] if isinstance(value, tuple) else value
+
+
+def _told_backbone(config: EfficientFormerConfig) -> dict[str, Any]:
+    told = {
+        "name": "efficientformer",
+        "params": {
+            "num_attention_heads": config.num_heads,
+            "attention_channels": config.num_heads * config.key_dim,
+            "attention_dropout_prob": config.attn_drop_rate,
+            "attention_value_expansion_ratio": config.attn_ratio,
+            "ffn_intermediate_ratio": config.mlp_ratio,
+            "ffn_dropout_prob": config.proj_drop_rate,
+            "ffn_act_type": config.act,
+            "vit_num": config.vits[3],
+        },
+        "stage_params": [
+            {"num_blocks": depth, "channels": dim} for depth, dim in zip(config.depths, config.embed_dims, strict=True)
+        ],
+    }
+    read = EfficientFormerConfig(**config_formats.from_netspresso({"model": {"architecture": {"backbone": told}}}))
+    free = {"num_classes", "distillation", "drop_rate", "num_vit"}  # of the heads; the number of MB3D comes next
+    for name in (field.name for field in fields(config)):
+        if name not in free and getattr(read, name) != getattr(config, name):
+            raise values.wrong(name, getattr(config, name), f"{getattr(read, name)!r}, which NetsPresso's files imply")
+    if config.vits != read.vits:
+        raise values.wrong("num_vit", config.num_vit, "MB3D in the last stage alone, for a file has one number")
+    return told

@@ -1,0 +1,166 @@
+"""AnchorDecoupledHead: worked by hand with constant weights, the order of what comes out, and what it refuses."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from dense_networks import assert_close, centred, constant, full, table
+from torch import nn
+
+from efficientformer_edu.dense import AnchorDecoupledHead, AnchorDecoupledHeadConfig
+from efficientformer_edu.dense.layers import ConvNormAct
+
+STRIDES = (4, 8, 16, 32)
+
+
+def small_head(**fields) -> AnchorDecoupledHead:
+    """Two maps of two channels, two anchors at each place, two classes; every weight is ¼."""
+    config = AnchorDecoupledHeadConfig(anchor_sizes=((2.0,), (6.0,)), aspect_ratios=(1.0, 4.0), **fields)
+    return constant(AnchorDecoupledHead((2, 2), STRIDES[:2], 2, config), 0.25)
+
+
+@torch.no_grad()
+def test_the_order_of_what_comes_out():
+    head = small_head(num_layers=0)
+    for tower, numbers in ((head.classification_head, 4), (head.regression_head, 8)):
+        centred(tower.predict, 0.5)
+        tower.predict.bias.copy_(torch.arange(numbers))
+    places = table([1.0, 2.0], [3.0, 4.0]).repeat(1, 2, 1, 1) * 100
+    found = head([places, full(2, 1, 2, 500.0)])
+    # ½ of both channels is the place itself; of its numbers the first half is the first anchor's.
+    rows = [100, 200, 300, 400, 500, 500]
+    classes = [[row + 2 * anchor, row + 2 * anchor + 1] for row in rows for anchor in range(2)]
+    boxes = [[row + 4 * anchor + i for i in range(4)] for row in rows for anchor in range(2)]
+    assert_close(found.classes, torch.tensor([classes], dtype=torch.float64))
+    assert_close(found.boxes, torch.tensor([boxes], dtype=torch.float64))
+    assert found.anchors.tolist() == [
+        *([-1, -1, 1, 1], [0, -2, 0, 2]),
+        *([3, -1, 5, 1], [4, -2, 4, 2]),
+        *([-1, 3, 1, 5], [0, 2, 0, 6]),
+        *([3, 3, 5, 5], [4, 2, 4, 6]),
+        *([-3, -3, 3, 3], [-2, -6, 2, 6]),
+        *([5, -3, 11, 3], [6, -6, 10, 6]),
+    ]
+
+
+@torch.no_grad()
+def test_by_hand():
+    head = small_head()
+    head.classification_head.predict.bias.fill_(1.0)
+    found = head([full(2, 2, 2, 8.0), full(2, 1, 1, 8.0)])
+    # Four places, two channels: ¼·8·8 = 16 after the tower, ¼·8·16 = 32 after the prediction. On a single place a
+    # quarter of each: 4 and 2.
+    assert_close(found.classes[0], torch.tensor([[33.0, 33.0]] * 8 + [[3.0, 3.0]] * 2, dtype=torch.float64))
+    assert_close(found.boxes[0], torch.tensor([[32.0] * 4] * 8 + [[2.0] * 4] * 2, dtype=torch.float64))
+
+
+@torch.no_grad()
+def test_retinanet_s_towers_have_four_layers():
+    head = small_head(num_layers=4)
+    for layer in head.regression_head.conv:
+        layer.norm.weight.fill_(3.0)
+    found = head([full(2, 1, 1, 16.0), full(2, 1, 1, -16.0)])
+    # On a single place a layer halves, the prediction too: 16 / 32. The box's norms triple four times.
+    assert_close(found.classes[0, :2], torch.full((2, 2), 0.5, dtype=torch.float64))
+    assert_close(found.boxes[0, :2], torch.full((2, 4), 0.5 * 3**4, dtype=torch.float64))
+    assert not found.classes[0, 2:].any() and not found.boxes[0, 2:].any()  # ReLU
+    for tower in (head.classification_head, head.regression_head):
+        assert [type(layer) for layer in tower.conv] == [ConvNormAct] * 4
+        assert all(layer.conv.bias is None and isinstance(layer.act, nn.ReLU) for layer in tower.conv)
+
+
+@torch.no_grad()
+def test_instance_norm_by_hand():
+    head = small_head(norm_type="instance_norm")
+    for tower in (head.classification_head, head.regression_head):
+        centred(tower.conv[0].conv, 0.5)
+        centred(tower.predict, 0.5)
+    found = head([table([1.0, 3.0]).repeat(1, 2, 1, 1), full(2, 1, 2, 7.0)])
+    # Mean 2 and variance 1: -1 and 1 but for epsilon, and below 0 is cut. The same everywhere becomes 0.
+    high = (1 + 1e-5) ** -0.5
+    expected = torch.tensor([[0.0] * 2] * 2 + [[high] * 2] * 2 + [[0.0] * 2] * 4, dtype=torch.float64)
+    assert_close(found.classes[0], expected)
+    assert not list(head.regression_head.conv[0].norm.parameters())  # it learns nothing
+
+
+def test_instance_norm_needs_more_than_one_place():
+    """An image of 32×32 pixels has a last map of one place, whose deviation is none."""
+    with pytest.raises(ValueError, match="more than 1 spatial element"):
+        small_head(norm_type="instance_norm")([full(2, 2, 2, 1.0), full(2, 1, 1, 1.0)])
+
+
+@torch.no_grad()
+def test_the_towers_are_shared_and_images_do_not_mix():
+    torch.manual_seed(0)
+    head = AnchorDecoupledHead((3, 3), STRIDES[:2], 2, AnchorDecoupledHeadConfig(anchor_sizes=((8,), (16,)))).eval()
+    first, second = torch.randn(2, 3, 5, 3), torch.randn(2, 3, 3, 2)
+    both = head([first, second])
+    assert both.classes.shape == (2, 3 * (15 + 6), 2) and both.boxes.shape == (2, 3 * (15 + 6), 4)
+    swapped = head([second, first])
+    torch.testing.assert_close(swapped.classes[:, 18:], both.classes[:, :45])
+    alone = head([first[1:], second[1:]])
+    torch.testing.assert_close(alone.boxes[0], both.boxes[1])
+    assert torch.equal(alone.anchors, both.anchors)
+
+
+def test_first_values():
+    torch.manual_seed(0)
+    sizes = ((32,), (64,), (128,), (256,))
+    head = AnchorDecoupledHead((64,) * 4, STRIDES, 5, AnchorDecoupledHeadConfig(sizes, num_layers=4))
+    torch.testing.assert_close(head.classification_head.predict.bias.sigmoid(), torch.full((15,), 0.01))
+    assert not head.regression_head.predict.bias.any()
+    for conv in head.modules():
+        if isinstance(conv, nn.Conv2d):
+            assert conv.weight.std().item() == pytest.approx(0.01, rel=0.05)
+
+
+def test_values_are_normalised():
+    config = AnchorDecoupledHeadConfig(anchor_sizes=[[32], [64]], aspect_ratios=[1, 2])
+    assert config.anchor_sizes == ((32.0,), (64.0,)) and config.aspect_ratios == (1.0, 2.0)
+    assert hash(config) == hash(AnchorDecoupledHeadConfig(((32.0,), (64.0,)), (1.0, 2.0)))
+
+
+SIZES = "allowed: for each map a list of sizes in pixels, as many in each, such as [[32], [64], [128], [256]]"
+RATIOS = "allowed: a list of heights over widths, such as [0.5, 1, 2]"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"anchor_sizes": []}, f"anchor_sizes=[] is not possible; {SIZES}"),
+        ({"anchor_sizes": [[]]}, f"anchor_sizes=[[]] is not possible; {SIZES}"),
+        ({"anchor_sizes": 32}, f"anchor_sizes=32 is not possible; {SIZES}"),
+        ({"anchor_sizes": "32"}, f"anchor_sizes='32' is not possible; {SIZES}"),
+        ({"anchor_sizes": [32, 64]}, f"anchor_sizes=[32, 64] is not possible; {SIZES}"),
+        ({"anchor_sizes": [[32], 64]}, f"anchor_sizes=[[32], 64] is not possible; {SIZES}"),
+        ({"anchor_sizes": [[32], [64, 90]]}, f"anchor_sizes=[[32], [64, 90]] is not possible; {SIZES}"),
+        ({"anchor_sizes": [[0]]}, "anchor_sizes=0 is not possible; allowed: a finite number above 0"),
+        ({"anchor_sizes": [["a"]]}, "anchor_sizes='a' is not possible; allowed: a finite number above 0"),
+        ({"aspect_ratios": []}, f"aspect_ratios=[] is not possible; {RATIOS}"),
+        ({"aspect_ratios": 1.0}, f"aspect_ratios=1.0 is not possible; {RATIOS}"),
+        ({"aspect_ratios": [-1]}, "aspect_ratios=-1 is not possible; allowed: a finite number above 0"),
+        ({"num_layers": -1}, "num_layers=-1 is not possible; allowed: a whole number, at least 0"),
+        ({"norm_type": "layer_norm"}, "norm_type='layer_norm' is not possible; allowed: batch_norm, instance_norm"),
+        ({"norm_type": ["batch_norm"]}, "norm_type=['batch_norm'] is not possible; allowed: batch_norm, instance_norm"),
+    ],
+)
+def test_wrong_fields_are_refused(fields, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        AnchorDecoupledHeadConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("dims", "message"),
+    [
+        ((8, 8, 16, 8), "maps of 8, 8, 16, 8 channels; the towers are shared and need one width"),
+        (
+            (8, 8, 8),
+            "anchor_sizes=((32.0,), (64.0,), (128.0,), (256.0,)) is not possible; allowed: 3 lists, one for each map",
+        ),
+    ],
+)
+def test_wrong_maps_are_refused(dims, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        AnchorDecoupledHead(dims, STRIDES, 5, AnchorDecoupledHeadConfig())

@@ -1,0 +1,200 @@
+"""FPN: worked by hand with constant weights, at odd sizes against plain indexing, and what it refuses."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from dense_networks import assert_close, centred, constant, full, table
+from hypothesis import given
+from hypothesis import strategies as st
+
+from efficientformer_edu.dense import FPN, FPNConfig
+
+STRIDES = (4, 8, 16, 32)
+
+
+def plain(in_dims=(1, 1), **fields) -> FPN:
+    """One channel, laterals that double, output convolutions that triple: without neighbours."""
+    neck = constant(FPN(in_dims, STRIDES, FPNConfig(num_outs=fields.pop("num_outs", len(in_dims)), **fields)), 2.0)
+    for conv in neck.fpn_convs:
+        centred(conv, 3.0)
+    return neck
+
+
+@torch.no_grad()
+def test_by_hand():
+    neck = FPN((1, 2, 3, 4), STRIDES, FPNConfig(out_channels=2))
+    constant(neck, 0.5, 0.25)
+    for conv in neck.fpn_convs:
+        conv.weight.fill_(0.125)
+        conv.bias.fill_(-1.0)
+    outs = neck([full(1, 8, 8, 1.0), full(2, 4, 4, 2.0), full(3, 2, 2, 3.0), full(4, 1, 1, 4.0)])
+    # Laterals are C·v / 2 + ¼ = 0.75, 2.25, 4.75, 8.25; from the coarsest on they add up.
+    sums = (16.0, 15.25, 13.0, 8.25)
+    # A window of n places gives 2 channels · n · sum / 8 - 1: at a corner 4, at an edge 6, else 9.
+    seen = ([2, 3, 3, 3, 3, 3, 3, 2], [2, 3, 3, 2], [2, 2], [1])
+    for out, total, places in zip(outs, sums, seen, strict=True):
+        side = torch.tensor(places, dtype=torch.float64)
+        assert_close(out, (side[:, None] * side * total / 4 - 1).expand(1, 2, -1, -1))
+    assert outs[0][0, 0, 0].tolist() == [15.0, 23.0, 23.0, 23.0, 23.0, 23.0, 23.0, 15.0]
+    assert outs[3].flatten().tolist() == [1.0625, 1.0625]
+
+
+@torch.no_grad()
+def test_a_coarse_map_is_enlarged_to_an_odd_finer_one():
+    fine, coarse = table([10.0] * 5, [20.0] * 5, [30.0] * 5), table([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
+    fine_out, coarse_out = plain()([fine, coarse])
+    assert_close(coarse_out, 6 * coarse)
+    assert_close(
+        fine_out,
+        6 * table([11.0, 11.0, 12.0, 12.0, 13.0], [21.0, 21.0, 22.0, 22.0, 23.0], [34.0, 34.0, 35.0, 35.0, 36.0]),
+    )
+
+
+@given(st.integers(1, 70), st.integers(1, 70), st.integers(2, 4))
+@torch.no_grad()
+def test_any_pyramid_against_plain_indexing(height, width, levels):
+    grids = [(height, width)]
+    while len(grids) < levels:
+        grids.append(((grids[-1][0] + 1) // 2, (grids[-1][1] + 1) // 2))
+    generator = torch.Generator().manual_seed(height * 71 + width)
+    maps = [torch.randn(1, 1, *grid, dtype=torch.float64, generator=generator) for grid in grids]
+    outs = plain((1,) * levels)(maps)
+    above = None
+    for (h, w), ours, x in zip(grids[::-1], outs[::-1], maps[::-1], strict=True):
+        expected = 2 * x[0, 0]
+        if above is not None:
+            rows = [y * above.shape[0] // h for y in range(h)]
+            columns = [x * above.shape[1] // w for x in range(w)]
+            expected = expected + above[rows][:, columns]
+        above = expected
+        assert_close(ours[0, 0], 3 * expected)
+
+
+@torch.no_grad()
+def test_extra_maps_without_convolutions_take_every_second_place():
+    coarse = torch.arange(15, dtype=torch.float64).view(1, 1, 5, 3)
+    neck = plain(num_outs=5)
+    _, last, *extra = neck([full(1, 10, 6, 0.0), coarse])
+    assert_close(last, 6 * coarse)
+    first, second, third = (out / 6 for out in extra)
+    assert_close(first, table([0.0, 2.0], [6.0, 8.0], [12.0, 14.0]))
+    assert_close(second, table([0.0], [12.0]))
+    assert_close(third, table([0.0]))
+    assert neck.strides == (4, 8, 16, 32, 64) and neck.out_dims == (1,) * 5
+    assert not neck.extra_convs
+
+
+@pytest.mark.parametrize(("mode", "factor"), [("on_input", 1), (True, 1), ("on_lateral", 2), ("on_output", 6)])
+@torch.no_grad()
+def test_extra_convolutions_start_from_their_map(mode, factor):
+    neck = plain(num_outs=4, add_extra_convs=mode)
+    for conv in neck.extra_convs:
+        conv.weight.fill_(1.0)
+        conv.bias.fill_(0.5)
+    outs = neck([full(1, 10, 6, 0.0), full(1, 5, 3, 1.0)])
+    assert [tuple(out.shape) for out in outs] == [(1, 1, 10, 6), (1, 1, 5, 3), (1, 1, 3, 2), (1, 1, 2, 1)]
+    # Windows around rows 0, 2, 4 and columns 0, 2 of the 5×3 map see 2·2, 3·2 and 2·2 places.
+    edge, inner = 4 * factor + 0.5, 6 * factor + 0.5
+    assert_close(outs[2], table([edge, edge], [inner, inner], [edge, edge]))
+    # Windows around rows 0, 2 of the 3×2 map see one row of each kind, both places of it.
+    assert_close(outs[3], table([2 * (edge + inner) + 0.5], [2 * (edge + inner) + 0.5]))
+
+
+@pytest.mark.parametrize(("relu", "expected"), [(False, -5.0), (True, -3.0)])
+@torch.no_grad()
+def test_relu_before_further_extra_convolutions(relu, expected):
+    neck = plain(num_outs=4, add_extra_convs="on_input", relu_before_extra_convs=relu)
+    for conv in neck.extra_convs:
+        conv.weight.fill_(1.0)
+        conv.bias.fill_(-5.0)
+    first, second = neck([full(1, 10, 6, 0.0), full(1, 5, 3, 1.0)])[2:]
+    assert_close(first, table([-1.0, -1.0], [1.0, 1.0], [-1.0, -1.0]))  # 4 and 6 places, less 5: no ReLU before it
+    # Two places of -1 and two of 1, less 5; behind a ReLU those of -1 are gone.
+    assert_close(second, table([expected], [expected]))
+
+
+def test_the_first_extra_convolution_has_its_source_s_width():
+    for mode, width in (("on_input", 7), ("on_lateral", 4), ("on_output", 4)):
+        neck = FPN((3, 5, 7), STRIDES[1:], FPNConfig(num_outs=5, add_extra_convs=mode, out_channels=4))
+        assert [conv.in_channels for conv in neck.extra_convs] == [width, 4]
+
+
+@pytest.mark.parametrize(
+    ("fields", "used", "strides"),
+    [
+        ({"num_outs": 4}, [0, 1, 2, 3], (4, 8, 16, 32)),
+        ({"num_outs": 4, "end_level": 3}, [0, 1, 2, 3], (4, 8, 16, 32)),
+        ({"num_outs": 3, "start_level": 1}, [1, 2, 3], (8, 16, 32)),
+        ({"num_outs": 5, "start_level": 1}, [1, 2, 3], (8, 16, 32, 64, 128)),
+        ({"num_outs": 3, "end_level": 2}, [0, 1, 2], (4, 8, 16)),
+        ({"num_outs": 2, "start_level": 1, "end_level": 2}, [1, 2], (8, 16)),
+        ({"num_outs": 1, "start_level": 3}, [3], (32,)),
+        ({"num_outs": 1, "end_level": 0}, [0], (4,)),
+    ],
+)
+@torch.no_grad()
+def test_levels(fields, used, strides):
+    neck = plain((1, 1, 1, 1), **fields)
+    values = [1.0, 10.0, 100.0, 1000.0]
+    sizes = [(13, 9), (7, 5), (4, 3), (2, 2)]
+    outs = neck([full(1, *size, value) for size, value in zip(sizes, values, strict=True)])
+    assert neck.strides == strides and len(outs) == len(neck.out_dims) == fields["num_outs"]
+    for i, j in enumerate(used):
+        assert_close(outs[i], full(1, *sizes[j], 6 * sum(values[k] for k in used if k >= j)))
+
+
+def test_the_width_is_the_last_map_s_whatever_levels_are_used():
+    assert FPN((8, 16, 24), STRIDES, FPNConfig(num_outs=2, end_level=1)).out_dims == (24, 24)
+
+
+def test_as_mmdetection_starts():
+    torch.manual_seed(0)
+    neck = FPN((64, 64), STRIDES, FPNConfig(num_outs=3, add_extra_convs="on_output"))
+    for conv in (*neck.lateral_convs, *neck.fpn_convs, *neck.extra_convs):
+        places = conv.kernel_size[0] * conv.kernel_size[1]
+        limit = (6 / (64 * places + 64 * places)) ** 0.5  # Glorot's uniform: √(6 / (what comes + what goes))
+        assert 0.95 * limit < conv.weight.abs().max() <= limit
+        assert not conv.bias.any()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_outs": 0}, "num_outs=0 is not possible; allowed: a whole number, at least 1"),
+        ({"num_outs": 2.0}, "num_outs=2.0 is not possible; allowed: a whole number, at least 1"),
+        ({"start_level": -1}, "start_level=-1 is not possible; allowed: a whole number, at least 0"),
+        ({"end_level": -2}, "end_level=-2 is not possible; allowed: a whole number, at least -1"),
+        ({"out_channels": 0}, "out_channels=0 is not possible; allowed: a whole number, at least 1"),
+        (
+            {"add_extra_convs": "on_outputs"},
+            "add_extra_convs='on_outputs' is not possible; allowed: False, 'on_input', 'on_lateral', 'on_output'",
+        ),
+        (
+            {"add_extra_convs": 0},
+            "add_extra_convs=0 is not possible; allowed: False, 'on_input', 'on_lateral', 'on_output'",
+        ),
+        (
+            {"relu_before_extra_convs": None},
+            "relu_before_extra_convs=None is not possible; allowed: True or False",
+        ),
+        (
+            {"end_level": 4},
+            "start_level=0, end_level=4 is not possible; allowed: levels from 0 to 3, start_level no later than "
+            "end_level",
+        ),
+        (
+            {"start_level": 3, "end_level": 2},
+            "start_level=3, end_level=2 is not possible; allowed: levels from 0 to 3, start_level no later than "
+            "end_level",
+        ),
+        ({"num_outs": 3}, "num_outs=3 is not possible; allowed: 4, one for each level, or more"),
+        ({"num_outs": 4, "end_level": 2}, "num_outs=4 is not possible; allowed: 3, one for each level"),
+        ({"num_outs": 2, "end_level": 2}, "num_outs=2 is not possible; allowed: 3, one for each level"),
+    ],
+)
+def test_refused(fields, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        FPN((8, 16, 24, 32), STRIDES, FPNConfig(**fields))

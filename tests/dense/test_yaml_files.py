@@ -1,0 +1,391 @@
+"""NetsPresso's model files: its three examples, each part's snippet, back again, and what is wrong in a bad one."""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+import pytest
+import torch
+import yaml
+from dense_networks import SMALL
+
+from efficientformer_edu.config import PRESETS, EfficientFormerConfig
+from efficientformer_edu.dense import (
+    ALLMLPDecoderConfig,
+    AnchorDecoupledHeadConfig,
+    AnchorFreeDecoupledHeadConfig,
+    DenseConfig,
+    DenseNetwork,
+    FCConfig,
+    FPNConfig,
+    SemanticFPNConfig,
+    YOLOPAFPNConfig,
+    from_yaml,
+    to_yaml,
+)
+
+BACKBONE = """\
+    backbone:
+      name: efficientformer
+      params: {num_attention_heads: 8, attention_channels: 256, attention_dropout_prob: 0.,
+               attention_value_expansion_ratio: 4, ffn_intermediate_ratio: 4, ffn_dropout_prob: 0.,
+               ffn_act_type: gelu, vit_num: 1}
+      stage_params: [{num_blocks: 3, channels: 48}, {num_blocks: 2, channels: 96},
+                     {num_blocks: 6, channels: 224}, {num_blocks: 4, channels: 448}]
+"""
+FC_HEAD = "{name: fc, params: {num_layers: 1, intermediate_channels: null, act_type: null, dropout_prob: 0.}}"
+TWO_LAYERS = "{name: fc, params: {num_layers: 2, intermediate_channels: 1024, act_type: hard_swish, dropout_prob: 0.2}}"
+DECODER = "{name: all_mlp_decoder, params: {intermediate_channels: 256, classifier_dropout_prob: 0.}}"
+FPN_NECK = (
+    "{name: fpn, params: {num_outs: 4, start_level: 0, end_level: -1, add_extra_convs: False, "
+    "relu_before_extra_convs: False}}"
+)
+ANCHOR_HEAD = (
+    "{name: anchor_decoupled_head, params: {anchor_sizes: [[32,],[64,],[128,],[256,]], aspect_ratios: [0.5, 1.0, 2.0], "
+    "num_layers: 1, norm_type: batch_norm}}"
+)
+PAFPN_NECK = "{name: yolopafpn, params: {depthwise: False, dep_mul: 0.33, act_type: silu}}"
+FREE_HEAD = "{name: anchor_free_decoupled_head, params: {depthwise: False, act_type: silu}}"
+
+
+def model_file(head: str, neck: str | None = None, task: str = "detection", more: str = "") -> str:
+    between = "" if neck is None else f"    neck: {neck}\n"
+    return (
+        f"model:\n  task: {task}\n  name: efficientformer_l1\n{more}"
+        f"  architecture:\n    full: null\n{BACKBONE}{between}    head: {head}\n"
+    )
+
+
+L1 = PRESETS["l1"].replace(distillation=False)
+FPN_CONFIG = FPNConfig(4, 0, -1, False, False)
+ANCHOR_CONFIG = AnchorDecoupledHeadConfig(((32.0,), (64.0,), (128.0,), (256.0,)), (0.5, 1.0, 2.0), 1, "batch_norm")
+EXAMPLES = {
+    "classification": (model_file(FC_HEAD, task="classification"), DenseConfig(L1, FCConfig(), None, 1000)),
+    "two layers": (
+        model_file(TWO_LAYERS, task="classification"),
+        DenseConfig(L1, FCConfig(2, 1024, "hard_swish", 0.2), None, 1000),
+    ),
+    "segmentation": (
+        model_file(DECODER, task="segmentation"),
+        DenseConfig(L1, ALLMLPDecoderConfig(256, 0.0), None, 150),
+    ),
+    "detection": (model_file(ANCHOR_HEAD, FPN_NECK), DenseConfig(L1, ANCHOR_CONFIG, FPN_CONFIG, 80)),
+    "YOLOX": (
+        model_file(FREE_HEAD, PAFPN_NECK),
+        DenseConfig(L1, AnchorFreeDecoupledHeadConfig(False, "silu"), YOLOPAFPNConfig(0.33, False, "silu"), 80),
+    ),
+    "FPN with YOLOX's head": (
+        model_file(FREE_HEAD, FPN_NECK),
+        DenseConfig(L1, AnchorFreeDecoupledHeadConfig(), FPN_CONFIG, 80),
+    ),
+}
+
+
+def read(tmp_path, text: str, num_classes: int | None = None) -> DenseNetwork:
+    path = tmp_path / "model.yaml"
+    path.write_text(text, encoding="utf-8")
+    with torch.device("meta"):
+        return from_yaml(path, num_classes)
+
+
+@pytest.mark.parametrize("name", list(EXAMPLES))
+def test_what_a_file_says(tmp_path, name):
+    text, config = EXAMPLES[name]
+    assert read(tmp_path, text).config == config
+
+
+@pytest.mark.parametrize(
+    ("name", "total"),
+    [("classification", 11_400_908), ("segmentation", 11_872_300), ("detection", 22_892_896)],
+)
+def test_netspresso_s_three_examples_with_twenty_classes(tmp_path, name, total):
+    network = read(tmp_path, EXAMPLES[name][0], num_classes=20)
+    assert network.config.task == name
+    assert sum(parameter.numel() for parameter in network.parameters()) == total
+
+
+def test_netspresso_s_l3(tmp_path):
+    text = EXAMPLES["segmentation"][0].replace("vit_num: 1", "vit_num: 4")
+    for l1, l3 in (("3, channels: 48", "4, channels: 64"), ("2, channels: 96", "4, channels: 128")):
+        text = text.replace(l1, l3)
+    for l1, l3 in (("6, channels: 224", "12, channels: 320"), ("4, channels: 448", "6, channels: 512")):
+        text = text.replace(l1, l3)
+    assert read(tmp_path, text).config.backbone == PRESETS["l3"].replace(distillation=False)
+
+
+def test_fields_that_are_left_out_have_their_defaults(tmp_path):
+    text = model_file("{name: anchor_free_decoupled_head, params: null}", "{name: fpn, params: {}}")
+    assert read(tmp_path, text).config == DenseConfig(L1, AnchorFreeDecoupledHeadConfig(), FPNConfig(), 80)
+
+
+def test_other_names_of_activations_and_of_extra_convolutions(tmp_path):
+    text = model_file(
+        FREE_HEAD.replace("silu", "Swish"), FPN_NECK.replace("add_extra_convs: False", "add_extra_convs: True")
+    )
+    config = read(tmp_path, text).config
+    assert config.head == AnchorFreeDecoupledHeadConfig(act_type="silu")
+    assert config.neck == FPNConfig(add_extra_convs="on_input")
+
+
+def test_a_file_can_be_told_by_its_name(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(to_yaml(DenseConfig(SMALL.replace(bias_grid=7), FCConfig(), None, 5)), encoding="utf-8")
+    network = from_yaml(str(path), 5)
+    assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 5)
+
+
+ODD = PRESETS["l7"].replace(
+    distillation=False, depths=(1, 2, 3, 4), embed_dims=(10, 11, 12, 13), num_vit=3, num_heads=3, key_dim=5
+)
+ODD = ODD.replace(mlp_ratio=2.5, attn_ratio=1.5, attn_drop_rate=0.1, proj_drop_rate=0.2, act="hard_swish")
+TOLD = [config for _, config in EXAMPLES.values()] + [
+    DenseConfig(ODD, SemanticFPNConfig(64, 0.25), FPNConfig(6, 1, 3, "on_lateral", True, 256), 150),
+    DenseConfig(ODD, AnchorDecoupledHeadConfig(((1e-5, 2), (3, 4)), (1 / 3,), 4, "instance_norm"), FPNConfig(2, 2), 80),
+    DenseConfig(ODD, AnchorFreeDecoupledHeadConfig(True, "relu6"), YOLOPAFPNConfig(1.33, True, "prelu"), 80),
+]
+
+
+@pytest.mark.parametrize("config", TOLD, ids=lambda config: " ".join(config.names))
+def test_a_network_is_told_and_read_again(tmp_path, config):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        network = read(tmp_path, to_yaml(config))
+    assert network.config == config
+    assert to_yaml(network) == to_yaml(config)
+
+
+def test_the_number_of_classes_is_the_reader_s(tmp_path):
+    config = DenseConfig(L1, FCConfig(), num_classes=7)
+    assert read(tmp_path, to_yaml(config)).config.num_classes == 1000
+    assert read(tmp_path, to_yaml(config), num_classes=7).config == config
+
+
+def test_what_is_told_is_what_netspresso_reads():
+    """The fields and values of its own example, letter by letter but for spaces."""
+    told = yaml.safe_load(to_yaml(EXAMPLES["detection"][1]))
+    theirs = yaml.safe_load(EXAMPLES["detection"][0])
+    theirs["model"]["name"] = "efficientformer"
+    assert told == theirs
+    assert list(told["model"]["architecture"]) == ["full", "backbone", "neck", "head"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"bias_grid": 16}, "bias_grid=(16, 16) is not possible; allowed: (7, 7), which NetsPresso's files imply"),
+        ({"drop_path_rate": 0.1}, "drop_path_rate=0.1 is not possible; allowed: 0.0, which NetsPresso's files imply"),
+        ({"in_channels": 1}, "in_channels=1 is not possible; allowed: 3, which NetsPresso's files imply"),
+        ({"stem_act": "gelu"}, "stem_act='gelu' is not possible; allowed: 'relu', which NetsPresso's files imply"),
+        (
+            {"num_vit": (0, 0, 1, 1)},
+            "num_vit=(0, 0, 1, 1) is not possible; allowed: MB3D in the last stage alone, for a file has one number",
+        ),
+    ],
+)
+def test_what_a_file_cannot_tell_is_refused(fields, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        to_yaml(DenseConfig(L1.replace(**fields), FCConfig()))
+
+
+def test_bare_outputs_cannot_be_told():
+    with pytest.raises(ValueError) as error:
+        to_yaml(DenseConfig(L1, ALLMLPDecoderConfig(), norms=False))
+    assert str(error.value) == (
+        "norms=False is not possible; allowed: True, for NetsPresso's backbones have norms on their outputs"
+    )
+
+
+def test_what_belongs_to_training_is_named_in_a_warning(tmp_path):
+    more = (
+        "  checkpoint: {use_pretrained: True, load_head: False, path: null, optimizer_path: null}\n"
+        "  freeze_backbone: False\n"
+        "  postprocessor: {params: {topk_candidates: 1000, score_thresh: 0.05, nms_thresh: 0.45}}\n"
+        "  losses: [{criterion: retinanet_loss, weight: null}]\n"
+    )
+    with pytest.warns(UserWarning) as caught:
+        network = read(tmp_path, model_file(ANCHOR_HEAD, FPN_NECK, more=more))
+    assert network.config == EXAMPLES["detection"][1]
+    assert [str(warning.message) for warning in caught] == [
+        "not used, for they belong to training: checkpoint, freeze_backbone, postprocessor, losses"
+    ]
+    assert caught[0].filename == __file__
+
+
+def test_what_is_null_is_not_worth_a_warning(tmp_path):
+    more = "  checkpoint: null\n  losses: null\n"
+    assert read(tmp_path, model_file(FC_HEAD, task="classification", more=more)).config.task == "classification"
+
+
+DETECTION = model_file(ANCHOR_HEAD, FPN_NECK)
+ALL = "task, name, architecture, checkpoint, freeze_backbone, postprocessor, losses"
+THERE = "a file with the field model is read as NetsPresso's, which has it there"
+BAD = {  # what is put in the place of what, and the whole message
+    "no YAML": (
+        "model:",
+        "model: [",
+        "it is no YAML file: expected ',' or ']', but got ':' in line 3; wanted: lines such as depths: [3, 2, 6, 4]",
+    ),
+    "no mapping": (
+        DETECTION,
+        "- model\n",
+        "it holds list, not a mapping of fields to values; wanted: lines such as depths: [3, 2, 6, 4]",
+    ),
+    "empty": (
+        DETECTION,
+        "",
+        "it holds NoneType, not a mapping of fields to values; wanted: lines such as depths: [3, 2, 6, 4]",
+    ),
+    "an EfficientFormerConfig": (DETECTION, SMALL.to_yaml(), "'depths' is no field; allowed: model"),
+    "a misspelt model": ("model:", "modell:", "'modell' is no field; did you mean 'model'?"),
+    "another file of NetsPresso's": (DETECTION, "{}", f"model is missing: no 'model' in ; {THERE}"),
+    "an empty model": (DETECTION, "model:\n", f"model=None is not possible; allowed: fields and values of {ALL}"),
+    "no such field of the model": ("  task:", "  tasks:", "model: 'tasks' is no field; did you mean 'task'?"),
+    "no task": ("  task: detection\n", "", f"model.task is missing: no 'task' in name, architecture; {THERE}"),
+    "another head's task": (
+        "task: detection",
+        "task: segmentation",
+        "model.task='segmentation' is not possible; allowed: 'detection', which is what the head is for",
+    ),
+    "no architecture": (
+        "  architecture:",
+        "  postprocessor:",
+        f"model.architecture is missing: no 'architecture' in task, name, postprocessor; {THERE}",
+    ),
+    "an architecture that is a list": (
+        DETECTION,
+        "model: {task: detection, architecture: [fpn]}",
+        "model.architecture=['fpn'] is not possible; allowed: fields and values of full, backbone, neck, head",
+    ),
+    "a full model": (
+        "full: null",
+        "full: {name: pidnet}",
+        "model.architecture.full={'name': 'pidnet'} is not possible; allowed: null, as EfficientFormer has",
+    ),
+    "no such part": (
+        "    neck:",
+        "    necks:",
+        "model.architecture: 'necks' is no field; did you mean 'neck'?",
+    ),
+    "another backbone": (
+        "name: efficientformer\n",
+        "name: resnet\n",
+        "model.architecture.backbone.name='resnet' is not possible; allowed: 'efficientformer'",
+    ),
+    "a misspelt field of the backbone": (
+        "ffn_act_type",
+        "ffn_act_typ",
+        "model.architecture.backbone.params: 'ffn_act_typ' is no field; did you mean 'ffn_act_type'?",
+    ),
+    "a missing field of the backbone": (
+        ", vit_num: 1",
+        "",
+        "model.architecture.backbone.params.vit_num is missing: no 'vit_num' in num_attention_heads, "
+        "attention_channels, attention_dropout_prob, attention_value_expansion_ratio, ffn_intermediate_ratio, "
+        f"ffn_dropout_prob, ffn_act_type; {THERE}",
+    ),
+    "a wrong field of the backbone": (
+        "vit_num: 1",
+        "vit_num: 9",
+        "num_vit=9 is not possible; allowed: at most the depth of its stage (depths=(3, 2, 6, 4))",
+    ),
+    "a misspelt neck": (
+        "name: fpn",
+        "name: fnp",
+        "model.architecture.neck.name: 'fnp' is no neck; did you mean 'fpn'?",
+    ),
+    "an unknown neck": (
+        "name: fpn",
+        "name: rtdetr",
+        "model.architecture.neck.name: 'rtdetr' is no neck; allowed: fpn, yolopafpn",
+    ),
+    "a neck of two names": (
+        "name: fpn",
+        "name: [fpn, yolopafpn]",
+        "model.architecture.neck.name: ['fpn', 'yolopafpn'] is no neck; did you mean 'yolopafpn'?",
+    ),
+    "a neck that is a word": (
+        FPN_NECK,
+        "fpn",
+        "model.architecture.neck='fpn' is not possible; allowed: fields and values of name, params",
+    ),
+    "a misspelt head": (
+        "name: anchor_decoupled_head",
+        "name: anchor_head",
+        "model.architecture.head.name: 'anchor_head' is no head; did you mean 'anchor_decoupled_head'?",
+    ),
+    "no head": (
+        f"    head: {ANCHOR_HEAD}\n",
+        "",
+        f"model.architecture.head is missing: no 'head' in full, backbone, neck; {THERE}",
+    ),
+    "a head without parameters": (
+        ANCHOR_HEAD,
+        "{name: fc}",
+        f"model.architecture.head.params is missing: no 'params' in name; {THERE}",
+    ),
+    "parameters that are a number": (
+        ANCHOR_HEAD,
+        "{name: fc, params: 1}",
+        "model.architecture.head.params=1 is not possible; allowed: fields and values of num_layers, "
+        "intermediate_channels, act_type, dropout_prob",
+    ),
+    "a misspelt field of a neck": (
+        "num_outs",
+        "num_out",
+        "model.architecture.neck.params: 'num_out' is no field; did you mean 'num_outs'?",
+    ),
+    "a field that no head has": (
+        "num_layers: 1",
+        "xyz: 1",
+        "model.architecture.head.params: 'xyz' is no field; allowed: anchor_sizes, aspect_ratios, num_layers, "
+        "norm_type",
+    ),
+    "a wrong value of a neck": (
+        "add_extra_convs: False",
+        "add_extra_convs: on_top",
+        "model.architecture.neck.params: add_extra_convs='on_top' is not possible; allowed: False, 'on_input', "
+        "'on_lateral', 'on_output'",
+    ),
+    "a wrong value of a head": (
+        "norm_type: batch_norm",
+        "norm_type: [batch_norm]",
+        "model.architecture.head.params: norm_type=['batch_norm'] is not possible; allowed: batch_norm, instance_norm",
+    ),
+    "levels that do not fit": (
+        "num_outs: 4",
+        "num_outs: 3",
+        "num_outs=3 is not possible; allowed: 4, one for each level, or more",
+    ),
+    "sizes for other levels": (
+        "num_outs: 4",
+        "num_outs: 5",
+        "anchor_sizes=((32.0,), (64.0,), (128.0,), (256.0,)) is not possible; allowed: 5 lists, one for each map",
+    ),
+    "a pair that does not go together": (
+        FPN_NECK,
+        PAFPN_NECK,
+        "anchor_decoupled_head with yolopafpn is not possible: its towers are shared by all maps, which must have one "
+        "width; allowed: fpn",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(BAD))
+def test_what_is_wrong_in_a_file(tmp_path, name):
+    old, new, message = BAD[name]
+    assert DETECTION.count(old) == 1
+    with pytest.raises(ValueError) as error:
+        read(tmp_path, DETECTION.replace(old, new))
+    assert str(error.value) == f"{tmp_path / 'model.yaml'}: {message}"
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        from_yaml(tmp_path / "none.yaml")
+
+
+def test_the_same_backbone_as_the_plain_reader_finds(tmp_path):
+    path = tmp_path / "model.yaml"
+    path.write_text(DETECTION, encoding="utf-8")
+    assert EfficientFormerConfig.from_yaml(path) == L1
