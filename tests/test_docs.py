@@ -2,8 +2,9 @@
 
 A page's blocks run in order, in one namespace and one empty folder that holds a photograph, `photo.jpg`, without a
 network. Python runs as it is, and the functions in it whose names start with `test_` are called. `efficientformer-edu`
-runs through its own `main`. A YAML block is read as a configuration. Commands that would change the machine (make, pip,
-venv, a server) are not run: their targets, settings, files and modules must exist.
+runs through its own `main`. A YAML block is read as a configuration, and stays in the folder under its title. Commands
+that would change the machine (make, pip, venv, a server) are not run: their targets, settings, files and modules must
+exist.
 """
 
 from __future__ import annotations
@@ -128,8 +129,9 @@ def run_block(block: Block, namespace: dict[str, Any]) -> None:
         for line in block.source.splitlines():
             run_command(line)
     elif block.language == "yaml":
-        Path("block.yaml").write_text(block.source, encoding="utf-8")
-        EfficientFormerConfig.from_yaml("block.yaml")
+        path = Path(block.file or "block.yaml")
+        path.write_text(block.source, encoding="utf-8")
+        EfficientFormerConfig.from_yaml(path)
     else:
         assert block.language in SHOWN_ONLY, f"say how a block of {block.language!r} is to be checked"
 
@@ -424,7 +426,9 @@ def test_a_block_knows_what_is_said_behind_it() -> None:
     page = Path("page.md")
     page.write_text(
         "```python\n1 / 0\n```\n\n```text\nZero…:\n  by zero\n```\n\n```sh\nls\n```\n\nwords\n\n```text\nx\n```\n"
+        '```yaml title="model.yaml"\nact: gelu\n```\n'
     )
-    first, _, second, _ = blocks(page)
+    first, _, second, _, third = blocks(page)
+    assert (third.language, third.file, first.file) == ("yaml", "model.yaml", "")
     assert (first.line, first.language, second.language, second.says) == (1, "python", "sh", None)
     assert said(first, "ZeroDivisionError: by zero") and not said(first, "ZeroDivisionError: by one")

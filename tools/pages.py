@@ -1,10 +1,11 @@
 """Fills the pages of docs/ with what comes from the code and from the chapters; `tools.site` calls `fill`.
 
 A marker is a comment: `<!-- numbers -->` becomes the table of parameters and MACs, `<!-- presets -->` what counters
-print for the published networks, `<!-- audit -->` the form that audits any other, `<!-- glossary -->` the abbreviations
-that every page shows as tooltips, `<!-- mark exact -->` the mark of one kind of number,
-`<!-- written -->` the chapters that exist, `<!-- chapter 2: Building blocks; in class 1, 5 -->` one chapter of the
-lecture plan. A link to a chapter that is not written yet becomes its text.
+print for the published networks, `<!-- audit -->` the form that audits any other, `<!-- matrix -->` which neck goes
+with which head, `<!-- detector -->` the drawing of a network with both, `<!-- glossary -->` the abbreviations that
+every page shows as tooltips, `<!-- mark exact -->` the mark of one kind of number, `<!-- written -->` the chapters that
+exist, `<!-- chapter 2: Building blocks; in class 1, 5 -->` one chapter of the lecture plan. A link to a chapter that is
+not written yet becomes its text.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from tools import audit_page
+from tools import audit_page, dense_page
 from tools.chapters import EFFORT, Notebook, exercises
 from tools.markdown import mark
 from tools.readme import MINUTES, numbers
@@ -40,6 +41,8 @@ def filled(text: str, notebooks: Mapping[str, Notebook], abbreviations: str) -> 
         "<!-- numbers -->": numbers,
         "<!-- presets -->": audit_page.presets,
         "<!-- audit -->": audit_page.live,
+        "<!-- matrix -->": dense_page.matrix,
+        "<!-- detector -->": dense_page.diagram,
         "<!-- glossary -->": partial(glossary, abbreviations),
         "<!-- written -->": partial(written, notebooks),
     }

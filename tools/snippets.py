@@ -24,12 +24,14 @@ class Block:
         language: the first word after the fence, such as `python`; empty where there is none.
         source: what stands between the fences, without their indentation.
         says: the text block right behind it, which holds what the reader will see; None where there is none.
+        file: the title after the fence, `title="model.yaml"`: the file that the reader is to write; else empty.
     """
 
     line: int
     language: str
     source: str
     says: str | None
+    file: str = ""
 
 
 def blocks(page: Path) -> Iterator[Block]:
@@ -43,6 +45,7 @@ def blocks(page: Path) -> Iterator[Block]:
             language=_language(fence),
             source=dedent(fence["body"]),
             says=dedent(following["body"]) if following and belongs else None,
+            file="".join(re.findall(r'title="(.+?)"', fence["header"])),
         )
 
 

@@ -31,3 +31,4 @@ PARTS = {
     "MB3D": Colour("#F9DFA8", "#C47F00"),
     "head": Colour("#F0D3E2", "#B0508A"),
 }
+NECK = Colour("#DFDBF3", "#5546A6")  # stands in networks for dense tasks only

@@ -52,16 +52,16 @@ def architecture_mermaid(model: str | EfficientFormerConfig, resolution: Resolut
         f"accDescr: {alt_text(model, resolution)}",
         'image(["image"]):::image',
         'stem["stem<br/>3×3, stride 2, twice"]:::stem',
-        _edge("image", "stem", stem.input_shape),
+        edge("image", "stem", stem.input_shape),
     ]
     for stage, run in stages:
         lines += _stage(stage, run)
     # Links between whole stages, not their blocks: only then does Mermaid lay the blocks of a stage side by side.
-    lines.append(_edge("stem", _id(stages[0][0]), stem.output_shape))
+    lines.append(edge("stem", _id(stages[0][0]), stem.output_shape))
     for (stage, run), (after, following) in pairwise(stages):
-        lines.append(_edge(_id(stage), _id(after), *_between(run[-1], following[0])))
+        lines.append(edge(_id(stage), _id(after), *_between(run[-1], following[0])))
     lines += _head(head)
-    lines.append(_edge(_id(stages[-1][0]), "head", *_between(body[-1], head)))
+    lines.append(edge(_id(stages[-1][0]), "head", *_between(body[-1], head)))
     lines += [f"classDef {name} fill:{fill},stroke:{line},color:{INK}" for name, (fill, line) in PARTS.items()]
     return Mermaid("\n".join(lines) + "\n")
 
@@ -72,7 +72,7 @@ def _stage(stage: str, run: tuple[Part, ...]) -> Iterator[str]:
     for part in run:
         yield f'{_id(stage, part.kind)}["{_label(part)}"]:::{part.kind}'
     for part, following in pairwise(run):
-        yield _edge(_id(stage, part.kind), _id(stage, following.kind), *_between(part, following))
+        yield edge(_id(stage, part.kind), _id(stage, following.kind), *_between(part, following))
     yield "end"
     yield f"style {_id(stage)} {FRAME}"
 
@@ -83,13 +83,13 @@ def _head(head: Part) -> Iterator[str]:
     yield "direction LR"
     yield 'norm["layer norm"]:::head'
     yield 'pooled["mean over<br/>the tokens"]:::head'
-    yield _edge("norm", "pooled", norm.output_shape)
+    yield edge("norm", "pooled", norm.output_shape)
     linears = [row for row in classifiers if row.kind == "linear"]
     yield f'logits(["{"logits" if len(linears) == 1 else "logits: the mean"}"]):::image'
     for row in linears:
         yield f'{row.name}_linear["{row.name}"]:::head'
-        yield _edge("pooled", f"{row.name}_linear", pooled.output_shape)
-        yield _edge(f"{row.name}_linear", "logits", row.output_shape)
+        yield edge("pooled", f"{row.name}_linear", pooled.output_shape)
+        yield edge(f"{row.name}_linear", "logits", row.output_shape)
     yield "end"
     yield f"style head {FRAME}"
 
@@ -106,7 +106,8 @@ def _label(part: Part) -> str:
     return f"{part.kind} ×{part.repeats}<br/>{mixer}"
 
 
-def _edge(start: str, end: str, *shapes: Shape) -> str:
+def edge(start: str, end: str, *shapes: Shape) -> str:
+    """An arrow between two parts, with the shape of what passes."""
     return f'{start} -->|"{" → ".join(map(shape_text, shapes))}"| {end}'
 
 

@@ -11,7 +11,7 @@ from strategies import configs, resolutions
 
 from efficientformer_edu.audit import count
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
-from efficientformer_edu.figures.colours import INK, PAPER, PARTS
+from efficientformer_edu.figures.colours import INK, NECK, PAPER, PARTS, Colour
 from efficientformer_edu.figures.mermaid import architecture_mermaid
 from efficientformer_edu.figures.parts import alt_text, parts
 
@@ -114,11 +114,11 @@ def elements(shape: tuple[int, ...]) -> tuple[int, int]:
     return (shape[1] * shape[2], shape[0]) if len(shape) == 3 else (shape[0], shape[1])
 
 
-@pytest.mark.parametrize("name", PARTS)
-def test_text_has_contrast(name: str) -> None:
-    lighter, darker = luminance(PARTS[name].fill), luminance(INK)
+@pytest.mark.parametrize("colour", [*PARTS.values(), NECK], ids=[*PARTS, "neck"])
+def test_text_has_contrast(colour: Colour) -> None:
+    lighter, darker = luminance(colour.fill), luminance(INK)
     assert (lighter + 0.05) / (darker + 0.05) > 9
-    assert (luminance(PAPER) + 0.05) / (luminance(PARTS[name].line) + 0.05) > 3  # a frame, as WCAG asks of graphics
+    assert (luminance(PAPER) + 0.05) / (luminance(colour.line) + 0.05) > 3  # a frame, as WCAG asks of graphics
 
 
 def luminance(colour: str) -> float:
