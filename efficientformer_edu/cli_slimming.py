@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from efficientformer_edu.slimming.records import Search
     from efficientformer_edu.slimming.supernet import Supernet
 
-# What the folder of a slimming holds, besides search.json and contenders.json.
-LOOKUP, SUPERNET, TRAINED, LATENCY = "lookup.json", "supernet", "trained", "latency.json"
+SUPERNET = "supernet"  # the folder of its training, in that of the slimming; what else is there, `slimming.stored` says
 PARTS = (0.8, 0.65, 0.5)  # of the largest network's latency: the targets where none are given
 MS = "ms"
 
@@ -102,6 +101,7 @@ def _replay(path: Path) -> None:
 def _time_parts(config: EfficientFormerConfig, engine: str, out: Path) -> Lookup:
     from efficientformer_edu.latency.lookup import build
     from efficientformer_edu.slimming.protocol import WIDTHS
+    from efficientformer_edu.slimming.stored import LOOKUP
 
     typer.echo(f"timing the parts at 224 pixels, {engine}", err=True)
     with warnings.catch_warnings(record=True) as caught:
@@ -203,6 +203,7 @@ def _compare(
     """Train each network from scratch, time it as a whole, and print what came out."""
     from efficientformer_edu.latency.lookup_errors import prediction_errors
     from efficientformer_edu.slimming.front import AGREES, get_front, get_study
+    from efficientformer_edu.slimming.stored import LATENCY, TRAINED
     from efficientformer_edu.training.records import load_records
 
     resumed = bool(load_records(out / TRAINED))
