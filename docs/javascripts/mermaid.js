@@ -20,7 +20,12 @@
   }
 
   // A diagram shrinks with its column, but only until its words are as large as the small print; then it scrolls.
-  const readable = (svg) => svg.replace(/max-width: ([\d.]+)px;/, (all, width) => `${all} min-width: ${0.7 * width}px;`)
+  // A node with a colour of its own says which colour its words have. The theme's colour for words is that of the
+  // scheme, and it sets it on the paragraph inside, where Mermaid's rule for the node does not reach.
+  const readable = (svg) =>
+    svg
+      .replace(/max-width: ([\d.]+)px;/, (all, width) => `${all} min-width: ${0.7 * width}px;`)
+      .replace(/(#\S+ \.\S+) span\{([^}]*!important)/g, "$1 span,$1 p{$2")
 
   globalThis.mermaid = {
     initialize(given) {

@@ -14,6 +14,15 @@ return links.length > 1 && links.map(({ pathname, hash }) => [pathname, hash])
 SCHEME = "return document.body.dataset.mdColorScheme"
 SWITCH = "form[data-md-component=palette] label:not([hidden])"
 
+DRAWN = """
+return (async () => {
+  const source = 'flowchart TB\\n a["A"]:::own\\n b["B"]\\n classDef own fill:#eeeeee,color:#112233'
+  const place = document.body.appendChild(document.createElement("div"))
+  place.innerHTML = (await mermaid.render("drawn", source)).svg
+  return [...place.querySelectorAll(".node p")].map(words => getComputedStyle(words).color)
+})()
+"""
+
 
 @pytest.mark.parametrize(
     ("words", "place", "anchor"),
@@ -49,6 +58,18 @@ def test_the_colours_follow_the_system_and_then_the_reader(
     assert chromium.ask(SCHEME) == "slate"  # and it is kept
     chromium.driver.find_element(By.CSS_SELECTOR, SWITCH).click()
     assert chromium.wait(f"{SCHEME} === 'default'")  # the system's again, which is light by now
+
+
+def test_words_on_a_coloured_node_keep_their_colour_in_the_dark(
+    chromium: Chromium, addresses: dict[str, str], version: str
+) -> None:
+    chromium.open(addresses[version] + page(version, "dense"))
+    chromium.colours("dark")
+    assert chromium.wait(f"{SCHEME} === 'slate'")
+    assert chromium.wait("return document.querySelector('div.mermaid') !== null")  # the theme has told Mermaid its colours
+    own, other = chromium.ask(DRAWN)
+    assert own == "rgb(17, 34, 51)"
+    assert other not in (own, "rgb(0, 0, 0)")
 
 
 def test_hints_and_solutions_open_by_keyboard(chromium: Chromium, addresses: dict[str, str], version: str) -> None:
