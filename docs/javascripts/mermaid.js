@@ -5,7 +5,7 @@
   let settings, loaded
 
   // Served, it comes in pieces, and a flowchart needs a quarter of them. From a folder a browser imports no pieces:
-  // there it is one file, which puts the real `mermaid` in the place of this one.
+  // there it is one file, which puts the real `mermaid` in the place of this one until it is put back.
   const load = async () => {
     if (location.protocol === "file:") {
       const script = Object.assign(document.createElement("script"), { src: new URL("mermaid.min.js", folder) })
@@ -15,6 +15,7 @@
       })
     }
     const real = location.protocol === "file:" ? mermaid : (await import(new URL("mermaid.esm.min.mjs", folder))).default
+    globalThis.mermaid = standIn
     real.initialize(settings)
     return real
   }
@@ -27,7 +28,7 @@
       .replace(/max-width: ([\d.]+)px;/, (all, width) => `${all} min-width: ${0.7 * width}px;`)
       .replace(/(#\S+ \.\S+) span\{([^}]*!important)/g, "$1 span,$1 p{$2")
 
-  globalThis.mermaid = {
+  const standIn = {
     initialize(given) {
       settings = given
     },
@@ -37,4 +38,5 @@
       return { ...rest, svg: readable(svg) }
     },
   }
+  globalThis.mermaid = standIn
 }

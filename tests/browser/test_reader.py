@@ -66,7 +66,7 @@ def test_words_on_a_coloured_node_keep_their_colour_in_the_dark(
     chromium.open(addresses[version] + page(version, "dense"))
     chromium.colours("dark")
     assert chromium.wait(f"{SCHEME} === 'slate'")
-    assert chromium.wait("return document.querySelector('div.mermaid') !== null")  # the theme has told Mermaid its colours
+    assert chromium.wait("return document.querySelector('div.mermaid') !== null")  # the theme set it up
     own, other = chromium.ask(DRAWN)
     assert own == "rgb(17, 34, 51)"
     assert other not in (own, "rgb(0, 0, 0)")
