@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.slimming.supernet import Supernet
+from efficientformer_edu.training.evaluation import Evaluation
 from efficientformer_edu.training.loading import Batch
 from efficientformer_edu.training.loop import Loop
 from efficientformer_edu.training.run import Trained
@@ -33,7 +35,7 @@ class SupernetLoop(Loop):
         self.network.set_temperature(temperature(step / (steps_per_epoch * self.run.recipe.total_epochs)))
         return super().step(batch, step, steps_per_epoch)
 
-    def finish(self) -> Trained:
+    def finish(self) -> Trained[EfficientFormer, Evaluation]:
         """What came out. Its weights are in the checkpoint alone, for no layout has a place for MetaPaths."""
         folder, self.folder = self.folder, None
         try:

@@ -52,6 +52,16 @@ class Evaluation:
         """Mean cross-entropy of the logits."""
         return self.total_loss / self.count
 
+    @property
+    def scores(self) -> dict[str, float]:
+        """What a row of the log says of it."""
+        return {"test_loss": self.loss, "top1": self.top1, "top5": self.top5}
+
+    @property
+    def result(self) -> dict[str, float]:
+        """What is stored of it in the end."""
+        return {"top1": self.top1, "top5": self.top5, "images": self.count}
+
     def table(self) -> Table:
         """Each class: its images, how many were recognised, and what it was taken for most often otherwise."""
         rows: list[tuple[Cell, ...]] = []

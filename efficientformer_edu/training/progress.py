@@ -7,17 +7,29 @@ import sys
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from efficientformer_edu.training.loop import Loop
 from efficientformer_edu.training.run import Trained
+from efficientformer_edu.training.trainer import E, N, R, Trainer
 
-HEAD = "epoch      rate  train loss  test loss    top-1    top-5  seconds"
-LINE = "{epoch:5d}{learning_rate:10.2e}{train_loss:12.4f}{test_loss:11.4f}{top1:9.2%}{top5:9.2%}{seconds:9.1f}"
+COLUMNS = {
+    "epoch": ("epoch", 5, "d"),
+    "learning_rate": ("rate", 10, ".2e"),
+    "train_loss": ("train loss", 12, ".4f"),
+    "test_loss": ("test loss", 11, ".4f"),
+    "top1": ("top-1", 9, ".2%"),
+    "top5": ("top-5", 9, ".2%"),
+    "miou": ("mIoU", 9, ".4f"),
+    "pixel_accuracy": ("pixels", 9, ".2%"),
+    "ap": ("AP", 9, ".4f"),
+    "ap50": ("AP50", 9, ".4f"),
+    "seconds": ("seconds", 9, ".1f"),
+}
+"""What a row of a log may hold: the word above, the width, the format of the number."""
 
 
-def follow(loop: Loop) -> Trained:
+def follow(loop: Trainer[R, N, E]) -> Trained[N, E]:
     """Train to the end, and tell of it: each epoch on standard output, each step on the bar of a terminal.
 
-    Of several processes one tells. Raises as `Loop.epochs` does.
+    Of several processes one tells. Raises as `Trainer.epochs` does.
     """
     tells = loop.accelerator.is_main_process
     columns = (TextColumn("steps"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -25,11 +37,13 @@ def follow(loop: Loop) -> Trained:
     with Progress(*columns, console=console, transient=True, disable=not (tells and sys.stderr.isatty())) as bar:
         steps = loop.steps_per_epoch
         task = bar.add_task("", total=steps * loop.run.recipe.total_epochs, completed=steps * loop.epoch)
+        told = ("epoch", "learning_rate", "train_loss", *loop.measures, "seconds")
         if tells:
-            print(HEAD)
+            print("".join(f"{word:>{width}}" for word, width, _ in map(COLUMNS.__getitem__, told)))
         for row in loop.epochs(lambda: bar.advance(task)):
             if tells:
-                print(LINE.format(**row), flush=True)
+                cells = ((row[name], *COLUMNS[name][1:]) for name in told)
+                print("".join(f"{value:{width}{form}}" for value, width, form in cells), flush=True)
     trained = loop.finish()
     if tells:
         print(f"{trained.evaluation}: {loop.run.test.words}")

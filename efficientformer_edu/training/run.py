@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+from torch import nn
 
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.training.data import Images
 from efficientformer_edu.training.distillation import Teacher
-from efficientformer_edu.training.evaluation import Evaluation
 from efficientformer_edu.training.recipe import Recipe
+
+N = TypeVar("N", bound=nn.Module)
+E = TypeVar("E")
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Trained:
+class Trained(Generic[N, E]):
     """What came out.
 
     Attributes:
@@ -77,6 +81,6 @@ class Trained:
         log: one row an epoch.
     """
 
-    network: EfficientFormer
-    evaluation: Evaluation
+    network: N
+    evaluation: E
     log: tuple[dict[str, Any], ...]

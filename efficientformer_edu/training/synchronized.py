@@ -1,4 +1,4 @@
-"""Batch norms that see the whole batch when several processes share it.
+"""Batch norms and sums that see the whole batch when several processes share it.
 
 Released code: `SyncBatchNorm` in `main.py`. torch's own runs on GPUs only; for processors the same is written here, so
 that what a laptop's two processes compute can be held against one.
@@ -6,10 +6,11 @@ that what a laptop's two processes compute can be held against one.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 
 class SynchronizedBatchNorm2d(nn.BatchNorm2d):
@@ -33,9 +34,33 @@ class SynchronizedBatchNorm2d(nn.BatchNorm2d):
         return centred * scale[:, None, None] + self.bias[:, None, None]
 
 
+class _Sum(torch.autograd.Function):
+    """Over all processes. What each makes of the sum, it makes of every part: so the gradients are summed as well."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        summed = x.clone(memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _Sum.forward(ctx, gradient)
+
+
 def _sum(x: Tensor) -> Tensor:
     """Over all processes; gradients go back to each of them."""
-    return all_reduce(x)
+    summed: Tensor = _Sum.apply(x)  # type: ignore[no-untyped-call]
+    return summed
+
+
+def total(x: Float[Tensor, "*dims"] | Int[Tensor, "*dims"]) -> Tensor:
+    """The sum over all processes, where there are several; each of them has to ask for it.
+
+    Gradients go back to each of them. So where every process computes a loss from sums over all, the mean of their
+    gradients is the gradient that one process would have.
+    """
+    return _sum(x) if torch.distributed.is_initialized() else x
 
 
 def synchronize(network: nn.Module, device: torch.device) -> None:

@@ -7,6 +7,7 @@ import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import safetensors.torch
@@ -38,8 +39,12 @@ def read(path: Path) -> dict[str, Tensor]:
     raise ValueError("this is neither a safetensors nor a torch file; was a web page saved in its place?")
 
 
-def write(tensors: Mapping[str, Tensor], path: Path, wrapper: str | None) -> None:
+def write(
+    tensors: Mapping[str, Tensor], path: Path, wrapper: str | None, header: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Write tensors: as safetensors if the suffix says so, else as a torch file, there under the key `wrapper`.
+
+    What `header` says goes into a safetensors file; a torch file has no place for it.
 
     Raises:
         FileNotFoundError: if the folder does not exist.
@@ -49,7 +54,7 @@ def write(tensors: Mapping[str, Tensor], path: Path, wrapper: str | None) -> Non
     with whole(path) as partial:
         if path.suffix == ".safetensors":
             # Not `save_file`: others could not read its file. Hugging Face refuses a file without the word "pt".
-            partial.write_bytes(safetensors.torch.save(plain, metadata={"format": "pt"}))
+            partial.write_bytes(safetensors.torch.save(plain, metadata={"format": "pt", **header}))
         else:
             torch.save({wrapper: plain} if wrapper else plain, partial)
 

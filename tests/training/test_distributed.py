@@ -17,8 +17,10 @@ from efficientformer_edu.training.loading import TrainBatches
 
 SCRIPT = """
 import sys
+from accelerate.state import PartialState
 from training_runs import first_step
 first_step(sys.argv[1])
+assert PartialState().num_processes == 2
 """
 
 
@@ -34,7 +36,7 @@ def test_gradients_statistics_and_evaluation_of_two_processes_are_those_of_one(t
     assert one.keys() == two.keys()
     for name, value in one.items():
         torch.testing.assert_close(
-            two[name], value, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
+            two[name], value, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
         )
 
 
