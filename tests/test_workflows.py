@@ -78,7 +78,7 @@ def test_without_make_the_same_is_tested() -> None:
     wanted = {command.strip() for recipe in recipes for command in re.findall(r"\$\(RUN\) -m (.+)", recipe)}
     plain = "\n".join(step["run"] for step in steps("test") if step.get("if") == "runner.os == 'Windows'")
     assert wanted and wanted == {line for line in re.findall(r"python -m (.+)", plain) if not line.startswith("pip ")}
-    for step in ("torch", '-e ".[notebooks,docs,test,engines]"'):
+    for step in ("torch", '-e ".[notebooks,docs,test,engines,dense]"'):
         assert f"python -m pip install -c constraints.txt {step}\n" in plain + "\n"
 
 

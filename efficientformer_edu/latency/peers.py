@@ -1,20 +1,18 @@
 """The networks that the paper compares with, from timm, behind one function.
 
 Paper: Fig. 1, Fig. 2 and Table 1. The weights are random: here the networks are timed, and time does not depend on
-them. timm imports torchvision, some builds of which do not import beside a torch for the CPU alone: they describe two
-operators that their library was to declare. Then the two are declared here, and never run.
+them.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
-from importlib import import_module
 from types import MappingProxyType, ModuleType
 
-import torch
 from torch import nn
+
+from efficientformer_edu.torchvision_build import import_beside_torch
 
 PEERS: Mapping[str, str] = MappingProxyType(
     {
@@ -41,11 +39,6 @@ FIGURE2 = ("mobilenetv2_140", "resnet50", "deit_small_patch16_224", "poolformer_
 """The networks of `PEERS` whose time is taken apart by operators, as in Fig. 2."""
 
 INSTALL = "pip install 'efficientformer-edu[peers]'"
-SCHEMAS = (
-    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-)
-_declared: list[torch.library.Library] = []  # a declaration lives as long as its library object
 
 
 def peer(name: str, pretrained: bool = False) -> nn.Module:
@@ -95,19 +88,7 @@ def gelu_for_hardswish(network: nn.Module) -> nn.Module:
 
 
 def _timm() -> ModuleType:
-    """The module timm, with torchvision's two operators declared where it does not import without."""
     try:
-        return import_module("timm")
+        return import_beside_torch("timm")
     except ModuleNotFoundError as error:
         raise ImportError(f"networks from timm need {error.name}; install it with: {INSTALL}") from error
-    except RuntimeError as error:
-        if "torchvision::" not in str(error) or _declared:
-            raise
-    for module in list(sys.modules):  # what was imported half is imported anew
-        if module.partition(".")[0] in ("timm", "torchvision"):
-            del sys.modules[module]
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for schema in SCHEMAS:
-        library.define(schema)
-    _declared.append(library)
-    return import_module("timm")

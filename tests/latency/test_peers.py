@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from efficientformer_edu.latency import peers
+from efficientformer_edu import torchvision_build
 from efficientformer_edu.latency.peers import FIGURE2, PEERS, gelu_for_hardswish, peer
 from efficientformer_edu.paper import table1
 
@@ -40,49 +40,16 @@ def test_without_timm_the_command_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     def missing(name: str) -> None:
         raise ModuleNotFoundError(name=name)
 
-    monkeypatch.setattr(peers, "import_module", missing)
+    monkeypatch.setattr(torchvision_build, "import_module", missing)
     with pytest.raises(ImportError, match="need timm; install it with: pip install 'efficientformer-edu\\[peers\\]'"):
         peer("resnet50")
-
-
-class Declared:
-    """A library of operators that only keeps what it is told."""
-
-    def __init__(self, name: str, kind: str) -> None:
-        self.told = [name, kind]
-
-    def define(self, schema: str) -> None:
-        self.told.append(schema.partition("(")[0])
-
-
-def test_torchvision_gets_its_two_operators_only_if_it_does_not_import(
-    timm: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.library, "Library", Declared)
-    monkeypatch.setattr(peers, "_declared", [])
-    peer("resnet50")
-    assert peers._declared == []
-
-    half = ModuleType("torchvision")
-    monkeypatch.setitem(sys.modules, "torchvision", half)
-
-    def importing(name: str) -> ModuleType:
-        if not peers._declared:
-            raise RuntimeError("operator torchvision::nms does not exist")
-        assert "torchvision" not in sys.modules, "what was imported half is to be imported anew"
-        return timm
-
-    monkeypatch.setattr(peers, "import_module", importing)
-    assert isinstance(peer("resnet50"), nn.Sequential)
-    (library,) = peers._declared
-    assert library.told == ["torchvision", "FRAGMENT", "nms", "qnms"]
 
 
 def test_another_failure_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(name: str) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(peers, "import_module", broken)
+    monkeypatch.setattr(torchvision_build, "import_module", broken)
     with pytest.raises(RuntimeError, match="out of memory"):
         peer("resnet50")
 
