@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from efficientformer_edu.cli_ablations import ablate
-from efficientformer_edu.cli_arguments import MODEL_HELP, Pixels, read_model, read_resolution
+from efficientformer_edu.cli_arguments import MODEL_HELP, Pixels, read_model, read_resolution, refuse
 from efficientformer_edu.cli_audit import audit
+from efficientformer_edu.cli_dense import is_dense, predict_dense_file
 from efficientformer_edu.cli_latency import bench, export
 from efficientformer_edu.cli_observe import observe
 from efficientformer_edu.cli_slimming import slim
@@ -90,10 +91,19 @@ def predict(
     photo: Annotated[Path, typer.Argument(help="an image file")],
     weights: Annotated[Path | None, typer.Option(help="safetensors or torch file in any layout")] = None,
     model: Annotated[str | None, typer.Option(help=f"{MODEL_HELP}; without it, what the file holds, or l1")] = None,
-    rule: Annotated[str, typer.Option(help="whose crop: official, timm, mmpretrain, hf or netspresso")] = "official",
-    top: Annotated[int, typer.Option(min=1, help="how many classes to print")] = 5,
+    rule: Annotated[
+        str | None,
+        typer.Option(help="whose crop: official, timm, mmpretrain, hf or netspresso", show_default="official"),
+    ] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="how many classes to print", show_default="5")] = None,
+    out: Annotated[Path | None, typer.Option(help="a picture of what a detector or a segmentation found")] = None,
 ) -> None:
-    """Print what a network sees in a photograph."""
+    """Print what a network sees in a photograph: its classes, or its objects, or the classes of its pixels."""
+    if weights is not None and is_dense(weights):
+        refuse(f"{weights.name}, which is no classifier", {"--model": model, "--rule": rule, "--top": top})
+        return predict_dense_file(photo, weights, out)
+    if out is not None:
+        raise ValueError("--out draws what a detector or a segmentation found; give its file with --weights")
     config = None if model is None else read_model(model)
 
     from efficientformer_edu.weights import class_names, from_weights, get_model, inference_model
@@ -103,10 +113,10 @@ def predict(
         network = get_model(config, pretrained=weights) if config else from_weights(weights)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        scores = inference_model(network, photo, rule)["pred_scores"]  # (num_classes,)
+        scores = inference_model(network, photo, rule or "official")["pred_scores"]  # (num_classes,)
     names = class_names() if len(scores) == 1000 else [""] * len(scores)
     typer.echo("   score  label  class")
-    for label in scores.argsort()[::-1][:top]:
+    for label in scores.argsort()[::-1][: top or 5]:
         typer.echo(f"{scores[label]:8.2%}  {label:5d}  {names[label]}".rstrip())
     for warning in caught:
         typer.echo(f"Take care: {warning.message}, and --weights FILE takes any you have.", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -29,3 +30,10 @@ def read_resolution(text: str) -> Resolution:
     if len(sizes) > 2 or not all(size.isdecimal() and int(size) for size in sizes):
         raise ValueError(f"--resolution {text!r} is not possible; give a number such as 224, or 384x640")
     return int(sizes[0]) if len(sizes) == 1 else (int(sizes[0]), int(sizes[1]))
+
+
+def refuse(what: str, options: Mapping[str, object]) -> None:
+    """Say which option has no meaning for a task, instead of passing it over."""
+    if given := [name for name, value in options.items() if value]:
+        said = "means nothing for {}; leave it out" if len(given) == 1 else "mean nothing for {}; leave them out"
+        raise ValueError(f"{' and '.join(given)} {said.format(what)}")

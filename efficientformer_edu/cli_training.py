@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from efficientformer_edu.audit.tables import Format
-from efficientformer_edu.cli_arguments import MODEL_HELP, read_model
+from efficientformer_edu.cli_arguments import MODEL_HELP, read_model, refuse
+from efficientformer_edu.cli_dense import evaluate_dense_file, is_dense, train_dense
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
 
 if TYPE_CHECKING:
@@ -19,8 +21,14 @@ if TYPE_CHECKING:
 SMALL = "small"
 NONE, TIMM, LOGITS = "none", "timm:", "logits:"
 PHOTOGRAPH = 224  # pixels
-DATA_HELP = "fashion-mnist-small, which is in the package; fashion-mnist, the whole; or a folder of class folders"
-Data = Annotated[str, typer.Option(help=DATA_HELP)]
+DATA_HELP = (
+    "fashion-mnist-small, which is in the package; fashion-mnist, the whole; or a folder of class folders. "
+    "For detection and segmentation: shapes, which are drawn; or a folder like COCO's, or of images and masks"
+)
+Data = Annotated[str | None, typer.Option(help=DATA_HELP, show_default="fashion-mnist-small, or shapes")]
+Task = Literal["classification", "segmentation", "detection"]
+USUAL: Mapping[bool, tuple[str, str]] = {True: ("fashion-mnist-small", "laptop"), False: ("shapes", "shapes")}
+"""Whether the task is classification: the data and the recipe unless others are named."""
 DataDir = Annotated[Path | None, typer.Option(help="where Fashion-MNIST's files lie")]
 Download = Annotated[bool, typer.Option("--download", help="fetch Fashion-MNIST if it is not there, 30 MB")]
 Strict = Annotated[bool, typer.Option("--strict", help="a broken image is an error; without, it is left out")]
@@ -29,15 +37,26 @@ Size = Annotated[int | None, typer.Option(min=32, help="height and width in pixe
 
 
 def train(
-    model: Annotated[str, typer.Argument(help=f"{MODEL_HELP}; or small, for Fashion-MNIST")],
-    data: Data = "fashion-mnist-small",
+    model: Annotated[str, typer.Argument(help=f"{MODEL_HELP}; or small, for Fashion-MNIST or drawn shapes")],
+    task: Annotated[Task, typer.Option(help="what the network is to learn")] = "classification",
+    data: Data = None,
     out: Annotated[Path | None, typer.Option(help="the folder of the run; without it runs/MODEL")] = None,
-    recipe: Annotated[str, typer.Option(help="laptop, paper, or code for the released one's")] = "laptop",
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="laptop, paper, or code for the released one's; otherwise shapes, ade20k or coco",
+            show_default="laptop, or shapes",
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="instead of the recipe's")] = None,
     batch: Annotated[int | None, typer.Option(min=2, help="images in a step, over all processes")] = None,
     teacher: Annotated[
         str | None,
         typer.Option(metavar="FILE|timm:NAME|logits:FILE|none", help="whom to learn from besides the labels"),
+    ] = None,
+    head: Annotated[str | None, typer.Option(help="of segmentation or detection, instead of the usual one")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(metavar="FILE", help="weights to begin with, a classifier's or another network's")
     ] = None,
     size: Size = None,
     seed: Annotated[int, typer.Option(min=0, help="of all that is random")] = 0,
@@ -51,6 +70,16 @@ def train(
 
     On several GPUs or in several processes: torchrun --nproc_per_node 8 -m efficientformer_edu.cli train ...
     """
+    usual_data, usual_recipe = USUAL[task == "classification"]
+    data, recipe, out = data or usual_data, recipe or usual_recipe, out or Path("runs") / Path(model).stem
+    if task != "classification":
+        refuse(f"--task {task}", {"--teacher": teacher, "--data-dir": data_dir, "--download": download})
+        changed = {name: value for name, value in {"epochs": epochs, "batch": batch}.items() if value is not None}
+        given: dict[str, Any] = {"head": head, "backbone": backbone, "recipe": recipe, "changed": changed}
+        return train_dense(
+            model, task, data, out, **given, size=size, seed=seed, resume=resume, workers=workers, strict=strict
+        )
+    refuse("--task classification", {"--head": head, "--backbone": backbone})
     config = _config(model)
     _check_split(data)
 
@@ -78,15 +107,18 @@ def train(
     )
     _say(images, tests)
     try:
-        follow(Loop(run, out or Path("runs") / Path(model).stem, resume=resume, workers=workers))
+        follow(Loop(run, out, resume=resume, workers=workers))
     except NotFiniteError as error:
         raise ValueError(str(error)) from error
 
 
 def evaluate(
     weights: Annotated[str, typer.Argument(help="a file in any layout, or l1, l3 or l7 for the published weights")],
-    data: Data = "fashion-mnist-small",
-    rule: Annotated[str, typer.Option(help="whose crop: official, timm, mmpretrain, hf or netspresso")] = "official",
+    data: Data = None,
+    rule: Annotated[
+        str | None,
+        typer.Option(help="whose crop: official, timm, mmpretrain, hf or netspresso", show_default="official"),
+    ] = None,
     size: Size = None,
     batch: Annotated[int, typer.Option(min=1, help="images at once")] = 64,
     format: Annotated[Format, typer.Option(help="of the table of classes")] = "table",
@@ -96,7 +128,17 @@ def evaluate(
     download: Download = False,
     strict: Strict = False,
 ) -> None:
-    """Top-1 and top-5 accuracy of a network on the test images, class by class."""
+    """How good a network is on the test images, class by class.
+
+    Top-1 and top-5 accuracy of a classifier; COCO's average precision of a detector; the mean intersection over union
+    of a segmentation.
+    """
+    if is_dense(weights):
+        given = {"--rule": rule, "--out": out, "--data-dir": data_dir, "--download": download}
+        refuse(f"{Path(weights).name}, which is no classifier", given)
+        data = data or USUAL[False][0]
+        return evaluate_dense_file(weights, data, format, size=size, batch=batch, workers=workers, strict=strict)
+    data, rule = data or USUAL[True][0], rule or "official"
     if out is not None and out.suffix not in (".png", ".svg"):
         raise ValueError(f"--out {out.name} is no picture; wanted: a name that ends in .png or .svg")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from dense_folders import annotation, coco_content, write_coco
 from filelock import FileLock
 from PIL import Image
 
@@ -25,6 +26,7 @@ from efficientformer_edu.slimming.records import Search
 from tools import ROOT, fetch_assets
 
 NAMESPACE = ["unshare", "--map-root-user", "--net"]
+COMMAND = [sys.executable, "-m", "efficientformer_edu.cli"]
 TINY = EfficientFormerConfig(depths=(1, 1, 1, 2), embed_dims=(4, 6, 8, 10), num_classes=7, num_heads=2, key_dim=3)
 COMMANDS = {  # every command of efficientformer-edu, on local files alone
     "audit": ["tiny.yaml", "--resolution", "64", "--counters"],
@@ -129,9 +131,19 @@ def test_every_command_is_tried() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands(name: str, folder: Path) -> None:
-    offline(folder, sys.executable, "-m", "efficientformer_edu.cli", name, *COMMANDS[name])
+    offline(folder, *COMMAND, name, *COMMANDS[name])
     made = [Path(word) for word in COMMANDS[name] if word in ("tiny.svg", "tiny.pth", "tiny.onnx", "matrix.png")]
     assert all((folder / path).stat().st_size for path in made)
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_commands_for_other_tasks_than_classification(task: str, folder: Path) -> None:
+    for part in ("train2017", "val2017"):
+        write_coco(folder / "mine", coco_content(annotation(), annotation(image=5, category=90)), part)
+    quick = ["--data", "mine", "--size", "32", "--epochs", "1", "--batch", "2", "--out", "run"]
+    offline(folder, *COMMAND, "train", "tiny.yaml", "--task", task, *quick)
+    offline(folder, *COMMAND, "predict", "photo.png", "--weights", "run/weights.safetensors", "--out", "found.png")
+    assert (folder / "found.png").stat().st_size
 
 
 def test_import_and_prediction(folder: Path) -> None:

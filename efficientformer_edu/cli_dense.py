@@ -1,0 +1,143 @@
+"""What `train`, `evaluate` and `predict` do for detection and segmentation; `cli_training` and `cli` say when."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from efficientformer_edu.audit.tables import Format
+from efficientformer_edu.cli_arguments import YAML, read_model
+from efficientformer_edu.config_formats import read_yaml
+
+if TYPE_CHECKING:
+    from efficientformer_edu.dense.examples import Examples
+    from efficientformer_edu.dense.network import DenseConfig
+
+SMALL = "small"
+SHAPES = "shapes"
+SCENE, PHOTOGRAPH = 96, 512  # pixels of the square for drawn scenes, and for photographs
+
+
+def train_dense(
+    model: str,
+    task: str,
+    data: str,
+    out: Path,
+    *,
+    head: str | None,
+    backbone: str | None,
+    recipe: str,
+    changed: dict[str, Any],
+    size: int | None,
+    seed: int,
+    resume: bool,
+    workers: int,
+    strict: bool,
+) -> None:
+    """Train a network for a task. Arguments are those of the command; `changed` are fields of the recipe."""
+    from efficientformer_edu.dense.data import load_examples
+    from efficientformer_edu.dense.evaluation import classes_of
+    from efficientformer_edu.dense.files import load_backbone
+    from efficientformer_edu.dense.loop import DenseLoop, DenseRun
+    from efficientformer_edu.dense.recipe import get_dense_recipe
+    from efficientformer_edu.training.guard import NotFiniteError
+    from efficientformer_edu.training.progress import follow
+
+    side = size or SCENE
+    examples, tests = (load_examples(data, split, strict=strict, size=side) for split in ("train", "test"))
+    config = _config(model, task, len(classes_of(examples, task)), head)
+    chosen = get_dense_recipe(recipe).replace(**changed)
+    weights = None if backbone is None else load_backbone(backbone, config.backbone)
+    pixels = size or (SCENE if data == SHAPES else PHOTOGRAPH)
+    words = "" if backbone is None else Path(backbone).name
+    run = DenseRun(config, examples, tests, chosen, pixels, seed, weights, words)
+    _say(examples, tests)
+    try:
+        follow(DenseLoop(run, out, resume=resume, workers=workers))
+    except NotFiniteError as error:
+        raise ValueError(str(error)) from error
+
+
+def evaluate_dense_file(
+    weights: str, data: str, format: Format, *, size: int | None, batch: int, workers: int, strict: bool
+) -> None:
+    """Judge the network in a file and print its table."""
+    import torch
+
+    from efficientformer_edu.dense.data import load_examples
+    from efficientformer_edu.dense.evaluation import classes_of, evaluate_dense
+    from efficientformer_edu.dense.files import load_dense
+
+    saved = load_dense(weights)
+    pixels, device = size or saved.size, "cuda" if torch.cuda.is_available() else "cpu"
+    tests = load_examples(data, "test", strict=strict, size=pixels)
+    if (classes := classes_of(tests, saved.network.config.task)) != saved.classes:
+        here, there = ", ".join(saved.classes), ", ".join(classes)
+        raise ValueError(f"{weights} tells apart {here}; these data have {there}")
+    found = evaluate_dense(saved.network.to(device), tests, pixels, batch, device=device, workers=workers)
+    _say(tests)
+    typer.echo(found.table().to(format), nl=False)
+    if format == "table":
+        typer.echo(f"\n{found}; {pixels}×{pixels} pixels")
+
+
+def predict_dense_file(photo: Path, weights: Path, out: Path | None) -> None:
+    """Print what the network in a file finds in a photograph; draw it into `out`."""
+    from efficientformer_edu.dense.files import load_dense
+    from efficientformer_edu.dense.predict import predict_photo
+    from efficientformer_edu.figures.overlays import draw_overlay, shares
+    from efficientformer_edu.figures.style import FORMATS, save
+
+    if out is not None and out.suffix not in FORMATS:
+        raise ValueError(f"--out {out.name} is no picture; wanted: a name that ends in {' or '.join(FORMATS)}")
+    saved = load_dense(weights)
+    found = predict_photo(saved.network, saved.classes, photo, saved.size)
+    if found.detections is not None:
+        typer.echo("   score  class            left    top  right bottom")
+        for box, score, label in zip(*(part.tolist() for part in found.detections), strict=True):
+            typer.echo(f"{score:8.2%}  {found.classes[label]:14}" + "".join(f"{side:7.0f}" for side in box))
+    if found.semantic is not None:
+        typer.echo("  pixels  class")
+        for name, part in shares(found.semantic, found.classes).items():
+            typer.echo(f"{part:8.2%}  {name}")
+    if out is not None:
+        save(draw_overlay(found), out)
+        typer.echo(f"Drawn: {out}")
+
+
+def is_dense(weights: str | Path) -> bool:
+    """Whether a file holds a network for detection or segmentation; False where there is no such file."""
+    if not Path(weights).is_file():
+        return False
+    from efficientformer_edu.dense.files import header
+
+    return header(weights) is not None
+
+
+def _config(model: str, task: str, num_classes: int, head: str | None) -> DenseConfig:
+    """The network that is named: a backbone by name or in a file, or the whole network in a file of NetsPresso's."""
+    from efficientformer_edu.dense import from_yaml
+    from efficientformer_edu.dense.usual import SMALL as SMALL_BACKBONE
+    from efficientformer_edu.dense.usual import usual
+
+    if model.endswith(YAML) and "model" in read_yaml(Path(model)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            config = from_yaml(model, num_classes).config
+        if config.task != task or head is not None:
+            raise ValueError(f"{model} is a whole network for {config.task}; give --task {config.task} and no --head")
+        for warning in caught:
+            typer.echo(f"Take care: {warning.message}.", err=True)
+        return config
+    backbone = SMALL_BACKBONE if model == SMALL else read_model(model)
+    return usual(backbone.replace(in_channels=3), task, num_classes, head)  # all these data are in colour
+
+
+def _say(*data: Examples) -> None:
+    for examples in data:
+        typer.echo(examples.words, err=True)
+        if examples.skipped:
+            typer.echo(f"Take care: broken entries left out: {examples.skipped:,}; --strict names the first.", err=True)

@@ -1,0 +1,79 @@
+"""What a network for a task is unless told otherwise: which head, which neck before it, and a small backbone.
+
+Sources: the paper's section 5.2 for Semantic FPN behind an FPN of 256 channels; NetsPresso Trainer's examples for the
+rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from efficientformer_edu import config_values as values
+from efficientformer_edu.config import EfficientFormerConfig
+from efficientformer_edu.dense.all_mlp_decoder import ALLMLPDecoderConfig
+from efficientformer_edu.dense.anchor_free_head import AnchorFreeDecoupledHeadConfig
+from efficientformer_edu.dense.anchor_head import AnchorDecoupledHeadConfig
+from efficientformer_edu.dense.fpn import FPNConfig
+from efficientformer_edu.dense.network import TASKS, DenseConfig, HeadConfig, NeckConfig
+from efficientformer_edu.dense.pafpn import YOLOPAFPNConfig
+from efficientformer_edu.dense.semantic_fpn import SemanticFPNConfig
+
+PARTS: Mapping[str, tuple[NeckConfig | None, HeadConfig]] = MappingProxyType(
+    {
+        "all_mlp_decoder": (None, ALLMLPDecoderConfig()),
+        "semantic_fpn": (FPNConfig(out_channels=256), SemanticFPNConfig()),
+        "anchor_decoupled_head": (FPNConfig(), AnchorDecoupledHeadConfig()),
+        "anchor_free_decoupled_head": (YOLOPAFPNConfig(), AnchorFreeDecoupledHeadConfig()),
+    }
+)
+"""The neck and the fields of each head."""
+
+HEAD: Mapping[str, str] = MappingProxyType({"segmentation": "semantic_fpn", "detection": "anchor_free_decoupled_head"})
+"""The head of each task."""
+
+SMALL = EfficientFormerConfig(
+    depths=(1, 1, 2, 2),
+    embed_dims=(24, 48, 96, 192),
+    num_vit=1,
+    num_heads=4,
+    key_dim=16,
+    attn_ratio=2.0,
+    bias_grid=(3, 3),
+    layer_scale_init=0.1,
+)
+"""A backbone for drawn scenes of 96×96 pixels, whose last map then has 3×3 places."""
+
+NARROW: Mapping[str, tuple[NeckConfig | None, HeadConfig]] = MappingProxyType(
+    {
+        **PARTS,
+        "all_mlp_decoder": (None, ALLMLPDecoderConfig(intermediate_channels=64)),
+        "semantic_fpn": (
+            FPNConfig(out_channels=64),
+            SemanticFPNConfig(intermediate_channels=64, classifier_dropout_prob=0.0),
+        ),
+    }
+)
+"""The same behind the small backbone: heads as wide as for ImageNet's would take most of the time."""
+
+
+def usual(backbone: EfficientFormerConfig, task: str, num_classes: int, head: str | None = None) -> DenseConfig:
+    """A network for a task.
+
+    Args:
+        backbone: its shape.
+        task: `"segmentation"` or `"detection"`.
+        num_classes: of the head.
+        head: one of `PARTS`; None for the task's usual one.
+
+    Raises:
+        ValueError: for another task or head, or a head for the other task.
+    """
+    if task not in HEAD:
+        raise values.wrong("task", task, " or ".join(HEAD))
+    name = HEAD[task] if head is None else head
+    fitting = [one for one in PARTS if TASKS[one] == task]
+    if name not in fitting:
+        raise values.wrong("head", name, f"{', '.join(fitting)} for {task}")
+    neck, fields = (NARROW if backbone == SMALL else PARTS)[name]
+    return DenseConfig(backbone, fields, neck, num_classes)

@@ -1,0 +1,242 @@
+"""Typical wrong answers to the exercises of chapter 9, computed, each under the sentence that the learner reads.
+
+They share no code with the right ones. A slip that gives the right answer in every case would be blamed on a learner
+who is right: the tests exclude it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+IGNORED = 255
+BEST = 10
+
+Box = tuple[float, float, float, float]
+Table = Sequence[Sequence[float]]
+Labels = NDArray[np.int64]
+
+
+def _sides(a: Box, b: Box, more: float = 0) -> tuple[float, float]:
+    """Width and height of the intersection, below 0 where there is none."""
+    return min(a[2], b[2]) - max(a[0], b[0]) + more, min(a[3], b[3]) - max(a[1], b[1]) + more
+
+
+def _shared(a: Box, b: Box, more: float = 0) -> float:
+    width, height = _sides(a, b, more)
+    return max(width, 0) * max(height, 0)
+
+
+def _quotient(shared: float, a: Box, b: Box, more: float = 0) -> float:
+    return shared / (_shared(a, a, more) + _shared(b, b, more) - shared)
+
+
+def _unclamped(a: Box, b: Box) -> float:
+    width, height = _sides(a, b)
+    return _quotient(width * height, a, b)
+
+
+def _clamped_late(a: Box, b: Box) -> float:
+    width, height = _sides(a, b)
+    return _quotient(max(width * height, 0), a, b)
+
+
+def _as_sizes(a: Box, b: Box) -> float:
+    a, b = ((x, y, x + width, y + height) for x, y, width, height in (a, b))
+    return _quotient(_shared(a, b), a, b)
+
+
+IOU: Mapping[str, Callable[[Box, Box], float]] = {
+    "Where two boxes lie apart, width and height of their intersection are negative. Cut each at 0.": _unclamped,
+    "Cut width and height at 0 each, before you multiply: where both are negative, their product is positive.": (
+        _clamped_late
+    ),
+    "You divide by the sum of both areas. The union is less: the intersection counts twice in that sum.": (
+        lambda a, b: _shared(a, b) / (_shared(a, a) + _shared(b, b))
+    ),
+    "You add 1 to each side, as the first PASCAL VOC did for boxes of whole pixels. Here a side is x₂ − x₁.": (
+        lambda a, b: _quotient(_shared(a, b, 1), a, b, 1)
+    ),
+    "You read a box as corner and size. It is two corners: x₁, y₁, x₂, y₂.": _as_sizes,
+    "You divide by the smaller area. A box in the middle of a large one would then count as a perfect match.": (
+        lambda a, b: _shared(a, b) / min(_shared(a, a), _shared(b, b))
+    ),
+    "You divide by the area of the box of a alone.": lambda a, b: _shared(a, b) / _shared(a, a),
+    "You divide by the area of the box of b alone.": lambda a, b: _shared(a, b) / _shared(b, b),
+    "This is 1 − IoU, a distance.": lambda a, b: 1 - _quotient(_shared(a, b), a, b),
+}
+
+
+def _nms(
+    boxes: Sequence[Box],
+    scores: Sequence[float],
+    threshold: float,
+    key: Callable[[float], float] = lambda score: -score,
+    drops: Callable[[float, float], bool] = lambda overlap, threshold: overlap > threshold,
+    rivals: Callable[[list[int], list[int]], list[int]] = lambda kept, seen: kept,
+) -> list[int]:
+    """Greedy suppression: a box is kept unless one of its rivals drops it."""
+    kept, seen = list[int](), list[int]()
+    for number in sorted(range(len(boxes)), key=lambda one: key(scores[one])):
+        overlaps = [
+            _quotient(_shared(boxes[number], boxes[one]), boxes[number], boxes[one]) for one in rivals(kept, seen)
+        ]
+        if not any(drops(overlap, threshold) for overlap in overlaps):
+            kept.append(number)
+        seen.append(number)
+    return kept
+
+
+def _ranks(boxes: Sequence[Box], scores: Sequence[float], threshold: float) -> list[int]:
+    order = sorted(range(len(boxes)), key=lambda one: -scores[one])
+    return [order.index(one) for one in _nms(boxes, scores, threshold)]
+
+
+def _in_order(boxes: Sequence[Box], scores: Sequence[float], threshold: float) -> list[int]:
+    return sorted(_nms(boxes, scores, threshold))
+
+
+NMS: Mapping[str, Callable[[Sequence[Box], Sequence[float], float], list[int]]] = {
+    "A box that has been dropped must not drop others: compare with the boxes that are kept.": (
+        partial(_nms, rivals=lambda kept, seen: seen)
+    ),
+    "You take the boxes in the order in which they come. Begin with the highest score.": (
+        partial(_nms, key=lambda score: 0)
+    ),
+    "You begin with the lowest score.": partial(_nms, key=lambda score: score),
+    "You drop what overlaps little and keep what overlaps much.": (
+        partial(_nms, drops=lambda overlap, threshold: overlap < threshold)
+    ),
+    "An IoU of exactly the threshold is no reason to drop a box; one above it is.": (
+        partial(_nms, drops=lambda overlap, threshold: overlap >= threshold)
+    ),
+    "You compare with the best box alone. Every box that is kept drops its neighbours.": (
+        partial(_nms, rivals=lambda kept, seen: kept[:1])
+    ),
+    "You compare with the box that was kept last alone. Every box that is kept drops its neighbours.": (
+        partial(_nms, rivals=lambda kept, seen: kept[-1:])
+    ),
+    "These are places in the sorted list. Wanted are the numbers that the boxes have in the input.": _ranks,
+    "The right boxes, in the order of the input; wanted is the best first.": _in_order,
+}
+
+
+def _assign(
+    costs: Table,
+    ious: Table,
+    count: Callable[[list[float]], int] = lambda best: max(1, int(sum(best[:BEST]))),
+    wants: Callable[[float, float], float] = lambda cost, iou: cost,
+    goes_to: Callable[[list[int], list[float], list[float]], int] = lambda wanted, costs, ious: min(
+        wanted, key=lambda box: costs[box]
+    ),
+) -> list[int]:
+    """Each box takes the first by `wants`, as many as `count` says; of those who want a place `goes_to` picks one."""
+    takers: list[list[int]] = [[] for _ in costs[0]]
+    for box, (of_cost, of_iou) in enumerate(zip(costs, ious, strict=True)):
+        order = sorted(range(len(of_cost)), key=lambda place: wants(of_cost[place], of_iou[place]))
+        for place in order[: count(sorted(of_iou, reverse=True))]:
+            takers[place].append(box)
+    columns = zip(takers, zip(*costs, strict=True), zip(*ious, strict=True), strict=True)
+    return [goes_to(wanted, list(cost), list(iou)) if wanted else -1 for wanted, cost, iou in columns]
+
+
+ASSIGN: Mapping[str, Callable[[Table, Table], list[int]]] = {
+    "Round the sum of the IoUs down, not to the nearest whole number.": (
+        partial(_assign, count=lambda best: max(1, round(sum(best[:BEST]))))
+    ),
+    "Every box gets at least one place, even if its IoUs sum to less than 1.": (
+        partial(_assign, count=lambda best: int(sum(best[:BEST])))
+    ),
+    "You sum all IoUs. k follows from the ten best.": (partial(_assign, count=lambda best: max(1, int(sum(best))))),
+    "Every box takes ten places here. Ten is how many IoUs are summed; the sum, rounded down, is k.": (
+        partial(_assign, count=lambda best: BEST)
+    ),
+    "A box takes the places that cost least, not those with the highest IoU; the IoUs only say how many.": (
+        partial(_assign, wants=lambda cost, iou: -iou)
+    ),
+    "You take the places that cost most.": partial(_assign, wants=lambda cost, iou: -cost),
+    "A place that two boxes want goes to the last of them here: the later one overwrites. The cheaper one gets it.": (
+        partial(_assign, goes_to=lambda wanted, costs, ious: wanted[-1])
+    ),
+    "A place that two boxes want goes to the first of them here. The one for which it costs less gets it.": (
+        partial(_assign, goes_to=lambda wanted, costs, ious: wanted[0])
+    ),
+    "A place that two boxes want goes to the one with the higher IoU here. The one for which it costs less gets it.": (
+        partial(_assign, goes_to=lambda wanted, costs, ious: max(wanted, key=lambda box: ious[box]))
+    ),
+    "A place that two boxes want is left to none here. The one for which it costs less gets it.": (
+        partial(_assign, goes_to=lambda wanted, costs, ious: wanted[0] if len(wanted) == 1 else -1)
+    ),
+    "Every place has a box here, the one for which it costs least. A box takes its k cheapest places and no more.": (
+        partial(_assign, count=lambda best: len(best))
+    ),
+}
+
+
+def _confusion(predicted: Labels, truth: Labels, classes: int, ignored: bool = False) -> Labels:
+    """Rows true, columns answered; ignored pixels count in a further row, if at all."""
+    rows = truth.ravel() if not ignored else np.minimum(truth.ravel(), classes)
+    known = rows != IGNORED
+    counts = np.zeros((classes + 1, classes), dtype=np.int64)
+    np.add.at(counts, (rows[known], predicted.ravel()[known]), 1)
+    return counts
+
+
+def _mean(predicted: Labels, truth: Labels, classes: int, **how: Any) -> float:
+    ious = _each(_confusion(predicted, truth, classes, how.pop("ignored", False)), **how)
+    return float(np.nanmean(ious))
+
+
+def _each(counts: Labels, empty: float = np.nan, below: str = "union") -> NDArray[np.float64]:
+    """The quotient of each class; `empty` where nothing stands below the line."""
+    right = np.diagonal(counts).astype(float)
+    told, true = counts.sum(axis=0), counts.sum(axis=1)[:-1]
+    over = {"union": told + true - right, "sum": told + true, "half": (told + true) / 2, "true": true, "told": told}[
+        below
+    ]
+    return np.divide(right, over, out=np.full_like(right, empty), where=over > 0)
+
+
+def _accuracy(predicted: Labels, truth: Labels, classes: int) -> float:
+    counts = _confusion(predicted, truth, classes)
+    return float(np.trace(counts) / counts.sum())
+
+
+def _wrapped(predicted: Labels, truth: Labels, classes: int) -> float:
+    """With pairs numbered in eight bits: beyond 255 they begin again at 0."""
+    known = truth != IGNORED
+    pairs = (truth[known] * classes + predicted[known]) % 256
+    counts = np.bincount(pairs, minlength=classes**2)[: classes**2].reshape(classes, classes)
+    return float(np.nanmean(_each(np.vstack([counts, np.zeros((1, classes), dtype=np.int64)]))))
+
+
+MEAN_IOU: Mapping[str, Callable[[Labels, Labels, int], float]] = {
+    "You judge pixels whose true class is 255. Leave them out before anything is counted.": (
+        partial(_mean, ignored=True)
+    ),
+    "A class that neither occurs nor is answered has no IoU. You count it as 0; leave it out of the mean.": (
+        partial(_mean, empty=0.0)
+    ),
+    "A class that neither occurs nor is answered has no IoU. You count it as 1; leave it out of the mean.": (
+        partial(_mean, empty=1.0)
+    ),
+    "This is the part of the pixels that are right: large classes hide the small ones.": _accuracy,
+    "You divide by the sum of both areas. The union is less: the intersection counts twice in that sum.": (
+        partial(_mean, below="sum")
+    ),
+    "This is Dice's coefficient, twice the intersection over the sum of both areas; IoU divides by the union.": (
+        partial(_mean, below="half")
+    ),
+    "You divide by the true pixels of a class alone, so answering a class everywhere would cost it nothing.": (
+        partial(_mean, below="true")
+    ),
+    "You divide by the answered pixels of a class alone, so answering a class once would be enough for it.": (
+        partial(_mean, below="told")
+    ),
+    "The maps are of type uint8, and truth · classes goes beyond 255 there and begins again at 0. Take `.long()` "
+    "first.": _wrapped,
+}

@@ -1,0 +1,287 @@
+"""The loop for detection and segmentation: it learns, goes on where it stopped, and shares its work."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from dense_networks import SMALL
+from dense_runs import RECIPE, SIZE, STILL, Listed, first_step, run
+
+from efficientformer_edu.dense import DenseConfig, FCConfig
+from efficientformer_edu.dense.files import from_dict, load_dense
+from efficientformer_edu.dense.loop import DenseLoop, begin_with
+from efficientformer_edu.dense.network import DenseNetwork
+from efficientformer_edu.dense.recipe import DenseRecipe
+from efficientformer_edu.dense.shapes import Shapes
+from efficientformer_edu.dense.usual import PARTS, usual
+from efficientformer_edu.model import EfficientFormer
+from efficientformer_edu.training import checkpoints
+from efficientformer_edu.training.batches import Share
+from efficientformer_edu.training.guard import NotFiniteError
+from efficientformer_edu.training.loading import loader
+from efficientformer_edu.training.optimization import unit_norms
+from efficientformer_edu.weights import load, save
+
+TASKS = ("segmentation", "detection")
+
+
+@pytest.mark.parametrize(
+    ("task", "scenes", "epochs", "rate"), [("segmentation", 4, 25, 5e-3), ("detection", 2, 90, 1e-2)]
+)
+def test_a_few_scenes_are_learned_by_heart(task: str, scenes: int, epochs: int, rate: float) -> None:
+    few = Shapes(scenes, SIZE)
+    recipe = STILL.replace(epochs=epochs, batch=scenes, warm_up_steps=5, learning_rate=rate)
+    loop = DenseLoop(run(task, recipe, train=few, test=few))
+    measure = {"segmentation": "miou", "detection": "ap50"}[task]
+    untrained, losses = loop.evaluate().scores[measure], []
+    for epoch in range(epochs):
+        loop.epoch = epoch
+        losses.extend(float(loss) for loss in loop.steps())
+    trained = loop.evaluate().scores[measure]
+    assert losses[-1] < losses[0] / 2
+    assert untrained < 0.1 < 0.5 < trained
+
+
+@pytest.mark.parametrize("head", PARTS)
+def test_every_head_and_neck_takes_a_step(head: str) -> None:
+    task = DenseNetwork(usual(SMALL, "detection" if "anchor" in head else "segmentation", 5, head)).config.task
+    loop = DenseLoop(run(task, STILL, head))
+    before = {name: value.detach().clone() for name, value in loop.network.named_parameters()}
+    loop.step(loop.batches()[0], 0, 2)
+    parts = {
+        name.split(".")[0] for name, value in loop.network.named_parameters() if not torch.equal(before[name], value)
+    }
+    assert parts == {
+        name for name, _ in loop.network.named_children() if any(True for _ in getattr(loop.network, name).parameters())
+    }
+
+
+class Stopped(BaseException):
+    """As a key does it: nothing may catch it."""
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_stopped_run_goes_on_to_the_same_weights(task: str, tmp_path: Path) -> None:
+    def stop() -> None:
+        steps.append(1)
+        if len(steps) == 3:  # the first of the second epoch
+            raise Stopped
+
+    whole = DenseLoop(run(task), tmp_path / "whole")
+    rows = list(whole.epochs())
+    expected = whole.finish()
+    steps: list[int] = []
+    with pytest.raises(Stopped):
+        list(DenseLoop(run(task), tmp_path / "stopped").epochs(stop))
+    torch.rand(7)  # whatever else drew numbers
+    again = DenseLoop(run(task), tmp_path / "stopped", resume=True)
+    assert [row["epoch"] for row in again.epochs()] == [2]
+    found = again.finish()
+    for name, value in expected.network.state_dict().items():
+        assert torch.equal(found.network.state_dict()[name], value), name
+    assert whole.average is not None and again.average is not None
+    average = again.average.state_dict()
+    assert all(torch.equal(average[name], value) for name, value in whole.average.state_dict().items())
+    assert found.evaluation == expected.evaluation
+    for one, other in zip(found.log, rows, strict=True):
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_run_leaves_everything_in_its_folder(task: str, tmp_path: Path) -> None:
+    loop = DenseLoop(run(task), tmp_path)
+    rows = list(loop.epochs())
+    trained = loop.finish()
+    told = json.loads((tmp_path / checkpoints.RUN).read_text(encoding="utf-8"))
+    assert told.pop("result") == trained.evaluation.result
+    assert told == loop.run.described()  # nothing in it that JSON does not have
+    assert from_dict(told["config"]) == loop.run.config
+    assert DenseRecipe(**told["recipe"]) == RECIPE
+    assert checkpoints.load_checkpoint(tmp_path, loop.run.described())["epoch"] == 2
+    with (tmp_path / checkpoints.LOG).open(encoding="utf-8") as file:
+        logged = list(csv.DictReader(file))
+    assert list(logged[0]) == ["epoch", "learning_rate", "train_loss", *loop.measures, "seconds"]
+    assert [float(line[loop.measures[0]]) for line in logged] == [row[loop.measures[0]] for row in rows]
+    stored, average = (load_dense(tmp_path / name) for name in (checkpoints.WEIGHTS, checkpoints.AVERAGE))
+    assert (stored.size, stored.classes) == (SIZE, loop.run.classes)
+    for name, value in trained.network.state_dict().items():
+        assert torch.equal(stored.network.state_dict()[name], value), name
+    assert stored.network.config == average.network.config == loop.run.config
+    weight = "backbone.stem.conv1.weight"
+    assert not torch.equal(stored.network.get_parameter(weight), average.network.get_parameter(weight))
+
+
+def test_another_run_is_not_mistaken_for_this_one(tmp_path: Path) -> None:
+    list(DenseLoop(run(recipe=STILL), tmp_path).epochs())
+    with pytest.raises(FileExistsError, match="add --resume"):
+        DenseLoop(run(recipe=STILL), tmp_path)
+    for changed, message in (
+        (run(recipe=STILL, seed=1), "seed was 0 and now is 1"),
+        (run(recipe=STILL.replace(scale=(0.5, 1.0))), "recipe was"),
+        (run("detection", STILL), "task was 'segmentation' and now is 'detection'"),
+        (run(recipe=STILL, head="semantic_fpn"), "config was"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            DenseLoop(changed, tmp_path, resume=True)
+
+
+def test_the_same_seed_gives_the_same_batches_whoever_makes_them() -> None:
+    def batches(seed: int = 0, epoch: int = 0, workers: int = 0) -> list[torch.Tensor]:
+        loop = DenseLoop(run(seed=seed))
+        loop.epoch = epoch
+        made = list(loader(loop.batches(), workers))
+        return [torch.cat([batch.images.flatten(), *(one.boxes.flatten() for one in batch.targets)]) for batch in made]
+
+    first = batches()
+    for same in (batches(), batches(workers=1)):
+        assert all(torch.equal(*pair) for pair in zip(first, same, strict=True))
+    for other in (batches(seed=1), batches(epoch=1)):
+        assert not torch.equal(first[0], other[0])
+
+
+def test_processes_share_a_batch() -> None:
+    loop = DenseLoop(run(recipe=STILL))
+    whole = loop.batches()[0]
+    for process in (0, 1):
+        loop.share = Share(process, 2)
+        part = loop.batches()[0]
+        assert torch.equal(part.images, whole.images[process::2])
+        assert all(torch.equal(*pair) for pair in zip(part.targets[0], whole.targets[process], strict=True))
+    loop.share = Share(0, 3)
+    with pytest.raises(ValueError, match="a batch of 4 cannot be shared by 3 processes"):
+        loop.batches()
+
+
+SCRIPT = """
+from accelerate.state import PartialState
+from dense_runs import first_step
+for task, head in (("segmentation", "all_mlp_decoder"), ("detection", None), ("detection", "anchor_decoupled_head")):
+    first_step(task, head, f"{sys.argv[1]}{task}{head}.pt")
+assert PartialState().num_processes == 2
+"""
+
+
+def test_gradients_statistics_and_scores_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n{SCRIPT}", encoding="utf-8")
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    done = subprocess.run([*launcher, script, tmp_path / "two"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    files = sorted(tmp_path.glob("two*.pt"))
+    assert len(files) == 3
+    for two in files:
+        task, head = two.stem.removeprefix("two").split("ion", 1)
+        first_step(f"{task}ion", None if head == "None" else head, str(tmp_path / "one.pt"))
+        one, found = (torch.load(path, weights_only=True) for path in (tmp_path / "one.pt", two))
+        assert one.keys() == found.keys()
+        for name, value in one.items():
+            if value is None:  # the backbone's last norm takes no part
+                assert found[name] is None or not found[name].any()
+                continue
+            largest = max(float(value.abs().max()), 1e-2)  # a bias before a norm has 0 but for rounding
+            assert float((found[name] - value).abs().max()) < 2e-3 * largest, (two.stem, name)
+
+
+def test_a_classifiers_backbone_is_what_training_begins_with(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    save(EfficientFormer(SMALL), tmp_path / "classifier.safetensors")
+    weights = load(tmp_path / "classifier.safetensors", config=SMALL, head=False)
+    given = run(recipe=STILL, backbone=weights, backbone_words="classifier.safetensors")
+    network, plain = DenseLoop(given).network, DenseLoop(run(recipe=STILL)).network
+    for name, value in network.backbone.state_dict().items():
+        if name.startswith("norms."):
+            assert torch.equal(value, plain.backbone.state_dict()[name])
+        else:
+            assert torch.equal(value, weights[name]), name
+    assert torch.equal(network.head.state_dict()["classifier.weight"], plain.head.state_dict()["classifier.weight"])
+    assert given.described()["backbone"] == "classifier.safetensors"
+
+
+def test_weights_of_another_backbone() -> None:
+    network = DenseNetwork(usual(SMALL, "detection", 5))
+    weights = {name: value for name, value in EfficientFormer(SMALL).state_dict().items() if "head" not in name}
+    begin_with(network, weights)
+    missing = {name: value for name, value in weights.items() if name != "stem.conv1.weight"}
+    for other, words in (
+        (missing, r"stem\.conv1\.weight is missing"),
+        ({**weights, "head.weight": torch.zeros(1)}, r"head\.weight is too much"),
+        ({**weights, "stem.conv1.weight": torch.zeros(1)}, r"stem\.conv1\.weight is too much or has another shape"),
+    ):
+        with pytest.raises(ValueError, match=f"these are no weights of this backbone: {words}"):
+            begin_with(network, other)
+
+
+def test_stochastic_depth_is_of_training_alone() -> None:
+    loop = DenseLoop(run())
+    assert loop.network.config.backbone.drop_path_rate == RECIPE.drop_path == 0.1
+    assert loop.finish().network.config == loop.run.config
+    assert loop.run.config.backbone.drop_path_rate == 0
+
+
+def test_long_gradients_are_clipped() -> None:
+    def longest(clipping: float | None) -> float:
+        loop = DenseLoop(run(recipe=STILL.replace(clipping=clipping, learning_rate=1e-12)))
+        loop.step(loop.batches()[0], 0, 2)
+        norms = [
+            unit_norms(one.grad) / unit_norms(one.detach()).clamp(min=1e-3)
+            for one in loop.network.parameters()
+            if one.grad is not None
+        ]
+        return float(torch.cat([one.flatten() for one in norms]).max())
+
+    assert longest(None) > 0.02
+    assert longest(0.01) == pytest.approx(0.01, rel=1e-4)
+
+
+def test_the_average_follows_the_weights() -> None:
+    loop = DenseLoop(run(recipe=STILL.replace(ema=0.75)))
+    weight = "head.classifier.weight"
+    before = loop.network.get_parameter(weight).detach().clone()
+    loop.step(loop.batches()[0], 0, 2)
+    assert loop.average is not None
+    after = loop.network.get_parameter(weight).detach()
+    torch.testing.assert_close(loop.average.network.get_parameter(weight), 0.75 * before + 0.25 * after)
+    assert not torch.equal(before, after)
+
+
+def test_each_step_has_the_recipes_rate() -> None:
+    loop = DenseLoop(run(recipe=RECIPE.replace(ema=None)))
+    rates = []
+    for _ in loop.epochs(lambda: rates.append(loop.optimizer.param_groups[0]["lr"])):
+        pass
+    assert rates == [RECIPE.rate(step, 2) for step in range(4)]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_numbers_that_explode_stop_the_run(task: str) -> None:
+    loop = DenseLoop(run(task, STILL))
+    with torch.no_grad():
+        loop.network.get_parameter("backbone.stem.conv1.weight").fill_(torch.nan)
+    with pytest.raises(NotFiniteError, match=r"step 0: the loss is nan; the weights backbone\.stem\.conv1\.weight"):
+        list(loop.steps())
+
+
+def test_what_cannot_be_run() -> None:
+    shapes = Shapes(8, SIZE)
+    one = [shapes[index] for index in range(4)]
+    other = Listed(one, ("cat", "dog"), ("background", "cat", "dog"))
+    with pytest.raises(
+        ValueError, match="training has the classes background, disc, .*, and testing has background, cat"
+    ):
+        run(test=other)
+    with pytest.raises(ValueError, match="the network tells 6 classes apart, and the data have 3"):
+        run(train=other, test=other)
+    with pytest.raises(ValueError, match="4 images do not fill a batch of 5; take a smaller batch, or more images"):
+        run("segmentation", RECIPE.replace(batch=5), train=Shapes(4, SIZE))
+    masks = Listed(one, (), shapes.pixel_classes)
+    with pytest.raises(ValueError, match="these data have no objects to detect: 4 images"):
+        run("detection", train=masks, test=masks)
+    with pytest.raises(ValueError, match="fc has no criterion here"):
+        DenseLoop(replace(run(), config=DenseConfig(SMALL, FCConfig(), None, 6)))  # what `usual` never makes

@@ -1,0 +1,46 @@
+"""Places: by hand, and the boxes that are predicted at them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from dense_networks import assert_close
+
+from efficientformer_edu.dense.places import places_at, predictions_at_places
+
+
+def test_map_by_map_row_by_row():
+    places = places_at([(2, 3), (1, 1)], (8, 16), torch.zeros(0))
+    assert places.centres.tolist() == [[4, 4], [12, 4], [20, 4], [4, 12], [12, 12], [20, 12], [8, 8]]
+    assert places.strides.tolist() == [8] * 6 + [16]
+
+
+def test_boxes_by_hand():
+    """In row 0 and column 1 of a map of stride 8: from the corner (8, 0) half a place on, 8 wide and 16 high."""
+    fine, coarse = torch.zeros(1, 7, 1, 2, dtype=torch.float64), torch.zeros(1, 7, 1, 1, dtype=torch.float64)
+    fine[0, :, 0, 1] = torch.tensor([0.5, 0.5, 0.0, math.log(2), 5.0, 6.0, 7.0], dtype=torch.float64)
+    found = predictions_at_places([fine, coarse], (8, 16))
+    assert_close(found.boxes[0], torch.tensor([[-4, -4, 4, 4], [8, -4, 16, 12], [-8, -8, 8, 8]]).double())
+    assert found.objectness.tolist() == [[0, 5, 0]] and found.classes.tolist() == [[[0, 0], [6, 7], [0, 0]]]
+    assert found.places.centres.tolist() == [[4, 4], [12, 4], [8, 8]] and found.places.strides.tolist() == [8, 8, 16]
+
+
+def test_images_do_not_mix_and_rows_are_rows():
+    maps = [torch.randn(2, 6, 3, 4, generator=torch.Generator().manual_seed(0))]
+    both, alone = predictions_at_places(maps, (4,)), predictions_at_places([maps[0][1:]], (4,))
+    assert torch.equal(both.boxes[1], alone.boxes[0])
+    assert torch.equal(both.classes[:, 4 * 1 + 2, 0], maps[0][:, 5, 1, 2])
+
+
+def test_boxes_are_not_of_half_precision():
+    found = predictions_at_places([torch.full((1, 6, 1, 200), 0.5, dtype=torch.bfloat16)], (4,))
+    assert {x.dtype for x in (found.boxes, found.objectness, found.classes, found.places.centres)} == {torch.float32}
+    middle = (found.boxes[0, :, 0] + found.boxes[0, :, 2]) / 2
+    torch.testing.assert_close(middle, torch.arange(200) * 4.0 + 2)
+
+
+def test_as_many_maps_as_strides():
+    with pytest.raises(ValueError, match="zip"):
+        predictions_at_places([torch.zeros(1, 6, 1, 1)], (8, 16))

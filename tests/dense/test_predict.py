@@ -1,0 +1,154 @@
+"""What is found in a photograph stands in the photograph's own pixels."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from dense_networks import dense_network
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor, nn
+
+from efficientformer_edu.dense.anchor_head import AnchorPredictions
+from efficientformer_edu.dense.boxes import encode
+from efficientformer_edu.dense.predict import predict_image, predict_photo
+
+PROGRAM = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from jaxtyping import install_import_hook, TypeCheckError
+
+with install_import_hook("efficientformer_edu.dense.predict", "beartype.beartype"):
+    from efficientformer_edu.dense.predict import predict_image
+
+import torch
+from dense_networks import dense_network
+
+for pair in (("fpn", "anchor_decoupled_head"), ("no neck", "all_mlp_decoder")):
+    predict_image(dense_network(pair), "abc", torch.zeros(3, 40, 30, dtype=torch.uint8), 32)
+try:
+    predict_image(dense_network(pair), "abc", torch.zeros(40, 30, 3), 32)
+except TypeCheckError:
+    print("refused")
+"""
+
+DETECTOR = ("fpn", "anchor_decoupled_head")
+SEGMENTATION = ("no neck", "all_mlp_decoder")
+NAMES = ("disc", "square", "ring")
+
+
+class Sees(nn.Module):
+    """In the place of a head: it answers the same for each image."""
+
+    strides = (4, 8, 16, 32)
+
+    def __init__(self, answer: object) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, maps: object) -> object:
+        return self.answer
+
+
+def detector(*boxes: list[float]) -> nn.Module:
+    """One that finds these boxes on its square: of class 2, each less sure than the one before."""
+    network = dense_network(DETECTOR)
+    anchors = torch.tensor([[0.0, 0.0, 10.0, 10.0]] * len(boxes))
+    logits = torch.full((1, len(boxes), 3), -20.0)
+    logits[0, :, 2] = torch.arange(len(boxes), 0, -1)
+    network.head = Sees(AnchorPredictions(logits, encode(torch.tensor(boxes), anchors)[None], anchors))
+    return network
+
+
+def photo(height: int, width: int) -> Tensor:
+    return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def test_boxes_are_in_the_pixels_of_the_photograph() -> None:
+    # A photograph of 200×100 pixels fills the left half of a square of 64.
+    found = predict_image(detector([0, 0, 32, 64], [8, 16, 16, 32], [20, 8, 60, 24]), NAMES, photo(200, 100), 64)
+    assert found.detections is not None and found.semantic is None and found.classes == NAMES
+    wanted = [[0, 0, 100, 200], [25, 50, 50, 100], [62.5, 25, 100, 75]]
+    torch.testing.assert_close(found.detections.boxes, torch.tensor(wanted), rtol=0, atol=1e-3)
+    assert found.detections.labels.tolist() == [2, 2, 2]
+    torch.testing.assert_close(found.detections.scores, torch.tensor([3.0, 2.0, 1.0]).sigmoid())
+
+
+def test_what_is_found_beside_the_photograph_is_left_out() -> None:
+    found = predict_image(detector([40, 4, 60, 24], [8, 16, 16, 32]), NAMES, photo(200, 100), 64)
+    assert found.detections is not None and len(found.detections.boxes) == 1
+    torch.testing.assert_close(found.detections.boxes, torch.tensor([[25.0, 50, 50, 100]]), rtol=0, atol=1e-3)
+
+
+def test_pixels_are_those_of_the_photograph() -> None:
+    network = dense_network(SEGMENTATION)
+    logits = torch.zeros(1, 3, 16, 16)
+    logits[0, 1, :, :4], logits[0, 2, :, 4:] = 5, 5  # the photograph's left half; the rest, and what lies beside it
+    network.head = Sees(logits)
+    found = predict_image(network, NAMES, photo(200, 100), 64)
+    assert found.detections is None and found.semantic is not None
+    assert found.semantic.shape == (200, 100)
+    assert (found.semantic[:, :50] == 1).all() and (found.semantic[:, 50:] == 2).all()
+
+
+@settings(max_examples=8)
+@given(height=st.integers(1, 90), width=st.integers(1, 90), pair=st.sampled_from([DETECTOR, SEGMENTATION]))
+def test_photographs_of_any_size(height: int, width: int, pair: tuple[str, str]) -> None:
+    image = photo(height, width)
+    found = predict_image(dense_network(pair), NAMES, image, 32)
+    assert torch.equal(found.image, image)
+    if found.detections is not None:
+        limits = torch.tensor([width, height, width, height])
+        assert (found.detections.boxes >= 0).all() and (found.detections.boxes <= limits).all()
+        assert (found.detections.scores.diff() <= 0).all()
+    else:
+        assert found.semantic is not None and found.semantic.shape == (height, width)
+        assert int(found.semantic.max()) < 3
+
+
+def test_a_file_an_image_and_an_array_are_the_same(tmp_path: Path) -> None:
+    network, pixels = dense_network(SEGMENTATION), photo(40, 60).permute(1, 2, 0).numpy()
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    each = [predict_photo(network, NAMES, one, 64) for one in (tmp_path / "photo.png", Image.fromarray(pixels), pixels)]
+    assert all(np.array_equal(one.image.permute(1, 2, 0), pixels) for one in each)
+    assert all(torch.equal(one.semantic, each[0].semantic) for one in each if one.semantic is not None)
+
+
+def test_a_photograph_is_turned_as_its_exif_data_says(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned to the right
+    Image.fromarray(photo(40, 60).permute(1, 2, 0).numpy()).save(tmp_path / "turned.jpg", exif=exif)
+    found = predict_photo(dense_network(SEGMENTATION), NAMES, tmp_path / "turned.jpg", 64)
+    assert found.image.shape == (3, 60, 40) and found.semantic is not None and found.semantic.shape == (60, 40)
+
+
+def test_the_network_keeps_its_mode() -> None:
+    network = dense_network(SEGMENTATION)
+    found = predict_image(network, NAMES, photo(50, 50), 64)
+    assert not network.training
+    again = predict_image(network.train(), NAMES, photo(50, 50), 64)
+    assert network.training and torch.equal(found.semantic, again.semantic)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="for classification; wanted: one for detection or segmentation"):
+        predict_image(dense_network(("no neck", "fc")), NAMES, photo(50, 50), 64)
+    with pytest.raises(ValueError, match="2 names of classes for a network with 3"):
+        predict_image(dense_network(SEGMENTATION), NAMES[:2], photo(50, 50), 64)
+    with pytest.raises(ValueError, match="size=31"):
+        predict_image(dense_network(SEGMENTATION), NAMES, photo(50, 50), 31)
+    with pytest.raises(FileNotFoundError):
+        predict_photo(dense_network(SEGMENTATION), NAMES, "none.jpg", 64)
+
+
+def test_every_signature_holds() -> None:
+    command = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(Path(__file__).parents[1])]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.stderr == ""
+    assert run.stdout.split() == ["refused"]

@@ -1,0 +1,114 @@
+"""Right answers pass, each slip is named as itself, and answers of another kind are told what is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from efficientformer_edu.dense import boxes as package
+from efficientformer_edu.exercises import detection_and_segmentation as checks
+from efficientformer_edu.exercises import detection_and_segmentation_slips as slips
+from efficientformer_edu.exercises._check import ExerciseError
+
+IGNORED = slips.IGNORED
+
+
+def assign(costs: Tensor, ious: Tensor) -> list[int]:
+    """Box by box, a place that is taken already being fought for."""
+    owner = [-1] * costs.shape[1]
+    for box in range(len(costs)):
+        best = sorted(ious[box].tolist())[-10:]
+        for place in costs[box].argsort()[: max(1, int(sum(best)))].tolist():
+            if owner[place] < 0 or costs[box, place] < costs[owner[place], place]:
+                owner[place] = box
+    return owner
+
+
+def mean_iou(predicted: Tensor, truth: Tensor, classes: int) -> Tensor:
+    """Class by class, a tensor of one number comes back."""
+    known = truth != IGNORED
+    told, true = predicted[known], truth[known]
+    each = [((told == c) & (true == c)).sum() / ((told == c) | (true == c)).sum() for c in range(classes)]
+    return torch.stack(each).nanmean()
+
+
+def test_right_answers_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    checks.check_iou(package.iou)
+    checks.check_nms(package.nms)
+    checks.check_assign(assign)
+    checks.check_mean_iou(mean_iou)
+    assert capsys.readouterr().out.count("Well done") == 4
+
+
+def numbers_of_boxes(rule: Callable[..., Any]) -> Callable[..., Any]:
+    """A slip, called as the learner's answer is: with tensors."""
+    return lambda *given: rule(*(one.tolist() if isinstance(one, Tensor) else one for one in given))
+
+
+def pairwise(quotient: Callable[..., float]) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda a, b: torch.tensor([[quotient(one, other) for other in b.tolist()] for one in a.tolist()])
+
+
+def of_maps(mean: Callable[..., float]) -> Callable[[Tensor, Tensor, int], float]:
+    return lambda predicted, truth, classes: mean(predicted.long().numpy(), truth.long().numpy(), classes)
+
+
+SLIPS = [
+    *((checks.check_iou, pairwise(rule), sentence) for sentence, rule in slips.IOU.items()),
+    *((checks.check_nms, numbers_of_boxes(rule), sentence) for sentence, rule in slips.NMS.items()),
+    *((checks.check_assign, numbers_of_boxes(rule), sentence) for sentence, rule in slips.ASSIGN.items()),
+    *((checks.check_mean_iou, of_maps(rule), sentence) for sentence, rule in slips.MEAN_IOU.items()),
+]
+
+
+@pytest.mark.parametrize(("check", "answer", "sentence"), SLIPS, ids=[sentence for *_, sentence in SLIPS])
+def test_each_slip_is_named_as_itself(check: Any, answer: Any, sentence: str) -> None:
+    with pytest.raises(ExerciseError) as caught:
+        check(answer)
+    assert str(caught.value) == sentence
+
+
+def in_eight_bits(predicted: Tensor, truth: Tensor, classes: int) -> float:
+    """A confusion matrix as it is often written, without `.long()`."""
+    known = truth != IGNORED
+    counts = torch.bincount(truth[known] * classes + predicted[known], minlength=classes**2)
+    counts = counts[: classes**2].view(classes, classes)
+    union = counts.sum(0) + counts.sum(1) - counts.diag()
+    return float((counts.diag() / union).nanmean())
+
+
+@pytest.mark.parametrize(
+    ("check", "answer", "match"),
+    [
+        (checks.check_iou, lambda a, b: package.iou(b, a), "A row for each box of a.*shape is"),
+        (checks.check_iou, lambda a, b: 0.5, "A tensor was expected"),
+        (checks.check_iou, lambda a, b: package.iou(a, b) * 0.9, "share 16 of 16 unit squares: 1.0000; you have 0.9"),
+        (checks.check_nms, lambda boxes, scores, threshold: scores > 0.5, r"\[1, 0\] are kept, best first; you have"),
+        (checks.check_nms, lambda boxes, scores, threshold: 1, "Return whole numbers, in a list or a tensor; 1 came"),
+        (checks.check_assign, lambda costs, ious: [0], "One number for each of 6 places is wanted; 1 came"),
+        (checks.check_assign, lambda costs, ious: costs.argmin(1), "One number for each of 6 places is wanted; 3"),
+        (checks.check_assign, lambda costs, ious: costs, "Return whole numbers"),
+        (checks.check_assign, lambda costs, ious: [-1] * costs.shape[1], "3 boxes and 6 places the answer is"),
+        (checks.check_mean_iou, lambda predicted, truth, classes: truth, "Return one number; <Tensor of shape"),
+        (checks.check_mean_iou, lambda predicted, truth, classes: 0.3, "the mean IoU is .*; you have 0.3000"),
+        (checks.check_mean_iou, in_eight_bits, r"Take `\.long\(\)` first"),
+    ],
+)
+def test_other_wrong_answers_are_told_what_is_wanted(check: Any, answer: Any, match: str) -> None:
+    with pytest.raises(ExerciseError, match=match):
+        check(answer)
+
+
+def test_in_no_case_does_a_contested_place_cost_a_third_box_less() -> None:
+    """YOLOX asks all boxes there, this package those that want it: in the exercise both give the same."""
+    for costs, ious, wanted in checks.ASSIGN_CASES:
+        columns = np.array(costs).argmin(axis=0)
+        takers = slips._assign(costs, ious, goes_to=lambda wanted, costs, ious: len(wanted) - 2)
+        contested = [place for place, more in enumerate(takers) if more == 0]
+        assert contested
+        assert all(columns[place] == wanted[place] for place in contested)
