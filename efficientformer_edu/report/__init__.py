@@ -1,7 +1,8 @@
 """The reproduction report: everything the paper reports, one row each, and how ours compares.
 
-Rows are made by the modules of this room, part by part: `table1`, `counted`, `design`, `slimming` and `differences`
-compute their verdicts, `waiting` holds what nothing answers yet. A later chapter adds its answer in one of two ways:
+Rows are made by the modules of this room, part by part: `table1`, `table2`, `recipe`, `counted`, `design`, `slimming`
+and `differences` compute their verdicts, `waiting` holds what nothing answers yet. A later chapter adds its answer in
+one of two ways:
 
 * *computed*: a function that returns a `Verdict`, called where `waiting` now gives `WAITS`. An equation is entered in
   `equations.CHECKS`;
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from efficientformer_edu.audit.published import Networks
 from efficientformer_edu.config import PRESETS
-from efficientformer_edu.report import counted, design, differences, recipe, slimmed, slimming, table1, waiting
+from efficientformer_edu.report import counted, design, differences, recipe, slimmed, slimming, table1, table2, waiting
 from efficientformer_edu.report.equations import check
 from efficientformer_edu.report.findings import answered, read_findings
 from efficientformer_edu.report.page import to_markdown
@@ -57,7 +58,7 @@ def rows(networks: Networks = PRESETS) -> Iterator[Row]:
     yield from table1.rows(networks)
     yield from table1.comparisons()
     yield from recipe.rows()
-    yield from waiting.table2()
+    yield from table2.rows()
     yield from waiting.appendix_b()
     yield from differences.rows(networks)
     yield from waiting.elsewhere()

@@ -10,7 +10,7 @@ from functools import partial
 
 from efficientformer_edu import paper
 from efficientformer_edu.report.rows import Row, Verdict
-from efficientformer_edu.report.table1 import NEEDS, OTHERS, TRAINING
+from efficientformer_edu.report.table1 import NEEDS
 from efficientformer_edu.report.wording import cells
 
 WAITS = Verdict("not yet")
@@ -24,19 +24,6 @@ def observations() -> Iterator[Row]:
     for one in paper.observations():
         yield row("§3", f"observation {one.number}", one)
     yield row("Fig. 2", "latency by class of operators", paper.figure2())
-
-
-def table2() -> Iterator[Row]:
-    """Section 5.2, chapter 9."""
-    row = partial(Row, "Section 5.2: Table 2", "Table 2", chapter=9)
-    for model in paper.table2().rows:
-        if not model.preset:
-            yield row(model.name, model, verdict=Verdict("not reproducible here", why=OTHERS))
-    for model, item, cell in cells(paper.table2()):
-        if model.preset:
-            yield row(item, cell, verdict=Verdict("not reproducible here", why=TRAINING))
-    for setting in paper.settings("table2"):
-        yield row(f"set-up, {setting.name}", setting, verdict=WAITS)
 
 
 def appendix_b() -> Iterator[Row]:
