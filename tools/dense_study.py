@@ -13,7 +13,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import date
 from multiprocessing import get_context
-from pathlib import Path
 
 from efficientformer_edu.dense.files import load_backbone, save_dense
 from efficientformer_edu.dense.loop import DenseLoop, DenseRun
