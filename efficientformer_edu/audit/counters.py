@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from efficientformer_edu.audit.costs import Costs
 from efficientformer_edu.audit.explain import get_rule
 from efficientformer_edu.model import EfficientFormer, fold
+from efficientformer_edu.torchvision_build import import_beside_torch
 
 
 class Printed(NamedTuple):
@@ -60,7 +60,7 @@ def build(costs: Costs) -> tuple[EfficientFormer, Tensor]:
 def needs(name: str) -> ModuleType:
     """A tool's module. Raises ImportError with the command that installs it."""
     try:
-        return import_module(name)
+        return import_beside_torch(name)  # ptflops imports torchvision where it is installed
     except ImportError as error:
         tool = name.partition(".")[0]
         raise ImportError(

@@ -77,6 +77,6 @@ def test_a_missing_tool_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) 
     def absent(name: str) -> object:
         return import_module("no_such_tool") if name == "thop" else import_module(name)
 
-    monkeypatch.setattr(module, "import_module", absent)
+    monkeypatch.setattr(module, "import_beside_torch", absent)
     with pytest.raises(ImportError, match="thop is missing: .* pip install thop"):
         run("thop", *build(count(SMALL, 64)))
