@@ -148,7 +148,7 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 def test_every_signature_holds() -> None:
-    command = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(Path(__file__).parents[1])]
+    command = [sys.executable, "-B", "-W", "ignore", "-c", PROGRAM, str(Path(__file__).parents[1])]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.stderr == ""
     assert run.stdout.split() == ["refused"]

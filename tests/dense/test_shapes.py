@@ -33,7 +33,7 @@ except TypeCheckError:
 
 
 def test_every_signature_holds():
-    command = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(Path(__file__).parents[1])]
+    command = [sys.executable, "-B", "-W", "ignore", "-c", PROGRAM, str(Path(__file__).parents[1])]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.stderr == ""
     assert run.stdout.split() == ["refused"]
