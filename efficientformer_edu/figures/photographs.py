@@ -20,7 +20,7 @@ from efficientformer_edu.dense.examples import BACKGROUND, IGNORED
 from efficientformer_edu.figures.class_colours import class_colours, ink_on
 from efficientformer_edu.figures.colours import INK, PAPER
 from efficientformer_edu.figures.style import DPI, Drawing, drawing
-from efficientformer_edu.figures.tags import PAD, Box, place_tags, points, room_for, tag_size, words_width
+from efficientformer_edu.figures.tags import PAD, Box, leader, place_tags, points, room_for, tag_size, words_width
 
 TINT = 0.6  # part of the class's colour in an area; the rest is the photograph in grey
 UNJUDGED = "no class"  # pixels that are neither learned from nor judged
@@ -68,6 +68,8 @@ def paint(axes: Axes, picture: NDArray[Any], frame: Box) -> None:
 def paint_marks(axes: Axes, marks: Sequence[Mark], frame: Box, zoom: float, dots: float, bounds: Box) -> None:
     """Boxes with their tags; the first is the most important and comes to lie on top.
 
+    A line leads from a tag to its box where there was no room beside it.
+
     Args:
         axes: of a canvas.
         marks: what is drawn.
@@ -83,10 +85,12 @@ def paint_marks(axes: Axes, marks: Sequence[Mark], frame: Box, zoom: float, dots
     tags = place_tags(boxes, [tag_size(mark.words, dots) for mark in marks], bounds)
     width = points(dots) / 6
     for order, (mark, box, tag) in enumerate(zip(marks, boxes, tags, strict=True)):
-        over = 3 - order / len(marks)
-        for colour, line, wide in ((PAPER, SOLID, 2.2 * width), (mark.colour, mark.line, width)):
-            edge: dict[str, Any] = {"edgecolor": colour, "linestyle": line, "linewidth": wide, "capstyle": "butt"}
+        over, line = 3 - order / len(marks), leader(tag, box)
+        for colour, style, wide in ((PAPER, SOLID, 2.2 * width), (mark.colour, mark.line, width)):
+            edge: dict[str, Any] = {"edgecolor": colour, "linestyle": style, "linewidth": wide, "capstyle": "butt"}
             axes.add_patch(Rectangle(box[:2], box[2] - box[0], box[3] - box[1], fill=False, zorder=over, **edge))
+            if line is not None:
+                axes.plot(*zip(*line, strict=True), color=colour, linewidth=wide, zorder=4)
         paint_tag(axes, mark, tag, dots, 4 + over)
 
 

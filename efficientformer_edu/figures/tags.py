@@ -5,19 +5,23 @@ All lengths are in dots, or in whatever unit the boxes have. Comes: boxes and si
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
 from numpy.typing import NDArray
 
 from efficientformer_edu.figures.style import DPI, STYLE
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
+Point = tuple[float, float]
 PAD = 0.3  # of the height of the letters, on each side of a tag's words
+RULER = RendererAgg(1, 1, DPI)  # as wide as letters are drawn: small ones are moved to whole dots
 
 
 def points(dots: float) -> float:
@@ -28,8 +32,8 @@ def points(dots: float) -> float:
 @cache
 def words_width(words: str, dots: float) -> float:
     """How wide a line is in the style's font."""
-    path = TextPath((0, 0), words, size=points(dots), prop=FontProperties(family=STYLE["font.family"]))
-    return float(path.get_extents().x1) * DPI / 72
+    font = FontProperties(family=STYLE["font.family"], size=points(dots))
+    return RULER.get_text_width_height_descent(words, font, ismath=False)[0]
 
 
 def tag_size(words: str, dots: float) -> tuple[float, float]:
@@ -41,7 +45,7 @@ def place_tags(boxes: Sequence[Box], sizes: Sequence[tuple[float, float]], bound
     """A place for the tag of each box: inside the bounds, and clear of the earlier tags if there is such a place.
 
     Above the box comes first, then inside below its upper edge, below it, inside above its lower edge, each at the left
-    and at the right; then any place along its left edge. Where all are taken, the least covered is.
+    and at the right; then whatever is nearest to the box. Where all is taken, the least covered place is.
 
     Args:
         boxes: of the objects, the most important first.
@@ -50,9 +54,23 @@ def place_tags(boxes: Sequence[Box], sizes: Sequence[tuple[float, float]], bound
     """
     placed: list[Box] = []
     for box, (width, height) in zip(boxes, sizes, strict=True):
-        tried = [_inside(tag, bounds) for tag in _candidates(box, width, height, bounds)]
-        placed.append(min(tried, key=lambda tag: sum(_shared(tag, other) for other in placed)))  # the first of equals
+        placed.append(_least_covered(_candidates(box, width, height, bounds), placed))
     return placed
+
+
+def leader(tag: Box, box: Box) -> tuple[Point, Point] | None:
+    """The shortest line from a tag to its box; None where they touch."""
+    ends = []
+    for low, high in ((0, 2), (1, 3)):  # along x, along y
+        if tag[high] < box[low]:
+            ends.append((tag[high], box[low]))
+        elif box[high] < tag[low]:
+            ends.append((tag[low], box[high]))
+        else:
+            middle = (max(tag[low], box[low]) + min(tag[high], box[high])) / 2
+            ends.append((middle, middle))
+    (x1, x2), (y1, y2) = ends
+    return None if (x1, y1) == (x2, y2) else ((x1, y1), (x2, y2))
 
 
 def room_for(area: NDArray[Any], size: tuple[float, float]) -> tuple[int, int] | None:
@@ -79,19 +97,31 @@ def room_for(area: NDArray[Any], size: tuple[float, float]) -> tuple[int, int] |
 
 
 def _candidates(box: Box, width: float, height: float, bounds: Box) -> Iterator[Box]:
+    """Places for a tag, the best first; all lie in the bounds."""
     left, top, right, bottom = box
-    for above in (top - height, top, bottom, bottom - height):
-        for start in (left, right - width):
-            yield start, above, start + width, above + height
-    for above in np.arange(bounds[1], bounds[3] - height, height / 4):
-        yield left, float(above), left + width, float(above) + height
+    for above, start in product((top - height, top, bottom, bottom - height), (left, right - width)):
+        inside = min(max(start, bounds[0]), bounds[2] - width), min(max(above, bounds[1]), bounds[3] - height)
+        yield *inside, inside[0] + width, inside[1] + height
+    step = height / 2
+    starts, aboves = np.arange(bounds[0], bounds[2] - width, step), np.arange(bounds[1], bounds[3] - height, step)
+    places = [(x, y, x + width, y + height) for x, y in product(starts.tolist(), aboves.tolist())]
+    yield from sorted(places, key=lambda tag: (_away(tag, box), abs(tag[0] - left)))
 
 
-def _inside(tag: Box, bounds: Box) -> Box:
-    """The tag, moved into the bounds by the shortest way."""
-    left = min(max(tag[0], bounds[0]), bounds[2] - (tag[2] - tag[0]))
-    top = min(max(tag[1], bounds[1]), bounds[3] - (tag[3] - tag[1]))
-    return left, top, left + tag[2] - tag[0], top + tag[3] - tag[1]
+def _least_covered(candidates: Iterable[Box], placed: Sequence[Box]) -> Box:
+    """The first candidate that is clear of what is placed, or else the one of which least is covered."""
+    covered: list[tuple[float, Box]] = []
+    for tag in candidates:
+        covered.append((sum(_shared(tag, other) for other in placed), tag))
+        if covered[-1][0] == 0:
+            return tag
+    return min(covered, key=lambda one: one[0])[1]
+
+
+def _away(tag: Box, box: Box) -> float:
+    """How far a tag is from its box; 0 where they touch."""
+    line = leader(tag, box)
+    return 0.0 if line is None else math.dist(*line)
 
 
 def _shared(one: Box, other: Box) -> float:
