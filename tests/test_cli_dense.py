@@ -106,12 +106,13 @@ Runs = Mapping[str, tuple[Path, str, str]]
 @pytest.mark.parametrize("task", ["segmentation", "detection"])
 def test_train_says_what_it_does_and_where_everything_is(task: str, trained: Runs) -> None:
     folder, out, err = trained[task]
-    head, epoch, result, last = out.splitlines()
+    head, epoch, result, judges, last = out.splitlines()
     assert head.split() == ["epoch", "rate", "train", "loss", *COLUMNS[task], "seconds"]
     assert re.fullmatch(LOGGED[task], epoch)
     assert len(head) == len(epoch)
     words = [load_examples("shapes", split, size=64).words for split in ("train", "test")]
-    assert re.fullmatch(f"{RESULT[task]}: {words[1]}", result)
+    assert re.fullmatch(RESULT[task], result)
+    assert judges == f"judged by: {words[1]}"
     assert last == f"Weights, log and everything else: {folder}"
     assert err.splitlines() == words
     files = {path.name for path in folder.iterdir()}
@@ -135,8 +136,8 @@ def test_the_small_network_learns_scenes_of_their_own_size_in_a_folder_of_its_na
 def test_evaluate_agrees_with_the_run(task: str, trained: Runs) -> None:
     folder, said, _ = trained[task]
     out, err = run("evaluate", folder / checkpoints.WEIGHTS)
-    *_, result, _ = said.splitlines()
-    assert out.splitlines()[-1] == f"{result.split(': ')[0]}; 64×64 pixels"
+    *_, result, _, _ = said.splitlines()
+    assert out.splitlines()[-1] == f"{result}; 64×64 pixels"
     assert err.strip() == load_examples("shapes", "test", size=64).words
     text, _ = run("evaluate", folder / checkpoints.WEIGHTS, "--format", "csv", "--batch", "1", "--size", "64")
     rows = list(csv.DictReader(io.StringIO(text)))
@@ -205,7 +206,7 @@ def test_a_run_that_stopped_goes_on_to_the_same_weights(
     assert "add --resume, or take another folder" in refused(capsys, *arguments, "stopped")
     assert "seed was 0 and now is 1" in refused(capsys, *arguments, "stopped", "--resume", "--seed", "1")
     out, _ = run(*arguments, "stopped", "--resume")
-    _, epoch, _, _ = out.splitlines()  # the first epoch is not trained again
+    _, epoch, *_ = out.splitlines()  # the first epoch is not trained again
     assert epoch.startswith("    2 ")
     one, other = (load_dense(Path(name) / checkpoints.WEIGHTS).network for name in ("unbroken", "stopped"))
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())

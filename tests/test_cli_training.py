@@ -97,10 +97,11 @@ def pets(here: Path) -> Path:
 
 def test_train_says_what_it_does_and_where_everything_is(trained: tuple[Path, str, str]) -> None:
     folder, out, err = trained
-    head, epoch, result, last = out.splitlines()
+    head, epoch, result, judges, last = out.splitlines()
     assert head.split()[:4] == ["epoch", "rate", "train", "loss"]
     assert LOGGED.fullmatch(epoch)
-    assert re.fullmatch(r"top-1 \d+\.\d\d%, top-5 \d+\.\d\d% of 1,000 images: Fashion-MNIST, 1,000 .*", result)
+    assert re.fullmatch(r"top-1 \d+\.\d\d%, top-5 \d+\.\d\d% of 1,000 images", result)
+    assert judges == f"judged by: {load_data('fashion-mnist-small', 'test').words}"
     assert last == f"Weights, log and everything else: {folder}"
     assert err.splitlines() == [load_data("fashion-mnist-small", split).words for split in ("train", "test")]
     assert {path.name for path in folder.iterdir()} == {
@@ -139,7 +140,7 @@ def test_a_run_that_stopped_goes_on_to_the_same_weights(
         assert refused(capsys, *arguments, "stopped") == "checkpoint.pt: No space left on device"
     assert "add --resume, or take another folder" in refused(capsys, *arguments, "stopped")
     out, _ = run(*arguments, "stopped", "--resume")
-    _, epoch, _, _ = out.splitlines()  # the first epoch is not trained again
+    _, epoch, *_ = out.splitlines()  # the first epoch is not trained again
     assert epoch.startswith("    2 ")
     folders = Path("unbroken"), Path("stopped")
     one, other = (from_weights(folder / checkpoints.WEIGHTS).state_dict() for folder in folders)
@@ -155,7 +156,7 @@ def test_resume_of_what_cannot_go_on(trained: tuple[Path, str, str], capsys: pyt
     assert "recipe was" in refused(capsys, *begun, "--epochs", "2", "--resume")
     assert "there is no run to resume" in refused(capsys, "train", "tiny.yaml", *QUICK, "--resume")
     out, _ = run(*begun, "--epochs", "1", "--resume")  # it is at its end: nothing is trained
-    assert len(out.splitlines()) == 3
+    assert len(out.splitlines()) == 4
 
 
 def test_what_is_unknown_or_missing_is_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -238,7 +239,7 @@ def test_photographs_and_a_broken_one(pets: Path, capsys: pytest.CaptureFixture[
         "Take care: broken images left out: 1; --strict names the first.",
         "pets, 4 test images of 2 classes",
     ]
-    assert "of 4 images: pets, 4 test images of 2 classes" in out
+    assert "judged by: pets, 4 test images of 2 classes" in out
     network = from_weights("runs/tiny/weights.safetensors")
     assert (network.config.num_classes, network.config.in_channels) == (2, 3)
     said = refused_at_once(capsys, "train", "tiny.yaml", "--data", pets, *PHOTOGRAPHS, "--strict")
@@ -268,8 +269,8 @@ def test_evaluate_agrees_with_the_run(trained: tuple[Path, str, str], here: Path
     folder, said, _ = trained
     weights = folder / checkpoints.WEIGHTS
     out, err = run("evaluate", weights, "--batch", "1000", "--out", "matrix.png")
-    *_, result, _ = said.splitlines()
-    assert out.splitlines()[-1] == f"{result.split(':')[0]}; 32×32 pixels, crop rule official"
+    *_, result, _, _ = said.splitlines()
+    assert out.splitlines()[-1] == f"{result}; 32×32 pixels, crop rule official"
     assert err.strip() == load_data("fashion-mnist-small", "test").words
     assert (here / "matrix.png").read_bytes().startswith(b"\x89PNG")
     rows = records(run("evaluate", weights, "--format", "csv")[0])

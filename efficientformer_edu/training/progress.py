@@ -46,7 +46,8 @@ def follow(loop: Trainer[R, N, E]) -> Trained[N, E]:
                 print("".join(f"{value:{width}{form}}" for value, width, form in cells), flush=True)
     trained = loop.finish()
     if tells:
-        print(f"{trained.evaluation}: {loop.run.test.words}")
+        print(trained.evaluation)
+        print(f"judged by: {loop.run.test.words}")
         if loop.folder is not None:
             print(f"Weights, log and everything else: {loop.folder}")
     return trained
