@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import refused, refused_at_once, run
 from dense_folders import annotation, coco_content, put, write_coco, write_masks
 from dense_networks import SMALL
 from PIL import Image
 from typer.testing import CliRunner
 
-from efficientformer_edu.cli import app, main
+from efficientformer_edu.cli import app
 from efficientformer_edu.dense import data as named
 from efficientformer_edu.dense import to_yaml
 from efficientformer_edu.dense.data import load_examples
@@ -42,35 +43,6 @@ RESULT = {
     "detection": r"AP [01]\.\d{4}, AP50 [01]\.\d{4}, AP75 [01]\.\d{4} on 3 images",
 }
 FINE = "photo.png"
-
-
-def run(*arguments: str | Path) -> tuple[str, str]:
-    result = CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout, result.stderr
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """The last line on stderr of a command that ends with exit code 2."""
-    with pytest.raises(SystemExit) as ended:
-        main([str(each) for each in arguments])
-    assert ended.value.code == 2
-    *_, line = capsys.readouterr().err.splitlines()
-    assert line.startswith("efficientformer-edu: ")
-    return line.removeprefix("efficientformer-edu: ")
-
-
-def refused_at_once(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """The one line of a command that was refused before it said or wrote anything."""
-    before = set(Path.cwd().rglob("*"))
-    with pytest.raises(SystemExit) as ended:
-        main([str(each) for each in arguments])
-    assert ended.value.code == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    (line,) = err.splitlines()
-    assert set(Path.cwd().rglob("*")) == before
-    return line.removeprefix("efficientformer-edu: ")
 
 
 def told(folder: str | Path) -> dict[str, Any]:

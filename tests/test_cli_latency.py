@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import run
 from strategies import SMALL
 from torch import nn
-from typer.testing import CliRunner
 
 from efficientformer_edu import latency
-from efficientformer_edu.cli import app, main
+from efficientformer_edu.cli import main
 from efficientformer_edu.latency import Conditions, Measurement, Timing, engines, load, peers
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.weights import save
@@ -53,12 +53,6 @@ class Rival(nn.Module):
         if images.shape[2] != images.shape[3]:
             raise AssertionError("square images only")
         return images.mean((2, 3))
-
-
-def run(*arguments: str) -> tuple[str, str]:
-    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
-    assert result.exit_code == 0
-    return result.stdout, result.stderr
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

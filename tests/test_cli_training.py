@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import refused, refused_at_once, run
 from PIL import Image
 from training_runs import CONFIG
 from typer.testing import CliRunner
 
-from efficientformer_edu.cli import app, main
+from efficientformer_edu.cli import app
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.training import checkpoints, small
 from efficientformer_edu.training.data import load_data
@@ -30,35 +31,6 @@ from efficientformer_edu.weights import from_weights, save
 QUICK = ("--epochs", "1", "--batch", "1000")
 PHOTOGRAPHS = ("--size", "32", "--epochs", "1", "--batch", "4")
 LOGGED = re.compile(r" +1 +\d\.\d\de-\d\d +\d\.\d{4} +\d+\.\d{4} +\d+\.\d\d% +\d+\.\d\d% +\d+\.\d")
-
-
-def run(*arguments: str | Path) -> tuple[str, str]:
-    result = CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False)
-    assert result.exit_code == 0
-    return result.stdout, result.stderr
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """The last line on stderr of a command that ends with exit code 2."""
-    with pytest.raises(SystemExit) as ended:
-        main([str(each) for each in arguments])
-    assert ended.value.code == 2
-    *_, line = capsys.readouterr().err.splitlines()
-    assert line.startswith("efficientformer-edu: ")
-    return line.removeprefix("efficientformer-edu: ")
-
-
-def refused_at_once(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """The one line of a command that was refused before it said or wrote anything."""
-    before = set(Path.cwd().rglob("*"))
-    with pytest.raises(SystemExit) as ended:
-        main([str(each) for each in arguments])
-    assert ended.value.code == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    (line,) = err.splitlines()
-    assert set(Path.cwd().rglob("*")) == before
-    return line.removeprefix("efficientformer-edu: ")
 
 
 def records(text: str) -> list[dict[str, str]]:

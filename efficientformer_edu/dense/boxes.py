@@ -35,14 +35,18 @@ def area(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
     return (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(dim=-1)
 
 
+def shared_area(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*_"]:
+    """The area that each box in `a` and its partner in `b` have in common, in square pixels."""
+    return area(torch.cat([torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])], dim=-1))
+
+
 def paired_iou(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*_"]:
     """Intersection over union of each box in `a` and its partner in `b`: |A ∩ B| / |A ∪ B|.
 
     It is 0 where neither has an area, and its gradient is finite everywhere; where two boxes do not meet, the gradient
     is 0.
     """
-    corners = torch.cat([torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])], dim=-1)
-    shared = area(corners)
+    shared = shared_area(a, b)
     return shared / (area(a) + area(b) - shared).clamp(min=LEAST_UNION)
 
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from efficientformer_edu.dense.boxes import area, iou
+from efficientformer_edu.dense.boxes import LEAST_UNION, area, iou, shared_area
 from efficientformer_edu.dense.detections import Detections
 from efficientformer_edu.dense.examples import IGNORED, Example
 
@@ -46,7 +46,7 @@ def judge(example: Example, detections: Detections) -> Verdict:
     shared = iou(boxes, example.boxes) * (alike & ~example.crowd)  # (boxes, objects)
     in_crowd = torch.zeros(len(boxes), dtype=torch.bool)
     for crowd, fits in zip(example.boxes[example.crowd], alike[:, example.crowd].T, strict=True):
-        in_crowd |= fits & (_part_inside(boxes, crowd) >= ENOUGH)
+        in_crowd |= fits & (shared_area(boxes, crowd) / area(boxes).clamp(min=LEAST_UNION) >= ENOUGH)
     taken, right = torch.zeros_like(example.crowd), []
     for overlaps, lenient in zip(shared, in_crowd.tolist(), strict=True):
         enough = (overlaps >= ENOUGH) & ~taken
@@ -66,9 +66,3 @@ def wrong_words(example: Example, semantic: Tensor) -> str:
     judged = int((example.semantic != IGNORED).sum())
     part = int(wrong_pixels(example, semantic).sum()) / max(judged, 1)
     return f"{part:.1%} of the pixels wrong"
-
-
-def _part_inside(boxes: Tensor, crowd: Tensor) -> Tensor:
-    """Which part of each box lies in one other: (n, 4) and (4,) to (n,)."""
-    corners = torch.cat([torch.maximum(boxes[:, :2], crowd[:2]), torch.minimum(boxes[:, 2:], crowd[2:])], dim=1)
-    return area(corners) / area(boxes).clamp(min=1e-9)

@@ -1,0 +1,43 @@
+"""The command line as tests call it: what a command prints, or the line by which it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from efficientformer_edu.cli import app, main
+
+PREFIX = "efficientformer-edu: "
+
+
+def run(*arguments: str | Path) -> tuple[str, str]:
+    """What a command that succeeds prints, on stdout and on stderr."""
+    result = CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout, result.stderr
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """The last line on stderr of a command that ends with exit code 2."""
+    return _refused(capsys, *arguments)[1][-1].removeprefix(PREFIX)
+
+
+def refused_at_once(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """The one line of a command that was refused before it said or wrote anything."""
+    before = set(Path.cwd().rglob("*"))
+    out, (line,) = _refused(capsys, *arguments)
+    assert out == ""
+    assert set(Path.cwd().rglob("*")) == before
+    return line.removeprefix(PREFIX)
+
+
+def _refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[str, list[str]]:
+    with pytest.raises(SystemExit) as ended:
+        main([str(each) for each in arguments])
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert lines[-1].startswith(PREFIX)
+    return out, lines
