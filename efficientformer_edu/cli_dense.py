@@ -88,7 +88,7 @@ def predict_dense_file(photo: Path, weights: Path, out: Path | None) -> None:
     """Print what the network in a file finds in a photograph; draw it into `out`."""
     from efficientformer_edu.dense.files import load_dense
     from efficientformer_edu.dense.predict import predict_photo
-    from efficientformer_edu.figures.overlays import draw_overlay, shares
+    from efficientformer_edu.figures.overlays import SCORE, draw_overlay, shares
     from efficientformer_edu.figures.style import FORMATS, save
 
     if out is not None and out.suffix not in FORMATS:
@@ -105,7 +105,8 @@ def predict_dense_file(photo: Path, weights: Path, out: Path | None) -> None:
             typer.echo(f"{part:8.2%}  {name}")
     if out is not None:
         save(draw_overlay(found), out)
-        typer.echo(f"Drawn: {out}")
+        which = "" if found.detections is None else f", boxes with a score of {SCORE:.0%} or more"
+        typer.echo(f"Drawn: {out}{which}")
 
 
 def is_dense(weights: str | Path) -> bool:

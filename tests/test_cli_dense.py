@@ -150,7 +150,7 @@ def test_predict_prints_boxes_and_draws_them(trained: Runs, here: Path, monkeypa
     out, _ = run("predict", FINE, "--weights", "sure.safetensors", "--out", "overlay.svg")
     head, *rows, last = out.splitlines()
     assert head.split() == ["score", "class", "left", "top", "right", "bottom"]
-    assert last == "Drawn: overlay.svg"
+    assert last == "Drawn: overlay.svg, boxes with a score of 30% or more"
     assert 1 <= len(rows) <= 100
     for row in rows:
         assert len(row) == len(head)
