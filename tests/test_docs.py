@@ -35,7 +35,7 @@ from matplotlib import cbook
 
 from efficientformer_edu import cli
 from efficientformer_edu.config import EfficientFormerConfig
-from tools import NOTEBOOKS, ROOT, fetch_assets, pages, site
+from tools import NOTEBOOKS, ROOT, fetch_assets, markdown, pages, site
 from tools.chapters import chapters, code_cells, read
 from tools.snippets import Block, blocks, said
 
@@ -415,6 +415,20 @@ def test_a_lesson_has_the_minutes_and_exercises_of_its_chapter() -> None:
     assert unknown
     with pytest.raises(ValueError, match="has no exercise"):
         pages.lesson(unknown, BOOK)
+
+
+def test_a_picture_of_a_chapter_is_found_by_its_alt_text() -> None:
+    marker = pages.PICTURE.fullmatch("<!-- picture 9: Six scenes in two rows -->")
+    assert marker
+    shown = pages.picture(marker, BOOK)
+    name = next(name for name in BOOK if name.startswith("09_"))
+    assert re.fullmatch(rf"!\[Six scenes in two rows: .+\]\(chapters/{name}/picture-1\.png\)\{{ .+ \}}", shown)
+    assert (chapter := markdown.page(BOOK[name], name)).pictures["picture-1.png"] and shown not in chapter.text
+    for text in ("<!-- picture 9: No such -->", "<!-- picture 9: The two test scenes -->", "<!-- picture 99: Six -->"):
+        wrong = pages.PICTURE.fullmatch(text)
+        assert wrong
+        with pytest.raises(ValueError, match="pictures whose alt text begins"):
+            pages.picture(wrong, BOOK)
 
 
 def test_a_link_to_a_chapter_that_is_not_written_is_text() -> None:

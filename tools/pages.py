@@ -4,8 +4,8 @@ A marker is a comment: `<!-- numbers -->` becomes the table of parameters and MA
 print for the published networks, `<!-- audit -->` the form that audits any other, `<!-- matrix -->` which neck goes
 with which head, `<!-- detector -->` the drawing of a network with both, `<!-- glossary -->` the abbreviations that
 every page shows as tooltips, `<!-- mark exact -->` the mark of one kind of number, `<!-- written -->` the chapters that
-exist, `<!-- chapter 2: Building blocks; in class 1, 5 -->` one chapter of the lecture plan. A link to a chapter that is
-not written yet becomes its text.
+exist, `<!-- chapter 2: Building blocks; in class 1, 5 -->` one chapter of the lecture plan, `<!-- picture 9: Six scenes
+-->` the picture of a chapter whose alt text begins so. A link to a chapter that is not written yet becomes its text.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from pathlib import Path
 
 from tools import audit_page, dense_page
 from tools.chapters import EFFORT, Notebook, exercises
-from tools.markdown import mark
+from tools.markdown import mark, page
 from tools.readme import MINUTES, numbers
 
 ABBREVIATION = re.compile(r"^\*\[(.+?)\]: (.+)$", re.MULTILINE)
 CHAPTER = re.compile(r"<!-- chapter (?P<number>\d+): (?P<title>[^;]+?)(?:; in class (?P<chosen>[\d, ]+?))? -->")
+PICTURE = re.compile(r"<!-- picture (?P<number>\d+): (?P<alt>.+?) -->")
 MARK = re.compile(r"<!-- mark (\w+) -->")
 LINK = re.compile(r"\[(?P<text>[^\]]+)\]\(chapters/(?P<name>\w+)\.md(?:#[\w-]*)?\)")
 ABBREVIATIONS = Path("includes", "abbreviations.md")
@@ -51,6 +52,7 @@ def filled(text: str, notebooks: Mapping[str, Notebook], abbreviations: str) -> 
             text = text.replace(marker, part())
     text = MARK.sub(lambda marker: mark(marker[1], "a machine that is named here, with versions and date"), text)
     text = CHAPTER.sub(lambda marker: lesson(marker, notebooks), text)
+    text = PICTURE.sub(lambda marker: picture(marker, notebooks), text)
     return LINK.sub(lambda link: link[0] if link["name"] in notebooks else link["text"], text)
 
 
@@ -86,9 +88,9 @@ def lesson(marker: re.Match[str], notebooks: Mapping[str, Notebook]) -> str:
     Raises:
         ValueError: if an exercise is chosen that the chapter does not have.
     """
-    number = int(marker["number"])
-    name = next((name for name in notebooks if name.startswith(f"{number:02}_")), None)
+    name = _chapter(marker["number"], notebooks)
     if name is None:
+        number = int(marker["number"])
         return f"**{number}. {marker['title']}**: not written yet.\n{{ .missing }}"
     efforts = _efforts(notebooks[name])
     chosen = [int(one) for one in re.findall(r"\d+", marker["chosen"] or "")]
@@ -105,6 +107,27 @@ def lesson(marker: re.Match[str], notebooks: Mapping[str, Notebook]) -> str:
         if (exercise in chosen) == ours
     ]
     return "\n".join([head, "", *rows])
+
+
+def picture(marker: re.Match[str], notebooks: Mapping[str, Notebook]) -> str:
+    """A picture of a chapter, which lies beside the chapter's page.
+
+    Raises:
+        ValueError: if the chapter has no picture, or several, whose alt text begins so.
+    """
+    name = _chapter(marker["number"], notebooks)
+    text = "" if name is None else page(notebooks[name], name).text
+    found = re.findall(rf"^!\[{re.escape(marker['alt'])}.*$", text, re.MULTILINE)
+    if len(found) != 1:
+        raise ValueError(
+            f"chapter {marker['number']} has {len(found)} pictures whose alt text begins {marker['alt']!r}"
+        )
+    return str(found[0]).replace(f"]({name}/", f"](chapters/{name}/")
+
+
+def _chapter(number: str, notebooks: Mapping[str, Notebook]) -> str | None:
+    """The file name of a chapter; None if it is not written yet."""
+    return next((name for name in notebooks if name.startswith(f"{int(number):02}_")), None)
 
 
 def _efforts(notebook: Notebook) -> list[tuple[int, str, int, int, int]]:
