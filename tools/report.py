@@ -9,11 +9,12 @@ from tools import ROOT
 from tools.chapters import write_text
 
 PAGE = ROOT / "build" / "docs" / "report.md"
+WIDE = "---\nhide:\n  - navigation\n---\n\n"  # its tables need the room, and the navigation has no more to say here
 
 
 def write(page: Path = PAGE, checkout: Path = ROOT) -> None:
     """Store the report in `page`, whole or not at all."""
-    write_text(page, to_markdown(report(checkout)))
+    write_text(page, WIDE + to_markdown(report(checkout)))
 
 
 if __name__ == "__main__":

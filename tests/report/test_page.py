@@ -112,4 +112,4 @@ def test_a_count_is_what_its_command_gives(namespace: dict[str, Any]) -> None:
 
 def test_the_page_is_written(tmp_path: Path) -> None:
     tool.write(tmp_path / "docs" / "report.md")
-    assert (tmp_path / "docs" / "report.md").read_text(encoding="utf-8") == PAGE
+    assert (tmp_path / "docs" / "report.md").read_text(encoding="utf-8") == tool.WIDE + PAGE
