@@ -220,7 +220,7 @@ def test_a_classifiers_backbone(here: Path, capsys: pytest.CaptureFixture[str]) 
     run("train", "small", *SEGMENT, *QUICK, "--out", "third")
     words = ("--backbone", "third/weights.safetensors", "--out", "fourth")
     said = refused(capsys, "train", "tiny.yaml", *SEGMENT, *QUICK, *words)
-    assert said.startswith("these are no weights of this backbone: ")
+    assert said.startswith("weights.safetensors: these are no weights of this backbone: ")
 
 
 def test_photographs_like_cocos(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,9 +1,9 @@
-"""What norms on the maps change, and what the backbone's first weights do: networks for drawn scenes, some seeds.
+"""What norms on the maps change, what the backbone's first weights do, and what four heads make of the same scenes.
 
     python -m tools.dense_study
 
-Chapter 9 shows what comes out. Twelve networks, each on one thread, as many at a time as there are cores: about
-twenty minutes on two. Networks whose record is there are not trained again.
+Chapter 9 shows what comes out. Eighteen networks, each on one thread, as many at a time as there are cores: about
+half an hour on two. Networks whose record is there are not trained again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from efficientformer_edu.machine import cores, processor, threads, versions
 from tools import ROOT
 
 SIZE, SCENES, TESTS, SEEDS = 96, 2000, 200, 3
-FIRST = ("detection", "detection without norms", "segmentation")
+OTHER_HEADS = {"detection with anchors": "anchor_decoupled_head", "segmentation by MLPs": "all_mlp_decoder"}
+FIRST = ("detection", "detection without norms", "segmentation", *OTHER_HEADS)
 THEN = ("segmentation from the detector",)  # needs its backbone
 RECORDS = ROOT / "results" / "dense"
 WEIGHTS = ROOT / "build" / "dense_study"
@@ -49,9 +50,10 @@ def train(variant: str, seed: int) -> str:
     task, detector = variant.partition(" ")[0], WEIGHTS / f"detector{seed}.safetensors"
     train, test = Shapes(SCENES, SIZE, "train"), Shapes(TESTS, SIZE, "test")
     classes = train.classes if task == "detection" else train.pixel_classes
-    config = replace(usual(SMALL, task, len(classes)), norms="without norms" not in variant)
+    usual_config = usual(SMALL, task, len(classes), OTHER_HEADS.get(variant))
+    config = replace(usual_config, norms="without norms" not in variant)
     first = load_backbone(detector, config.backbone) if variant in THEN else None
-    run = DenseRun(config, train, test, SHAPES, SIZE, seed, first, variant)
+    run = DenseRun(config, train, test, SHAPES, SIZE, seed, first, "the detector's" if first else "")
     with threads(1):
         loop = DenseLoop(run)
         log = list(loop.epochs())

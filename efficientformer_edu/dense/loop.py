@@ -126,7 +126,10 @@ class DenseLoop(Trainer[DenseRun, DenseNetwork, Scores]):
         backbone = self.run.config.backbone.replace(drop_path_rate=self.run.recipe.drop_path)
         network = DenseNetwork(replace(self.run.config, backbone=backbone))
         if self.run.backbone is not None:
-            begin_with(network, self.run.backbone)
+            try:
+                begin_with(network, self.run.backbone)
+            except ValueError as error:
+                raise ValueError(f"{self.run.backbone_words or 'backbone'}: {error}") from error
         return network
 
     def plain(self) -> DenseNetwork:

@@ -11,6 +11,7 @@ import pytest
 from efficientformer_edu.dense.recipe import SHAPES
 from efficientformer_edu.dense.shapes import Shapes
 from efficientformer_edu.dense.stored import measured, stored_study, study_table
+from efficientformer_edu.dense.usual import HEAD
 from tools import dense_study
 
 STUDY = stored_study()
@@ -31,6 +32,8 @@ def test_the_records_are_of_the_recipe_and_the_scenes_as_they_are_now(variant: s
         assert (run["train"], run["size"]) == (train.words, dense_study.SIZE)
         assert run["config"]["norms"] is ("without norms" not in variant)
         assert run["task"] == variant.split()[0]
+        assert run["config"]["head"]["name"] == dense_study.OTHER_HEADS.get(variant, HEAD[run["task"]])
+        assert run["backbone"] == ("the detector's" if variant in dense_study.THEN else "")
         assert len(record["log"]) == SHAPES.epochs
         assert measured(record) == record["log"][-1]["ap50" if run["task"] == "detection" else "miou"]
 

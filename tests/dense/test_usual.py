@@ -7,6 +7,8 @@ import torch
 from dense_networks import images
 
 from efficientformer_edu.config import get_config
+from efficientformer_edu.dense.anchor_head import AnchorDecoupledHeadConfig
+from efficientformer_edu.dense.backbone import STRIDES
 from efficientformer_edu.dense.network import TASKS, DenseNetwork
 from efficientformer_edu.dense.usual import HEAD, PARTS, SMALL, usual
 
@@ -44,16 +46,22 @@ def test_the_small_backbone_has_a_bias_for_each_pair_of_places() -> None:
     assert SMALL.grids(96)[-1] == SMALL.bias_grid == (3, 3)
 
 
-def test_behind_the_small_backbone_segmentation_is_narrow() -> None:
-    """Most of its weights are still the backbone's."""
-    for name in ("all_mlp_decoder", "semantic_fpn"):
-        network = DenseNetwork(usual(SMALL, "segmentation", 6, name))
+def test_behind_the_small_backbone_heads_are_narrow() -> None:
+    """Most of the weights are still the backbone's."""
+    for name in ("all_mlp_decoder", "semantic_fpn", "anchor_decoupled_head"):
+        network = DenseNetwork(usual(SMALL, TASKS[name], 6, name))
         whole, backbone = (sum(one.numel() for one in part.parameters()) for part in (network, network.backbone))
         assert backbone > whole / 2
-        wide = DenseNetwork(usual(SMALL.replace(bias_grid=(4, 4)), "segmentation", 6, name))
+        wide = DenseNetwork(usual(SMALL.replace(bias_grid=(4, 4)), TASKS[name], 6, name))
         assert sum(one.numel() for one in wide.head.parameters()) > sum(
             one.numel() for one in network.head.parameters()
         )
+
+
+def test_an_anchor_is_four_places_wide_behind_the_small_backbone() -> None:
+    head = usual(SMALL, "detection", 5, "anchor_decoupled_head").head
+    assert isinstance(head, AnchorDecoupledHeadConfig)
+    assert head.anchor_sizes == tuple((4.0 * stride,) for stride in STRIDES)
 
 
 def test_what_does_not_fit_is_named() -> None:
