@@ -424,6 +424,10 @@ def test_a_picture_of_a_chapter_is_found_by_its_alt_text() -> None:
     name = next(name for name in BOOK if name.startswith("09_"))
     assert re.fullmatch(rf"!\[Six scenes in two rows: .+\]\(chapters/{name}/picture-1\.png\)\{{ .+ \}}", shown)
     assert (chapter := markdown.page(BOOK[name], name)).pictures["picture-1.png"] and shown not in chapter.text
+    trained = pages.PICTURE.fullmatch("<!-- picture 9: The two test scenes with the most mistakes -->")
+    assert trained
+    first, _, last = pages.picture(trained, BOOK).partition("\n\n")
+    assert "trained, 2" in first and last.startswith("![The two test scenes with the most mistakes")
     for text in ("<!-- picture 9: No such -->", "<!-- picture 9: The two test scenes -->", "<!-- picture 99: Six -->"):
         wrong = pages.PICTURE.fullmatch(text)
         assert wrong

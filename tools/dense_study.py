@@ -3,7 +3,7 @@
     python -m tools.dense_study
 
 Chapter 9 shows what comes out. Eighteen networks, each on one thread, as many at a time as there are cores: about
-half an hour on two. Networks whose record is there are not trained again.
+twenty minutes on two. Networks whose record is there are not trained again.
 """
 
 from __future__ import annotations

@@ -70,11 +70,11 @@ def _fence(header: str, text: str) -> str:
 
 
 def _outputs(cell: Cell, made: Page, notebook: Notebook) -> list[str]:
-    alts, mark = iter(alt_texts(cell)), _mark(cell, notebook)
+    alts, mark = iter(alt_texts(cell)), marks(cell, notebook)
     return [text for output in cell.outputs if (text := _output(output, alts, mark, made))]
 
 
-def _mark(cell: Cell, notebook: Notebook) -> str:
+def marks(cell: Cell, notebook: Notebook) -> str:
     """A paragraph that says of which kinds the cell's numbers are. A key or a tap on it shows the tooltip, too."""
     where = notebook.metadata.get("efficientformer_edu", {})
     place = "; ".join(where[name] for name in ("machine", "versions", "date") if name in where)

@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 
 from tools import audit_page, dense_page
-from tools.chapters import EFFORT, Notebook, exercises
-from tools.markdown import mark, page
+from tools.chapters import EFFORT, Notebook, alt_texts, exercises, kinds
+from tools.markdown import mark, marks, page
 from tools.readme import MINUTES, numbers
 
 ABBREVIATION = re.compile(r"^\*\[(.+?)\]: (.+)$", re.MULTILINE)
@@ -110,19 +110,20 @@ def lesson(marker: re.Match[str], notebooks: Mapping[str, Notebook]) -> str:
 
 
 def picture(marker: re.Match[str], notebooks: Mapping[str, Notebook]) -> str:
-    """A picture of a chapter, which lies beside the chapter's page.
+    """A picture of a chapter, which lies beside the chapter's page; above it the kinds of numbers that its cell has.
 
     Raises:
         ValueError: if the chapter has no picture, or several, whose alt text begins so.
     """
-    name = _chapter(marker["number"], notebooks)
+    number, alt = marker["number"], marker["alt"]
+    name = _chapter(number, notebooks)
     text = "" if name is None else page(notebooks[name], name).text
-    found = re.findall(rf"^!\[{re.escape(marker['alt'])}.*$", text, re.MULTILINE)
-    if len(found) != 1:
-        raise ValueError(
-            f"chapter {marker['number']} has {len(found)} pictures whose alt text begins {marker['alt']!r}"
-        )
-    return str(found[0]).replace(f"]({name}/", f"](chapters/{name}/")
+    found = re.findall(rf"^!\[{re.escape(alt)}.*$", text, re.MULTILINE)
+    if name is None or len(found) != 1:
+        raise ValueError(f"chapter {number} has {len(found)} pictures whose alt text begins {alt!r}")
+    image = found[0].replace(f"]({name}/", f"](chapters/{name}/")
+    cell = next(cell for cell in notebooks[name].cells if any(one.startswith(alt) for one in alt_texts(cell)))
+    return f"{marks(cell, notebooks[name])}\n\n{image}" if kinds(cell) else image
 
 
 def _chapter(number: str, notebooks: Mapping[str, Notebook]) -> str | None:
