@@ -25,7 +25,7 @@ DENSE_TRAINING = (  # one room, though in the folder of the networks below
     *("recipe", "usual", "metrics", "evaluation", "loop", "files", "predict", "stored", "offset_tables"),
 )
 FLOORS = [
-    {"config", "files", "machine", "paper", "torchvision_build"},
+    {"config", "files", "machine", "paper", "torchvision_build", "utils"},
     {"model"},
     {"audit", "weights", "export", "dense"},
     {"latency", "training"},
@@ -124,7 +124,7 @@ def test_an_import_from_above_is_found(module: str, source: str) -> None:
 def test_a_module_says_what_it_is_and_is_short(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
     assert ast.get_docstring(ast.parse(source)), "a module starts with what it is"
-    assert len(source.splitlines()) <= 300
+    assert len(source.splitlines()) <= 400
 
 
 def project_files() -> list[Path]:
