@@ -1,4 +1,4 @@
-# Everything that is done with this kit, by name. `make` alone lists the names.
+# All commands of this project. `make` alone lists them.
 
 PYTHON      ?= python3
 VENV        ?= .venv
@@ -10,14 +10,14 @@ PIP   := $(RUN) -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help env site test lint lab notebooks student readme bench trained clean
+.PHONY: help env site test check lint lab notebooks student readme bench trained clean
 
-help:  ## list these targets
-	@echo "EfficientFormer, taken apart. Targets:"
+help:  ## list these commands
+	@echo "EfficientFormer, taken apart. Commands:"
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## */\t/' | awk -F '\t' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo "Settings: PYTHON=python3.12 (3.11 or later), VENV=folder, TORCH_INDEX=address (for the torch step only)."
 
-env: $(READY)  ## make .venv and install everything into it (others do this first)
+env: $(READY)  ## create .venv and install everything (the other commands do this first)
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "This kit needs Python 3.11 or later; $(PYTHON) is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12")'
@@ -29,38 +29,42 @@ $(READY): pyproject.toml constraints.txt
 	@$(PIP) install --quiet --no-warn-script-location -c constraints.txt -e ".[notebooks,docs,test,engines,dense]"
 	@touch $@
 
-site: $(READY)  ## run every notebook on a copy and build the web site
+site: $(READY)  ## build the web site from the stored chapters (runs those that are stale)
 	@$(RUN) -m tools.site
 
-test: lint  ## lint and types, run every notebook on a copy, all tests
-	@echo "[test] notebooks, on copies in build/notebooks"
+test: lint  ## lint, types and the fast tests
+	@echo "[test] fast tests, in two processes"
+	@$(RUN) -m pytest -n 2 --dist loadfile -m "not slow"
+
+check: test site  ## everything: also runs every chapter and compares it, slow, browser and offline tests
+	@echo "[check] every chapter, on copies in build/notebooks"
 	@$(RUN) -m tools.notebooks --copies
-	@echo "[test] pytest, two processes"
-	@$(RUN) -m pytest -q -n 2 --dist loadfile
+	@echo "[check] slow tests, in two processes"
+	@$(RUN) -m pytest -n 2 --dist loadfile -m slow
 
 lint: $(READY)  ## ruff (format and lint) and mypy
-	@echo "[lint] ruff format, ruff check, mypy"
-	@$(RUN) -m ruff format --check .
-	@$(RUN) -m ruff check .
+	@echo "[lint] ruff format, ruff check, mypy (types; up to a minute the first time)"
+	@$(RUN) -m ruff format --check --quiet .
+	@$(RUN) -m ruff check --quiet .
 	@$(RUN) -m mypy
 
 lab: $(READY)  ## open the chapters in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir notebooks
 
-notebooks: $(READY)  ## run the notebooks whose code changed, and store their outputs
+notebooks: $(READY)  ## run stale chapters and store their outputs
 	@$(RUN) -m tools.notebooks
 
-student: $(READY)  ## write notebooks/student/: the chapters with their solutions cut out
+student: $(READY)  ## write notebooks/student/: the chapters without their solutions
 	@$(RUN) -m tools.student
 
-readme: $(READY)  ## fill the parts of README.md that come from the code
+readme: $(READY)  ## update the generated parts of README.md
 	@$(RUN) -m tools.readme
 
-bench: $(READY)  ## measure what should be quick, beside its target
+bench: $(READY)  ## measure what should be fast and compare it with its target
 	@$(RUN) -m tools.bench
 
-trained: $(READY)  ## train the small network that ships with the package again (needs the full Fashion-MNIST)
+trained: $(READY)  ## retrain the small network that ships with the package (needs the full Fashion-MNIST)
 	@$(RUN) -m tools.trained
 
-clean:  ## remove what was built (site, build, student version), keep .venv
+clean:  ## remove build products, keep .venv
 	rm -rf site site-folder build notebooks/student .pytest_cache .mypy_cache .ruff_cache .hypothesis

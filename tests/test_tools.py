@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from pathlib import Path
@@ -219,10 +220,42 @@ def test_an_output_says_which_kinds_of_numbers_it_holds(kinds: list[str], words:
     assert [" ".join(found) for found in re.findall(r'aria-hidden="true">(.)</span> ([^<]+)<', marks)] == words
 
 
-def test_the_key_is_that_of_code_not_of_prose() -> None:
-    key = notebooks.key(chapter())
-    assert notebooks.key(spoilt(at=3, source="Other words.")) == key
-    assert notebooks.key(spoilt(at=4, source="(1, 4)")) != key
+def test_a_chapter_is_stale_if_its_code_or_an_input_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notebooks, "ROOT", tmp_path)
+    for name, text in {
+        "package/used.py": "x = 1",
+        "package/unused.py": "x = 1",
+        "constraints.txt": "torch==1\nmkdocs==1",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    made = chapter()
+    assert notebooks.key(made) is None and not notebooks.up_to_date(made)
+    made.metadata["efficientformer_edu"] = {"inputs": {"files": ["package/used.py"], "packages": ["torch"]}}
+    made.metadata["efficientformer_edu"]["key"] = notebooks.key(made)
+    assert notebooks.up_to_date(made)
+    for at, source, still in ((3, "Other prose.", True), (4, "(1, 4)", False)):
+        changed = copy.deepcopy(made)
+        changed.cells[at].source = source
+        assert notebooks.up_to_date(changed) == still
+    changes = {"package/unused.py": "x = 2", "package/used.py": "x = 2", "constraints.txt": "torch==1\nmkdocs==2"}
+    for name, text in changes.items():
+        before = (tmp_path / name).read_text(encoding="utf-8")
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        assert notebooks.up_to_date(made) == (name != "package/used.py")
+        (tmp_path / name).write_text(before, encoding="utf-8")
+    (tmp_path / "constraints.txt").write_text("torch==2\nmkdocs==1", encoding="utf-8")
+    assert not notebooks.up_to_date(made)
+
+
+def test_a_run_records_what_it_imported_and_read() -> None:
+    made = small("from efficientformer_edu import paper\n\nlen(paper.table1().rows)")
+    inputs = notebooks.run(made)
+    assert {"efficientformer_edu/__init__.py", "efficientformer_edu/paper/tables.py"} <= set(inputs["files"])
+    assert "efficientformer_edu/paper/table1.toml" in inputs["files"]
+    assert not any("model" in name for name in inputs["files"]) and "torch" not in inputs["packages"]
+    torch_too = notebooks.run(small("import torch\nfrom efficientformer_edu.model import blocks"))
+    assert "efficientformer_edu/model/blocks.py" in torch_too["files"] and "torch" in torch_too["packages"]
 
 
 def small(source: str) -> Notebook:

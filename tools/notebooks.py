@@ -1,7 +1,8 @@
-"""Runs the notebooks: `make notebooks` stores the outputs in them, `--copies` leaves them alone and runs copies.
+"""Runs the notebooks. `make notebooks` stores outputs; `make check` runs copies, which the tests compare with them.
 
-A notebook is run again when the key changes that stands for its code cells, the package's files, the results and the
-pinned versions. Prose is no part of the key. The copies live in build/notebooks; `make site` and the tests read them.
+A chapter is stale when its code cells changed, or one of its inputs: the modules of the package that it imported, the
+records and data files that it read, the pinned versions of the libraries that it imported. The inputs are recorded
+while the chapter runs and stored in its metadata. Prose is not an input.
 """
 
 from __future__ import annotations
@@ -19,13 +20,17 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
+
+from packaging.utils import canonicalize_name
 
 from tools import COPIES, NOTEBOOKS, ROOT
 from tools.chapters import Notebook, chapters, code_cells, output_text, read, tags, write
 from tools.shape import faults
 
-SOURCES = ("efficientformer_edu", "results", "constraints.txt")
+TRACKED = ("efficientformer_edu/", "results/")
+PYCACHE = re.compile(r"__pycache__/(\w+)\.[\w-]+\.pyc(?:\.\d+)?$")
 MINUTES = 30
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -34,54 +39,70 @@ class NotebookError(Exception):
     """A notebook that cannot be stored: a cell raised, or an output shows a path of this machine."""
 
 
-def key(notebook: Notebook) -> str:
-    """What the outputs depend on: the code cells, the package, the results, the pinned versions."""
+def key(notebook: Notebook) -> str | None:
+    """A hash of the code cells and the present inputs; None for a notebook whose inputs were never recorded."""
+    inputs = notebook.metadata.get("efficientformer_edu", {}).get("inputs")
+    if inputs is None:
+        return None
     digest = hashlib.sha256()
     for cell in code_cells(notebook):
         digest.update(cell.source.encode() + b"\0")
-    for path in _files():
-        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    for name in inputs["files"]:
+        path = ROOT / name
+        digest.update(name.encode() + b"\0" + (path.read_bytes() if path.is_file() else b"missing") + b"\0")
+    pins = pinned_versions()
+    for package in inputs["packages"]:
+        digest.update(f"{package}=={pins.get(package)}\0".encode())
     return digest.hexdigest()
 
 
-def _files() -> Iterator[Path]:
-    for name in SOURCES:
-        top = ROOT / name
-        inside = [top] if top.is_file() else sorted(top.rglob("*"))
-        yield from (path for path in inside if path.is_file() and "__pycache__" not in path.parts)
-
-
-def stored_key(notebook: Notebook) -> str | None:
-    """The key that the notebook was last run under."""
-    stored: str | None = notebook.metadata.get("efficientformer_edu", {}).get("key")
-    return stored
+def pinned_versions() -> dict[str, str]:
+    """The versions in constraints.txt by normalized package name."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = (line.partition("==") for line in lines if "==" in line and not line.startswith("#"))
+    return {canonicalize_name(name.strip()): version.strip() for name, _, version in pins}
 
 
 def up_to_date(notebook: Notebook) -> bool:
-    """Whether the outputs in the notebook are those of its present code."""
-    return stored_key(notebook) == key(notebook) and all(cell.execution_count for cell in code_cells(notebook))
+    """Whether the outputs in the notebook are those of the present code."""
+    stored = notebook.metadata.get("efficientformer_edu", {}).get("key")
+    return stored is not None and stored == key(notebook) and all(cell.execution_count for cell in code_cells(notebook))
+
+
+def fresh(path: Path, copies: Path = COPIES) -> Notebook:
+    """The notebook in `path` with outputs of the present code: the stored ones, or those of a copy that is run.
+
+    Raises:
+        NotebookError: a cell raised, or an output shows a path of this machine.
+    """
+    notebook = read(path)
+    return notebook if up_to_date(notebook) else executed(path, copies)
 
 
 def executed(path: Path, copies: Path = COPIES) -> Notebook:
-    """The notebook in `path` with fresh outputs, from its copy in `copies` or, where that is stale, from a run.
+    """The notebook in `path` as it ran here: from its copy in `copies`, which is run if it is missing or stale.
 
     Raises:
         NotebookError: a cell raised, or an output shows a path of this machine.
     """
     notebook, copy = read(path), copies / path.name
-    current = key(notebook)
     before = read(copy) if copy.exists() else None
-    if before is not None and stored_key(before) == current:
+    if before is not None and _same_code(before, notebook) and up_to_date(before):
         _take_outputs(before, notebook)
         print(f"  {path.stem}: unchanged", flush=True)
     else:
         started = time.perf_counter()
         print(f"  {path.stem}: running", end="", flush=True)
-        run(notebook)
-        notebook.metadata["efficientformer_edu"] = {"key": current, **_provenance(notebook)}
+        inputs = run(notebook)
+        notebook.metadata["efficientformer_edu"] = {"inputs": inputs, **_provenance(notebook)}
+        notebook.metadata["efficientformer_edu"]["key"] = key(notebook)
         print(f", {time.perf_counter() - started:.1f} s", flush=True)
     write(notebook, copy)
     return notebook
+
+
+def _same_code(first: Notebook, second: Notebook) -> bool:
+    return [cell.source for cell in code_cells(first)] == [cell.source for cell in code_cells(second)]
 
 
 def _take_outputs(source: Notebook, target: Notebook) -> None:
@@ -90,8 +111,12 @@ def _take_outputs(source: Notebook, target: Notebook) -> None:
     target.metadata = source.metadata
 
 
-def run(notebook: Notebook) -> None:
-    """Run the code cells of `notebook` in a fresh kernel of this Python, in an empty folder, and keep the outputs."""
+def run(notebook: Notebook) -> dict[str, list[str]]:
+    """Run the code cells of `notebook` in a fresh kernel of this Python, in an empty folder, and keep the outputs.
+
+    Returns:
+        The inputs: files of this project, and pinned packages.
+    """
     with _kernel_home() as home:
         from jupyter_client.kernelspec import KernelSpecManager
         from jupyter_client.manager import AsyncKernelManager
@@ -99,6 +124,7 @@ def run(notebook: Notebook) -> None:
         from nbclient.exceptions import CellExecutionError
 
         _scrub(notebook)
+        trace = _install_trace(home)
         kernel = AsyncKernelManager(
             kernel_name="python3",
             kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),  # no installed kernel: the one of this Python
@@ -121,6 +147,58 @@ def run(notebook: Notebook) -> None:
         _scrub_metadata(notebook)
         _drop_widgets(notebook)
         _refuse_paths(notebook, home)
+        return _inputs(trace.read_text(encoding="utf-8").splitlines())
+
+
+TRACE = """
+import os, sys
+
+def _trace(root, target):
+    log, seen = open(target, "a", buffering=1, encoding="utf-8"), set()
+
+    def hook(event, arguments):
+        if event == "import":
+            line = "import " + arguments[0].partition(".")[0]
+        elif event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
+            path, mode = os.path.abspath(os.fsdecode(arguments[0])), arguments[1] or "r"
+            if not path.startswith(root) or "r" not in str(mode):
+                return
+            line = "open " + path[len(root):]
+        else:
+            return
+        if line not in seen:
+            seen.add(line)
+            log.write(line + "\\n")
+
+    sys.addaudithook(hook)
+
+_trace({root!r}, {target!r})
+del _trace
+"""
+
+
+def _install_trace(home: Path) -> Path:
+    """Let the kernel log what it imports and which files of the project it reads; returns the log."""
+    log, startup = home / "inputs.log", home / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    root, target = f"{ROOT}{os.sep}", str(log)
+    (startup / "trace.py").write_text(TRACE.format(root=root, target=target), encoding="utf-8")
+    log.touch()
+    return log
+
+
+def _inputs(log: list[str]) -> dict[str, list[str]]:
+    """The files and pinned packages that a log of `TRACE` names; bytecode stands for its source."""
+    names = {"open": set[str](), "import": set[str]()}
+    for kind, _, name in (line.partition(" ") for line in log):
+        names[kind].add(name)
+    files = {PYCACHE.sub(r"\1.py", Path(name).as_posix()) for name in names["open"]}
+    distributions = packages_distributions()
+    packages = {canonicalize_name(package) for name in names["import"] for package in distributions.get(name, ())}
+    return {
+        "files": sorted(name for name in files if name.startswith(TRACKED) and (ROOT / name).is_file()),
+        "packages": sorted(packages & pinned_versions().keys()),
+    }
 
 
 def _transport(home: Path) -> dict[str, str]:
@@ -199,8 +277,6 @@ def _provenance(notebook: Notebook) -> dict[str, str]:
     """Machine, versions and date, for a notebook that shows what was measured here."""
     if not any(tags(cell) & {"measured", "trained"} for cell in notebook.cells):
         return {}
-    from importlib.metadata import version
-
     return {
         "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}",
         "versions": f"Python {platform.python_version()}, torch {version('torch').split('+')[0]}",
@@ -217,11 +293,11 @@ def _processor() -> str:
 
 
 def main() -> int:
-    """Run what changed; the exit status is 1 where a notebook could not be run."""
+    """Run stale chapters and store them, or run copies; the exit status is 1 if a chapter could not be run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("notebooks", nargs="*", type=Path, help="the notebooks to run (all)")
-    parser.add_argument("--copies", action="store_true", help="run copies in build/notebooks, store nothing")
-    parser.add_argument("--force", action="store_true", help="run also what has not changed")
+    parser.add_argument("notebooks", nargs="*", type=Path, help="the notebooks to run (default: all)")
+    parser.add_argument("--copies", action="store_true", help="run copies in build/notebooks and store nothing")
+    parser.add_argument("--force", action="store_true", help="run up-to-date chapters as well")
     arguments = parser.parse_args()
     failed = 0
     for path in arguments.notebooks or chapters(NOTEBOOKS):
@@ -237,7 +313,7 @@ def main() -> int:
             failed += 1
             continue
         for fault in faults(notebook, with_exercises=path.stem >= "01"):
-            print(f"    to mend: {fault}")
+            print(f"    to fix: {fault}")
         if not arguments.copies:
             write(notebook, path)
             print(f"  {path.stem}: stored", flush=True)

@@ -21,7 +21,7 @@ from tools.chapters import Notebook, chapters, write, write_text
 from tools.colab import links, repository
 from tools.fetch_assets import serve
 from tools.markdown import page
-from tools.notebooks import NotebookError, executed
+from tools.notebooks import NotebookError, fresh
 from tools.offline import outside
 from tools.student import student_version
 
@@ -46,7 +46,7 @@ def gather(notebooks: Path = NOTEBOOKS, docs: Path = DOCS, target: Path = PAGES)
     shutil.copytree(docs, target)
     entries, book = [], {}
     for path in chapters(notebooks):
-        notebook = book[path.stem] = executed(path, COPIES)
+        notebook = book[path.stem] = fresh(path, COPIES)
         _write_chapter(notebook, path.stem, target / "chapters")
         entries.append(_entry(notebook, path.stem))
     for path in [target / "index.md", *(target / "api").glob("*.md")]:
@@ -155,7 +155,7 @@ def make() -> None:
     """
     STAMP.unlink(missing_ok=True)
     stamp = sources()
-    print("[1/3] chapters, run on copies in build/notebooks", flush=True)
+    print("[1/3] chapters: stored outputs if they are up to date, else a run in build/notebooks", flush=True)
     gather()
     print("[2/3] pages, to be served and to be opened from a folder", flush=True)
     build()
