@@ -70,4 +70,4 @@ def nearest(cell: Reported, *numbers: int) -> int:
 def apart(cell: Reported, number: int) -> str:
     """A sentence: how far what is printed lies from a count."""
     off = cell.value * SCALES[cell.unit] - number
-    return f"The printed number is {shown(abs(off) / number)} {'above' if off > 0 else 'below'} the nearer."
+    return f"The printed number is {shown(abs(off) / number, '.1%')} {'above' if off > 0 else 'below'} the nearer."

@@ -47,7 +47,7 @@ def table() -> Table:
             one.quantity,
             f"{one.printed.printed} {one.printed.unit}".strip(),
             one.value,
-            "yes" if one.holds else "no",
+            one.holds,
             one.how,
         )
         for one in derivations()

@@ -1,7 +1,6 @@
 """A small table with a header, written as text for a terminal, Markdown, CSV or JSON.
 
-Whole numbers are exact, and get a comma after each thousand where people read them. Needs nothing but the standard
-library.
+Terminal and Markdown show formatted values; CSV and JSON keep numbers and booleans as they are. Standard library only.
 """
 
 from __future__ import annotations
@@ -9,11 +8,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 Format = Literal["table", "markdown", "csv", "json"]
-Cell = str | int | float | None
+Cell = str | bool | int | float | None
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,23 @@ class Table:
 
     Attributes:
         columns: their names.
-        rows: one value for each column. A column holds either words or numbers; None stands for an empty cell.
-        total: whether the last row sums the others, and is set apart.
+        rows: one cell per column; None is an empty cell.
+        total: whether the last row is the total. It is set apart as text, and left out of CSV and JSON.
+        formats: how to show the numbers of a column, as a format specification by column name: `{"share": ".1%"}` or
+            `{"ms": ".2f"}`. Without one, integers get thousands separators and floats up to six significant digits.
+
+    Raises:
+        ValueError: if `formats` names a column that the table does not have.
     """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     total: bool = False
+    formats: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if unknown := self.formats.keys() - set(self.columns):
+            raise ValueError(f"formats names {min(unknown)!r}; allowed: {', '.join(map(repr, self.columns))}")
 
     def to(self, format: Format) -> str:
         """The table in one of the formats. Raises ValueError for another."""
@@ -42,9 +53,14 @@ class Table:
             raise ValueError(f"format={format!r} is not possible; allowed: {', '.join(get_args(Format))}")
         return writers[format]()
 
+    def formatted(self) -> list[list[str]]:
+        """All rows as text and Markdown show them, with the formats of the columns applied."""
+        specs = [self.formats.get(column, "") for column in self.columns]
+        return [[shown(cell, spec) for cell, spec in zip(row, specs, strict=True)] for row in self.rows]
+
     def to_text(self) -> str:
         """Aligned columns for a terminal, numbers to the right."""
-        cells = [self.columns, *([shown(cell) for cell in row] for row in self.rows)]
+        cells = [self.columns, *self.formatted()]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = [
             "  ".join(f"{text:{'>' if right else '<'}{width}}" for text, right, width in zip(*parts, strict=True))
@@ -57,22 +73,22 @@ class Table:
         return "\n".join(line.rstrip() for line in lines) + "\n"
 
     def to_markdown(self) -> str:
-        """A Markdown table, its last row in bold if it is the total."""
-        rows = [[shown(cell) for cell in row] for row in self.rows]
+        """A Markdown table, its last row in bold if it is the total. A `|` inside a cell is escaped."""
+        header, *rows = ([_escaped(text) for text in row] for row in [list(self.columns), *self.formatted()])
         if self.total:
             rows[-1] = [f"**{text}**" if text else "" for text in rows[-1]]
         ruler = ["---:" if right else "---" for right in self._right]
-        return "\n".join(f"| {' | '.join(row)} |" for row in [list(self.columns), ruler, *rows])
+        return "\n".join(f"| {' | '.join(row)} |" for row in [header, ruler, *rows])
 
     def to_csv(self) -> str:
-        """Comma-separated values without the total, numbers as they are."""
+        """Comma-separated values without the total; numbers are not rounded."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerows([self.columns, *self._body])
         return buffer.getvalue()
 
     def to_json(self) -> str:
-        """A list of objects, one for each row but the total."""
+        """A list of objects, one for each row but the total; numbers and booleans keep their type."""
         return json.dumps([dict(zip(self.columns, row, strict=True)) for row in self._body], indent=2)
 
     def _repr_markdown_(self) -> str:
@@ -84,16 +100,25 @@ class Table:
 
     @property
     def _right(self) -> list[bool]:
-        return [any(isinstance(row[place], int | float) for row in self.rows) for place, _ in enumerate(self.columns)]
+        return [any(_is_number(row[index]) for row in self.rows) for index, _ in enumerate(self.columns)]
 
 
-def shown(cell: Cell) -> str:
-    """A cell as people read it: 1,291,284,736, 30.1 %, or nothing."""
-    match cell:
-        case None:
-            return ""
-        case int():
-            return f"{cell:,}"
-        case float():
-            return f"{cell:.1%}".replace("%", " %")
-    return cell
+def shown(cell: Cell, spec: str = "") -> str:
+    """A cell as people read it: 1,291,284,736, 2.5, "30.1 %" for the format ".1%", "yes", or "" for None."""
+    if cell is None:
+        return ""
+    if isinstance(cell, str):
+        return " ".join(cell.splitlines())
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    default = ",d" if isinstance(cell, int) else ",g"
+    return format(cell, spec or default).replace("%", " %")
+
+
+def _is_number(cell: Cell) -> bool:
+    return isinstance(cell, int | float) and not isinstance(cell, bool)
+
+
+def _escaped(text: str) -> str:
+    """Text for a cell of a Markdown table, where a bare `|` ends the cell."""
+    return re.sub(r"(\\*)\|", r"\1\1\\|", text)

@@ -25,9 +25,10 @@ CODES: dict[Code, str] = {
 
 def table_html(table: Table, caption: str) -> str:
     """A table as HTML; the first cell of each row is its header, and the last row is set apart if it is a total."""
-    numeric = [any(NUMBER.fullmatch(shown(row[place])) for row in table.rows) for place in range(len(table.columns))]
+    body = table.formatted()
+    numeric = [any(NUMBER.fullmatch(row[index]) for row in body) for index, _ in enumerate(table.columns)]
     head = "".join(_cell("th", name, right, "col") for name, right in zip(table.columns, numeric, strict=True))
-    rows = [_row(row, numeric) for row in table.rows]
+    rows = [_row(row, numeric) for row in body]
     foot = f"<tfoot>{rows.pop()}</tfoot>" if table.total else ""
     return (
         f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
@@ -99,8 +100,8 @@ def _signed(difference: int) -> str:
     return f"{difference:+,}" if difference else "0"
 
 
-def _row(row: tuple[Cell, ...], numeric: list[bool]) -> str:
-    first, *rest = (shown(cell) for cell in row)
+def _row(row: list[str], numeric: list[bool]) -> str:
+    first, *rest = row
     cells = (_cell("td", text, right) for text, right in zip(rest, numeric[1:], strict=True))
     return f"<tr>{_cell('th', first, False, 'row')}{''.join(cells)}</tr>"
 

@@ -98,7 +98,7 @@ class Errors:
             for one in self.predictions
         ]
         columns = ("widths", "depths", "MB3D", "predicted ms", "measured ms", "error", "error at one speed")
-        return Table(columns, tuple(rows))
+        return Table(columns, tuple(rows), formats=dict.fromkeys(columns[-2:], ".1%"))
 
     def save(self, path: Path) -> None:
         """Write everything as JSON, whole or not at all. Raises OSError if it cannot be written."""

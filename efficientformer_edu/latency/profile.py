@@ -65,7 +65,8 @@ class Profile:
         """The classes in milliseconds and as parts of their sum, then that sum and the clock's total."""
         rows = [(name, f"{ms:.3f}", self.shares[name]) for name, ms in self.parts.items()]
         ends = [("profiled", f"{self.profiled_ms:.3f}", 1.0), ("timed", f"{self.total_ms:.3f}", 1 / self.ratio)]
-        return Table((self.name, "ms", "of the profiled"), (*rows, *ends))
+        columns = (self.name, "ms", "of the profiled")
+        return Table(columns, (*rows, *ends), formats={"of the profiled": ".1%"})
 
     def to_dict(self) -> dict[str, Any]:
         """The profile as JSON holds it."""

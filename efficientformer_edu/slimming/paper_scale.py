@@ -75,7 +75,8 @@ class Ledger:
             for one in self.shares
         ]
         rows.append(("all", "", sum(one.number for one in self.shares), *_cost(macs, seconds), 1.0))
-        return Table(("stage", "part", "number", "GMACs", "ms", "ms per GMAC", "share"), tuple(rows), total=True)
+        columns = ("stage", "part", "number", "GMACs", "ms", "ms per GMAC", "share")
+        return Table(columns, tuple(rows), total=True, formats={"share": ".1%"})
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 
 import pytest
 
@@ -14,6 +15,7 @@ TABLE = Table(
     ("part", "MACs", "share"),
     (("stem", 40_642_560, 0.0315), ("head, both", None, 0.0007), ("total", 1_291_284_736, 1.0)),
     total=True,
+    formats={"share": ".1%"},
 )
 
 
@@ -46,6 +48,47 @@ def test_csv_quotes_and_leaves_the_total_out() -> None:
 def test_json_keeps_numbers() -> None:
     assert json.loads(TABLE.to_json())[0] == {"part": "stem", "MACs": 40_642_560, "share": 0.0315}
     assert len(json.loads(TABLE.to_json())) == 2
+
+
+MIXED = Table(("operation", "ratio", "exact", "ms"), (("a|b", 2.5, True, 1234.5678), (r"c\|d", 0.25, False, 7)))
+
+
+def test_a_float_is_shown_as_it_is_unless_its_column_has_a_format() -> None:
+    assert MIXED.formatted() == [["a|b", "2.5", "yes", "1,234.57"], [r"c\|d", "0.25", "no", "7"]]
+    formats = {"ratio": ".1%", "ms": ".2f"}
+    rows = Table(MIXED.columns, MIXED.rows, formats=formats).formatted()
+    assert [row[1:] for row in rows] == [["250.0 %", "yes", "1234.57"], ["25.0 %", "no", "7.00"]]
+
+
+@pytest.mark.parametrize("formats", [{}, {"ratio": ".1%", "ms": ".0f"}])
+def test_csv_and_json_hold_numbers_and_booleans(formats: dict[str, str]) -> None:
+    table = Table(MIXED.columns, MIXED.rows, formats=formats)
+    assert [tuple(row.values()) for row in json.loads(table.to_json())] == list(MIXED.rows)
+    _, *lines = csv.reader(io.StringIO(table.to_csv()))
+    assert [(name, float(ratio), exact == "True", float(ms)) for name, ratio, exact, ms in lines] == list(MIXED.rows)
+
+
+def test_a_bar_does_not_end_a_cell_of_markdown() -> None:
+    table = Table(("|x|", *MIXED.columns[1:]), MIXED.rows)
+    for line, first in zip(table.to_markdown().splitlines(), ["|x|", None, "a|b", r"c\|d"], strict=True):
+        cells = re.findall(r" ((?:\\.|[^|\\])*) (?=\|)", line)  # a backslash takes the next character with it
+        assert len(cells) == len(table.columns)
+        assert first is None or re.sub(r"\\(.)", r"\1", cells[0]) == first
+
+
+def test_a_line_break_does_not_end_a_row() -> None:
+    table = Table(("a", "b"), (("one\ntwo", 1),))
+    assert table.formatted() == [["one two", "1"]]
+    assert json.loads(table.to_json()) == [{"a": "one\ntwo", "b": 1}]
+
+
+def test_numbers_are_right_aligned_and_booleans_are_not() -> None:
+    assert MIXED.to_markdown().splitlines()[1] == "| --- | ---: | --- | ---: |"
+
+
+def test_a_format_for_no_column_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'shares'.*allowed: 'part', 'share'"):
+        Table(("part", "share"), (), formats={"shares": ".1%"})
 
 
 def test_without_a_total_nothing_is_left_out() -> None:
