@@ -4,7 +4,8 @@ A marker is a comment: `<!-- numbers -->` becomes the table of parameters and MA
 print for the published networks, `<!-- audit -->` the form that audits any other, `<!-- matrix -->` which neck goes
 with which head, `<!-- detector -->` the drawing of a network with both, `<!-- glossary -->` the abbreviations that
 every page shows as tooltips, `<!-- mark exact -->` the mark of one kind of number, `<!-- written -->` the chapters that
-exist, `<!-- chapter 2: Building blocks; in class 1, 5 -->` one chapter of the lecture plan, `<!-- picture 9: Six scenes
+exist, `<!-- module map -->` every module of the package, `<!-- options audit -->` the options of one command,
+`<!-- chapter 2: Building blocks; in class 1, 5 -->` one chapter of the lecture plan, `<!-- picture 9: Six scenes
 -->` the picture of a chapter whose alt text begins so. A link to a chapter that is not written yet becomes its text.
 """
 
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from tools import audit_page, dense_page
+from tools import audit_page, dense_page, reference
 from tools.chapters import EFFORT, Notebook, alt_texts, exercises, kinds
 from tools.markdown import mark, marks, page
 from tools.readme import MINUTES, numbers
@@ -24,6 +25,7 @@ from tools.readme import MINUTES, numbers
 ABBREVIATION = re.compile(r"^\*\[(.+?)\]: (.+)$", re.MULTILINE)
 CHAPTER = re.compile(r"<!-- chapter (?P<number>\d+): (?P<title>[^;]+?)(?:; in class (?P<chosen>[\d, ]+?))? -->")
 PICTURE = re.compile(r"<!-- picture (?P<number>\d+): (?P<alt>.+?) -->")
+OPTIONS = re.compile(r"<!-- options (\w+) -->")
 MARK = re.compile(r"<!-- mark (\w+) -->")
 LINK = re.compile(r"\[(?P<text>[^\]]+)\]\(chapters/(?P<name>\w+)\.md(?:#[\w-]*)?\)")
 ABBREVIATIONS = Path("includes", "abbreviations.md")
@@ -46,10 +48,12 @@ def filled(text: str, notebooks: Mapping[str, Notebook], abbreviations: str) -> 
         "<!-- detector -->": dense_page.diagram,
         "<!-- glossary -->": partial(glossary, abbreviations),
         "<!-- written -->": partial(written, notebooks),
+        "<!-- module map -->": reference.module_map,
     }
     for marker, part in parts.items():
         if marker in text:
             text = text.replace(marker, part())
+    text = OPTIONS.sub(lambda marker: reference.options(marker[1]), text)
     text = MARK.sub(lambda marker: mark(marker[1], "a machine that is named here, with versions and date"), text)
     text = CHAPTER.sub(lambda marker: lesson(marker, notebooks), text)
     text = PICTURE.sub(lambda marker: picture(marker, notebooks), text)

@@ -1,30 +1,33 @@
-"""Fills the parts of README.md that come from the code: picture, numbers, chapters, tree. `make readme` stores them.
+"""Fills the generated parts of README.md: figure, findings, chapters, commands. `make readme` stores them.
 
-Each part stands between two comments, `<!-- numbers -->` and `<!-- /numbers -->`; a test compares it with the code.
+Each part is between two comments, such as `<!-- chapters -->` and `<!-- /chapters -->`. A test compares them.
 """
 
 from __future__ import annotations
 
-import ast
 import re
-from pathlib import Path
 
-from efficientformer_edu.audit import count
+from efficientformer_edu.audit import COUNTERS, count, explain
 from efficientformer_edu.config import PRESETS
 from efficientformer_edu.figures.architecture import draw_architecture
 from efficientformer_edu.figures.style import save
+from efficientformer_edu.latency.engines import ENGINES
+from efficientformer_edu.latency.records import load
+from efficientformer_edu.latency.speed import engines
 from efficientformer_edu.paper import table1
+from efficientformer_edu.slimming.stored import load_slimming
 from tools import NOTEBOOKS, ROOT
 from tools.chapters import chapters, read, write_text
+from tools.colab import repository
+from tools.reference import commands
 
 README = ROOT / "README.md"
 PICTURE = ROOT / "docs" / "images" / "efficientformer_l1.svg"
-PACKAGE = ROOT / "efficientformer_edu"
 MINUTES = re.compile(r"(\d+) minutes")
 
 
 def numbers() -> str:
-    """Parameters and MACs of the published networks: ours, computed, beside the paper's, reported."""
+    """Parameters and MACs of the published networks: computed here and reported by the paper."""
     rows = [
         "| | parameters, computed | reported | MACs at 224×224, computed | reported |",
         "|---|--:|--:|--:|--:|",
@@ -38,39 +41,78 @@ def numbers() -> str:
     return "\n".join(rows)
 
 
+def findings() -> str:
+    """Three findings with their numbers, from the stored records and the ledger."""
+    return "\n".join([*map("* {}".format, (_speed(), _counters(), _slimming())), ""]).rstrip()
+
+
+def _speed() -> str:
+    record = load(ROOT / "results" / "speed_batch1_1thread.json")["bench"]
+    ratios = {engine: record.ratio(f"l1 {engine}", f"timm:mobilenetv2_140 {engine}") for engine in engines(record)}
+    shown = ", ".join(f"{ratio.value:.2f} in {ENGINES[engine].words}" for engine, ratio in ratios.items())
+    return (
+        "**“MobileNet speed” depends on the compiler.** EfficientFormer-L1 takes this many times as long as "
+        f"MobileNetV2×1.4 on a laptop-class CPU: {shown} ({record.conditions.machine}, {record.conditions.date}). "
+        "[Chapter 5](notebooks/05_mobilenet_speed.ipynb)"
+    )
+
+
+def _counters() -> str:
+    printed = ", ".join(f"{explain(name, 'l1').total:,} ({name})" for name, rule in COUNTERS.items() if rule.runs)
+    return (
+        f"**Every FLOP counter prints a different number.** L1 has {count('l1').macs:,} multiply-accumulates at "
+        f"224×224; tools print {printed}. Each difference is explained to the last operation. "
+        "[Chapter 4](notebooks/04_parameters_and_macs.ipynb)"
+    )
+
+
+def _slimming() -> str:
+    front = load_slimming(ROOT / "results" / "slimming").front
+    difference = front.difference("uniform")
+    assert difference
+    return (
+        "**Latency-driven slimming did not beat uniform scaling at small scale**, at equal latency on one machine: "
+        f"{difference.points} of top-1 accuracy, {difference.verdict()}. "
+        "[Chapter 8](notebooks/08_latency_driven_slimming.ipynb)"
+    )
+
+
 def chapter_list() -> str:
-    """The chapters in order, each with its minutes."""
-    rows = ["| chapter | minutes |", "|---|--:|"]
+    """The chapters in order, each with the first sentence of its introduction and its minutes."""
+    rows = ["| chapter | what you do there | minutes |", "|---|---|--:|"]
     for path in chapters(NOTEBOOKS):
         cells = read(path).cells
-        title = cells[0].source.splitlines()[0].lstrip("# ")
+        title, sentence = heading(cells[0].source)
         minutes = MINUTES.search("".join(cell.source for cell in cells[:4]))
         assert minutes, f"{path.name} names no minutes in its first cells"
-        rows.append(f"| [{title}](notebooks/{path.name}) | {minutes[1]} |")
+        rows.append(f"| [{title}](notebooks/{path.name}) | {sentence} | {minutes[1]} |")
     return "\n".join(rows)
 
 
-def tree() -> str:
-    """Every module of the package with the first sentence of its docstring."""
-    lines = ["efficientformer_edu/"]
-    for path in [*sorted(PACKAGE.glob("*.py")), *sorted(p for p in PACKAGE.iterdir() if (p / "__init__.py").exists())]:
-        if path.is_dir():
-            lines.append(f"    {path.name + '/':<30}{_remark(path / '__init__.py')}")
-            lines += [f"        {p.name:<26}{_remark(p)}" for p in sorted(path.glob("*.py")) if p.name[0] != "_"]
-        elif path.name != "__init__.py":
-            lines.append(f"    {path.name:<30}{_remark(path)}")
-    return "\n".join(["```text", *lines, "```"])
+def heading(source: str) -> tuple[str, str]:
+    """Title and first sentence of a chapter, from its first cell."""
+    title, _, rest = source.partition("\n")
+    return title.lstrip("# "), re.split(r"(?<=[.!?])\s", " ".join(rest.split()), maxsplit=1)[0]
 
 
-def _remark(path: Path) -> str:
-    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
-    assert docstring, f"{path.name} has no docstring"
-    return " ".join(docstring.split("\n\n")[0].split())
+def get() -> str:
+    """How to get the code: a clone line if mkdocs.yml names the repository, else the archive."""
+    address = repository()
+    if not address:
+        return "Unpack the source archive and open a terminal in its top folder, the one with this file. Then run:"
+    return f"```sh\ngit clone {address}\ncd {address.rstrip('/').rpartition('/')[2].removesuffix('.git')}\n```"
+
+
+def command_list() -> str:
+    """Every command with the first sentence of its help."""
+    sentences = {name: " ".join(command.help.split("\n\n")[0].split()) for name, command in commands().items()}
+    rows = [f"| [`{name}`](docs/cli.md#{name}) | {sentence} |" for name, sentence in sentences.items()]
+    return "\n".join(["| command | |", "|---|---|", *rows])
 
 
 def filled(text: str) -> str:
-    """README.md with each generated part in its place."""
-    for name, part in {"numbers": numbers, "chapters": chapter_list, "tree": tree}.items():
+    """README.md with every generated part filled in."""
+    for name, part in {"findings": findings, "get": get, "chapters": chapter_list, "commands": command_list}.items():
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         assert begin in text and end in text, f"README.md lacks the comments {begin} and {end}"
         before, _, rest = text.partition(begin)

@@ -23,6 +23,7 @@ from tools.fetch_assets import serve
 from tools.markdown import page
 from tools.notebooks import NotebookError, fresh
 from tools.offline import outside
+from tools.readme import heading
 from tools.student import student_version
 
 DOCS = ROOT / "docs"
@@ -67,10 +68,9 @@ def _write_chapter(notebook: Notebook, name: str, folder: Path) -> None:
 
 
 def _entry(notebook: Notebook, name: str) -> str:
-    """The chapter's line in the list on the home page: its title and the first sentence of its first paragraph."""
-    title, _, rest = notebook.cells[0].source.partition("\n")
-    sentence = re.split(r"(?<=[.!?])\s", " ".join(rest.split()), maxsplit=1)[0]
-    return f"* [{title.lstrip('# ')}](chapters/{name}.md): {sentence}"
+    """The chapter's line in the list on the home page: its title and the first sentence of its introduction."""
+    title, sentence = heading(notebook.cells[0].source)
+    return f"* [{title}](chapters/{name}.md): {sentence}"
 
 
 def _reference(room: str) -> str:
