@@ -1,4 +1,4 @@
-"""Build it, bottom up: stem, embedding, mixers, mlp, blocks, backbone, network, folding."""
+"""Build it, bottom up: stem, embedding, mixers, mlp, blocks, backbone, network, unwrap, folding."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from efficientformer_edu.model.mixers import Attention, Pooling, offset_bias, of
 from efficientformer_edu.model.mlp import ConvMlp, Mlp
 from efficientformer_edu.model.network import EfficientFormer, Heads
 from efficientformer_edu.model.stem import Stem
+from efficientformer_edu.model.unwrap import unwrap
 
 __all__ = [
     "MB3D",
@@ -29,4 +30,5 @@ __all__ = [
     "fold",
     "offset_bias",
     "offset_index",
+    "unwrap",
 ]

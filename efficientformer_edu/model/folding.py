@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import copy
 from itertools import pairwise
-from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -28,15 +27,15 @@ from efficientformer_edu.model.blocks import MB3D, MB4D, DropPath, LayerScale
 from efficientformer_edu.model.mixers import Attention, Grid
 from efficientformer_edu.model.mlp import ConvMlp
 from efficientformer_edu.model.network import EfficientFormer
-
-Network = TypeVar("Network", bound=Backbone)
+from efficientformer_edu.model.unwrap import Network, unwrap
 
 
 def fold(model: Network, resolution: Resolution = 224) -> Network:
     """A copy of the network in inference form: the same outputs, no batch norm, one head.
 
     Args:
-        model: the network as trained, with heads or without; it is left as it is.
+        model: the network as trained, with or without heads, wrapped or pruned as `unwrap` takes it. It is left
+            unchanged.
         resolution: the one input size in pixels, a number or (height, width).
 
     Returns:
@@ -44,7 +43,7 @@ def fold(model: Network, resolution: Resolution = 224) -> Network:
         input size raises ValueError.
 
     Raises:
-        ValueError: if the model already is folded, or the resolution is below 32.
+        ValueError: if the model is already folded or not an EfficientFormer, or the resolution is below 32.
     """
     folded = folded_maps(model, resolution)
     channels_last(folded)
@@ -56,7 +55,7 @@ def folded_maps(model: Network, resolution: Resolution = 224) -> Network:
 
     Arguments, result and errors are those of `fold`.
     """
-    size = resolution_pair(resolution)
+    size, model = resolution_pair(resolution), unwrap(model)
     if model.input_size is not None:
         raise ValueError("the model is folded already; fold the model as it was trained")
     first = next(model.parameters())
@@ -178,8 +177,8 @@ def fold_attention(network: Backbone, size: tuple[int, int]) -> None:
 def merge_heads(network: EfficientFormer) -> None:
     """Replace two heads by one that gives their mean."""
     if network.head_dist is not None:
-        for ours, other in zip(network.head.parameters(), network.head_dist.parameters(), strict=True):
-            ours.data = (ours.data + other.data) / 2
+        for name, parameter in network.head.named_parameters():  # by name: pruning changes the order
+            parameter.data = (parameter.data + network.head_dist.get_parameter(name).data) / 2
         network.head_dist = None
         network.config = network.config.replace(distillation=False)
 
