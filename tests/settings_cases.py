@@ -1,0 +1,97 @@
+"""What the tests of settings share: a fingerprint of a built network, and the comparison of two observations.
+
+A case names one setting, another value for it, and everything that this value is documented to change. The tests
+compare what was observed with both values: an entry that changes without being listed fails, and so does a listed
+entry that does not change to the listed value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Observations = dict[str, Any]
+
+ANY = object()  # an entry that changes to some other value
+GONE = object()  # an entry that exists before the change only
+
+
+def check_changes(before: Observations, after: Observations, expected: Mapping[str, Any]) -> None:
+    """Compare two observations with a case.
+
+    Args:
+        before: what was observed with the base value, by name.
+        after: the same with the other value.
+        expected: regular expressions of names, the first that matches counts, and the value of all entries with such a
+            name: a constant, `ANY`, `GONE`, or a function that gets both values and asserts.
+    """
+    names = [name for name in before | after if not _equal(before.get(name, GONE), after.get(name, GONE))]
+    patterns = {name: next((p for p in expected if re.fullmatch(p, name)), None) for name in before | after}
+    assert [name for name in names if patterns[name] is None] == [], "these change, and no case says so"
+    unused = set(expected) - {patterns[name] for name in names}
+    assert unused == set(), "these should change, and stay as they are"
+    for name, pattern in patterns.items():
+        if pattern is None or (value := expected[pattern]) is ANY:
+            continue
+        if isinstance(value, Callable):  # type: ignore[arg-type]
+            value(before.get(name, GONE), after.get(name, GONE))
+        else:
+            assert after.get(name, GONE) == value, f"{name} is {after.get(name, GONE)!r}, expected {value!r}"
+
+
+def check_all_have_cases(settings: Iterable[str], cases: Iterable[str], what: str) -> None:
+    """Fail, by name, for a setting without a case, and for a case whose setting does not exist."""
+    settings, cases = set(settings), set(cases)
+    assert settings - cases == set(), f"no case for these {what}: add one"
+    assert cases - settings == set(), f"cases for {what} that do not exist"
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.shape == other.shape and torch.equal(one, other)
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        return False
+    return type(one) is type(other) and bool(one == other)
+
+
+def fingerprint(network: nn.Module, *images: Any) -> Observations:
+    """Everything about a built network that a configuration can change, by "path of the module:attribute".
+
+    That is the type and the plain attributes of each module, the shape of each parameter and buffer, the value of those
+    that are constant, and how often each module is called by a forward pass in training mode.
+
+    Args:
+        network: is left in training mode.
+        images: the arguments of the forward pass.
+    """
+    calls = Counter[str]()
+    handles = [
+        module.register_forward_pre_hook(lambda *_, path=path: calls.update([path]))
+        for path, module in network.named_modules()
+    ]
+    network.train()(*images)
+    for handle in handles:
+        handle.remove()
+    entries: Observations = {}
+    for path, module in network.named_modules():
+        entries[f"{path}:type"] = type(module).__name__
+        entries[f"{path}:calls"] = calls[path]
+        for name, value in vars(module).items():
+            if not name.startswith("_") and name != "training" and _is_plain(value):
+                entries[f"{path}:{name}"] = tuple(value) if isinstance(value, list) else value
+        for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            entries[f"{path}:{name} shape"] = tuple(tensor.shape)
+            if tensor.numel() > 1 and "running" not in name and (tensor == tensor.flatten()[0]).all():
+                entries[f"{path}:{name} value"] = round(tensor.flatten()[0].item(), 6)
+    return entries
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, bool | int | float | str)
