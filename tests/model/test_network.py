@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+
 import pytest
 import torch
 from hypothesis import given
 from strategies import SMALL, configs, resolutions
+from torch import nn
 
 from efficientformer_edu import EfficientFormer
 from efficientformer_edu.config import PRESETS
@@ -58,6 +62,48 @@ def test_drop_path_is_linear_from_0_to_the_rate_over_all_blocks():
         model = EfficientFormer(PRESETS["l1"].replace(drop_path_rate=0.28))
     rates = [module.rate for module in model.modules() if isinstance(module, DropPath)]
     assert rates == pytest.approx([0.02 * i for i in range(15)], abs=1e-12)
+
+
+RATES = {  # the modules that each rate of the configuration goes to, by the end of their names
+    "drop_rate": r"^head_drop$",
+    "proj_drop_rate": r"\.mlp\.drop[12]$",
+    "attn_drop_rate": r"\.token_mixer\.drop$",
+    "drop_path_rate": r"\.drop_path$",
+}
+
+
+@pytest.mark.parametrize("field", RATES)
+def test_each_rate_reaches_its_own_modules_and_no_others(field):
+    with torch.device("meta"):
+        model = EfficientFormer(SMALL.replace(**(dict.fromkeys(RATES, 0.0) | {field: 0.25})))
+    rates = {
+        name: module.p if isinstance(module, nn.Dropout) else module.rate
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Dropout, DropPath))
+    }
+    assert all(any(re.search(pattern, name) for pattern in RATES.values()) for name in rates)
+    own = [rate for name, rate in rates.items() if re.search(RATES[field], name)]
+    others = [rate for name, rate in rates.items() if not re.search(RATES[field], name)]
+    expected = list(model.config.drop_path_rates) if field == "drop_path_rate" else [0.25] * len(own)
+    assert own == expected
+    assert len(own) > 0
+    assert set(others) == {0.0}
+
+
+def test_every_dropout_and_drop_path_takes_part_in_a_forward_pass():
+    model = EfficientFormer(SMALL).train()
+    calls = []
+    for name, module in model.named_modules():
+        if any(re.search(pattern, name) for pattern in RATES.values()):
+            module.register_forward_hook(lambda module, inputs, output, name=name: calls.append(name))
+    model(torch.randn(2, 3, 64, 64))
+    in_model = [name for name, module in model.named_modules() if isinstance(module, (nn.Dropout, DropPath))]
+    paths = [name for name in in_model if name.endswith("drop_path")]
+    assert sorted(calls) == sorted(in_model + paths)  # each block has one drop path for both branches
+
+
+def test_every_rate_of_the_configuration_is_tried():
+    assert set(RATES) == {field.name for field in dataclasses.fields(SMALL) if field.name.endswith("_rate")}
 
 
 def test_drop_path_drops_whole_samples_and_keeps_the_mean():
