@@ -79,7 +79,8 @@ def from_dict(fields: Mapping[str, Any], ours: Collection[str]) -> dict[str, Any
     config: dict[str, Any] = {}
     for name, value in fields.items():
         if name not in known:
-            raise unknown(name, known)
+            given = {known.get(other) for other in fields}
+            raise unknown(name, known, given=[other for other, field in known.items() if field in given])
         if known[name] in config:
             raise ValueError(f"{name!r} and another field both give {known[name]!r}; keep one of them")
         config[known[name]] = value
@@ -192,7 +193,7 @@ def _only_known(fields: Any, known: Collection[str], where: str) -> None:
     """Refuse fields that NetsPresso does not have."""
     for name in fields if isinstance(fields, Mapping) else ():
         if name not in known:
-            raise ValueError(f"{where}: {unknown(name, known)}")
+            raise ValueError(f"{where}: {unknown(name, known, given=fields)}")
 
 
 def _only(name: str, values: Iterable[Any]) -> Any:

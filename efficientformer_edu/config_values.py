@@ -16,18 +16,25 @@ def wrong(name: str, value: object, allowed: str) -> ValueError:
     return ValueError(f"{name}={value!r} is not possible; allowed: {allowed}")
 
 
-def unknown(name: object, known: Collection[str], what: str = "field") -> ValueError:
-    """The error for a name that is no field, or no other thing, with the nearest that is one."""
-    near = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(known)}"
-    return ValueError(f"{name!r} is no {what}; {hint}")
+def unknown(name: object, known: Collection[str], what: str = "field", given: Collection[str] = ()) -> ValueError:
+    """The error for an unknown name, with the most similar known one.
+
+    Args:
+        name: the unknown name.
+        known: all that exist.
+        what: what they name.
+        given: names that were given as well; they are not suggested.
+    """
+    similar = difflib.get_close_matches(str(name), [other for other in known if other not in given], n=1)
+    hint = f"Did you mean {similar[0]!r}?" if similar else f"Available: {', '.join(known)}"
+    return ValueError(f"Unknown {what} {name!r}. {hint}")
 
 
-def known_fields(fields: Iterable[str], known: Collection[str]) -> None:
-    """Refuse names that are no field."""
+def known_fields(fields: Collection[str], known: Collection[str]) -> None:
+    """Refuse names that are not fields."""
     for name in fields:
         if name not in known:
-            raise unknown(name, known)
+            raise unknown(name, known, given=fields)
 
 
 def natural(name: str, value: Any, least: int = 0) -> int:

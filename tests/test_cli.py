@@ -326,7 +326,7 @@ def test_audit_refuses_in_one_line(capsys: pytest.CaptureFixture[str], tmp_path:
         ("\0", "it is no YAML file: unacceptable character #x0000"),
         ("", "it holds NoneType, not a mapping of fields to values; wanted: lines such as depths: [3, 2, 6, 4]"),
         ("l1", "it holds str, not a mapping of fields to values; wanted: lines such as depths: [3, 2, 6, 4]"),
-        ("depth: [3, 2, 6, 4]", "'depth' is no field; did you mean 'depths'?"),
+        ("depth: [3, 2, 6, 4]", "Unknown field 'depth'. Did you mean 'depths'?"),
         ("depths: 3", "depths=3 is not possible; allowed: four values, one for each stage"),
         (
             "model: l1",

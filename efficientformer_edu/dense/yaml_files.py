@@ -18,8 +18,7 @@ from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.dense.network import CLASSES, HEADS, NECKS, TASKS, DenseConfig, DenseNetwork
 
 ARCHITECTURE = "model.architecture"
-UNUSED = ("checkpoint", "freeze_backbone", "postprocessor", "losses")  # of training, not of the network
-MODEL = ("task", "name", "architecture", *UNUSED)
+MODEL = ("task", "name", "architecture")  # the fields of `model` that describe the network
 
 Part = TypeVar("Part")
 
@@ -38,7 +37,7 @@ def from_yaml(path: str | Path, num_classes: int | None = None) -> DenseNetwork:
         OSError: if the file cannot be read.
 
     Warns:
-        UserWarning: naming what the file says about training, which is not used.
+        UserWarning: naming the fields of the file that do not describe the network; they are ignored.
     """
     try:
         return DenseNetwork(_config(config_formats.read_yaml(Path(path)), num_classes))
@@ -67,8 +66,7 @@ def to_yaml(network: DenseNetwork | DenseConfig) -> str:
 
 
 def _config(content: Mapping[str, Any], num_classes: int | None) -> DenseConfig:
-    values.known_fields(content, ["model"])
-    model = _mapping(content, "model", MODEL)
+    model = _mapping(content, "model", MODEL, ignore_others=True)
     architecture = _mapping(content, ARCHITECTURE, ("full", "backbone", "neck", "head"))
     if architecture.get("full") is not None:
         raise ValueError(
@@ -80,8 +78,10 @@ def _config(content: Mapping[str, Any], num_classes: int | None) -> DenseConfig:
     task = TASKS[architecture["head"]["name"]]
     if (said := config_formats.at(content, "model.task")) != task:
         raise ValueError(f"model.task={said!r} is not possible; allowed: {task!r}, which is what the head is for")
-    if unused := [name for name in UNUSED if model.get(name) is not None]:
-        warnings.warn(f"not used, for they belong to training: {', '.join(unused)}", stacklevel=3)
+    ignored = [name for name, value in content.items() if name != "model" and value is not None]
+    ignored += [name for name, value in model.items() if name not in MODEL and value is not None]
+    if ignored:
+        warnings.warn(f"ignored, since they do not describe the network: {', '.join(ignored)}", stacklevel=3)
     return DenseConfig(backbone, head, neck, CLASSES[task] if num_classes is None else num_classes)
 
 
@@ -103,14 +103,16 @@ def _part(content: Mapping[str, Any], which: str, known: Mapping[str, type[Part]
         raise ValueError(f"{where}.params: {error}") from error
 
 
-def _mapping(content: Mapping[str, Any], where: str, known: Collection[str]) -> Mapping[str, Any]:
-    """What stands at a place: fields and values, of fields that there are."""
+def _mapping(
+    content: Mapping[str, Any], where: str, known: Collection[str], ignore_others: bool = False
+) -> Mapping[str, Any]:
+    """The mapping at a dotted path. An unknown field in it is an error, unless others are to be ignored."""
     there = config_formats.at(content, where)
     if not isinstance(there, Mapping):
         raise ValueError(f"{where}={there!r} is not possible; allowed: fields and values of {', '.join(known)}")
     for name in there:
-        if name not in known:
-            raise ValueError(f"{where}: {values.unknown(name, known)}")
+        if name not in known and not ignore_others:
+            raise ValueError(f"{where}: {values.unknown(name, known, given=there)}")
     return there
 
 

@@ -109,5 +109,5 @@ def test_a_wrong_field_is_named_with_its_value_and_what_is_allowed(field: str, v
 
 
 def test_an_unknown_field_is_refused() -> None:
-    with pytest.raises(ValueError, match="did you mean 'warm_up_steps'"):
+    with pytest.raises(ValueError, match="Did you mean 'warm_up_steps'"):
         SHAPES.replace(warm_up_epochs=1)

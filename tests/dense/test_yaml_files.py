@@ -207,9 +207,34 @@ def test_what_belongs_to_training_is_named_in_a_warning(tmp_path):
         network = read(tmp_path, model_file(ANCHOR_HEAD, FPN_NECK, more=more))
     assert network.config == EXAMPLES["detection"][1]
     assert [str(warning.message) for warning in caught] == [
-        "not used, for they belong to training: checkpoint, freeze_backbone, postprocessor, losses"
+        "ignored, since they do not describe the network: checkpoint, freeze_backbone, postprocessor, losses"
     ]
     assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["fx_model_checkpoint", "resume_optimizer_checkpoint", "load_checkpoint_head", "a_field_of_a_later_version"],
+)
+def test_bookkeeping_of_other_versions_is_ignored_with_a_note(tmp_path, field):
+    text = model_file(ANCHOR_HEAD, FPN_NECK, more=f"  checkpoint: null\n  {field}: a.pt\n")
+    with pytest.warns(UserWarning, match=f"ignored.*: {field}$"):
+        assert read(tmp_path, text).config == EXAMPLES["detection"][1]
+    assert read(tmp_path, text.replace("a.pt", "null")).config == EXAMPLES["detection"][1]  # no warning
+
+
+def test_the_other_sections_of_a_whole_run_are_ignored_with_a_note(tmp_path):
+    text = model_file(FC_HEAD, task="classification") + "training: {epochs: 3}\ndata: null\n"
+    with pytest.warns(UserWarning, match="ignored.*: training$"):
+        assert read(tmp_path, text).config == EXAMPLES["classification"][1]
+
+
+def test_a_field_that_is_there_is_not_suggested(tmp_path):
+    with pytest.raises(ValueError, match=r"'add_extra_conv'\. Did you mean 'add_extra_convs'"):
+        read(tmp_path, model_file(ANCHOR_HEAD, FPN_NECK.replace("extra_convs", "extra_conv", 1)))
+    neck = FPN_NECK.replace("num_outs: 4", "num_outs: 4, num_out: 4")
+    with pytest.raises(ValueError, match=r"'num_out'\. Available: "):
+        read(tmp_path, model_file(ANCHOR_HEAD, neck))
 
 
 def test_what_is_null_is_not_worth_a_warning(tmp_path):
@@ -218,7 +243,7 @@ def test_what_is_null_is_not_worth_a_warning(tmp_path):
 
 
 DETECTION = model_file(ANCHOR_HEAD, FPN_NECK)
-ALL = "task, name, architecture, checkpoint, freeze_backbone, postprocessor, losses"
+ALL = "task, name, architecture"
 THERE = "a file with the field model is read as NetsPresso's, which has it there"
 BAD = {  # what is put in the place of what, and the whole message
     "no YAML": (
@@ -236,11 +261,19 @@ BAD = {  # what is put in the place of what, and the whole message
         "",
         "it holds NoneType, not a mapping of fields to values; wanted: lines such as depths: [3, 2, 6, 4]",
     ),
-    "an EfficientFormerConfig": (DETECTION, SMALL.to_yaml(), "'depths' is no field; allowed: model"),
-    "a misspelt model": ("model:", "modell:", "'modell' is no field; did you mean 'model'?"),
+    "an EfficientFormerConfig": (
+        DETECTION,
+        SMALL.to_yaml(),
+        f"model is missing: no 'model' in {', '.join(SMALL.to_dict())}; {THERE}",
+    ),
+    "a misspelt model": ("model:", "modell:", f"model is missing: no 'model' in modell; {THERE}"),
     "another file of NetsPresso's": (DETECTION, "{}", f"model is missing: no 'model' in ; {THERE}"),
     "an empty model": (DETECTION, "model:\n", f"model=None is not possible; allowed: fields and values of {ALL}"),
-    "no such field of the model": ("  task:", "  tasks:", "model: 'tasks' is no field; did you mean 'task'?"),
+    "a misspelt task": (
+        "  task:",
+        "  tasks:",
+        f"model.task is missing: no 'task' in tasks, name, architecture; {THERE}",
+    ),
     "no task": ("  task: detection\n", "", f"model.task is missing: no 'task' in name, architecture; {THERE}"),
     "another head's task": (
         "task: detection",
@@ -265,7 +298,7 @@ BAD = {  # what is put in the place of what, and the whole message
     "no such part": (
         "    neck:",
         "    necks:",
-        "model.architecture: 'necks' is no field; did you mean 'neck'?",
+        "model.architecture: Unknown field 'necks'. Did you mean 'neck'?",
     ),
     "another backbone": (
         "name: efficientformer\n",
@@ -275,7 +308,7 @@ BAD = {  # what is put in the place of what, and the whole message
     "a misspelt field of the backbone": (
         "ffn_act_type",
         "ffn_act_typ",
-        "model.architecture.backbone.params: 'ffn_act_typ' is no field; did you mean 'ffn_act_type'?",
+        "model.architecture.backbone.params: Unknown field 'ffn_act_typ'. Did you mean 'ffn_act_type'?",
     ),
     "a missing field of the backbone": (
         ", vit_num: 1",
@@ -292,17 +325,17 @@ BAD = {  # what is put in the place of what, and the whole message
     "a misspelt neck": (
         "name: fpn",
         "name: fnp",
-        "model.architecture.neck.name: 'fnp' is no neck; did you mean 'fpn'?",
+        "model.architecture.neck.name: Unknown neck 'fnp'. Did you mean 'fpn'?",
     ),
     "an unknown neck": (
         "name: fpn",
         "name: rtdetr",
-        "model.architecture.neck.name: 'rtdetr' is no neck; allowed: fpn, yolopafpn",
+        "model.architecture.neck.name: Unknown neck 'rtdetr'. Available: fpn, yolopafpn",
     ),
     "a neck of two names": (
         "name: fpn",
         "name: [fpn, yolopafpn]",
-        "model.architecture.neck.name: ['fpn', 'yolopafpn'] is no neck; did you mean 'yolopafpn'?",
+        "model.architecture.neck.name: Unknown neck ['fpn', 'yolopafpn']. Did you mean 'yolopafpn'?",
     ),
     "a neck that is a word": (
         FPN_NECK,
@@ -312,7 +345,7 @@ BAD = {  # what is put in the place of what, and the whole message
     "a misspelt head": (
         "name: anchor_decoupled_head",
         "name: anchor_head",
-        "model.architecture.head.name: 'anchor_head' is no head; did you mean 'anchor_decoupled_head'?",
+        "model.architecture.head.name: Unknown head 'anchor_head'. Did you mean 'anchor_decoupled_head'?",
     ),
     "no head": (
         f"    head: {ANCHOR_HEAD}\n",
@@ -333,12 +366,12 @@ BAD = {  # what is put in the place of what, and the whole message
     "a misspelt field of a neck": (
         "num_outs",
         "num_out",
-        "model.architecture.neck.params: 'num_out' is no field; did you mean 'num_outs'?",
+        "model.architecture.neck.params: Unknown field 'num_out'. Did you mean 'num_outs'?",
     ),
     "a field that no head has": (
         "num_layers: 1",
         "xyz: 1",
-        "model.architecture.head.params: 'xyz' is no field; allowed: anchor_sizes, aspect_ratios, num_layers, "
+        "model.architecture.head.params: Unknown field 'xyz'. Available: anchor_sizes, aspect_ratios, num_layers, "
         "norm_type",
     ),
     "a wrong value of a neck": (

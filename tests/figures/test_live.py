@@ -84,7 +84,7 @@ def test_words_of_every_sort() -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ({"depth": "3,2,6,4"}, "'depth' is no field; did you mean 'depths'?"),
+        ({"depth": "3,2,6,4"}, "Unknown field 'depth'. Did you mean 'depths'?"),
         ({"model": "l2"}, "model='l2' is unknown; use one of "),
         ({"depths": "3,2,6"}, "depths=(3, 2, 6) is not possible; allowed: four values, one for each stage"),
         ({"depths": "3,2,6,0"}, "depths=0 is not possible; allowed: a whole number, at least 1"),

@@ -157,5 +157,5 @@ def test_what_no_recipe_can_have_is_refused(wrong: dict, said: str) -> None:
 
 
 def test_a_misspelt_field_is_refused_with_the_nearest() -> None:
-    with pytest.raises(ValueError, match="'epoch' is no field; did you mean 'epochs'"):
+    with pytest.raises(ValueError, match="'epoch'.*'epochs'"):
         CODE.replace(epoch=3)

@@ -89,7 +89,7 @@ def test_a_field_that_nothing_reads_is_kept_with_a_warning(field, value):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"hiden_sizes": [1, 2, 3, 4]}, "'hiden_sizes' is no field; did you mean 'hidden_sizes'"),
+        ({"hiden_sizes": [1, 2, 3, 4]}, "'hiden_sizes'.*'hidden_sizes'"),
         ({"hidden_sizes": [48, 96, 224]}, r"hidden_sizes=\[48, 96, 224\] is not possible; allowed: four values"),
         ({"downsamples": [True]}, "downsamples="),
         ({"num_attention_heads": 0}, "num_attention_heads=0 is not possible"),
@@ -126,7 +126,7 @@ def test_replace_makes_names_and_widths_follow():
     assert config.replace(id2label={0: "a", 1: "b", 2: "c"}).num_labels == 3
     assert config.replace(hidden_sizes=(8, 16, 24, 32)).dim == 32
     assert config.replace(drop_path_rate=0.1).id2label == config.id2label
-    with pytest.raises(ValueError, match="did you mean 'num_labels'"):
+    with pytest.raises(ValueError, match="Did you mean 'num_labels'"):
         config.replace(num_label=3)
 
 

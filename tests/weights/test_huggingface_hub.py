@@ -222,7 +222,7 @@ def test_fields_and_types(make_network, tmp_path):
     assert TWO_HEADS.from_pretrained(folder).network.head.weight.dtype == torch.float32
     with pytest.raises(ValueError, match="dtype='float33' is not possible"):
         TWO_HEADS.from_pretrained(folder, dtype="float33")
-    with pytest.raises(ValueError, match="did you mean 'drop_path_rate'"):
+    with pytest.raises(ValueError, match="Did you mean 'drop_path_rate'"):
         TWO_HEADS.from_pretrained(folder, drop_path_rat=0.1)
 
 

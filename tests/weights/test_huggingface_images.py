@@ -198,7 +198,7 @@ def test_a_file_and_back(tmp_path):
     back = EfficientFormerImageProcessor.from_pretrained(tmp_path / "new")
     assert back.to_dict() == processor.to_dict()
     assert EfficientFormerImageProcessor.from_pretrained(tmp_path / "new", size=64).size == {"height": 64, "width": 64}
-    with pytest.raises(ValueError, match="did you mean 'size'"):
+    with pytest.raises(ValueError, match="Did you mean 'size'"):
         EfficientFormerImageProcessor.from_pretrained(tmp_path / "new", sise=64)
 
 
