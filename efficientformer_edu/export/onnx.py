@@ -9,34 +9,38 @@ import torch
 from torch import Tensor, nn
 
 from efficientformer_edu.config import Resolution
-from efficientformer_edu.export.program import BATCH, INPUT, OUTPUT, example, needs, program, quiet
+from efficientformer_edu.export.program import BATCH, INPUT, OUTPUT, needs, prepare, program, quiet
 from efficientformer_edu.files import whole
-from efficientformer_edu.model import EfficientFormer
 
 
-def export_onnx(model: EfficientFormer, path: str | Path, resolution: Resolution | None = None) -> None:
-    """Write the model in evaluation mode into one ONNX file, weights included, whole or not at all.
+def export_onnx(model: nn.Module, path: str | Path, resolution: Resolution | None = None) -> None:
+    """Write the model in evaluation mode to one ONNX file that includes the weights. The write is atomic.
 
-    The file takes "images" (batch, in_channels, H, W), any number of them at once, and gives "logits" (batch,
-    num_classes), all float32. The model's configuration stands in its metadata.
+    The file takes "images" (batch, in_channels, H, W), with any batch size, and gives "logits" (batch, num_classes),
+    both float32. Its metadata hold the model's configuration. ONNX Runtime's `quantize_dynamic` and `quantize_static`
+    accept it.
 
     Args:
-        model: as trained, or folded; `model.folding.folded_maps` gives the folded form that runtimes are quickest with.
+        model: an EfficientFormer as trained or folded, also wrapped (DataParallel, torch.compile, AveragedModel),
+            pruned or parametrized. Runtimes are fastest with the folded form of `model.folding.folded_maps`.
         path: the file to write.
         resolution: the one input size in pixels; None for the one that the model was folded for, else 224.
 
     Raises:
         ImportError: if onnx or onnxscript is missing, with the command that installs them.
-        ValueError: for a resolution that the model cannot take.
+        ValueError: if the model is not an EfficientFormer, or cannot take the resolution.
         OSError: if the file cannot be written.
     """
-    path, images = Path(path), example(model, resolution)
+    path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder does not exist")
-    proto = to_onnx(model, images, any_batch=True)
+    network, images = prepare(model, resolution)
+    proto = to_onnx(network, images, any_batch=True)
     height, width = images.shape[2:]
-    about = {"configuration": model.config.to_yaml(), "resolution": f"{height}x{width}"}
-    needs("onnx.helper").set_model_props(proto, {**about, "form": "trained" if model.input_size is None else "folded"})
+    about = {"configuration": network.config.to_yaml(), "resolution": f"{height}x{width}"}
+    needs("onnx.helper").set_model_props(
+        proto, {**about, "form": "trained" if network.input_size is None else "folded"}
+    )
     with whole(path) as partial:
         partial.write_bytes(proto.SerializeToString())
 
@@ -66,5 +70,18 @@ def to_onnx(network: nn.Module, images: Tensor, any_batch: bool = False) -> Any:
             for size in value.type.tensor_type.shape.dim:
                 if size.dim_param:  # torch's own name of the one size that is free
                     size.dim_param = BATCH
+    _drop_weight_shapes(proto.graph)
     checker.check_model(proto, full_check=True)
     return proto
+
+
+def _drop_weight_shapes(graph: Any) -> None:
+    """Remove the shapes that torch stores a second time for each weight.
+
+    A weight's tensor has its own shape. Tools that replace the tensor, such as ONNX Runtime's quantizers, leave the
+    second one unchanged, and then reject the graph.
+    """
+    weights = {tensor.name for tensor in graph.initializer}
+    kept = [value for value in graph.value_info if value.name not in weights]
+    del graph.value_info[:]
+    graph.value_info.extend(kept)

@@ -14,33 +14,32 @@ from torch import Tensor, nn
 
 from efficientformer_edu.config import Resolution
 from efficientformer_edu.export.onnx import to_onnx
-from efficientformer_edu.export.program import example, needs
-from efficientformer_edu.model import EfficientFormer
+from efficientformer_edu.export.program import needs, prepare
 
 
-def export_openvino(model: EfficientFormer, path: str | Path, resolution: Resolution | None = None) -> None:
-    """Write the model in evaluation mode as OpenVINO reads it, float32, both files whole or not at all.
+def export_openvino(model: nn.Module, path: str | Path, resolution: Resolution | None = None) -> None:
+    """Write the model in evaluation mode as OpenVINO's two files, in float32. The write is atomic.
 
-    The model takes "images" (batch, in_channels, H, W), any number of them at once, and gives "logits" (batch,
-    num_classes).
+    The model takes "images" (batch, in_channels, H, W), with any batch size, and gives "logits" (batch, num_classes).
 
     Args:
-        model: as trained, or folded; `model.folding.folded_maps` gives the folded form that runtimes are quickest with.
-        path: the file to write, ending in .xml; the weights go beside it, into the same name with .bin.
+        model: an EfficientFormer as trained or folded, also wrapped (DataParallel, torch.compile, AveragedModel),
+            pruned or parametrized. Runtimes are fastest with the folded form of `model.folding.folded_maps`.
+        path: the file to write, ending in .xml; the weights are stored next to it, as .bin.
         resolution: the one input size in pixels; None for the one that the model was folded for, else 224.
 
     Raises:
         ImportError: if openvino, onnx or onnxscript is missing, with the command that installs them.
-        ValueError: for a resolution that the model cannot take, or another ending.
+        ValueError: if the model is not an EfficientFormer or cannot take the resolution, or for another ending.
         OSError: if the files cannot be written.
     """
     path = Path(path)
     if path.suffix != ".xml":
-        raise ValueError(f"{path.name} is no name for OpenVINO; wanted: one that ends in .xml")
+        raise ValueError(f"{path.name} is not a name for OpenVINO; allowed: one that ends in .xml")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder does not exist")
     openvino = needs("openvino")
-    graph = to_openvino(model, example(model, resolution), any_batch=True)
+    graph = to_openvino(*prepare(model, resolution), any_batch=True)
     with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         partial = Path(folder) / path.name
         openvino.save_model(graph, partial, compress_to_fp16=False)

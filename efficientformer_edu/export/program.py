@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from efficientformer_edu.config import Resolution, resolution_pair
-from efficientformer_edu.model import EfficientFormer
+from efficientformer_edu.model import EfficientFormer, unwrap
 
 INSTALL = "pip install 'efficientformer-edu[engines]'"
 INPUT, OUTPUT, BATCH = "images", "logits", "batch"
@@ -61,17 +61,24 @@ def evaluated(network: nn.Module) -> nn.Module:
         return copy.deepcopy(network).eval()
 
 
-def example(model: EfficientFormer, resolution: Resolution | None) -> Tensor:
-    """Images to follow through a model: of the resolution, else of the one it was folded for, else 224×224.
+def prepare(model: nn.Module, resolution: Resolution | None) -> tuple[EfficientFormer, Tensor]:
+    """The network to export and example images of its input size: the resolution, else the folded size, else 224×224.
+
+    Args:
+        model: an EfficientFormer, or one that is wrapped, pruned or parametrized as `model.unwrap` accepts it.
+        resolution: height and width in pixels, or one number for both.
 
     Raises:
-        ValueError: for a resolution other than the one that the model was folded for.
+        ValueError: if the model is not an EfficientFormer, or was folded for another resolution.
     """
+    model = unwrap(model)
+    if not isinstance(model, EfficientFormer):
+        raise ValueError(f"{type(model).__name__} has no classifier; allowed: an EfficientFormer")
     size = resolution_pair(resolution or model.input_size or 224)
     if model.input_size not in (None, size):
         wanted = "×".join(map(str, model.input_size or ()))
         raise ValueError(f"resolution {size[0]}×{size[1]} is not possible; the model was folded for {wanted}")
-    return torch.zeros(ANY_BATCH, model.config.in_channels, *size)
+    return model, torch.zeros(ANY_BATCH, model.config.in_channels, *size)
 
 
 def program(network: nn.Module, images: Tensor, any_batch: bool = False) -> torch.export.ExportedProgram:

@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,16 @@ import onnxruntime
 import openvino
 import pytest
 import torch
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_dynamic, quantize_static
 from strategies import SMALL
+from torch.nn.utils import prune
+from torch.optim.swa_utils import AveragedModel
 
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.export import export_onnx, export_openvino, program
 from efficientformer_edu.export.onnx import to_onnx
-from efficientformer_edu.model import EfficientFormer, fold
+from efficientformer_edu.model import EfficientFormer, fold, unwrap
+from efficientformer_edu.model.backbone import Backbone
 from efficientformer_edu.model.folding import folded_maps
 
 
@@ -87,6 +92,80 @@ def test_the_file_says_what_it_is(tmp_path: Path) -> None:
     assert shapes == [("images", ["batch", 3, 64, 96]), ("logits", ["batch", 5])]
 
 
+class Calibration(CalibrationDataReader):
+    """Two batches of random images."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(1)
+        self.batches = iter([{"images": torch.randn(2, 3, 64, 64, generator=generator).numpy()} for _ in range(2)])
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self.batches, None)
+
+
+@pytest.mark.parametrize("form", ["trained", "folded"])
+@pytest.mark.parametrize(
+    ("quantize", "operator"),
+    [
+        (quantize_dynamic, "MatMulInteger"),
+        (partial(quantize_static, quant_format=QuantFormat.QDQ), "QuantizeLinear"),
+        (partial(quantize_static, quant_format=QuantFormat.QOperator), "QLinearConv"),
+    ],
+    ids=["dynamic", "static QDQ", "static QOperator"],
+)
+def test_onnx_runtimes_quantizers_accept_the_file(
+    tmp_path: Path, quantize: Callable[..., None], operator: str, form: str
+) -> None:
+    network = trained()
+    exported, quantized = tmp_path / "float.onnx", tmp_path / "int8.onnx"
+    export_onnx(folded_maps(network, 64) if form == "folded" else network, exported, 64)
+    quantize(exported, quantized, *([] if quantize is quantize_dynamic else [Calibration()]))
+    assert operator in {node.op_type for node in onnx.load(quantized).graph.node}
+    images = torch.randn(3, 3, 64, 64)
+    expected = logits(network, images)
+    np.testing.assert_allclose(session(quantized)(images), expected, 0, 0.2 * np.abs(expected).max())
+
+
+def test_no_shape_of_a_weight_is_stored_twice(tmp_path: Path) -> None:
+    export_onnx(trained(), tmp_path / "small.onnx", 32)
+    graph = onnx.load(tmp_path / "small.onnx").graph
+    weights, values = ({item.name for item in items} for items in (graph.initializer, graph.value_info))
+    assert weights and values and not weights & values
+    assert {name for node in graph.node for name in node.output} <= values | {"logits"}
+
+
+def pruned(network: EfficientFormer) -> EfficientFormer:
+    prune.l1_unstructured(network.head, "weight", amount=0.5)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("wrap", "name"),
+    [
+        (torch.nn.DataParallel, "small.onnx"),
+        (torch.compile, "small.xml"),
+        (AveragedModel, "small.xml"),
+        (pruned, "small.onnx"),
+    ],
+)
+def test_a_wrapped_or_pruned_network_is_exported_as_the_one_inside(
+    tmp_path: Path, wrap: Callable[[EfficientFormer], torch.nn.Module], name: str
+) -> None:
+    wrapped = wrap(trained())
+    (export_onnx if name.endswith(".onnx") else export_openvino)(wrapped, tmp_path / name, 64)
+    images = torch.randn(1, 3, 64, 64)
+    expected = logits(unwrap(wrapped), images)
+    np.testing.assert_allclose(session(tmp_path / name)(images), expected, 0, 1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("network", [torch.nn.Linear(3, 2), Backbone(SMALL)])
+def test_what_is_not_an_efficientformer_is_refused(tmp_path: Path, network: torch.nn.Module) -> None:
+    for write, name in ((export_onnx, "small.onnx"), (export_openvino, "small.xml")):
+        with pytest.raises(ValueError, match=f"{type(network).__name__} .*EfficientFormer"):
+            write(network, tmp_path / name, 32)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_folded_form_is_that_of_fold_and_has_no_norms_left() -> None:
     network = trained()
     images = torch.randn(2, 3, 64, 64)
@@ -131,7 +210,7 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_wrong_places_are_refused_before_anything_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.export, "export", None)
-    with pytest.raises(ValueError, match="wanted: one that ends in .xml"):
+    with pytest.raises(ValueError, match="allowed: one that ends in .xml"):
         export_openvino(trained(), tmp_path / "small.bin")
     for write, name in ((export_onnx, "small.onnx"), (export_openvino, "small.xml")):
         with pytest.raises(FileNotFoundError, match="the folder does not exist"):
