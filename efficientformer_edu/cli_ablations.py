@@ -1,4 +1,4 @@
-"""The command `efficientformer-edu ablate`: change one thing at a time, and see what it does to accuracy and time."""
+"""The command `efficientformer-edu ablate`: change one component at a time, and measure accuracy and latency."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ OUT = Path("results/ablations")
 
 def ablate(
     rows: Annotated[str | None, typer.Option(help="variants with commas between them; all without it")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="runs of each; a verdict needs 5")] = 5,
+    seeds: Annotated[
+        int,
+        typer.Option(min=1, help="runs per variant; a verdict needs 5; seeds beyond those of the first run are marked"),
+    ] = 5,
     out: Annotated[Path, typer.Option(help="the folder of the study")] = OUT,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the study in the folder")] = False,
     list_rows: Annotated[bool, typer.Option("--list", help="print the variants, and what is reported of them")] = False,
@@ -26,9 +29,9 @@ def ablate(
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="where Fashion-MNIST's files lie")] = None,
 ) -> None:
-    """Train the base and its variants with the same seeds, and compare them pair by pair.
+    """Train the base and its variants with the same seeds, and compare them in pairs.
 
-    Then the same changes are timed in the full-size network. A study that was stopped goes on with --resume.
+    Afterwards, the same changes are timed in the full-size network. --resume continues a study that was stopped.
     """
     from efficientformer_edu.ablations.variants import get_variants, variant_table
 
@@ -63,12 +66,12 @@ def _train(study: Study) -> None:
     count, started = len(study.missing), time.perf_counter()
     for done, record in enumerate(study.run(), start=1):
         left = (time.perf_counter() - started) / done * (count - done)
-        said = record.stopped or f"top-1 {record.top1:.2%}"
-        typer.echo(f"{done} of {count}: {record.variant}, seed {record.seed}, {said}; {_minutes(left)} left")
+        score = record.stopped or f"top-1 {record.top1:.2%}"
+        typer.echo(f"{done} of {count}: {record.variant}, seed {record.seed}, {score}; {_minutes(left)} left")
 
 
 def _time(folder: Path) -> None:
-    """Time all rows side by side, unless that has been done."""
+    """Time all rows in turns, unless that has been done."""
     from efficientformer_edu.ablations.costs import load_costs, measure_costs
     from efficientformer_edu.ablations.outcome import COSTS, load_outcome
     from efficientformer_edu.ablations.variants import get_variants
@@ -80,8 +83,8 @@ def _time(folder: Path) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         measure_costs(get_variants(trained), progress=True).save(path)
-    for warning in dict.fromkeys(str(one.message) for one in caught):
-        typer.echo(f"Take care: {warning}", err=True)
+    for warning in dict.fromkeys(str(entry.message) for entry in caught):
+        typer.echo(f"Warning: {warning}", err=True)
 
 
 def _minutes(seconds: float) -> str:

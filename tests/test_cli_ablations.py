@@ -20,6 +20,7 @@ from efficientformer_edu.ablations.costs import Costs
 from efficientformer_edu.ablations.variants import VARIANTS, variant_table
 from efficientformer_edu.cli_ablations import ablate
 from efficientformer_edu.training import study
+from efficientformer_edu.training.data import SMALL, load_data
 from efficientformer_edu.training.records import Record, load_records
 
 app = typer.Typer()
@@ -28,8 +29,9 @@ app.command()(ablate)
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder, a tiny protocol in one process, and times that were taken elsewhere."""
+    """An empty folder, a tiny protocol in one process, and a machine that seems to have the full data set."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(protocol, "load_data", lambda name, split, **_: load_data(SMALL, split))
     (tmp_path / "results").mkdir()
     monkeypatch.setattr(protocol, "PROTOCOLS", {"laptop": QUICK})
     monkeypatch.setattr(study, "cores", lambda: 1)
@@ -66,7 +68,7 @@ def test_it_trains_times_and_tells(here: Path, timed: list[list[str]]) -> None:
     assert "0 min left" in lines[5]
     assert timed == [["base", "no-norm", "relu"]]
     (row,) = (line for line in lines[6:] if line.startswith("relu"))
-    assert "cannot tell" in row and "12" in row and "80.0" in row  # two seeds tell nothing
+    assert "too few" in row and "12" in row and "0.889" in row  # two seeds allow no verdict
     assert "Not run: patches; efficientformer-edu ablate --rows patches --resume" in lines
     assert lines[-1] == "Every run and the times: results/ablations; table and findings: results/ablations.json"
     assert len(load_records(here / "results/ablations")) == 6
@@ -83,6 +85,15 @@ def test_it_goes_on(here: Path, timed: list[list[str]]) -> None:
     out, _ = run("--rows", "no-bias", "--seeds", "1", "--resume")
     assert out.startswith("1 of 1: no-bias, seed 0, top-1 ")
     assert timed[1:] == [["base", "relu", "no-bias"]]  # but all side by side, where a row has come
+
+
+def test_seeds_that_are_added_later_are_marked(here: Path, timed: list[list[str]]) -> None:
+    run("--rows", "relu", "--seeds", "1")
+    out, _ = run("--rows", "relu", "--seeds", "2", "--resume")
+    (row,) = (line for line in out.splitlines() if line.startswith("relu "))
+    assert "1 + 1 added" in row
+    table = json.loads((here / "results/ablations.json").read_text(encoding="utf-8"))["table"]
+    assert {row["seeds"] for row in table if row["top-1"] != "not run"} == {"1 + 1 added"}
 
 
 def test_a_run_that_broke_off_is_told(here: Path, timed: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:

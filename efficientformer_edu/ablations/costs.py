@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from efficientformer_edu.ablations.variants import Variant
+from efficientformer_edu.ablations.variants import BASE, Variant
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
 from efficientformer_edu.latency.engines import Prepared, prepare
 from efficientformer_edu.latency.records import Conditions, Measurement, load, save
@@ -23,6 +23,7 @@ from efficientformer_edu.latency.subjects_norms import ChannelNorm
 from efficientformer_edu.latency.timer import measure
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.model.folding import folded_maps
+from efficientformer_edu.utils.statistics import Estimate, median_estimate, paired_ratio
 
 EAGER, FOLDED = "eager", "folded"
 
@@ -41,14 +42,27 @@ class Costs:
     params: Mapping[str, int]
     macs: Mapping[str, int]
 
-    def milliseconds(self, variant: str, form: str) -> float | None:
-        """Median time in a form, `EAGER` or `FOLDED`; None where it was not timed."""
-        found = {timing.name: timing.milliseconds for timing in self.measurement.timings}
-        return found.get(f"{variant} {form}")
+    def milliseconds(self, variant: str, form: str) -> Estimate | None:
+        """Median latency of one image in milliseconds, in a form (`EAGER` or `FOLDED`); None if it was not timed."""
+        seconds = self._seconds(variant, form)
+        return median_estimate([1e3 * one_call for one_call in seconds]) if seconds else None
+
+    def ratio(self, variant: str, form: str) -> Estimate | None:
+        """How many times as long as the base a variant takes in a form; None if one of the two was not timed.
+
+        The ratio is paired: variant and base run in the same round, so that a slow phase of the machine affects both.
+        Medians of separate samples are not comparable on a machine whose speed changes between rounds.
+        """
+        seconds, base = self._seconds(variant, form), self._seconds(BASE, form)
+        return paired_ratio(seconds, base) if seconds and base else None
 
     def save(self, path: Path) -> None:
-        """Write everything as JSON, whole or not at all. Raises OSError if that fails."""
+        """Write everything as JSON, atomically. Raises OSError if that fails."""
         save({"costs": self.measurement}, path, params=dict(self.params), macs=dict(self.macs))
+
+    def _seconds(self, variant: str, form: str) -> tuple[float, ...]:
+        timings = {timing.name: timing.seconds for timing in self.measurement.timings}
+        return timings.get(f"{variant} {form}", ())
 
 
 def load_costs(path: Path) -> Costs:
@@ -82,7 +96,8 @@ def measure_costs(
         variants: by name. Those that change the recipe alone are counted, and not timed.
         base: configuration of the network that is changed.
         resolution: height and width of the image in pixels.
-        rounds: how often each is timed.
+        rounds: how often each is timed, in turns. Fewer than five allow no verdict, and differences of a few percent
+            need at least 30.
         progress: show a bar on the terminal.
 
     Warns:

@@ -1,39 +1,47 @@
-"""What the reproduction report takes up of a study, and the file in `results/` from which it does."""
+"""What the reproduction report takes from a study, and the file in `results/` that holds it."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from efficientformer_edu.ablations.outcome import Outcome, Result
-from efficientformer_edu.ablations.variants import SAID
+from efficientformer_edu.ablations.variants import REPORTED
 from efficientformer_edu.files import whole
-from efficientformer_edu.training.statistics import FEWEST
+from efficientformer_edu.utils.statistics import Agreement
+
+STATUSES: Mapping[Agreement, str] = {
+    "contradicted": "disagrees",
+    "inconclusive": "inconclusive",
+    "supported": "same trend",
+}
+"""Status of a report row by the agreement with its claims, the one that decides first."""
 
 
 def findings(outcome: Outcome) -> list[dict[str, str]]:
-    """One answer for each row of the report that something here answers."""
-    answers: dict[str, list[Result]] = defaultdict(list)
+    """One finding for each row of the report that the study answers.
+
+    The status follows from the verdict of each variant alone, because the reported trend was a question asked before
+    the study. The verdict after Holm's correction for all rows of the study is given next to it.
+    """
+    by_row: dict[str, list[Result]] = defaultdict(list)
     for result in outcome.results:
-        if result.said and result.agreement:
-            answers[result.said.row].append(result)
-    found = []
-    for row, results in answers.items():
-        ours = "; ".join(
-            f"{result.words}: {result.difference}, reported {result.said.trend}: {result.agreement}"
-            for result in results
-            if result.said
-        )
+        if result.reported and result.agreement:
+            by_row[result.reported.row].append(result)
+    answers = []
+    for row, results in by_row.items():
+        ours = "; ".join(_answer(result) for result in results)
         if status := _status(row, results):
-            found.append({"row": row, "status": status, "ours": ours, "why": f"Small networks. {outcome.trained}."})
-    return found
+            why = f"Small networks. {outcome.trained}. {outcome.correction}"
+            answers.append({"row": row, "status": status, "ours": ours, "why": why})
+    return answers
 
 
 def save_findings(outcome: Outcome, path: Path) -> None:
-    """Write findings and table as JSON, for the report, whole or not at all. Raises OSError if that fails."""
-    told = {
+    """Write findings and table as JSON for the report, atomically. Raises OSError if that fails."""
+    content = {
         "command": outcome.command,
         **outcome.where,
         "words": outcome.words,
@@ -42,14 +50,23 @@ def save_findings(outcome: Outcome, path: Path) -> None:
         "not_run": {name: outcome.to_run(name) for name in outcome.not_run},
     }
     with whole(path) as partial:
-        partial.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _answer(result: Result) -> str:
+    assert result.difference is not None
+    assert result.reported is not None
+    verdicts = f"{result.verdict}, Holm-corrected {result.holm_verdict}"
+    seeds = f", {result.seeds} seeds" if result.added else ""
+    return (
+        f"{result.words}: {result.difference.points}{seeds}, {verdicts}; "
+        f"reported {result.reported.trend}: {result.agreement}"
+    )
 
 
 def _status(row: str, results: Sequence[Result]) -> str | None:
-    """The report's word for a row: that of its worst claim; none while a claim has too few pairs for a verdict."""
-    agreements = [result.agreement for result in results if result.difference and result.difference.pairs >= FEWEST]
-    if len(agreements) < sum(said.row == row for said in SAID.values()):
+    """The status of a row follows from the claim that is supported least; None while one has too few pairs."""
+    agreements = [result.agreement for result in results]
+    if "too few" in agreements or len(results) < sum(claim.row == row for claim in REPORTED.values()):
         return None
-    if "disagrees" in agreements:
-        return "disagrees"
-    return "cannot tell" if "cannot tell" in agreements else "same trend"
+    return next(status for agreement, status in STATUSES.items() if agreement in agreements)

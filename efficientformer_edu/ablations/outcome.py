@@ -1,46 +1,61 @@
-"""What a study found: a row for each variant, with its verdict, what is reported, and what the change costs.
+"""The outcome of a study: a row for each variant with its verdict, the reported trend, and what the change costs.
 
-A verdict is computed from the records whenever it is asked for.
+Verdicts are not stored; they are computed from the records.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from efficientformer_edu.ablations.costs import EAGER, FOLDED, Costs, load_costs
-from efficientformer_edu.ablations.variants import BASE, SAID, VARIANTS, Said, Variant
+from efficientformer_edu.ablations.variants import BASE, REPORTED, VARIANTS, ReportedTrend, Variant
 from efficientformer_edu.audit.tables import Cell, Table
 from efficientformer_edu.latency.records import stored
 from efficientformer_edu.training.records import Record, load_records
-from efficientformer_edu.training.statistics import ALIKE, LEVEL, Agreement, Difference, Verdict, paired_difference
+from efficientformer_edu.utils.statistics import (
+    LEVEL,
+    MIN_SAMPLES,
+    Agreement,
+    Estimate,
+    Verdict,
+    holm,
+    paired_difference,
+    paired_t_test,
+)
 
 COSTS = "costs.json"
 COMMON = ("train", "test", "size")  # what all runs of a study share, whatever their variant
 COMMAND = "efficientformer-edu ablate"
+MARGIN = 0.005  # accuracies that differ by at most half a percentage point count as equivalent
 
 
 @dataclass(frozen=True)
 class Result:
-    """One row.
+    """One row of a study.
 
     Attributes:
-        name: of the variant.
+        name: name of the variant.
         words: what is changed.
-        top1: accuracy by seed.
-        stopped: how many of the runs broke off; they count as guessing.
-        difference: from the base, pair by pair; None for the base itself, and without a pair.
-        said: what is reported; None where nothing is sourced.
+        top1: accuracy by seed, from 0 to 1.
+        stopped: number of runs that stopped early because of a NaN; their accuracy is that of guessing.
+        added: number of seeds that were added after the study had first been run.
+        difference: mean accuracy difference to the base over the common seeds; None for the base, and without pairs.
+        p_value: Holm's adjusted p-value of the paired t-test, in the family of all rows; None if the row has fewer than
+            `MIN_SAMPLES` pairs.
+        reported: the reported trend; None if there is no source.
     """
 
     name: str
     words: str
     top1: Mapping[int, float]
     stopped: int
-    difference: Difference | None
-    said: Said | None
+    added: int
+    difference: Estimate | None
+    p_value: float | None
+    reported: ReportedTrend | None
 
     @property
     def mean(self) -> float:
@@ -48,24 +63,42 @@ class Result:
         return sum(self.top1.values()) / len(self.top1)
 
     @property
+    def seeds(self) -> str:
+        """Number of seeds, such as "5", or "5 + 3 added" if some were added later."""
+        return f"{len(self.top1) - self.added} + {self.added} added" if self.added else str(len(self.top1))
+
+    @property
     def verdict(self) -> Verdict | None:
-        return self.difference and self.difference.verdict
+        """The verdict of this row alone."""
+        return self.difference and self.difference.verdict(margin=MARGIN)
+
+    @property
+    def holm_verdict(self) -> Verdict | None:
+        """The verdict if all rows are tested at once: "better" and "worse" need an adjusted p-value below 5 %.
+
+        Otherwise the row is "equivalent" if its interval lies within the margin, else "inconclusive".
+        """
+        if self.difference is None or self.p_value is None or self.p_value < 1 - LEVEL:
+            return self.verdict
+        if self.verdict not in ("better", "worse"):
+            return self.verdict
+        return "equivalent" if self.difference.agreement("equivalent", MARGIN) == "supported" else "inconclusive"
 
     @property
     def agreement(self) -> Agreement | None:
-        """Whether the trend here is the one that is reported."""
-        return self.difference.agreement(self.said.trend) if self.difference and self.said else None
+        """Whether the difference supports the reported trend."""
+        return self.difference.agreement(self.reported.trend, MARGIN) if self.difference and self.reported else None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a study found.
+    """The outcome of a study.
 
     Attributes:
         results: one for each variant that was trained, the base first.
-        command: what runs the study.
-        not_run: names of those that were not.
-        costs: of the changes in the full-size network; None where they were not measured.
+        command: command that runs the study.
+        not_run: names of the variants that were not trained.
+        costs: costs of the changes in the full-size network; None if they were not measured.
         common: images and size that all runs share.
         where: machine, versions and date of the runs.
     """
@@ -78,36 +111,54 @@ class Outcome:
     where: Mapping[str, str]
 
     def __getitem__(self, name: str) -> Result:
-        """The result of a variant. Raises KeyError with the names that there are."""
-        found = {result.name: result for result in self.results}
-        if name not in found:
-            raise KeyError(f"{name!r} was not run; there are {', '.join(found)}")
-        return found[name]
+        """The result of a variant. Raises KeyError that lists the available ones."""
+        by_name = {result.name: result for result in self.results}
+        if name not in by_name:
+            raise KeyError(f"{name!r} was not run; available: {', '.join(by_name)}")
+        return by_name[name]
 
     @property
     def trained(self) -> str:
         """What was trained on what, and what a difference is."""
-        seeds = sorted({len(result.top1) for result in self.results})
-        many = f"{' or '.join(map(str, seeds))} seed{'s' * (seeds != [1])}"
+        counts = sorted({len(result.top1) for result in self.results})
+        seeds = f"{' or '.join(map(str, counts))} seed{'s' * (counts != [1])}"
+        added = ", some of them added after the first results" if any(result.added for result in self.results) else ""
         return (
-            f"Accuracy: {self.common['train']}; judged by {self.common['test']}; {self.common['size']} pixels; {many}. "
-            f"Differences from the base in percentage points, pair by pair, with their {100 * LEVEL:g} % interval"
+            f"Accuracy: {self.common['train']}; evaluated on {self.common['test']}; {self.common['size']} pixels; "
+            f"{seeds}{added}. Differences from the base in percentage points, paired by seed, with 95 % confidence "
+            "intervals over the seeds"
+        )
+
+    @property
+    def correction(self) -> str:
+        """What the corrected verdicts correct for, and why both are given."""
+        rows = sum(result.p_value is not None for result in self.results)
+        return (
+            f"A verdict is about its row alone. With Holm's correction for all {rows} rows, the probability that the "
+            "whole table contains a false difference is at most 5 %."
         )
 
     @property
     def words(self) -> str:
         """What was trained on what, and what the columns mean."""
+        text = f"{self.trained}; equivalent: within {100 * MARGIN:g} points. {self.correction}"
+        if self.costs is None:
+            return text
+        where = self.costs.measurement.conditions
         return (
-            f"{self.trained}; alike: within {100 * ALIKE:g} points. Parameters, MACs and ms: "
-            "the same change in EfficientFormer-L1 at 224 pixels; – does not fold."
+            f"{text} Parameters, MACs and ms: the same change in EfficientFormer-L1 at 224 pixels, one image on one "
+            f"thread of {where.machine}, {where.date}; medians with 95 % intervals; times base: ratio to the base, "
+            "paired by round; –: cannot be folded."
         )
 
     def table(self) -> Table:
-        """Every row of the study, those that were not run as well."""
+        """Every row of the study, including those that were not run."""
+        accuracy = ("top-1", "seeds", "difference", "interval", "verdict", "Holm", "reported", "agreement")
+        times = ("ms eager", "times base, eager", "ms folded", "times base, folded")
+        columns = ("row", *accuracy, "parameters", "MACs", *times)
         rows = [self._row(result) for result in self.results]
-        rows += [(name, "not run", *[None] * 9) for name in self.not_run]
-        columns = ("row", "top-1", "difference", "interval", "verdict", "reported", "trend")
-        return Table((*columns, "parameters", "MACs", "ms eager", "ms folded"), tuple(rows))
+        rows += [(name, "not run", *[None] * (len(columns) - 2)) for name in self.not_run]
+        return Table(columns, tuple(rows))
 
     def to_run(self, name: str) -> str:
         """The command that runs a row which was not run."""
@@ -118,31 +169,45 @@ class Outcome:
 
     def _row(self, result: Result) -> tuple[Cell, ...]:
         name, costs, difference = result.name, self.costs, result.difference
-        broke_off = f", {result.stopped} broke off" if result.stopped else ""
-        cells: list[Cell] = [name, f"{100 * result.mean:.2f} %{broke_off}"]
+        stopped = f", {result.stopped} stopped early" if result.stopped else ""
+        cells: list[Cell] = [name, f"{100 * result.mean:.2f} %{stopped}", result.seeds]
         if difference is None:
             cells += [None, None]
         else:
-            mean, low, high = (f"{100 * value:+.2f}" for value in difference[:3])
-            cells += [mean, f"{low} to {high}"]
-        cells += [result.verdict, result.said.trend if result.said else None, result.agreement]
+            mean, low, high = (f"{100 * part:+.2f}" for part in difference[:3])
+            cells += [mean, f"{low} to {high}" if difference.samples >= MIN_SAMPLES else None]
+        cells += [result.verdict, result.holm_verdict]
+        cells += [result.reported.trend if result.reported else None, result.agreement]
         if costs is None or name not in costs.params:
-            return (*cells, None, None, None, None)
-        eager, folded = (costs.milliseconds(name, form) for form in (EAGER, FOLDED))
-        times = (f"{eager:.1f}", f"{folded:.1f}" if folded else "–") if eager else (None, None)
-        return (*cells, costs.params[name], costs.macs[name], *times)
+            return (*cells, *[None] * 6)
+        cells += [costs.params[name], costs.macs[name]]
+        if costs.milliseconds(name, EAGER) is None:
+            return (*cells, *[None] * 4)
+        for form in (EAGER, FOLDED):
+            ms, ratio = costs.milliseconds(name, form), costs.ratio(name, form)
+            cells += [str(ms) if ms else "–", _named(ratio) if ratio and name != BASE else None]
+        return tuple(cells)
+
+
+def _named(ratio: Estimate) -> str:
+    """A ratio of latencies with its verdict: a difference is only named if the interval excludes 1."""
+    verdict = ratio.verdict(1, higher_is_better=False)
+    if verdict == "too few":
+        return str(ratio)
+    words = {"better": "faster", "worse": "slower"}.get(verdict, verdict)
+    return f"{ratio.value:.3f} ({ratio.low:.3f} to {ratio.high:.3f}), {words}"
 
 
 def load_outcome(folder: Path, variants: Mapping[str, Variant] = VARIANTS, command: str = COMMAND) -> Outcome:
-    """What the records in the folder of a study say, with the costs if they are there.
+    """The outcome that follows from the records in a study's folder, with the costs if they were measured.
 
     Args:
-        folder: of the study.
-        variants: by name, the base among them.
-        command: what runs the study.
+        folder: folder of the study.
+        variants: variants by name, including the base.
+        command: command that runs the study.
 
     Raises:
-        ValueError: if a file is no record, the records belong to different studies, or the base is missing.
+        ValueError: if a file is not a record, the records belong to different studies, or the base is missing.
     """
     records: dict[str, dict[int, Record]] = {name: {} for name in variants}
     for record in load_records(folder):
@@ -157,10 +222,10 @@ def load_outcome(folder: Path, variants: Mapping[str, Variant] = VARIANTS, comma
         if other := [name for name in COMMON if record.run[name] != common[name]]:
             raise ValueError(f"{folder}: {record.variant}, seed {record.seed} has another {other[0]} than the base")
     base = {seed: record.top1 for seed, record in records[BASE].items()}
-    results = [_result(name, variants[name], found, base) for name, found in records.items() if found]
-    not_run = tuple(name for name, found in records.items() if not found)
+    results = [_result(name, variants[name], by_seed, base) for name, by_seed in records.items() if by_seed]
+    not_run = tuple(name for name, by_seed in records.items() if not by_seed)
     costs = load_costs(folder / COSTS) if (folder / COSTS).exists() else None
-    return Outcome(tuple(results), command, not_run, costs, common, first.where)
+    return Outcome(_corrected(results, base), command, not_run, costs, common, first.where)
 
 
 def stored_outcome(name: str = "ablations") -> Outcome | None:
@@ -174,4 +239,15 @@ def _result(name: str, variant: Variant, records: Mapping[int, Record], base: Ma
     paired = name != BASE and not top1.keys().isdisjoint(base)
     difference = paired_difference(top1, base) if paired else None
     stopped = sum(bool(record.stopped) for record in records.values())
-    return Result(name, variant.words, top1, stopped, difference, SAID.get(name))
+    added = sum(not record.planned for record in records.values())
+    return Result(name, variant.words, top1, stopped, added, difference, None, REPORTED.get(name))
+
+
+def _corrected(results: list[Result], base: Mapping[int, float]) -> tuple[Result, ...]:
+    """The results with adjusted p-values. The family are the rows with enough pairs for a verdict."""
+    family = [result for result in results if result.difference and result.difference.samples >= MIN_SAMPLES]
+    p_values = [
+        paired_t_test([top1 - base[seed] for seed, top1 in result.top1.items() if seed in base]) for result in family
+    ]
+    adjusted = dict(zip((result.name for result in family), holm(p_values), strict=True))
+    return tuple(replace(result, p_value=adjusted.get(result.name)) for result in results)

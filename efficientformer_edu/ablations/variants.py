@@ -21,24 +21,24 @@ from efficientformer_edu.audit.tables import Table
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.training.recipe import Recipe
-from efficientformer_edu.training.statistics import Trend
+from efficientformer_edu.utils.statistics import Trend
 
 BASE = "base"
 
 
 @dataclass(frozen=True)
-class Said:
-    """What is reported of a change.
+class ReportedTrend:
+    """What is reported about a change.
 
     Attributes:
-        trend: of the accuracy of the changed network against that of the base.
-        row: of the reproduction report that says so; several changes can answer one row.
-        words: as `paper` prints it, with its source.
+        trend: accuracy of the changed network compared with the base.
+        row: row of the reproduction report with this claim; several changes can belong to one row.
+        quote: returns the claim as `paper` prints it, with its source.
     """
 
     trend: Trend
     row: str
-    words: Callable[[], str]
+    quote: Callable[[], str]
 
 
 def _unchanged(_: object) -> None:
@@ -110,15 +110,17 @@ def _remark(number: int) -> str:
     return str(paper.remarks("appendix_b")[number - 1])
 
 
-SAID: Mapping[str, Said] = {
-    "group-norm": Said("better", "Appendix B: remark 1", partial(_remark, 1)),
-    "layer-norm": Said("alike", "Appendix B: remark 1", partial(_remark, 1)),
-    "relu": Said("worse", "Appendix B: L3 with ReLU, top-1 accuracy", partial(_activation, "ReLU")),
-    "hard-swish": Said("worse", "Appendix B: L3 with HardSwish, top-1 accuracy", partial(_activation, "HardSwish")),
-    "hard": Said("better", "Appendix B: remark 3", partial(_remark, 3)),
-    "longer": Said("better", "Appendix B: remark 4", partial(_remark, 4)),
+REPORTED: Mapping[str, ReportedTrend] = {
+    "group-norm": ReportedTrend("better", "Appendix B: remark 1", partial(_remark, 1)),
+    "layer-norm": ReportedTrend("equivalent", "Appendix B: remark 1", partial(_remark, 1)),
+    "relu": ReportedTrend("worse", "Appendix B: L3 with ReLU, top-1 accuracy", partial(_activation, "ReLU")),
+    "hard-swish": ReportedTrend(
+        "worse", "Appendix B: L3 with HardSwish, top-1 accuracy", partial(_activation, "HardSwish")
+    ),
+    "hard": ReportedTrend("better", "Appendix B: remark 3", partial(_remark, 3)),
+    "longer": ReportedTrend("better", "Appendix B: remark 4", partial(_remark, 4)),
 }
-"""What is sourced, by the name of the variant."""
+"""Reported trends with a source, by the name of the variant."""
 
 VARIANTS: Mapping[str, Variant] = MappingProxyType(
     {
@@ -159,6 +161,7 @@ def variant_table() -> Table:
     """Every variant with its change, and what is reported of it."""
     rows = []
     for name, variant in VARIANTS.items():
-        said = SAID.get(name)
-        rows.append((name, variant.group, variant.words, said.trend if said else None, said.words() if said else None))
+        claim = REPORTED.get(name)
+        trend, quote = (claim.trend, claim.quote()) if claim else (None, None)
+        rows.append((name, variant.group, variant.words, trend, quote))
     return Table(("row", "group", "change", "reported", "in words, with its source"), tuple(rows))

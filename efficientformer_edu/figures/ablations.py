@@ -1,4 +1,4 @@
-"""Drawings of a study: each variant's difference from the base with its interval, and accuracy against latency.
+"""Figures of a study: each variant's difference from the base with its interval, and accuracy against latency.
 
 Paper: section 3 and Appendix B. Accuracy is of small networks, latency of the same change in the full-size one.
 """
@@ -16,16 +16,18 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 from efficientformer_edu.ablations.costs import FOLDED
-from efficientformer_edu.ablations.outcome import Outcome, Result
+from efficientformer_edu.ablations.outcome import MARGIN, Outcome, Result
 from efficientformer_edu.figures.colours import FAINT, INK, PARTS, QUERY, Colour
 from efficientformer_edu.figures.latency_times import FOOT, GRID, foot
 from efficientformer_edu.figures.style import Drawing, drawing
-from efficientformer_edu.training.statistics import ALIKE, Verdict
+from efficientformer_edu.utils.statistics import Estimate, Verdict
 
 VERDICTS: Mapping[Verdict | None, Colour] = {
     "better": PARTS["embedding"],
     "worse": Colour("#F8D3BC", QUERY),
-    "cannot tell": PARTS["image"],
+    "equivalent": PARTS["stem"],
+    "inconclusive": PARTS["image"],
+    "too few": PARTS["image"],
     None: PARTS["MB4D"],  # the base
 }
 ROW = 0.36  # inches
@@ -39,10 +41,10 @@ TICKS = (-50, -20, -10, -5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10)  # percentage poi
 
 
 def draw_differences(outcome: Outcome) -> Drawing:
-    """A row for each variant: its pairs as dots, their mean as a diamond, the interval as a bar; 0 is the base.
+    """A row for each variant: its pairs as dots, their mean as a diamond, the 95 % interval as a bar; 0 is the base.
 
-    The grey band is what counts as alike. Beside each row stand the verdict and, where something is reported, whether
-    the trend is the same.
+    The grey band contains differences that count as equivalent. The text next to each row gives its verdict, the
+    verdict after Holm's correction where that differs, and the agreement with a reported trend.
 
     Raises:
         ValueError: if no variant was compared with the base.
@@ -50,10 +52,10 @@ def draw_differences(outcome: Outcome) -> Drawing:
     base = outcome.results[0]
     rows = [result for result in outcome.results if result.difference]
     if not rows:
-        raise ValueError("no variant to draw beside the base; run one, with a seed of the base")
+        raise ValueError("no variant to compare with the base; run one with a seed of the base")
     with drawing(height=1.6 + ROW * len(rows)) as figure:
         axes = figure.subplots()
-        axes.axvspan(-100 * ALIKE, 100 * ALIKE, color=GRID, lw=0, zorder=0)
+        axes.axvspan(-100 * MARGIN, 100 * MARGIN, color=GRID, lw=0, zorder=0)
         axes.axvline(0, color=INK, lw=1)
         for place, result in enumerate(rows):
             _row(axes, place, result, base)
@@ -69,61 +71,69 @@ def draw_differences(outcome: Outcome) -> Drawing:
 
 
 def draw_accuracy_costs(outcome: Outcome, form: str = FOLDED) -> Drawing:
-    """Each variant's difference from the base, with its interval, against its latency in the full-size network.
+    """Each variant's accuracy difference to the base against its latency, both with 95 % intervals.
+
+    The latency is the ratio to the base in the full-size network, paired by round: the medians of separate samples
+    are not comparable where the machine changes its speed between rounds.
 
     Args:
-        outcome: with costs.
-        form: `costs.FOLDED`, without what does not fold, or `costs.EAGER`.
+        outcome: a study with costs.
+        form: `costs.FOLDED`, without the variants that cannot be folded, or `costs.EAGER`.
 
     Raises:
         ValueError: if the costs were not measured, or not in this form.
     """
-    timed = {
-        result.name: ms
-        for result in outcome.results
-        if outcome.costs and (ms := outcome.costs.milliseconds(result.name, form))
-    }
-    if outcome.costs is None or not timed:
-        raise ValueError(f"no latency was measured in the form {form!r}; wanted: costs of the rows that were run")
+    costs = outcome.costs
+    timed = {result.name: ratio for result in outcome.results if costs and (ratio := costs.ratio(result.name, form))}
+    if costs is None or not timed:
+        raise ValueError(f"no latency was measured in the form {form!r}; measure the costs of these rows first")
     with drawing(height=5.6) as figure:
         axes = figure.subplots()
         axes.axhline(0, color=INK, lw=0.8)
+        axes.axvline(1, color=INK, lw=0.8)
         points: list[_Point] = []
         for result in outcome.results:
             if result.name in timed:
                 x, colour = timed[result.name], VERDICTS[result.verdict]
-                mean, low, high = (100 * value for value in (result.difference or (0, 0, 0))[:3])
-                if result.difference is None or result.difference.pairs < 2:
-                    low = high = mean  # without an interval
-                axes.plot((x, x), (low, high), color=colour.line, lw=1.4)
-                front = 3 if result.difference else 4  # the base before all others
-                axes.plot(x, mean, "D", ms=8, mfc=colour.fill, mec=colour.line, mew=1.5, zorder=front)
-                points.append(_Point(x, mean, low, high, result.name))
+                y = _interval(result.difference, 100) if result.difference else (0.0, 0.0, 0.0)
+                axes.plot((x.value, x.value), y[1:], color=colour.line, lw=1.4)
+                axes.plot(_interval(x)[1:], (y[0], y[0]), color=colour.line, lw=1.4)
+                front = 3 if result.difference else 4  # the base in front of all others
+                axes.plot(x.value, y[0], "D", ms=8, mfc=colour.fill, mec=colour.line, mew=1.5, zorder=front)
+                points.append(_Point(_interval(x), y, result.name))
         axes.grid(color=GRID, lw=0.6)
         axes.set_axisbelow(True)
         axes.margins(0.12, 0.08)
-        axes.set_xlabel(f"ms for one image of 224 pixels: EfficientFormer-L1 with the change, {form}")
+        axes.set_xlabel(f"latency of EfficientFormer-L1 with the change, times that of the base ({form}, 224 pixels)")
         _points(axes, "y", 1, "percentage points above the base, small networks")
-        foot(figure, [outcome.costs.measurement.conditions])
-        figure.draw_without_rendering()  # only now is it known where a point lies
+        foot(figure, [costs.measurement.conditions])
+        figure.draw_without_rendering()  # the positions of the points are known only after this
         _name(axes, points)
     return figure
 
 
+def _interval(estimate: Estimate, scale: float = 1) -> tuple[float, float, float]:
+    """Value and ends of the interval; a single sample has none, so its ends are the value."""
+    value = scale * estimate.value
+    return (value, scale * estimate.low, scale * estimate.high) if estimate.samples > 1 else (value, value, value)
+
+
 def _row(axes: Axes, place: int, result: Result, base: Result) -> None:
-    assert result.difference is not None  # `draw_differences` has left out those without
-    mean, low, high = (100 * value for value in result.difference[:3])
+    assert result.difference is not None  # `draw_differences` leaves out rows without one
+    mean, low, high = _interval(result.difference, 100)
     colour = VERDICTS[result.verdict]
     pairs = [100 * (top1 - base.top1[seed]) for seed, top1 in result.top1.items() if seed in base.top1]
-    if result.difference.pairs > 1:
+    if result.difference.samples > 1:
         axes.plot((low, high), (place, place), color=colour.line, lw=5, solid_capstyle="butt", alpha=0.55)
     axes.plot(pairs, [place] * len(pairs), "o", ms=3.5, color=INK, alpha=0.6)
     axes.plot(mean, place, "D", ms=7, mfc=colour.fill, mec=colour.line, mew=1.5)
-    said = [str(result.verdict)]
-    if result.said:
-        said.append(f"reported {result.said.trend}: {result.agreement}")
+    lines = [str(result.verdict)]
+    if result.holm_verdict != result.verdict:
+        lines[0] += f" (Holm: {result.holm_verdict})"
+    if result.reported:
+        lines.append(f"reported {result.reported.trend}: {result.agreement}")
     axes.annotate(
-        "\n".join(said), (1, place), (8, 0), ("axes fraction", "data"), "offset points", va="center", fontsize=FOOT
+        "\n".join(lines), (1, place), (8, 0), ("axes fraction", "data"), "offset points", va="center", fontsize=FOOT
     )
 
 
@@ -145,34 +155,33 @@ def _points(axes: Axes, direction: Literal["x", "y"], most: float, words: str) -
 def _foot(figure: Drawing, outcome: Outcome) -> None:
     common, where = outcome.common, outcome.where
     line = f"{common['train']}; {common['test']}; {where['machine']}; {where['versions']}; {where['date']}"
+    line = f"Text: verdict of the row alone; Holm: corrected for all rows, where that changes the verdict. {line}"
     figure.supxlabel(textwrap.fill(line, 135), x=0.02, ha="left", fontsize=FOOT, color=FAINT)
 
 
 class _Point(NamedTuple):
-    """A mark with its interval, in the units of its axes, and its name."""
+    """A mark with its intervals, each as value, low and high, and its name."""
 
-    x: float
-    mean: float
-    low: float
-    high: float
+    x: tuple[float, float, float]
+    y: tuple[float, float, float]
     name: str
 
 
 def _name(axes: Axes, points: Sequence[_Point]) -> None:
     """Name each point at a place as near as possible where the name covers nothing.
 
-    Neither another name, nor a mark, an interval, the line at 0, a line that leads to a name or the frame; and no line
-    that leads to a name crosses another name or mark. Where all is taken, the place where it covers least.
+    It covers no other name, mark or interval, not the lines of the base, no line that leads to a name, and not the
+    frame. No line that leads to a name crosses another name or mark. If there is no such place, it takes the one where
+    it covers least.
     """
     frame = axes.get_window_extent()
-    _, zero = axes.transData.transform((points[0].x, 0))
-    marks, bars = list[Bbox](), [Bbox.from_extents(frame.x0, zero - 1, frame.x1, zero + 1)]
+    base_x, base_y = axes.transData.transform((1, 0))
+    marks, bars = list[Bbox](), [Bbox.from_extents(frame.x0, base_y - 1, frame.x1, base_y + 1)]
+    bars.append(Bbox.from_extents(base_x - 1, frame.y0, base_x + 1, frame.y1))
     for point in points:
-        (x, low), (_, mean), (_, high) = (
-            axes.transData.transform((point.x, y)) for y in (point.low, point.mean, point.high)
-        )
-        marks.append(Bbox.from_extents(x - 7, mean - 7, x + 7, mean + 7))
-        bars.append(Bbox.from_extents(x - 2, low, x + 2, high))
+        (x, y), (left, bottom), (right, top) = axes.transData.transform(list(zip(point.x, point.y, strict=True)))
+        marks.append(Bbox.from_extents(x - 7, y - 7, x + 7, y + 7))
+        bars += [Bbox.from_extents(x - 2, bottom, x + 2, top), Bbox.from_extents(left, y - 2, right, y + 2)]
     names, lines = list[Bbox](), list[Sequence[tuple[float, float]]]()
     for point, mark in zip(points, marks, strict=True):
         best, least = PLACES[0], math.inf
@@ -183,7 +192,7 @@ def _name(axes: Axes, points: Sequence[_Point]) -> None:
             label.remove()
             inside = frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1
             covered = 100 * (not inside) + 10 * box.count_overlaps([*names, *marks]) + 3 * box.count_overlaps(bars)
-            covered += sum(box.contains(*place) for one in lines for place in one)
+            covered += sum(box.contains(*spot) for line in lines for spot in line)
             if far > NEAR:
                 covered += sum(other.contains(*place) for other in others for place in _line(mark, box))
             if covered < least:
@@ -216,7 +225,7 @@ def _label(axes: Axes, point: _Point, far: float, turn: float) -> Annotation:
     dx, dy = far * math.cos(2 * math.pi * turn), far * math.sin(2 * math.pi * turn)
     label = axes.annotate(
         point.name,
-        (point.x, point.mean),
+        (point.x[0], point.y[0]),
         (dx, dy),
         textcoords="offset points",
         ha="left" if dx > 0 else "right",

@@ -24,6 +24,8 @@ class Record:
         run: everything that the result depends on, as `Run.described` gives it.
         log: one row an epoch.
         where: machine, versions and date.
+        planned: whether its seed was planned when the study was first run; False for a seed that was added later.
+            Records of earlier versions do not say it and count as planned.
     """
 
     variant: str
@@ -34,6 +36,7 @@ class Record:
     run: Mapping[str, Any]
     log: tuple[Mapping[str, Any], ...]
     where: Mapping[str, str]
+    planned: bool = True
 
     def save(self, folder: Path) -> None:
         """Write the record into the folder of a study, whole or not at all. Raises OSError if that fails."""

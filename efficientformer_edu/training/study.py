@@ -12,16 +12,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from datetime import date
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
+from efficientformer_edu.files import whole
 from efficientformer_edu.machine import accelerator, cores, threads, versions
 from efficientformer_edu.training.guard import NotFiniteError
 from efficientformer_edu.training.loop import Loop
 from efficientformer_edu.training.records import Record, load_records
 from efficientformer_edu.training.run import Run
+
+PLAN = "plan.json"  # in the folder of a study: the number of seeds that were planned when it was first run
 
 
 def train(variant: str, run: Run) -> Record:
@@ -59,6 +63,8 @@ class Study:
 
     Attributes:
         missing: names and seeds that have no record yet, name by name.
+        planned: number of seeds that were planned when the study was first run. Records of later seeds are marked.
+            For a folder without this information, all seeds that it has count as planned.
 
     Raises:
         ValueError: if a record in the folder belongs to another study, naming what differs.
@@ -86,6 +92,7 @@ class Study:
             if one in stored:
                 self._check(stored[one])
         self.missing = tuple(one for one in wanted if one not in stored)
+        self.planned = (_load_plan(folder) or 1 + max(seed for _, seed in stored)) if stored else seeds
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self, processes: int | None = None) -> Iterator[Record]:
@@ -100,13 +107,16 @@ class Study:
         Raises:
             OSError: if a record cannot be written; those before stay.
         """
+        if _load_plan(self.folder) != self.planned:
+            with whole(self.folder / PLAN) as partial:
+                partial.write_text(json.dumps({"seeds": self.planned}) + "\n", encoding="utf-8")
         count = min(processes or cores(), len(self.missing))
         if count <= 1:
             for one in self.missing:
-                yield _stored(self.folder, self.run_of, *one)
+                yield _stored(self.folder, self.run_of, self.planned, *one)
             return
         with ProcessPoolExecutor(count, get_context("spawn"), _end_with_parent) as pool:
-            waiting = [pool.submit(_stored, self.folder, self.run_of, *one) for one in self.missing]
+            waiting = [pool.submit(_stored, self.folder, self.run_of, self.planned, *one) for one in self.missing]
             try:
                 for done in as_completed(waiting):
                     yield done.result()
@@ -126,8 +136,19 @@ def as_stored(run: Run) -> dict[str, Any]:
     return described
 
 
-def _stored(folder: Path, run_of: Callable[[str, int], Run], name: str, seed: int) -> Record:
-    record = train(name, run_of(name, seed))
+def _load_plan(folder: Path) -> int | None:
+    """The number of planned seeds, or None without such a file. Raises ValueError if the file holds something else."""
+    path = folder / PLAN
+    if not path.exists():
+        return None
+    try:
+        return int(json.loads(path.read_text(encoding="utf-8"))["seeds"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not hold the planned seeds of a study: {error}") from error
+
+
+def _stored(folder: Path, run_of: Callable[[str, int], Run], planned: int, name: str, seed: int) -> Record:
+    record = replace(train(name, run_of(name, seed)), planned=seed < planned)
     record.save(folder)
     return record
 

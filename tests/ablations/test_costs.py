@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from pathlib import Path
 
@@ -49,8 +50,8 @@ def test_parameters_and_macs_against_arithmetic(costs: Costs) -> None:
 def test_everything_is_timed_and_what_folds_twice(costs: Costs) -> None:
     for name in VARIANTS:
         same = name in ("soft", "hard", "longer")  # as the base
-        assert bool(costs.milliseconds(name, EAGER)) == (not same)
-        assert bool(costs.milliseconds(name, FOLDED)) == (not same and name not in ("group-norm", "layer-norm"))
+        for form, timed in ((EAGER, not same), (FOLDED, not same and name not in ("group-norm", "layer-norm"))):
+            assert (costs.milliseconds(name, form) is not None) == (costs.ratio(name, form) is not None) == timed
     conditions = costs.measurement.conditions
     assert (conditions.batch, conditions.resolution, conditions.threads) == (1, (SIZE, SIZE), 1)
 
@@ -77,11 +78,44 @@ def test_the_folded_form_is_the_same_function(name: str) -> None:
     assert torch.allclose(folded(images), network(images), atol=1e-5)
 
 
+def costs_of(**seconds: tuple[float, ...]) -> Costs:
+    timings = tuple(Timing(name.replace("_", " "), samples) for name, samples in seconds.items())
+    return Costs(Measurement(Conditions(), timings), {}, {})
+
+
+def test_ratios_are_paired_by_round() -> None:
+    """The machine alternates between two speeds, and in every round the variant takes 2 % less than the base."""
+    speeds = (1.0, 1.0, 1.0, 1.0, 1.2, 1.2, 1.2)
+    base = tuple(0.04 * speed for speed in speeds)
+    variant = tuple(0.98 * seconds for seconds in base)
+    costs = costs_of(base_folded=base, shuffled_folded=variant[::-1], relu_folded=variant)
+    ratio = costs.ratio("relu", FOLDED)
+    assert ratio is not None and ratio[:3] == pytest.approx((0.98, 0.98, 0.98))
+    assert ratio.verdict(1, higher_is_better=False) == "better"
+    other = costs.ratio("shuffled", FOLDED)  # the same samples in other rounds: too noisy for a verdict
+    assert other is not None and other.verdict(1, higher_is_better=False) == "inconclusive"
+    assert costs.milliseconds("relu", FOLDED) == costs.milliseconds("shuffled", FOLDED)
+    assert costs.ratio("relu", EAGER) is None and costs.milliseconds("relu", EAGER) is None
+
+
+@pytest.mark.parametrize("rounds", [1, 4])
+def test_fewer_than_five_rounds_give_no_verdict(rounds: int) -> None:
+    costs = costs_of(base_eager=(0.04,) * rounds, relu_eager=(0.02,) * rounds)
+    ratio = costs.ratio("relu", EAGER)
+    assert ratio is not None and ratio.verdict(1, higher_is_better=False) == "too few"
+    assert "too few" in str(costs.milliseconds("relu", EAGER))
+
+
+def test_at_least_thirty_rounds_are_timed_by_default() -> None:
+    assert inspect.signature(measure_costs).parameters["rounds"].default >= 30
+
+
 def test_a_file_and_back(costs: Costs, tmp_path: Path) -> None:
     costs.save(tmp_path / "costs.json")
     found = load_costs(tmp_path / "costs.json")
     assert (found.params, found.macs) == (costs.params, costs.macs)
     assert found.milliseconds("relu", EAGER) == pytest.approx(costs.milliseconds("relu", EAGER), abs=1e-5)
+    assert found.ratio("relu", EAGER) == pytest.approx(costs.ratio("relu", EAGER), abs=1e-3)
     save({"other": Measurement(Conditions(), (Timing("a", (1.0,)),))}, tmp_path / "other.json")
     with pytest.raises(ValueError, match="other.json holds no costs of variants"):
         load_costs(tmp_path / "other.json")

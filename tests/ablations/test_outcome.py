@@ -13,10 +13,11 @@ from ablation_records import BASES, COSTS, records, stored
 from efficientformer_edu.ablations.findings import findings, save_findings
 from efficientformer_edu.ablations.outcome import COSTS as COSTS_FILE
 from efficientformer_edu.ablations.outcome import load_outcome, stored_outcome
-from efficientformer_edu.ablations.variants import BASE, SAID, VARIANTS
+from efficientformer_edu.ablations.variants import BASE, REPORTED, VARIANTS
 from efficientformer_edu.report import rows
 from efficientformer_edu.report.findings import answered, read_findings
 from efficientformer_edu.training.records import load_records
+from efficientformer_edu.utils.statistics import paired_t_test
 
 SHIFTS: Mapping[str, Sequence[float]] = {
     "relu": (-0.02, -0.03, -0.02, -0.01, -0.02),
@@ -42,17 +43,82 @@ def test_every_row_stands_in_the_table_with_its_verdict(folder: Path) -> None:
     assert found[BASE]["top-1"] == "72.00 %" and found[BASE]["difference"] is None
     relu = found["relu"]
     assert (relu["top-1"], relu["difference"], relu["verdict"]) == ("70.00 %", "-2.00", "worse")
-    assert (relu["reported"], relu["trend"]) == ("worse", "agrees")
-    assert (found["hard-swish"]["verdict"], found["hard-swish"]["trend"]) == ("better", "disagrees")
-    assert (found["hard"]["verdict"], found["hard"]["trend"]) == ("cannot tell", "cannot tell")
-    assert (found["layer-norm"]["reported"], found["layer-norm"]["trend"]) == ("alike", "agrees")
-    assert (relu["parameters"], relu["MACs"], relu["ms eager"], relu["ms folded"]) == (12, 34, "80.0", "40.0")
-    assert (found["group-norm"]["ms eager"], found["group-norm"]["ms folded"]) == ("120.0", "–")
+    assert (relu["reported"], relu["agreement"], relu["seeds"]) == ("worse", "supported", "5")
+    assert (found["hard-swish"]["verdict"], found["hard-swish"]["agreement"]) == ("better", "contradicted")
+    assert (found["hard"]["verdict"], found["hard"]["agreement"]) == ("inconclusive", "inconclusive")
+    norm = found["layer-norm"]
+    assert (norm["verdict"], norm["reported"], norm["agreement"]) == ("equivalent", "equivalent", "supported")
+    assert (relu["parameters"], relu["MACs"]) == (12, 34)
     assert found["hard"]["parameters"] is None  # it was not timed
     assert found["patches"]["top-1"] == "not run" and found["patches"]["verdict"] is None
     assert outcome.to_run("patches") == "efficientformer-edu ablate --rows patches --resume"
     assert set(outcome.not_run) == set(VARIANTS) - set(SHIFTS) - {BASE}
-    assert "5 seeds" in outcome.words and "within 0.5 points" in outcome.words and "95 % interval" in outcome.words
+    for value in ("5 seeds", "within 0.5 points", "95 % confidence intervals", "all 5 rows", "A processor, 2026"):
+        assert value in outcome.words
+
+
+def test_times_have_intervals_and_ratios_are_paired(folder: Path) -> None:
+    """The machine is 1.5 times as slow in the last rounds, which does not change any paired ratio."""
+    stored(folder, {"no-scale": (0.0,) * 5})
+    table = load_outcome(folder).table()
+    by_row = {str(row[0]): dict(zip(table.columns, row, strict=True)) for row in table.rows}
+    relu, no_scale, norm = (by_row[name] for name in ("relu", "no-scale", "group-norm"))
+    assert relu["ms eager"] == "120 (80 to 120)" and relu["ms folded"] == "60 (40 to 60)"
+    assert relu["times base, eager"] == relu["times base, folded"] == "0.889 (0.889 to 0.889), faster"
+    assert no_scale["times base, eager"] == no_scale["times base, folded"] == "1.000 (1.000 to 1.000), inconclusive"
+    assert norm["times base, eager"] == "1.333 (1.333 to 1.333), slower"
+    assert (norm["ms folded"], norm["times base, folded"]) == ("–", None)
+    assert by_row[BASE]["ms eager"] == "135 (90 to 135)" and by_row[BASE]["times base, eager"] is None
+
+
+def test_a_family_of_verdicts_is_corrected(folder: Path, tmp_path: Path) -> None:
+    """The adjusted p-values are Holm's, written out: the k-th smallest of n times (n - k), and never decreasing."""
+    outcome = load_outcome(folder)
+    p_values = {name: paired_t_test(SHIFTS[name]) for name in SHIFTS}
+    largest = 0.0
+    for rank, name in enumerate(sorted(p_values, key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(SHIFTS) - rank) * p_values[name]))
+        assert outcome[name].p_value == pytest.approx(largest)
+    weak = (-0.03, -0.03, -0.01, -0.02, -0.002)  # worse on its own: p = 0.025
+    alone, many = tmp_path / "alone", tmp_path / "many"
+    stored(alone, {"patches": weak})
+    stored(many, {"patches": weak, **SHIFTS, "no-norm": (-0.2,) * 5})
+    for folder, holm_verdict in ((alone, "worse"), (many, "inconclusive")):
+        result = load_outcome(folder)["patches"]
+        assert (result.verdict, result.holm_verdict) == ("worse", holm_verdict)
+        columns, rows = load_outcome(folder).table().columns, load_outcome(folder).table().rows
+        row = next(dict(zip(columns, row, strict=True)) for row in rows if row[0] == "patches")
+        assert (row["verdict"], row["Holm"]) == ("worse", holm_verdict)
+    assert load_outcome(many)["no-norm"].holm_verdict == "worse"
+
+
+def test_what_the_correction_leaves_is_equivalent_only_within_the_margin(tmp_path: Path) -> None:
+    small = (-0.003, -0.003, -0.001, -0.002, -0.0002)
+    stored(tmp_path, {"patches": small, **SHIFTS})
+    result = load_outcome(tmp_path)["patches"]
+    assert (result.verdict, result.holm_verdict) == ("worse", "equivalent")
+
+
+def test_rows_without_enough_pairs_are_no_part_of_the_family(tmp_path: Path) -> None:
+    stored(tmp_path, {"relu": SHIFTS["relu"], "hard": SHIFTS["hard"][:4]})
+    outcome = load_outcome(tmp_path)
+    assert outcome["relu"].p_value == pytest.approx(paired_t_test(SHIFTS["relu"]))
+    hard = outcome["hard"]
+    assert (hard.p_value, hard.verdict, hard.holm_verdict, hard.agreement) == (None, "too few", "too few", "too few")
+
+
+def test_seeds_that_were_added_later_are_marked(tmp_path: Path) -> None:
+    stored(tmp_path, {"relu": SHIFTS["relu"]})
+    for record in load_records(tmp_path):
+        if record.seed > 2 and record.variant == "relu":
+            replace(record, planned=False).save(tmp_path)
+    outcome = load_outcome(tmp_path)
+    table = outcome.table()
+    seeds = {row[0]: row[table.columns.index("seeds")] for row in table.rows}
+    assert (seeds[BASE], seeds["relu"]) == ("5", "3 + 2 added")
+    assert "added" in outcome.trained
+    (answer,) = findings(outcome)
+    assert "3 + 2 added" in answer["ours"] and "added" in answer["why"]
 
 
 def test_the_report_takes_the_findings_up(folder: Path) -> None:
@@ -61,13 +127,14 @@ def test_the_report_takes_the_findings_up(folder: Path) -> None:
     report = {row.name: row for row in answered(rows(), read_findings(folder.parent))}
     relu, swish = (report[f"Appendix B: L3 with {name}, top-1 accuracy"] for name in ("ReLU", "HardSwish"))
     assert (relu.status, swish.status) == ("same trend", "disagrees")
-    assert relu.ours.startswith("ReLU for GELU: -2.00 points (") and relu.ours.endswith("), reported worse: agrees")
+    assert relu.ours.startswith("ReLU for GELU: -2.00 points (") and relu.ours.endswith("reported worse: supported")
+    assert "worse, Holm-corrected worse" in relu.ours and "all 5 rows" in relu.why
     assert relu.command == "efficientformer-edu ablate" and "A processor" in relu.why and "2 training" in relu.why
     norms = report["Appendix B: remark 1"]
     assert norms.status == "same trend" and "GN with one group for BN: +1.40" in norms.ours
     assert "channel-wise LN for BN: +0.04" in norms.ours
     teacher = report["Appendix B: remark 3"]
-    assert teacher.status == "cannot tell" and teacher.ours.endswith("), reported better: cannot tell")
+    assert teacher.status == "inconclusive" and teacher.ours.endswith("reported better: inconclusive")
     assert "MACs" not in teacher.why and "5 seeds" in teacher.why
     assert report["Appendix B: remark 4"].status == "not yet"  # it was not run
 
@@ -78,16 +145,16 @@ def test_a_sentence_with_two_claims_needs_both(tmp_path: Path) -> None:
     for shifts, status in (((-0.02,) * 5, "disagrees"), ((0.0,) * 5, "same trend")):
         stored(tmp_path, {"layer-norm": shifts})
         (one,) = findings(load_outcome(tmp_path))
-        assert (one["row"], one["status"]) == (SAID["group-norm"].row, status)
+        assert (one["row"], one["status"]) == (REPORTED["group-norm"].row, status)
     stored(tmp_path, {"group-norm": (0.01, -0.02, 0.03, 0.0, -0.01)})
-    assert findings(load_outcome(tmp_path))[0]["status"] == "cannot tell"  # half of it is left open
+    assert findings(load_outcome(tmp_path))[0]["status"] == "inconclusive"  # one of its two claims is
     stored(tmp_path, {"layer-norm": (-0.02,) * 5})
-    assert findings(load_outcome(tmp_path))[0]["status"] == "disagrees"  # for the other half is wrong
+    assert findings(load_outcome(tmp_path))[0]["status"] == "disagrees"  # the other claim is contradicted
 
 
 def test_too_few_pairs_answer_nothing(tmp_path: Path) -> None:
     stored(tmp_path, {"relu": SHIFTS["relu"][:4], "hard": SHIFTS["hard"]})
-    assert [one["row"] for one in findings(load_outcome(tmp_path))] == [SAID["hard"].row]
+    assert [one["row"] for one in findings(load_outcome(tmp_path))] == [REPORTED["hard"].row]
 
 
 def test_the_stored_table_is_that_of_the_outcome(folder: Path) -> None:
@@ -105,7 +172,7 @@ def test_runs_that_broke_off_are_counted(tmp_path: Path) -> None:
         replace(record, stopped="step 3: the loss is nan").save(tmp_path)
     row = load_outcome(tmp_path)["no-norm"]
     assert (row.stopped, row.verdict) == (5, "worse")
-    assert "10.00 %, 5 broke off" in load_outcome(tmp_path).table().to_text()
+    assert "10.00 %, 5 stopped early" in load_outcome(tmp_path).table().to_text()
 
 
 def test_a_variant_with_other_seeds_has_no_difference(tmp_path: Path) -> None:
@@ -113,7 +180,7 @@ def test_a_variant_with_other_seeds_has_no_difference(tmp_path: Path) -> None:
     replace(records("relu", (0.1,))[0], seed=9).save(tmp_path)
     found = load_outcome(tmp_path)["relu"]
     assert found.difference is None and found.verdict is None and found.agreement is None
-    with pytest.raises(KeyError, match="'patches' was not run; there are base, relu"):
+    with pytest.raises(KeyError, match="'patches' was not run; available: base, relu"):
         load_outcome(tmp_path)["patches"]
 
 

@@ -20,7 +20,7 @@ from efficientformer_edu.ablations.variants import BASE, VARIANTS
 from efficientformer_edu.training import data
 from efficientformer_edu.training.data import Images, load_data
 from efficientformer_edu.training.records import Record, load_records
-from efficientformer_edu.training.study import train
+from efficientformer_edu.training.study import PLAN, train
 
 SEEDS = 5
 
@@ -39,12 +39,12 @@ def without_time(record: Record) -> tuple[object, ...]:
     return record.variant, record.seed, record.top1, record.stopped, record.run, log
 
 
-def test_an_identical_variant_cannot_be_told_and_a_broken_one_is_worse(planted: Path) -> None:
+def test_an_identical_variant_is_equivalent_and_a_broken_one_is_worse(planted: Path) -> None:
     outcome = load_outcome(planted, PLANTED)
     identical, broken = outcome["identical"], outcome["broken"]
     assert identical.top1 == outcome[BASE].top1 and identical.difference is not None
     assert identical.difference[:3] == (0.0, 0.0, 0.0)
-    assert identical.verdict == "cannot tell"
+    assert identical.verdict == "equivalent"
     assert set(broken.top1.values()) == {0.1}  # of ten classes, without seeing
     assert outcome[BASE].mean > 0.3
     assert broken.verdict == "worse"
@@ -53,7 +53,7 @@ def test_an_identical_variant_cannot_be_told_and_a_broken_one_is_worse(planted: 
 
 def test_the_order_of_files_does_not_matter(planted: Path, tmp_path: Path) -> None:
     """The files under other names, so that they come in another order: a pair is what has the same seed inside."""
-    files = sorted(planted.glob("*.json"))
+    files = sorted(planted.glob("*_seed*.json"))
     for number, path in enumerate(reversed(files)):
         (tmp_path / f"{number:02d}_seed.json").write_bytes(path.read_bytes())
     ours, theirs = load_outcome(tmp_path, PLANTED), load_outcome(planted, PLANTED)
@@ -136,6 +136,30 @@ def test_a_finished_study_has_nothing_to_do(planted: Path) -> None:
     assert more.missing == ((BASE, 5), ("identical", 5), ("broken", 5))
 
 
+def test_seeds_that_are_added_later_are_marked(tmp_path: Path) -> None:
+    """A study of one seed is extended to two. The mark survives a further resume that asks for fewer or more seeds."""
+    folder, base = tmp_path / "study", {BASE: PLANTED[BASE]}
+    (first,) = get_study(folder, QUICK, base, 1).run(processes=1)
+    (second,) = get_study(folder, QUICK, base, 2, resume=True).run(processes=1)
+    assert (first.planned, second.planned) == (True, False)
+    assert [record.planned for record in load_records(folder)] == [True, False]
+    assert get_study(folder, QUICK, base, 3, resume=True).planned == 1
+
+
+def test_records_that_do_not_say_so_count_as_planned(planted: Path, tmp_path: Path) -> None:
+    """A folder of an earlier version: records without the field, and no file with the plan."""
+    for path in planted.glob("base_seed*.json"):
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        assert fields.pop("planned") is True
+        (tmp_path / path.name).write_text(json.dumps(fields), encoding="utf-8")
+    assert all(record.planned for record in load_records(tmp_path))
+    base = {BASE: PLANTED[BASE]}
+    assert get_study(tmp_path, QUICK, base, SEEDS + 3, resume=True).planned == SEEDS
+    (tmp_path / PLAN).write_text("[]", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"plan\.json"):
+        get_study(tmp_path, QUICK, base, SEEDS, resume=True)
+
+
 def test_another_study_is_not_mistaken_for_this_one(planted: Path, tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="there is a study already; add --resume"):
         get_study(planted, QUICK, PLANTED, SEEDS)
@@ -154,7 +178,7 @@ def test_another_study_is_not_mistaken_for_this_one(planted: Path, tmp_path: Pat
 
 def test_a_run_whose_numbers_explode_counts_as_guessing() -> None:
     record = train("exploding", run_of(QUICK, "exploding", EXPLODING, 0))
-    assert record.stopped.startswith("step 0: the gradient of stem.conv1.weight is no number")
+    assert record.stopped.startswith("step 0: the gradient of stem.conv1.weight")
     assert record.top1 == 0.1 and record.log == ()
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from efficientformer_edu import paper
 from efficientformer_edu.ablations.protocol import ABLATED, PROTOCOLS
 from efficientformer_edu.ablations.study import run_of
-from efficientformer_edu.ablations.variants import BASE, SAID, VARIANTS, get_variants, variant_table
+from efficientformer_edu.ablations.variants import BASE, REPORTED, VARIANTS, get_variants, variant_table
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.model.mixers import Attention
 from efficientformer_edu.report import rows
@@ -162,12 +162,12 @@ def test_variants_go_to_other_processes(name: str) -> None:
 
 def test_what_is_reported_is_sourced_and_has_its_row() -> None:
     report = {row.name: row for row in rows()}
-    for name, said in SAID.items():
+    for name, claim in REPORTED.items():
         assert name in VARIANTS
-        assert "(reported, " in said.words()
-        record = report[said.row].record
+        assert "(reported, " in claim.quote()
+        record = report[claim.row].record
         printed = record.text if isinstance(record, paper.Statement) else f"{record.printed} {record.unit}"
-        assert printed in said.words()
+        assert printed in claim.quote()
 
 
 def test_at_least_twelve_rows_and_the_base_first() -> None:
