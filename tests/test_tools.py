@@ -339,6 +339,14 @@ class Config:
         self.docs_dir, self.extra = str(docs), {"repository": repository}
         self.nav: list[Any] = [{"Home": "index.md"}, "Chapters"]
         self.repo_url = self.repo_name = ""
+        self.mdx_configs: dict[str, Any] = {}
+        (docs / "includes").mkdir(exist_ok=True)
+        (docs / "includes" / "abbreviations.md").write_text("*[GELU]: an activation\n*[MAC]: a product and a sum\n")
+
+
+def test_the_glossary_is_loaded_once(tmp_path: Path) -> None:
+    glossary = site_hooks.on_config(Config(tmp_path, "")).mdx_configs["abbr"]["glossary"]
+    assert glossary == {"GELU": "an activation", "MAC": "a product and a sum"}
 
 
 def test_the_navigation_lists_the_chapters_there_are(tmp_path: Path) -> None:

@@ -79,15 +79,15 @@ def ratios(records: Mapping[int, tuple[Measurement, ...]]) -> Iterator[tuple[str
             for one in measured:
                 if subject in (timing.name for timing in one.timings) and threads in targets:
                     label = f"{subject} / {against}, {threads} thread{'s' * (threads > 1)}"
-                    yield label, one.ratio(subject, against).median, targets[threads]
+                    yield label, one.ratio(subject, against).value, targets[threads]
 
 
 def peaks(measured: Measurement) -> Iterator[tuple[str, float]]:
     """The share of the machine's own peak that each subject reaches, by the network's MACs."""
-    peak = SIDE**3 / measured[PEAK].interval.median
+    peak = SIDE**3 / measured[PEAK].estimate.value
     for timing in measured.timings:
         if timing.name != PEAK:
-            yield timing.name, count("l1").macs / timing.interval.median / peak
+            yield timing.name, count("l1").macs / timing.estimate.value / peak
 
 
 def main() -> int:

@@ -21,8 +21,8 @@ from tools import audit_page, dense_page, reference
 from tools.chapters import EFFORT, Notebook, alt_texts, exercises, kinds
 from tools.markdown import mark, marks, page
 from tools.readme import MINUTES, numbers
+from tools.site_hooks import ABBREVIATION
 
-ABBREVIATION = re.compile(r"^\*\[(.+?)\]: (.+)$", re.MULTILINE)
 CHAPTER = re.compile(r"<!-- chapter (?P<number>\d+): (?P<title>[^;]+?)(?:; in class (?P<chosen>[\d, ]+?))? -->")
 PICTURE = re.compile(r"<!-- picture (?P<number>\d+): (?P<alt>.+?) -->")
 OPTIONS = re.compile(r"<!-- options (\w+) -->")

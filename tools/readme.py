@@ -68,8 +68,9 @@ def _counters() -> str:
 
 def _slimming() -> str:
     front = load_slimming(ROOT / "results" / "slimming").front
-    difference = front.difference("uniform")
-    assert difference
+    comparison = front.compare("uniform")
+    assert comparison
+    difference = comparison.difference
     return (
         "**Latency-driven slimming did not beat uniform scaling at small scale**, at equal latency on one machine: "
         f"{difference.points} of top-1 accuracy, {difference.verdict()}. "
