@@ -1,4 +1,4 @@
-"""The commands `efficientformer-edu export` and `bench`: a network for other runtimes, and how quick it is."""
+"""The commands `efficientformer-edu export` and `bench`: write a network for other runtimes, and time it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def export(
     typer.echo(f"{' and '.join(map(str, files))}: {form}, {size / 1e6:.1f} MB")
     typer.echo(_parity(network, format, out, pixels))
     if weights is None:
-        typer.echo("Take care: the weights are random; --weights FILE takes any you have.", err=True)
+        typer.echo("Warning: the weights are random; load trained ones with --weights FILE.", err=True)
 
 
 def _parity(network: Any, format: str, path: Path, pixels: tuple[int, int]) -> str:
@@ -82,19 +82,19 @@ def bench(
     threads: Annotated[int, typer.Option(min=1, help="of torch, and of each engine")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="images at once")] = 1,
     resolution: Pixels = "224",
-    rounds: Annotated[int, typer.Option(min=1, help="how often each is timed")] = 30,
+    rounds: Annotated[int, typer.Option(min=1, help="timed samples of each; an interval needs 5")] = 30,
     against: Annotated[
         list[str] | None,
         typer.Option(metavar="timm:NAME|MODEL", help="a network of timm's, or another model, beside it; repeatable"),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, or cuda for a GPU")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... or mps")] = "cpu",
     format: Annotated[Format, typer.Option(help="json holds every sample")] = "table",
-    out: Annotated[Path | None, typer.Option(help="a JSON file to keep it in, with every sample")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the results, with every sample")] = None,
 ) -> None:
-    """Time a network in several engines, side by side in one run, with random weights.
+    """Time a network in several engines, in turns in one run, with random weights.
 
-    Engines: eager, folded, channels-last, compile, onnxruntime, onnxruntime-folded, openvino, openvino-folded. Each is
-    held against eager before it is timed.
+    Engines: eager, folded, channels-last, compile, onnxruntime, onnxruntime-folded, openvino, openvino-folded. The
+    logits of each are compared with those of eager first.
     """
     config, pixels = read_model(model), resolution_pair(read_resolution(resolution))
     rivals = list(dict.fromkeys(against or []))
@@ -111,8 +111,10 @@ def bench(
 
     from efficientformer_edu.latency import Conditions, measure, save
     from efficientformer_edu.latency.peers import peer
+    from efficientformer_edu.latency.timer import timing_device
     from efficientformer_edu.weights import get_model
 
+    timing_device(device)
     networks: dict[str, Any] = {model: get_model(config)}
     try:
         for name in rivals:
@@ -133,8 +135,8 @@ def bench(
             device=device,
             progress=True,
         )
-    for said in (*found.notes, *dict.fromkeys(str(warning.message) for warning in caught)):
-        typer.echo(f"Take care: {said}", err=True)
+    for message in (*found.notes, *dict.fromkeys(str(warning.message) for warning in caught)):
+        typer.echo(f"Warning: {message}", err=True)
     if out is not None:
         save({"bench": measurement}, out, differences=found.differences)
     _show(measurement, found.differences, format, model, rivals)
@@ -209,7 +211,7 @@ def _show(
 
 
 def _alike(measurement: Measurement, ours: str, rivals: list[str]) -> Iterator[str]:
-    """One line for each other network: our time in parts of its own, engine by engine."""
+    """One line for each other network: the ratio of the model's time to its time, engine by engine."""
     names = [timing.name for timing in measurement.timings]
     for rival in rivals:
         engines = [name.removeprefix(f"{rival} ") for name in names if name.startswith(f"{rival} ")]
@@ -218,16 +220,20 @@ def _alike(measurement: Measurement, ours: str, rivals: list[str]) -> Iterator[s
             for engine in engines
             if f"{ours} {engine}" in names
         ]
-        yield f"{ours} takes, times {rival} in the same engine: {'; '.join(ratios)}."
+        yield f"{ours} over {rival} in the same engine, ratio of times: {'; '.join(ratios)}."
 
 
 def _numbers(measurement: Measurement, differences: Mapping[str, float], base: str) -> Table:
-    """Every number as it is, one subject a row."""
+    """Unrounded values, one subject a row; the ends of an interval are empty with too few rounds."""
+    from efficientformer_edu.utils.statistics import MIN_SAMPLES
+
     rows: list[tuple[Cell, ...]] = []
     for timing in measurement.timings:
-        milliseconds = [1e3 * seconds for seconds in timing.interval]
-        ratio = measurement.ratio(timing.name, base)
-        rows.append((timing.name, *milliseconds, *ratio, timing.faults, differences[timing.name]))
+        cells: list[Cell] = []
+        for estimate, unit in ((timing.estimate, 1e3), (measurement.ratio(timing.name, base), 1)):
+            ends = (estimate.low, estimate.high) if estimate.samples >= MIN_SAMPLES else (None, None)
+            cells += [unit * estimate.value, *(None if end is None else unit * end for end in ends)]
+        rows.append((timing.name, *cells, timing.faults, differences[timing.name]))
     columns = ("subject", "ms", "ms low", "ms high", "ratio", "ratio low", "ratio high", "page faults", "difference")
     return Table(columns, tuple(rows))
 

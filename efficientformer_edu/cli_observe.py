@@ -11,18 +11,18 @@ import typer
 
 def observe(
     number: Annotated[int, typer.Argument(min=1, max=4, help="1 stem, 2 token mixers, 3 norms, 4 activations")],
-    rounds: Annotated[int, typer.Option(min=1, help="how often each subject is timed")] = 30,
+    rounds: Annotated[int, typer.Option(min=1, help="timed samples; a verdict needs 5, observation 4 needs 9")] = 30,
     threads: Annotated[int | None, typer.Option(min=1, help="of torch; all cores without it")] = None,
     engine: Annotated[
-        str | None, typer.Option(help="for observation 4: one or more, such as eager,onnxruntime,openvino, or all")
+        str | None, typer.Option(help="for observation 4, which compares engines: eager,onnxruntime,openvino, or all")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, or cuda for a GPU")] = "cpu",
-    out: Annotated[Path | None, typer.Option(help="a JSON file to keep it in, with every sample")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... or mps")] = "cpu",
+    out: Annotated[Path | None, typer.Option(help="JSON file for the results, with every sample")] = None,
     format: Annotated[Literal["table", "markdown", "json"], typer.Option(help="json holds every sample")] = "table",
 ) -> None:
-    """Look at an observation of the paper's section 3 on this machine: times, claims, and a verdict.
+    """Test an observation of the paper's section 3 on this machine: times, claims, and a verdict.
 
-    The verdict follows from the intervals: it holds here, does not hold here, or cannot be told.
+    The verdict follows from the 95 % confidence intervals: supported, contradicted, inconclusive, or too few rounds.
     """
     if out is not None and not out.parent.is_dir():
         raise FileNotFoundError(f"{out}: the folder does not exist")
@@ -37,12 +37,12 @@ def observe(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            found = observations.observe(number, rounds, threads, progress=True, engines=engines, device=device)
+            observation = observations.observe(number, rounds, threads, progress=True, engines=engines, device=device)
         except ImportError as error:  # an engine's library is missing, and the error says how to install it
             raise ValueError(error) from error
-    typer.echo(found.to(format).rstrip("\n"))
-    for warning in dict.fromkeys(str(one.message) for one in caught):
-        typer.echo(f"Take care: {warning}", err=True)
+    typer.echo(observation.to(format).rstrip("\n"))
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        typer.echo(f"Warning: {message}", err=True)
     if out is not None:
-        found.save(out)
-        typer.echo(f"{out}: kept", err=True)
+        observation.save(out)
+        typer.echo(f"saved: {out}", err=True)

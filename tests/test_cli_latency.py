@@ -92,10 +92,25 @@ def test_bench_keeps_every_sample(yaml: str, tmp_path: Path) -> None:
 
 
 def test_bench_for_programs_holds_numbers_as_they_are(yaml: str) -> None:
-    out, _ = run("bench", yaml, "--resolution", "64", "--rounds", "2", "--format", "csv")
+    out, _ = run("bench", yaml, "--resolution", "64", "--rounds", "5", "--format", "csv")
     eager, folded = csv.DictReader(io.StringIO(out))
     assert (float(eager["ratio"]), float(folded["ratio low"]), float(folded["ms"])) == (1, 2, 20)
     assert 0 < float(folded["difference"]) < engines.TOLERANCE
+
+
+@pytest.mark.parametrize("rounds", ["1", "4"])
+def test_bench_with_too_few_rounds_has_no_intervals(yaml: str, rounds: str, tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(SMALL.replace(depths=(1, 1, 1, 1)).to_yaml(), encoding="utf-8")
+    arguments = ("bench", yaml, "--resolution", "64", "--rounds", rounds, "--against", str(other))
+    for format in ("table", "markdown"):
+        lines = run(*arguments, "--format", format)[0].splitlines()
+        compared = [line for line in lines if " eager " in line and "subject" not in line]
+        assert compared and all("too few rounds" in line for line in compared)
+        assert any("ratio of times" in line for line in compared)
+    for row in csv.DictReader(io.StringIO(run(*arguments, "--format", "csv")[0])):
+        assert float(row["ms"]) > 0 and float(row["ratio"]) > 0
+        assert {row[column] for column in ("ms low", "ms high", "ratio low", "ratio high")} == {""}
 
 
 def test_bench_against_another_network(yaml: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,20 +120,20 @@ def test_bench_against_another_network(yaml: str, monkeypatch: pytest.MonkeyPatc
     assert asked == ["rival"]
     # eager 10 and 20 ms, folded 30 and 40, channels-last 50 and 60
     ratios = "eager 0.5 (0.5 to 0.5); folded 0.75 (0.75 to 0.75); channels-last 0.833 (0.833 to 0.833)."
-    assert f"takes, times timm:rival in the same engine: {ratios}" in out
+    assert f"timm:rival in the same engine, ratio of times: {ratios}" in out
     assert err == ""
 
 
 def test_bench_against_a_network_of_ours(yaml: str, tmp_path: Path) -> None:
     other, kept = tmp_path / "other.yaml", tmp_path / "bench.json"
     other.write_text(SMALL.replace(depths=(1, 1, 1, 1)).to_yaml(), encoding="utf-8")
-    options = ("--resolution", "64", "--rounds", "2", "--against", str(other), "--against", str(other))
+    options = ("--resolution", "64", "--rounds", "5", "--against", str(other), "--against", str(other))
     out, err = run("bench", yaml, *options, "--out", str(kept))
     record = load(kept)["bench"]
     names = [f"{name} {engine}" for engine in ("eager", "folded") for name in (yaml, other)]
     assert [timing.name for timing in record.timings] == names  # named twice, timed once
-    assert record.conditions.command.endswith(f"--resolution 64 --rounds 2 --against {other}")
-    assert f"times {other} in the same engine: eager 0.5 (0.5 to 0.5); folded 0.75 (0.75 to 0.75)." in out
+    assert record.conditions.command.endswith(f"--resolution 64 --rounds 5 --against {other}")
+    assert f"{other} in the same engine, ratio of times: eager 0.5 (0.5 to 0.5); folded 0.75 (0.75 to 0.75)." in out
     assert err == ""
 
 
@@ -132,7 +147,7 @@ def test_bench_of_an_engine_of_ours_leaves_out_the_networks_of_others(
         "bench", yaml, "--resolution", "64", "--against", "timm:rival", "--engine", "onnxruntime-folded",
         "--out", str(kept),
     )  # fmt: skip
-    assert err == "Take care: onnxruntime-folded runs ours alone: not timm:rival\n"
+    assert err == "Warning: onnxruntime-folded runs ours alone: not timm:rival\n"
     found = [timing.name for timing in load(kept)["bench"].timings]
     assert found == [f"{yaml} eager", "timm:rival eager", f"{yaml} onnxruntime-folded"]
 
@@ -153,7 +168,7 @@ def test_bench_of_all_leaves_out_what_is_missing_and_what_fails(yaml: str, monke
     ]
     assert "compile: it fails" in err
     missing = [line for line in err.splitlines() if "pip install 'efficientformer-edu[engines]'" in line]
-    assert [line.split()[4] for line in missing] == [
+    assert [line.split()[3] for line in missing] == [
         "onnxruntime",
         "onnxruntime-folded",
         "openvino",
@@ -165,6 +180,7 @@ def test_bench_refuses(
     capsys: pytest.CaptureFixture[str], yaml: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = ("bench", yaml, "--resolution", "64x96")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert "'tensorrt' is unknown; there are eager," in refused(capsys, *small, "--engine", "eager,tensorrt")
     assert "mobilenetv2_140" in refused(capsys, *small, "--against", "mobilenetv2_140")
     for same in (yaml, "timm:"):
@@ -176,6 +192,8 @@ def test_bench_refuses(
     line = refused(capsys, "bench", str(grey), "--resolution", "64x96", "--against", "timm:rival")
     assert line == f"{grey} takes images of 1 channels, timm:rival of 3: leave it out"
     assert "the folder does not exist" in refused(capsys, *small, "--out", str(tmp_path / "nowhere" / "x.json"))
+    for device in ("xpu", "mps", "cuda:99"):
+        assert f"device='{device}'" in refused(capsys, *small, "--device", device)
     assert "threads=1000 is not possible" in refused(capsys, *small, "--threads", "1000")
     monkeypatch.setattr(peers, "peer", lambda _: Rival())
     line = refused(capsys, *small, "--against", "timm:rival")
@@ -224,7 +242,7 @@ def test_export_without_a_runtime_or_weights_says_so(
     assert out.splitlines()[1] == (
         "not compared with torch: onnxruntime is missing: pip install 'efficientformer-edu[engines]'"
     )
-    assert err == "Take care: the weights are random; --weights FILE takes any you have.\n"
+    assert err == "Warning: the weights are random; load trained ones with --weights FILE.\n"
 
 
 def test_export_refuses(

@@ -13,15 +13,20 @@ import pytest
 from typer.testing import CliRunner
 
 from efficientformer_edu.cli import app, main
-from efficientformer_edu.latency import Conditions, Interval, Measurement, Timing, engines, observations
-from efficientformer_edu.latency.observations import Claim, Observation, load_observation
+from efficientformer_edu.latency import Conditions, Measurement, Timing, engines, observations, timer
+from efficientformer_edu.latency.observations import Observation, load_observation
+from efficientformer_edu.report.findings import read_findings
 
-MEASURED = Measurement(
-    Conditions("efficientformer-edu observe 1", machine="a laptop", threads=1), (Timing("a", (1.0,)),)
-)
-FOUND = Observation(
-    1, (Claim("a takes longer", Interval(2.0, 1.9, 2.1), "above"),), {"a place": MEASURED}, why="Because."
-)
+SECONDS = {"attention on maps": 2.0, "attention on tokens": 1.0, "reshapes alone": 3.0, "MLP on tokens": 4.0}
+
+
+def observed(rounds: int = 5) -> Observation:
+    conditions = Conditions("efficientformer-edu observe 2", machine="a laptop", threads=1)
+    timings = tuple(Timing(name, (seconds,) * rounds) for name, seconds in SECONDS.items())
+    return Observation(2, {"a stage": Measurement(conditions, timings)})
+
+
+FOUND = observed()
 
 
 @pytest.fixture
@@ -48,8 +53,8 @@ def run(*arguments: str | Path) -> Any:
 def test_it_prints_times_claims_and_the_verdict(asked: list[tuple[Any, ...]]) -> None:
     result = run("1")
     assert result.stdout == FOUND.to("table")
-    assert result.stdout.count("holds here") == 2
-    assert result.stderr == "Take care: the machine is busy\n"
+    assert result.stdout.count("supported") == 4  # three claims and the observation
+    assert result.stderr == "Warning: the machine is busy\n"
     assert asked == [(1, 30, None, {"progress": True, "engines": None, "device": "cpu"})]
 
 
@@ -73,6 +78,33 @@ def test_it_keeps_what_it_found(asked: list[tuple[Any, ...]], tmp_path: Path) ->
     out = tmp_path / "observation_1.json"
     assert run("1", "--out", out).stdout == FOUND.to("table")
     assert load_observation(out) == FOUND
+
+
+@pytest.mark.parametrize("number", ["1", "2", "3", "4"])
+def test_one_round_gives_no_verdict(number: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def once(subjects: Any, conditions: Conditions, *, rounds: int, **_: Any) -> Measurement:
+        return Measurement(conditions, tuple(Timing(name, (0.01,) * rounds) for name in subjects))
+
+    monkeypatch.setattr(observations, "measure", once)
+    out = tmp_path / f"observation_{number}.json"
+    engine = ("--engine", "eager,folded") if number == "4" else ()
+    for format in ("table", "markdown", "json"):
+        shown = run(number, "--rounds", "1", "--out", out, "--format", format, *engine).stdout
+        assert "too few rounds" in shown and "supported" not in shown and "inf" not in shown.lower().split()
+    assert read_findings(tmp_path) == ()
+    assert {claim.verdict for claim in load_observation(out).claims} == {"too few"}
+
+
+def test_a_device_that_cannot_be_timed_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(observations, "measure", lambda *_, **__: pytest.fail("it was timed"))
+    monkeypatch.setattr(timer.torch.backends.mps, "is_available", lambda: False)
+    for device in ("mps", "xpu", "cuda:99"):
+        with pytest.raises(SystemExit) as ended:
+            main(["observe", "1", "--device", device])
+        (line,) = capsys.readouterr().err.splitlines()
+        assert ended.value.code == 2 and f"device='{device}'" in line
 
 
 def test_a_folder_that_does_not_exist_is_said_before_anything_is_timed(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from efficientformer_edu.figures.colours import FAINT, INK, PARTS, QUERY, Colour
 from efficientformer_edu.figures.latency_times import GRID, foot
 from efficientformer_edu.figures.style import Drawing, drawing
-from efficientformer_edu.latency.operators import CLASSES, WORDS
+from efficientformer_edu.latency.operators import CLASSES, SPATIAL
 from efficientformer_edu.latency.peers import PEERS
 from efficientformer_edu.latency.profile import Profile
 from efficientformer_edu.latency.records import Measurement
@@ -31,7 +31,7 @@ COLOURS: Mapping[str, Colour] = {
     "reshape": Colour("#F8D3BC", QUERY),
     "activation": PARTS["head"],
     "norm": PARTS["embedding"],
-    "pool": Colour("#DDD6F0", "#6A51A3"),
+    SPATIAL: Colour("#DDD6F0", "#6A51A3"),
     "other": PARTS["image"],
 }
 LETTER = 0.078  # inches that a letter of a bar's label takes, with some air
@@ -74,8 +74,7 @@ def draw_profiles(profiles: Sequence[Profile]) -> Drawing:
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.set_xlabel("ms for one call; black mark: timed without the profiler")
         handles = [Patch(facecolor=COLOURS[kind].fill, edgecolor=COLOURS[kind].line) for kind in CLASSES]
-        words = [WORDS[kind] for kind in CLASSES]
-        figure.legend(handles, words, loc="outside upper center", ncols=len(CLASSES) // 2, frameon=False)
+        figure.legend(handles, CLASSES, loc="outside upper center", ncols=len(CLASSES) // 2, frameon=False)
         foot(figure, [one.conditions for one in profiles])
     return figure
 

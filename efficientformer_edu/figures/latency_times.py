@@ -1,4 +1,4 @@
-"""Drawings of what the clock measured: subjects side by side, claims with their verdicts, and a waterfall of steps.
+"""Drawings of measurements: subjects next to each other, claims with their verdicts, and a waterfall of steps.
 
 Paper: section 3 and the columns "Latency" of Table 1. Every drawing bears at its foot what it was measured on. Profiles
 and accuracies are drawn in `latency_profiles`.
@@ -15,23 +15,26 @@ from matplotlib.axes import Axes
 from efficientformer_edu.figures.colours import FAINT, INK, PARTS, QUERY, Colour
 from efficientformer_edu.figures.style import WIDTH, Drawing, drawing
 from efficientformer_edu.latency.claims import Claim, Observation
-from efficientformer_edu.latency.records import Conditions, Measurement
-from efficientformer_edu.latency.statistics import Verdict
+from efficientformer_edu.latency.records import TOO_FEW, Conditions, Measurement
+from efficientformer_edu.utils.statistics import MIN_SAMPLES, Agreement, Estimate
 
 ROW = 0.42  # inches that a bar takes
 FOOT = 8.0  # points: the smallest text of a drawing
 GRID = "#E6E6E6"
-VERDICTS: Mapping[Verdict, Colour] = {
-    "holds here": PARTS["embedding"],
-    "does not hold here": Colour("#F8D3BC", QUERY),
-    "cannot tell": PARTS["image"],
+VERDICTS: Mapping[Agreement, Colour] = {
+    "supported": PARTS["embedding"],
+    "contradicted": Colour("#F8D3BC", QUERY),
+    "inconclusive": PARTS["image"],
+    "too few": PARTS["image"],
 }
 
 
 def draw_measurement(
     measurement: Measurement, against: str | None = None, macs: Mapping[str, int] | None = None
 ) -> Drawing:
-    """A bar for each subject with its median in milliseconds, and a whisker for the 95 % interval.
+    """A bar for each subject with its median in milliseconds, and a whisker for the 95 % confidence interval.
+
+    With too few rounds there is no whisker, and the label says so.
 
     Args:
         measurement: what was timed.
@@ -47,25 +50,29 @@ def draw_measurement(
         _rows(axes, [timing.name for timing in timings])
         for row, timing in enumerate(timings):
             colour = PARTS["MB3D"] if timing.name == against else PARTS["MB4D"]
-            _, low, high = (1e3 * seconds for seconds in timing.interval)
+            low, high = (1e3 * seconds for seconds in _interval(timing.estimate))
             axes.barh(row, timing.milliseconds, height=0.6, color=colour.fill, edgecolor=colour.line)
-            axes.plot((low, high), (row, row), color=INK, lw=1.2, marker="|", ms=7)
-            words = [f"{timing.milliseconds:.3g} ms"]
+            labels = [f"{timing.milliseconds:.3g} ms"]
+            if timing.estimate.samples >= MIN_SAMPLES:
+                axes.plot((low, high), (row, row), color=INK, lw=1.2, marker="|", ms=7)
+            else:
+                labels.append(TOO_FEW)
             if against is not None and timing.name != against:
-                words.append(f"{measurement.ratio(timing.name, against).median:.2f} times {against}")
+                labels.append(f"{measurement.ratio(timing.name, against).value:.2f} times {against}")
             if macs and timing.name in macs:
-                words.append(f"{macs[timing.name] / 1e6:,.0f} M MACs")
-            axes.annotate(" · ".join(words), (high, row), (7, 0), textcoords="offset points", va="center")
-        axes.set_xlim(0, 1.9 * max(1e3 * timing.interval.high for timing in timings))  # room for the labels
+                labels.append(f"{macs[timing.name] / 1e6:,.0f} M MACs")
+            axes.annotate(" · ".join(labels), (high, row), (7, 0), textcoords="offset points", va="center")
+        axes.set_xlim(0, 1.9 * max(1e3 * _interval(timing.estimate)[1] for timing in timings))  # room for the labels
         axes.set_xlabel("ms for one call; bar: median, whisker: 95 % interval")
         foot(figure, [measurement.conditions])
     return figure
 
 
 def draw_observation(observation: Observation) -> Drawing:
-    """The claims of an observation under its verdict, as `draw_claims` draws them."""
-    title = f"Observation {observation.number}: {observation.verdict}"
-    return draw_claims(title, observation.claims, [record.conditions for record in observation.records.values()])
+    """The claims of an observation and their context under its verdict, as `draw_claims` draws them."""
+    title = f"Observation {observation.number}: {observation.verdict_text}"
+    conditions = [record.conditions for record in observation.records.values()]
+    return draw_claims(title, (*observation.claims, *observation.context), conditions)
 
 
 def draw_claims(title: str, claims: Sequence[Claim], conditions: Sequence[Conditions]) -> Drawing:
@@ -85,21 +92,23 @@ def draw_claims(title: str, claims: Sequence[Claim], conditions: Sequence[Condit
         raise ValueError("no claims to draw; wanted: at least one")
     with drawing(height=1.5 + 0.62 * len(claims)) as figure:
         axes = figure.subplots()
-        _rows(axes, [textwrap.fill(claim.words, 46) for claim in claims])
-        ends = [end for claim in claims for end in (*claim.interval, claim.bound, 1.0)]
+        _rows(axes, [textwrap.fill(claim.text, 46) for claim in claims])
+        ends = [end for claim in claims for end in (*_interval(claim.ratio), claim.bound, 1.0)]
         left, right = min(ends) / 1.25, max(ends) * 1.25
         axes.set_xscale("log")
         axes.set_xlim(left, right)
         for row, claim in enumerate(claims):
             colour = VERDICTS[claim.verdict]
-            side = (claim.bound, right) if claim.claim == "above" else (left, claim.bound)
+            side = (claim.bound, right) if claim.side == "above" else (left, claim.bound)
             axes.fill_betweenx((row - 0.4, row + 0.4), *side, color=GRID, lw=0, zorder=0)
             axes.plot((claim.bound,) * 2, (row - 0.4, row + 0.4), color=INK, lw=1.2)
-            median, low, high = claim.interval
-            axes.plot((low, high), (row, row), color=colour.line, lw=5, solid_capstyle="butt")
+            median, (low, high) = claim.ratio.value, _interval(claim.ratio)
+            label = f"{claim.verdict_text}\n{median:.2f}"
+            if claim.verdict != "too few":
+                axes.plot((low, high), (row, row), color=colour.line, lw=5, solid_capstyle="butt")
+                label += f" ({low:.2f} to {high:.2f})"
             axes.plot(median, row, "D", ms=7, mfc=colour.fill, mec=colour.line, mew=1.5)
-            said = f"{claim.verdict}\n{median:.2f} ({low:.2f} to {high:.2f})"
-            axes.annotate(said, (1, row), (8, 0), ("axes fraction", "data"), "offset points", va="center", color=INK)
+            axes.annotate(label, (1, row), (8, 0), ("axes fraction", "data"), "offset points", va="center", color=INK)
         ticks = [t for t in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if left <= t <= right]
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.set_xticks([], minor=True)
@@ -122,9 +131,9 @@ def draw_waterfall(steps: Measurement) -> Drawing:
         _rows(axes, [*(timing.name for timing in timings), "in the end"])
         _step(axes, 0, 0.0, millis[0], PARTS["MB4D"], f"{millis[0]:.3g} ms")
         for row, (before, after) in enumerate(pairwise(millis), start=1):
-            gains = after <= before
-            colour = VERDICTS["holds here" if gains else "does not hold here"]
-            label = f"{'−' if gains else '+'}{abs(after - before):.2g} ms"
+            faster = after <= before
+            colour = VERDICTS["supported" if faster else "contradicted"]
+            label = f"{'−' if faster else '+'}{abs(after - before):.2g} ms"
             _step(axes, row, min(before, after), abs(before - after), colour, label)
             axes.plot((before, before), (row - 1.3, row + 0.3), color=FAINT, lw=0.8, ls=":")
         share = f"{millis[-1]:.3g} ms, {millis[-1] / millis[0]:.2f} of the first"
@@ -141,6 +150,11 @@ def foot(figure: Drawing, conditions: Sequence[Conditions]) -> None:
     lines = dict.fromkeys(str(one) for one in conditions)
     text = "\n".join(textwrap.fill(line, width, subsequent_indent="    ") for line in lines)
     figure.supxlabel(text, x=0.02, ha="left", fontsize=FOOT, color=FAINT)
+
+
+def _interval(estimate: Estimate) -> tuple[float, float]:
+    """The ends of the interval; the value twice with too few rounds, which have no interval."""
+    return (estimate.low, estimate.high) if estimate.samples >= MIN_SAMPLES else (estimate.value, estimate.value)
 
 
 def _step(axes: Axes, row: int, left: float, width: float, colour: Colour, label: str) -> None:

@@ -1,95 +1,169 @@
-"""A claim about times, an observation made of claims, and the file in `results/` that holds one.
+"""The claims of section 3 about times, tested on measurements, and the files in `results/` that hold both.
 
-A verdict is computed from a claim's interval whenever it is asked for. It is stored nowhere but in the findings, where
-the report reads it.
+A claim is a statement about a ratio of times. Claims follow from the stored samples and are computed whenever somebody
+asks for them, so neither a claim nor a verdict can be older than this code. `Observation.save` writes them next to the
+samples for people and for the report, and `load_observation` reads the samples only.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations, permutations
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
+from efficientformer_edu import paper
 from efficientformer_edu.audit.tables import Cell, Format, Table
-from efficientformer_edu.latency.records import Measurement, from_dict, save, to_dict
-from efficientformer_edu.latency.statistics import Interval, Verdict, verdict
+from efficientformer_edu.latency.records import TOO_FEW, Measurement, from_dict, save, to_dict
+from efficientformer_edu.utils.statistics import Agreement, Estimate, median_estimate, paired_ratio
 
-STATUS: Mapping[Verdict, str] = {"holds here": "same trend", "does not hold here": "disagrees"}
-"""The report's words; what cannot be told is no finding."""
+STATUS: Mapping[Agreement, str] = {
+    "supported": "same trend",
+    "contradicted": "disagrees",
+    "inconclusive": "inconclusive",
+}
+"""The report's status for a verdict. Too few rounds are not a finding."""
+
+STEM = "3×3 stem"
+NETWORKS = "whole networks"  # the record of observation 3 that is not about single layers
+ALONE, INSIDE = "alone, ", "inside L1, "  # before the engine, in the names of the records of observation 4
+COMPARISONS = (("HardSwish", "GELU"), ("HardSwish", "ReLU"), ("GELU", "ReLU"))  # the phone's order: the first is slower
+RATIO_DIGITS = 6  # decimals of a stored ratio
+MARGIN = 0.05  # the same ratio of two networks, measured in two sessions on one machine, differs by 0 to 6 %
+
+Records = Mapping[str, Measurement]
+Macs = Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One statement about a ratio of times.
+    """A statement about a ratio of times.
 
     Attributes:
-        words: what is claimed, as the paper sees it on its phone.
-        interval: the ratio as it was measured here.
-        claim: on which side of the bound the paper has it.
-        bound: where it would turn.
+        text: what is claimed.
+        ratio: the ratio as measured here.
+        side: the side of the bound on which the claim expects it.
+        bound: the ratio at which the claim turns.
     """
 
-    words: str
-    interval: Interval
-    claim: Literal["above", "below"]
+    text: str
+    ratio: Estimate
+    side: Literal["above", "below"]
     bound: float = 1.0
 
     @property
-    def verdict(self) -> Verdict:
-        """Whether the whole interval lies on the claimed side, on the other one, or on both."""
-        return verdict(self.interval, self.claim, self.bound)
+    def verdict(self) -> Agreement:
+        """Whether the whole interval lies on the claimed side of the bound, on the other side, or on both."""
+        return self.ratio.claim(self.side, self.bound)
+
+    @property
+    def verdict_text(self) -> str:
+        """The verdict as tables and figures show it."""
+        return _verdict_text(self.verdict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The claim as JSON holds it; with too few rounds there is no interval."""
+        value, low, high = (round(part, RATIO_DIGITS) if math.isfinite(part) else None for part in self.ratio[:3])
+        if self.verdict == "too few":
+            low = high = None
+        measured = {"ratio": value, "low": low, "high": high, "rounds": self.ratio.samples}
+        claimed = {"claimed": self.side, "bound": self.bound, "verdict": self.verdict_text}
+        return {"text": self.text, **measured, **claimed}
 
     def __str__(self) -> str:
-        return f"{self.words}: {self.interval}, claimed {self.claim} {self.bound:.3g}; {self.verdict}"
+        return f"{self.text}: {self.ratio}, claimed {self.side} {self.bound:.3g}; {self.verdict_text}"
 
 
 @dataclass(frozen=True)
 class Observation:
-    """One of the paper's four observations, looked at on this machine.
+    """One of the four observations of section 3, tested on this machine.
 
     Attributes:
-        number: 1 to 4, as in section 3.
-        claims: what of it can be measured here, the foremost first.
-        records: what was measured, by name.
-        macs: multiply-accumulates of the subjects of a record, where they are of interest.
-        why: what to keep in mind when the machine is not the paper's phone.
+        number: 1 to 4, as in the paper.
+        records: the measurements, by name.
+        macs: multiply-accumulates of the subjects of a record, where the claims need them.
+
+    Raises:
+        ValueError: for another number, or without records.
     """
 
     number: int
-    claims: tuple[Claim, ...]
-    records: Mapping[str, Measurement]
-    macs: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    why: str = ""
+    records: Records
+    macs: Macs = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.claims or not self.records:
-            raise ValueError(
-                f"an observation of {len(self.claims)} claims on {len(self.records)} records says nothing; "
-                "wanted: at least one of each"
-            )
+        if self.number not in NOTES:
+            raise ValueError(f"observation {self.number} does not exist; allowed: {', '.join(map(str, NOTES))}")
+        if not self.records:
+            raise ValueError("an observation needs at least one record")
+
+    @cached_property
+    def claims(self) -> tuple[Claim, ...]:
+        """The claims that the verdict rests on, the most important first."""
+        if self.number == 1:
+            return _stem_claims(self.records, self.macs)
+        if self.number == 2:
+            return _mixer_claims(self.records)
+        return _norm_claims(self.records) if self.number == 3 else _engine_claims(self.records)
+
+    @cached_property
+    def context(self) -> tuple[Claim, ...]:
+        """Observation 4: what the phone showed, tested in each engine. The verdict does not rest on it."""
+        return _phone_order(self.records) if self.number == 4 else ()
 
     @property
-    def verdict(self) -> Verdict:
-        """It holds if every claim holds, it does not if one does not; else it cannot be told."""
+    def verdict(self) -> Agreement:
+        """Supported if all claims are, contradicted if one is, and "too few" if one has too few rounds.
+
+        Inconclusive without claims: a single engine cannot show that times depend on the engine.
+        """
+        if any(claim.verdict == "too few" for claim in (*self.claims, *self.context)):
+            return "too few"
         verdicts = {claim.verdict for claim in self.claims}
-        if "does not hold here" in verdicts:
-            return "does not hold here"
-        return "cannot tell" if "cannot tell" in verdicts else "holds here"
+        if "contradicted" in verdicts:
+            return "contradicted"
+        return "supported" if verdicts == {"supported"} else "inconclusive"
+
+    @property
+    def verdict_text(self) -> str:
+        """The verdict as tables and figures show it."""
+        return _verdict_text(self.verdict)
 
     @property
     def summary(self) -> str:
-        """How many claims hold, and the foremost in full: what the report shows."""
-        hold = sum(claim.verdict == "holds here" for claim in self.claims)
-        return f"{hold} of {len(self.claims)} claims hold{'s' * (hold == 1)}. {self.claims[0]}"
+        """How many claims are supported, and the most important one in full: what the report shows."""
+        claims, context = (
+            f"{sum(claim.verdict == 'supported' for claim in group)} of {len(group)}"
+            for group in (self.claims, self.context)
+        )
+        as_on_the_phone = f"; as on the phone: {context} comparisons" if self.context else ""
+        return ". ".join([f"{claims} claims supported{as_on_the_phone}", *map(str, self.claims[:1])])
+
+    @property
+    def note(self) -> str:
+        """What to keep in mind on a machine that is not the paper's phone."""
+        return NOTES[self.number]
+
+    @property
+    def findings(self) -> list[dict[str, str]]:
+        """What the report takes up; nothing without claims or with too few rounds."""
+        if not self.claims or self.verdict not in STATUS:
+            return []
+        row = f"§3: observation {self.number}"
+        return [{"row": row, "status": STATUS[self.verdict], "ours": self.summary, "why": self.note}]
 
     def table(self) -> Table:
-        """One row for each claim, and the verdict on the whole."""
+        """A row for each claim, then those of the context, and the observation's verdict."""
         rows: list[tuple[Cell, ...]] = [
-            (one.words, str(one.interval), f"{one.claim} {one.bound:.3g}", one.verdict) for one in self.claims
+            (claim.text, str(claim.ratio), f"{claim.side} {claim.bound:.3g}", claim.verdict_text)
+            for claim in (*self.claims, *self.context)
         ]
-        rows.append((f"observation {self.number}", "", "", self.verdict))
+        rows.append((f"observation {self.number}", "", "", self.verdict_text))
         return Table(("claim", "times as long", "claimed", "verdict"), tuple(rows), total=True)
 
     def record_table(self, name: str) -> Table:
@@ -98,10 +172,10 @@ class Observation:
         if name not in self.macs:
             return table
         rows = tuple((row[0], self.macs[name][str(row[0])], *row[1:]) for row in table.rows)
-        return Table((table.columns[0], "MACs", *table.columns[1:]), rows)
+        return Table((table.columns[0], "MACs", *table.columns[1:]), rows, formats=table.formats)
 
     def to(self, format: Format) -> str:
-        """Every record, the claims, the verdict and what it was measured on; JSON holds every sample, CSV the claims.
+        """Every record, the claims, the verdict and the conditions; JSON holds every sample, CSV the claims.
 
         Raises:
             ValueError: for another format.
@@ -114,16 +188,15 @@ class Observation:
         for name in self.records:
             parts.append(f"**{name}**" if format == "markdown" else name)
             parts.append(self.record_table(name).to(format).rstrip())
-        return "\n\n".join((*parts, self.table().to(format).rstrip(), self.why, str(self._conditions))) + "\n"
+        return "\n\n".join((*parts, self.table().to(format).rstrip(), self.note, str(self._conditions))) + "\n"
 
     def to_json(self) -> str:
         """What `save` writes."""
-        return json.dumps(
-            {**self._head(), "measurements": {name: to_dict(one) for name, one in self.records.items()}}, indent=1
-        )
+        records = {name: to_dict(record) for name, record in self.records.items()}
+        return json.dumps({**self._head(), "measurements": records}, indent=1)
 
     def save(self, path: Path) -> None:
-        """Write the file that `load_observation` and the report read, whole or not at all.
+        """Write the file that `load_observation` and the report read, atomically.
 
         Raises:
             OSError: if the folder does not exist or cannot be written.
@@ -138,33 +211,167 @@ class Observation:
         return next(iter(self.records.values())).conditions
 
     def _head(self) -> dict[str, Any]:
-        """All but the measurements: where they were taken, what the report is told, the claims."""
-        finding = {"row": f"§3: observation {self.number}", "ours": self.summary, "why": self.why}
-        status = STATUS.get(self.verdict)
+        """Everything but the measurements: conditions, findings for the report, and the claims for people."""
+        claims = [claim.to_dict() for claim in (*self.claims, *self.context)]
         return {
             **self._conditions.where(),
-            "findings": [{**finding, "status": status}] if status else [],
-            "observation": {
-                "number": self.number,
-                "why": self.why,
-                "macs": self.macs,
-                "claims": [asdict(claim) for claim in self.claims],
-            },
+            "findings": self.findings,
+            "observation": {"number": self.number, "macs": self.macs, "claims": claims},
         }
 
 
 def load_observation(path: Path) -> Observation:
-    """The observation that `Observation.save` wrote into a file.
+    """The observation that `Observation.save` wrote into a file; its claims are computed again from the samples.
 
     Raises:
-        ValueError: naming the file, if it holds none.
+        ValueError: naming the file, if it holds no observation.
         OSError: if it cannot be read.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        head = data["observation"]
-        claims = tuple(Claim(**{**claim, "interval": Interval(*claim["interval"])}) for claim in head["claims"])
-        records = {name: from_dict(one) for name, one in data["measurements"].items()}
-        return Observation(head["number"], claims, records, head["macs"], head["why"])
+        records = {name: from_dict(record) for name, record in data["measurements"].items()}
+        observation = Observation(data["observation"]["number"], records, data["observation"]["macs"])
+        _ = observation.claims, observation.context  # fail here if a subject is missing
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path.name} holds no observation: {error}") from error
+    return observation
+
+
+def phone_factor() -> float:
+    """How many times as long LeViT-256 took on the phone with HardSwish as with GELU. Source: Table 1."""
+    gelu = paper.table1()["LeViT-256", "npu"]
+    (hard_swish,) = gelu.also
+    return hard_swish.value / gelu.value
+
+
+NOTES = {
+    1: "The paper's reason is the phone's compiler, which supports large kernels poorly. A library for processors or "
+    "GPUs runs a patch embedding as one matrix product. 'MAC for MAC' is a weaker claim than the paper's.",
+    2: "Reshapes are a bottleneck if they take longer than the attention between them. They copy the feature map here, "
+    "as they must where maps and tokens have different memory layouts. With channels-last, as in the folded network, a "
+    "map already has the layout of tokens, and nothing is copied.",
+    3: "A layer and its normalization run one after the other here. 'Linear alone' shows how much of LN-Linear is the "
+    "matrix product. The share of LN is the time saved by removing all normalization layers from DeiT-S.",
+    4: f"On the phone LeViT-256 took {phone_factor():.2f} times as long with HardSwish as with GELU (Table 1). It is "
+    "another network, so the factor is context and not a bound. The rows 'as on the phone' show where the phone's "
+    "order of activations holds; the verdict rests on whether engines differ. What differs most is chosen on the first "
+    "half of the rounds and tested on the second half. Two engines count as different if their ratios differ by more "
+    f"than {MARGIN:.0%}, because ratios measured in two sessions differ by about as much. With one engine the "
+    "observation is inconclusive.",
+}
+
+
+def _stem_claims(records: Records, macs: Macs) -> tuple[Claim, ...]:
+    longer, for_each_mac = [], []
+    for name, patches in (("to 14×14", "16×16/16 patches"), ("to 56×56", "7×7/4 patches")):
+        ratio = records[name].ratio(patches, STEM)
+        text = f"{patches} take longer than a 3×3 stem to the same feature map, with fewer MACs"
+        longer.append(Claim(text, ratio, "above"))
+        share = macs[name][patches] / macs[name][STEM]
+        for_each_mac.append(Claim(f"MAC for MAC, {patches} take longer than a 3×3 stem", ratio, "above", share))
+    return (*longer, *for_each_mac)
+
+
+def _mixer_claims(records: Records) -> tuple[Claim, ...]:
+    statements: tuple[tuple[str, str, str, Literal["above", "below"]], ...] = (
+        ("attention takes longer on maps than on tokens", "attention on maps", "attention on tokens", "above"),
+        ("the reshapes take longer than the attention", "reshapes alone", "attention on tokens", "above"),
+        ("attention takes less time than the MLP", "attention on tokens", "MLP on tokens", "below"),
+    )
+    return tuple(
+        Claim(f"{name}: {text}", record.ratio(subject, reference), side)
+        for name, record in records.items()
+        for text, subject, reference, side in statements
+    )
+
+
+def _norm_claims(records: Records) -> tuple[Claim, ...]:
+    (layers,) = (record for name, record in records.items() if name != NETWORKS)
+    share = paper.observations()[2].share
+    assert share is not None  # it is sourced
+    with_norms = records[NETWORKS].ratio("DeiT-S", "DeiT-S without norms")
+    return (
+        *(
+            Claim(f"folded Conv-BN takes less time than {other}", layers.ratio("Conv-BN, folded", other), "below")
+            for other in ("LN-Linear", "Conv-LN", "Conv-GN")
+        ),
+        Claim(f"LN is at least {share.low:g} % of DeiT-S", with_norms, "above", _ratio_with(share.low)),
+        Claim(f"LN is at most {share.high:g} % of DeiT-S", with_norms, "below", _ratio_with(share.high)),
+    )
+
+
+def _ratio_with(share: float) -> float:
+    """Time with a component over time without it, from the component's share in per cent."""
+    return 1 / (1 - share / 100)
+
+
+def _engine_claims(records: Records) -> tuple[Claim, ...]:
+    """The time of activations depends on the engine: alone their order changes, inside L1 the size of the effect does.
+
+    What is claimed is chosen on the first half of the rounds and tested on the second half: the largest of many changes
+    is large by chance, and would pass a test on the same rounds.
+    """
+    return (*_order_claims(_by_engine(records, ALONE)), *_effect_claims(_by_engine(records, INSIDE)))
+
+
+def _phone_order(records: Records) -> tuple[Claim, ...]:
+    return tuple(
+        Claim(f"L1 in {engine}: {slow} takes longer than {fast}, as on the phone", record.ratio(slow, fast), "above")
+        for engine, record in _by_engine(records, INSIDE).items()
+        for slow, fast in COMPARISONS
+    )
+
+
+def _order_claims(records: Records) -> tuple[Claim, ...]:
+    """One activation is faster than another in one engine and slower in another; no claim if the order is the same."""
+
+    def change(candidate: tuple[tuple[str, str], tuple[str, str]]) -> float:
+        (here, there), pair = candidate
+        return min(1 / median(_halves(records[here], *pair)[0]), median(_halves(records[there], *pair)[0]))
+
+    names = [timing.name for record in list(records.values())[:1] for timing in record.timings]
+    candidates = [(engines, pair) for engines in combinations(records, 2) for pair in permutations(names, 2)]
+    if not candidates:
+        return ()
+    best = max(candidates, key=change)
+    (here, there), (fast, slow) = best
+    if change(best) <= 1:
+        return ()
+    ratios = {engine: median_estimate(_halves(records[engine], fast, slow)[1]) for engine in (here, there)}
+    return (
+        Claim(f"alone in {here}, {fast} is faster than {slow}", ratios[here], "below"),
+        Claim(f"alone in {there}, {fast} is slower than {slow}", ratios[there], "above"),
+    )
+
+
+def _effect_claims(records: Records) -> tuple[Claim, ...]:
+    """The same change of activation costs L1 more in one engine than in another."""
+
+    def change(candidate: tuple[tuple[str, str], tuple[str, str]]) -> float:
+        (more, less), pair = candidate
+        return median(_halves(records[more], *pair)[0]) / median(_halves(records[less], *pair)[0])
+
+    candidates = [(engines, pair) for engines in permutations(records, 2) for pair in COMPARISONS]
+    if not candidates:
+        return ()
+    (more, less), (new, old) = max(candidates, key=change)
+    # The engines ran one after the other, so the rounds of the two are paired arbitrarily, as independent samples.
+    ratio = paired_ratio(_halves(records[more], new, old)[1], _halves(records[less], new, old)[1])
+    text = f"inside L1, {new} instead of {old} costs more in {more} than in {less}"
+    return (Claim(text, ratio, "above", 1 + MARGIN),)
+
+
+def _by_engine(records: Records, prefix: str) -> Records:
+    return {name.removeprefix(prefix): record for name, record in records.items() if name.startswith(prefix)}
+
+
+def _halves(record: Measurement, subject: str, reference: str) -> tuple[Sequence[float], Sequence[float]]:
+    """Ratios by round: the half that chooses a claim, and the half that tests it."""
+    pairs = zip(record[subject].seconds, record[reference].seconds, strict=True)
+    ratios = [seconds / other for seconds, other in pairs]
+    middle = len(ratios) // 2
+    return ratios[: max(middle, 1)], ratios[middle:]
+
+
+def _verdict_text(verdict: Agreement) -> str:
+    return TOO_FEW if verdict == "too few" else verdict

@@ -98,8 +98,8 @@ def _all(made: Mapping[Part, Mapping[Chain, float]]) -> dict[Chain, None]:
 
 def _entries(made: Mapping[Part, Mapping[Chain, float]], timed: Measurement) -> tuple[Entry, ...]:
     """One for each part; its chains' seconds come by the reference that ran in the same rounds, one pair a round."""
-    reference = timed[REFERENCE].interval.median
-    times = {chain: timed.ratio(name(chain), REFERENCE).median * reference for chain in _all(made)}
+    reference = timed[REFERENCE].estimate.value
+    times = {chain: timed.ratio(name(chain), REFERENCE).value * reference for chain in _all(made)}
     return tuple(
         Entry(
             part,

@@ -90,15 +90,16 @@ class Errors:
                 ", ".join(map(str, one.config.embed_dims)),
                 ", ".join(map(str, one.config.depths)),
                 ", ".join(map(str, one.config.vits)),
-                f"{1e3 * one.predicted:.2f}",
-                f"{1e3 * one.measured:.2f}",
+                1e3 * one.predicted,
+                1e3 * one.measured,
                 one.error,
                 one.error_at_speed,
             )
             for one in self.predictions
         ]
         columns = ("widths", "depths", "MB3D", "predicted ms", "measured ms", "error", "error at one speed")
-        return Table(columns, tuple(rows), formats=dict.fromkeys(columns[-2:], ".1%"))
+        formats = {"predicted ms": ".2f", "measured ms": ".2f", "error": ".1%", "error at one speed": ".1%"}
+        return Table(columns, tuple(rows), formats=formats)
 
     def save(self, path: Path) -> None:
         """Write everything as JSON, whole or not at all. Raises OSError if it cannot be written."""
@@ -161,8 +162,8 @@ def prediction_errors(
         with torch.inference_mode():
             timed = measure(subjects, conditions, rounds=rounds, num_threads=threads, progress=progress)
         for i, (config, seconds) in enumerate(some):
-            at_speed = timed.ratio(str(i), REFERENCE).median * lookup.reference
-            found.append(Prediction(config, seconds, timed[str(i)].interval.median, at_speed))
+            at_speed = timed.ratio(str(i), REFERENCE).value * lookup.reference
+            found.append(Prediction(config, seconds, timed[str(i)].estimate.value, at_speed))
         conditions = timed.conditions.complete(busy=conditions.busy or timed.conditions.busy)
     return Errors(conditions, tuple(found))
 

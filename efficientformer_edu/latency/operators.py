@@ -1,13 +1,14 @@
-"""To which class of Fig. 2 an operator belongs: by what it does, else by the module in which it runs.
+"""The class of Fig. 2 that an operator belongs to: by what it does, else by the module in which it runs.
 
-Paper: section 3, Fig. 2, which names six of the classes. How its authors drew the lines is not known; here they are
-drawn by the tables below, from the top:
+Paper: section 3, Fig. 2, which names six of the classes. The authors' rules are not known. Ours are the tables below,
+in this order:
 
 1. What an operator does decides for norms, activations, pooling and what only moves numbers (copies, views,
    concatenations). A layout copy inside an attention product or a linear layer counts as reshape too.
 2. Else the innermost module decides whose name or type says what it is.
 3. Else a convolution decides by its kernel: 1×1 mixes channels as an MLP does (an MB4D's MLP is two of them). A larger
-   one is the stem if it stands at the network's top; in a block it mixes neighbours, as pooling does in an MB4D.
+   one is the stem at the top of the network; in a block it mixes neighbouring positions, as pooling does in an MB4D,
+   and shares its class.
 4. Sums, differences and scales outside all these are the ends of a branch, residual or layer scale. They belong to the
    branch that ran before them.
 5. What is left is other: the heads, the mean over all places before them, and whatever no rule knows.
@@ -16,16 +17,13 @@ drawn by the tables below, from the top:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
-CLASSES = ("patch embedding", "attention", "MLP", "reshape", "activation", "norm", "pool", "other")
+SPATIAL = "spatial convolution and pooling"
+CLASSES = ("patch embedding", "attention", "MLP", "reshape", "activation", "norm", SPATIAL, "other")
 BRANCH = "branch"  # of a class that only its place in time tells
-
-WORDS: Mapping[str, str] = MappingProxyType({**{name: name for name in CLASSES}, "pool": "pool or spatial convolution"})
-"""The classes as a legend names them."""
 
 Classify = Callable[[str, Sequence[str]], str]
 """From an operator's name and the modules around it, outermost first, to a class, or to `BRANCH`."""
@@ -57,7 +55,7 @@ ENDS = {"add", "sub", "rsub", "mul", "div", "neg", "lerp", "addcmul"}
 OPERATORS = (
     (NORMS, "norm"),
     (ACTIVATIONS, "activation"),
-    (POOLS, "pool"),
+    (POOLS, SPATIAL),
     (MOVES, "reshape"),
 )
 
@@ -66,7 +64,7 @@ MODULES = (
     (r":(Layer|Batch|Group|Instance|RMS)Norm", "norm"),
     (r":(GELU|ReLU|Hard(s|S)wish|SiLU)", "activation"),
     (r"(?i)attn|attention|mhsa", "attention"),
-    (r":(Avg|Max)Pool|:Pooling", "pool"),
+    (r":(Avg|Max)Pool|:Pooling", SPATIAL),
     (r"^/stem|conv_stem|patch_embed|downsample|:(PatchEmbed|Embedding|Downsample)", "patch embedding"),
     (r"(?i)mlp|feed_?forward|ffn", "MLP"),
     (r":(LayerScale|Scale)", BRANCH),
@@ -74,7 +72,7 @@ MODULES = (
 CONVOLUTIONS = (
     (r":Conv\w* 1×1", "MLP"),
     (r"^/.*:Conv", "patch embedding"),
-    (r":Conv", "pool"),
+    (r":Conv", SPATIAL),
 )
 
 

@@ -26,6 +26,7 @@ from efficientformer_edu.latency.events import calls, profiler_cost, record, sum
 from efficientformer_edu.latency.operators import CLASSES, Classify, classify
 from efficientformer_edu.latency.records import Conditions
 from efficientformer_edu.latency.timer import measure
+from efficientformer_edu.utils.statistics import MIN_SAMPLES
 
 RESHAPES = "LeViT-256"  # the network whose reshapes the paper calls a bottleneck
 
@@ -38,12 +39,14 @@ class Profile:
         name: of the network.
         total_ms: milliseconds of one call without the profiler, the median by the kit's clock.
         parts: milliseconds of each class by the profiler, not scaled to the total; every class of `CLASSES`.
+        rounds: timed calls, and as many profiled ones.
         conditions: what the measurement depends on.
     """
 
     name: str
     total_ms: float
     parts: Mapping[str, float]
+    rounds: int
     conditions: Conditions
 
     @property
@@ -62,11 +65,11 @@ class Profile:
         return {name: ms / self.profiled_ms for name, ms in self.parts.items()}
 
     def table(self) -> Table:
-        """The classes in milliseconds and as parts of their sum, then that sum and the clock's total."""
-        rows = [(name, f"{ms:.3f}", self.shares[name]) for name, ms in self.parts.items()]
-        ends = [("profiled", f"{self.profiled_ms:.3f}", 1.0), ("timed", f"{self.total_ms:.3f}", 1 / self.ratio)]
+        """The classes in milliseconds and as shares of their sum, then that sum and the timer's total."""
+        rows = [(name, ms, self.shares[name]) for name, ms in self.parts.items()]
+        ends = [("profiled", self.profiled_ms, 1.0), ("timed", self.total_ms, 1 / self.ratio)]
         columns = (self.name, "ms", "of the profiled")
-        return Table(columns, (*rows, *ends), formats={"of the profiled": ".1%"})
+        return Table(columns, (*rows, *ends), formats={"ms": ".3f", "of the profiled": ".1%"})
 
     def to_dict(self) -> dict[str, Any]:
         """The profile as JSON holds it."""
@@ -87,7 +90,7 @@ def from_dict(data: Mapping[str, Any]) -> Profile:
 
 
 def save_profiles(profiles: Sequence[Profile], path: Path) -> None:
-    """Write profiles into one JSON file, whole or not at all, with what the report is told of Fig. 2.
+    """Write profiles into one JSON file, atomically, with the finding on Fig. 2 for the report.
 
     Raises:
         OSError: if it cannot be written.
@@ -104,9 +107,9 @@ def save_profiles(profiles: Sequence[Profile], path: Path) -> None:
 def findings(profiles: Sequence[Profile]) -> list[dict[str, str]]:
     """Whether reshapes take a larger share of LeViT-256 than of any other network, as observation 2 says of Fig. 2.
 
-    Nothing is found where LeViT-256 was not profiled beside others.
+    No finding without LeViT-256 and another network, or with too few rounds.
     """
-    shares = {one.name: one.shares.get("reshape", 0.0) for one in profiles}
+    shares = {one.name: one.shares.get("reshape", 0.0) for one in profiles if one.rounds >= MIN_SAMPLES}
     others = {name: share for name, share in shares.items() if name != RESHAPES}
     if RESHAPES not in shares or not others:
         return []
@@ -149,7 +152,7 @@ def profile(
         command: what measures it again, for the record.
 
     Returns:
-        The profile; its parts are the rounds' medians, as `middle` takes them.
+        The profile; its parts are medians over the rounds, as `middle` computes them.
 
     Raises:
         ValueError: for a network in training mode, images that are not on the CPU, or a network that does not call the
@@ -174,7 +177,7 @@ def profile(
         }
         timed = measure(subjects, known, rounds=rounds, num_threads=num_threads)
     last = rounds * (1 + timed[profiled].calls)  # each sample follows a call that is not timed; before that, warm-up
-    return Profile(name, timed[name].milliseconds, middle(passes[-last:]), timed.conditions)
+    return Profile(name, timed[name].milliseconds, middle(passes[-last:]), rounds, timed.conditions)
 
 
 def middle(passes: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -1,7 +1,7 @@
-"""What was measured, as it is stored in `results/`: every sample, and what it depends on.
+"""Measurements as they are stored in `results/`: every sample, and the conditions.
 
-A measured number without its machine is no number. So a record holds the machine, threads, versions, date and command
-beside the samples, and every plot and table is drawn from records.
+A latency cannot be compared with anything unless the machine is known. A record therefore holds the machine, threads,
+versions, date and command next to the samples, and every plot and table is drawn from records.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 
 from efficientformer_edu.audit.tables import Table
 from efficientformer_edu.files import whole
-from efficientformer_edu.latency.statistics import Interval, interval, paired_ratio
+from efficientformer_edu.utils.statistics import MIN_SAMPLES, Estimate, median_estimate, paired_ratio
 
 DIGITS = 9  # of the seconds that are stored: nanoseconds
+TOO_FEW = "too few rounds"  # printed in place of an interval or a verdict
 
 
 @dataclass(frozen=True)
@@ -87,18 +88,20 @@ class Timing:
     calls: int = 1
 
     @cached_property
-    def interval(self) -> Interval:
-        """Median seconds of one call with its interval."""
-        return interval(self.seconds)
+    def estimate(self) -> Estimate:
+        """Median seconds of one call with its 95 % confidence interval over the rounds."""
+        return median_estimate(self.seconds)
 
     @property
     def milliseconds(self) -> float:
         """The median in milliseconds."""
-        return 1e3 * self.interval.median
+        return 1e3 * self.estimate.value
 
     def __str__(self) -> str:
-        median, low, high = (1e3 * seconds for seconds in self.interval)
+        median, low, high = (1e3 * seconds for seconds in self.estimate[:3])
         digits = max(0, 2 - len(f"{median:.0f}") + 1)  # three digits in all, and no power of ten
+        if self.estimate.samples < MIN_SAMPLES:
+            return f"{median:.{digits}f} ms ({TOO_FEW}: {self.estimate.samples})"
         return f"{median:.{digits}f} ms ({low:.{digits}f} to {high:.{digits}f})"
 
 
@@ -121,8 +124,8 @@ class Measurement:
             raise KeyError(f"{name!r} was not timed; there are {', '.join(found)}")
         return found[name]
 
-    def ratio(self, name: str, against: str) -> Interval:
-        """How many times as long as another subject, round by round."""
+    def ratio(self, name: str, against: str) -> Estimate:
+        """How many times as long as another subject: the median of the ratios by round, with its interval."""
         return paired_ratio(self[name].seconds, self[against].seconds)
 
     def table(self, against: str | None = None) -> Table:
@@ -130,12 +133,12 @@ class Measurement:
         base = against or self.timings[0].name
         rows = []
         for timing in self.timings:
-            _, low, high = timing.interval
-            span = f"{1e3 * low:.3f} to {1e3 * high:.3f}"
+            _, low, high, rounds = timing.estimate
+            span = f"{1e3 * low:.3f} to {1e3 * high:.3f}" if rounds >= MIN_SAMPLES else TOO_FEW
             ratio = "1" if timing.name == base else str(self.ratio(timing.name, base))
-            rows.append((timing.name, f"{timing.milliseconds:.3f}", span, ratio, round(timing.faults)))
+            rows.append((timing.name, timing.milliseconds, span, ratio, round(timing.faults)))
         columns = ("subject", "ms", "95 % interval", f"times {base}", "page faults")
-        return Table(columns, tuple(rows))
+        return Table(columns, tuple(rows), formats={"ms": ".3f"})
 
     def to_json(self) -> str:
         """Everything as one JSON object."""
@@ -165,7 +168,7 @@ def from_dict(data: Mapping[str, Any]) -> Measurement:
 
 
 def save(records: Mapping[str, Measurement], path: Path, **more: Any) -> None:
-    """Write measurements by name into one JSON file, whole or not at all, with whatever else belongs to it.
+    """Write measurements by name into one JSON file, atomically, with whatever else belongs to it.
 
     Raises:
         OSError: if the folder does not exist or cannot be written.

@@ -1,9 +1,9 @@
-"""One clock for the whole kit: subjects run in turns, and what they run on is written down.
+"""An interleaved timer: subjects run in turns, and the conditions are recorded.
 
 Paper: section 3 and the columns "Latency" of Table 1, which are means of 1000 runs on a phone. Here subjects are
 interleaved, A B C A B C ..., so that a machine that grows warm or busy slows all of them. Each sample comes after a
-call that is not timed: else a subject would pay for what the one before it has left in the caches. Meanwhile garbage is
-not collected, numbers too small for normal arithmetic count as 0, and freed memory stays with the process.
+call that is not timed, so that no subject pays for the caches that the previous one left behind. Meanwhile garbage is
+not collected, denormal numbers are flushed to 0, and freed memory stays with the process.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
+from functools import partial
 
 import torch
 
 from efficientformer_edu.latency.records import Conditions, Measurement, Timing
 from efficientformer_edu.machine import accelerator, busy, keep_memory, page_faults, threads, versions
+from efficientformer_edu.utils.statistics import MIN_SAMPLES
 
 Subject = Callable[[], object]
 
-SHORTEST = 2e-3  # seconds: a subject that is quicker is called several times in a row for one sample
-WIDE = 0.10  # an interval wider than this part of its median is said to be wide
+SHORTEST = 2e-3  # seconds: a faster subject is called several times in a row for one sample
+WIDE = 0.10  # of the median: a wider interval causes a warning
 
 
 def measure(
@@ -38,31 +40,33 @@ def measure(
     device: str = "cpu",
     progress: bool = False,
 ) -> Measurement:
-    """Time some subjects side by side.
+    """Time some subjects in turns.
 
     Args:
-        subjects: what to call, by name. A subject takes nothing; what it returns is dropped.
-        conditions: what the caller knows of it (batch, resolution, command, ...); the rest is filled in here.
-        rounds: how often each is timed.
+        subjects: functions without arguments, by name; what they return is dropped.
+        conditions: what the caller knows (batch, resolution, command, ...); the rest is filled in here.
+        rounds: timed samples of each subject. A verdict needs at least `MIN_SAMPLES` of `utils.statistics`.
         warm_up: rounds before, which are not counted.
         num_threads: torch's threads; None for what is set. A subject that runs elsewhere has to set its own.
-        device: "cpu", or a CUDA device, on which events of the device are the clock.
+        device: where the subjects run: "cpu"; a CUDA device such as "cuda" or "cuda:1", timed by its own events; or
+            "mps", timed by the wall clock with a synchronization before and after each sample.
         progress: show a bar on the terminal.
 
     Returns:
         Seconds of one call for each subject and round, in rounds of the same order.
 
     Raises:
-        ValueError: without subjects or rounds, or for a number of threads that is not possible.
+        ValueError: without subjects or rounds, for a device that cannot be timed, or an impossible number of threads.
 
     Warns:
-        UserWarning: if the machine is busy, or an interval is wider than a tenth of its median.
+        UserWarning: if the machine is busy, or a 95 % confidence interval is wider than a tenth of its median.
     """
     if not subjects or rounds < 1:
         raise ValueError(f"{len(subjects)} subjects in {rounds} rounds is not possible; wanted: at least one of each")
-    if said := busy():
-        warnings.warn(f"{said}; close what you can", stacklevel=2)
-    clock = _events if torch.device(device).type == "cuda" else _wall
+    runs_on = timing_device(device)
+    if load := busy():
+        warnings.warn(f"{load}; close what you can", stacklevel=2)
+    clock = partial(_CLOCKS[runs_on.type], runs_on)
     samples: dict[str, list[float]] = {name: [] for name in subjects}
     faults = dict.fromkeys(subjects, 0)
     with threads(num_threads) as in_force, _quiet() as memory_kept:
@@ -77,37 +81,66 @@ def measure(
         Timing(name, tuple(samples[name]), faults[name] / (rounds * calls[name]), calls[name]) for name in subjects
     )
     complete = (conditions or Conditions()).complete(
-        machine=accelerator(torch.device(device)),
+        machine=accelerator(runs_on),
         threads=in_force,
         versions=versions(),
         date=date.today().isoformat(),
         memory_kept=memory_kept,
-        busy=said,
+        busy=load,
     )
     for timing in timings:
-        if timing.interval.width > WIDE:
-            warnings.warn(f"{timing.name}: the interval is wide, {timing}; take more rounds", stacklevel=2)
+        if rounds >= MIN_SAMPLES and timing.estimate.relative_width > WIDE:
+            warnings.warn(f"{timing.name}: the confidence interval is wide, {timing}; use more rounds", stacklevel=2)
     return Measurement(complete, timings)
 
 
-def _wall(subject: Subject, calls: int) -> float:
-    """Seconds of one call by the wall clock, the mean of so many in a row."""
+def timing_device(device: str) -> torch.device:
+    """A device whose work can be timed.
+
+    Raises:
+        ValueError: for a device that this timer cannot synchronize, or that this machine does not have.
+    """
+    kind, _, index = device.partition(":")
+    if kind not in _CLOCKS or (index and not index.isdecimal()):
+        raise ValueError(f"device={device!r} cannot be timed; allowed: cpu, cuda, cuda:0, cuda:1, ... and mps")
+    available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+    if int(index or 0) >= available:
+        raise ValueError(f"device={device!r} is not available; {kind} devices of this machine: {available}")
+    return torch.device(device)
+
+
+def _wall(device: torch.device, subject: Subject, calls: int) -> float:
+    """Seconds of one call by the wall clock, the mean of several in a row."""
     started = time.perf_counter()
     for _ in range(calls):
         subject()
     return (time.perf_counter() - started) / calls
 
 
-def _events(subject: Subject, calls: int) -> float:
-    """Seconds of one call by the GPU's own clock: its work is queued, and Python would only time the queueing."""
-    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    torch.cuda.synchronize()
-    start.record()
+def _events(device: torch.device, subject: Subject, calls: int) -> float:
+    """Seconds of one call by events of the GPU: work is queued there, and a wall clock would time the queueing only."""
+    with torch.cuda.device(device):  # else events and synchronization are those of cuda:0
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        torch.cuda.synchronize()
+        start.record()
+        for _ in range(calls):
+            subject()
+        end.record()
+        torch.cuda.synchronize()
+    return float(start.elapsed_time(end)) / 1e3 / calls
+
+
+def _synchronized(device: torch.device, subject: Subject, calls: int) -> float:
+    """Seconds of one call by the wall clock, from an idle queue of the Apple GPU until it is idle again."""
+    torch.mps.synchronize()
+    started = time.perf_counter()
     for _ in range(calls):
         subject()
-    end.record()
-    torch.cuda.synchronize()
-    return float(start.elapsed_time(end)) / 1e3 / calls
+    torch.mps.synchronize()
+    return (time.perf_counter() - started) / calls
+
+
+_CLOCKS = {"cpu": _wall, "cuda": _events, "mps": _synchronized}
 
 
 def _calls(subject: Subject, warm_up: int, clock: Callable[[Subject, int], float]) -> int:
@@ -119,21 +152,25 @@ def _calls(subject: Subject, warm_up: int, clock: Callable[[Subject, int], float
 @contextmanager
 def _quiet() -> Iterator[bool]:
     """Inside, nothing is collected and denormal numbers are 0. Yields whether freed memory is kept."""
-    collecting = gc.isenabled()
+    collecting, flushing = gc.isenabled(), _flushes_denormals()
     gc.collect()
     gc.disable()
-    flushed = torch.set_flush_denormal(True)
+    torch.set_flush_denormal(True)
     try:
         yield keep_memory()
     finally:
-        if flushed:
-            torch.set_flush_denormal(False)
+        torch.set_flush_denormal(flushing)
         if collecting:
             gc.enable()
 
 
+def _flushes_denormals() -> bool:
+    """Whether denormal numbers count as 0 at present. torch can set this but not report it."""
+    return float(torch.tensor(5e-324, dtype=torch.float64) * 1) == 0
+
+
 def _bar(rounds: int, progress: bool) -> Iterator[int]:
-    """The rounds' numbers, with a bar on the error stream if one is wanted and somebody is watching."""
+    """The rounds' numbers, with a bar on the error stream if `progress` is set and the stream is a terminal."""
     if not (progress and sys.stderr.isatty()):
         yield from range(rounds)
         return

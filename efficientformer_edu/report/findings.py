@@ -1,12 +1,12 @@
-"""What chapters have measured, read from `results/`, as answers to rows.
+"""Measured results, read from `results/`, as answers to rows of the report.
 
-A chapter stores one JSON file, whole or not at all, with where and how it was measured and the rows that it answers:
+A command or chapter stores one JSON file with the conditions of the measurement and the rows that it answers:
 
     {"command": "efficientformer-edu observe", "machine": "...", "date": "2026-01-31", "versions": "torch 2.13.0",
      "findings": [{"row": "§3: observation 1", "status": "same trend", "ours": "2.4 times as slow", "why": "..."}]}
 
-`row` is the name of a row as `Row.name` spells it, `why` may be left out. JSON files without "findings" hold other
-results and are passed over.
+`row` is the name of a row as `Row.name` spells it; `why` is optional. Files without "findings" hold other results and
+are ignored. A measurement with too few rounds or pairs has no finding, and its row stays unanswered.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from efficientformer_edu.paper.records import find
 from efficientformer_edu.report.rows import Row, Verdict
 
-MEASURED = ("same trend", "cannot tell", "disagrees")
+MEASURED = ("same trend", "inconclusive", "disagrees")
 COMMON = ("command", "machine", "date", "versions")
 
 

@@ -102,7 +102,7 @@ class Estimate(NamedTuple):
 
     def __str__(self) -> str:
         if self.samples < MIN_SAMPLES:
-            return f"{self.value:.3g} (too few samples: {self.samples})"
+            return f"{self.value:.3g} (too few rounds: {self.samples})"
         return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -23,13 +25,14 @@ from efficientformer_edu.figures.latency import (
 from efficientformer_edu.figures.latency_profiles import COLOURS
 from efficientformer_edu.figures.latency_times import VERDICTS
 from efficientformer_edu.figures.style import Drawing
-from efficientformer_edu.latency import Conditions, Interval, Measurement
+from efficientformer_edu.latency import Conditions, Measurement
 from efficientformer_edu.latency.claims import Claim, Observation
-from efficientformer_edu.latency.operators import CLASSES, WORDS
+from efficientformer_edu.latency.operators import CLASSES, SPATIAL
 from efficientformer_edu.latency.peers import PEERS
 from efficientformer_edu.latency.profile import Profile
 from efficientformer_edu.latency.records import Timing
 from efficientformer_edu.paper import table1
+from efficientformer_edu.utils.statistics import Estimate
 
 ON = Conditions(machine="A processor, 2 cores", threads=2, versions={"torch": "2.13"}, date="2026-11-21")
 
@@ -63,7 +66,7 @@ def test_a_bar_and_a_whisker_for_each_subject() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["eager", "folded"]
     assert said(axes) == ["8 ms", "4 ms · 0.50 times eager · 1,300 M MACs"]
     for line, timing in zip(axes.lines, measurement.timings, strict=True):
-        assert tuple(line.get_xdata()) == tuple(1e3 * end for end in timing.interval[1:])
+        assert tuple(line.get_xdata()) == tuple(1e3 * end for end in timing.estimate[1:3])
     assert axes.yaxis_inverted()
     assert foot(figure) == str(ON)
     with pytest.raises(KeyError, match="'compiled' was not timed"):
@@ -77,26 +80,25 @@ def test_a_label_stays_inside_its_axes() -> None:
     assert all(text.get_window_extent().x1 < axes.get_window_extent().x1 for text in axes.texts)
 
 
-def test_a_claim_is_coloured_and_worded_by_its_verdict() -> None:
+def test_a_claim_is_coloured_and_labelled_by_its_verdict() -> None:
     claims = (
-        Claim("a takes longer than b", Interval(1.4, 1.3, 1.5), "above"),
-        Claim("c takes at most a tenth more than d", Interval(1.2, 1.15, 1.3), "below", 1.1),
-        Claim("e takes longer than f", Interval(1.02, 0.9, 1.2), "above"),
+        Claim("a takes longer than b", Estimate(1.4, 1.3, 1.5, 9), "above"),
+        Claim("c takes at most a tenth more than d", Estimate(1.2, 1.15, 1.3, 9), "below", 1.1),
+        Claim("e takes longer than f", Estimate(1.02, 0.9, 1.2, 9), "above"),
     )
-    figure = draw_observation(Observation(2, claims, {"mixers": measured({"a": 1.0, "b": 2.0})}))
+    figure = draw_claims("Claims", claims, [ON])
     (axes,) = figure.axes
-    assert axes.get_title(loc="left") == "Observation 2: does not hold here"
-    assert [label.get_text() for label in axes.get_yticklabels()] == [claim.words for claim in claims]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [claim.text for claim in claims]
     assert said(axes) == [
-        "holds here\n1.40 (1.30 to 1.50)",
-        "does not hold here\n1.20 (1.15 to 1.30)",
-        "cannot tell\n1.02 (0.90 to 1.20)",
+        "supported\n1.40 (1.30 to 1.50)",
+        "contradicted\n1.20 (1.15 to 1.30)",
+        "inconclusive\n1.02 (0.90 to 1.20)",
     ]
     for row, claim in enumerate(claims):
         bound, interval, median = axes.lines[3 * row : 3 * row + 3]
         assert set(bound.get_xdata()) == {claim.bound}
-        assert tuple(interval.get_xdata()) == (claim.interval.low, claim.interval.high)
-        assert tuple(median.get_xdata()) == (claim.interval.median,)
+        assert tuple(interval.get_xdata()) == (claim.ratio.low, claim.ratio.high)
+        assert tuple(median.get_xdata()) == (claim.ratio.value,)
         assert interval.get_color() == VERDICTS[claim.verdict].line
     sides = [patch.get_datalim(axes.transData) for patch in axes.collections if isinstance(patch, PolyCollection)]
     left, right = axes.get_xlim()
@@ -105,8 +107,32 @@ def test_a_claim_is_coloured_and_worded_by_its_verdict() -> None:
     assert foot(figure) == str(ON)
 
 
-def test_claims_of_another_kind_bear_their_own_title() -> None:
-    claims = [Claim(words, Interval(1.4, 1.3, 1.5), "below", 1.1) for words in ("eager", "folded")]
+@pytest.mark.parametrize("rounds", [1, 4])
+def test_too_few_rounds_have_a_label_and_no_interval(rounds: int) -> None:
+    ratio = Estimate(1.4, -math.inf, math.inf, rounds) if rounds == 1 else Estimate(1.4, 1.3, 1.5, rounds)
+    (axes,) = (figure := draw_claims("Claims", [Claim("a takes longer", ratio, "above")], [ON])).axes
+    assert said(axes) == ["too few rounds\n1.40"]
+    assert [len(set(line.get_xdata())) for line in axes.lines] == [1, 1]  # the bound and the median
+    figure.draw_without_rendering()
+    few = measured({"eager": 8.0, "folded": 4.0})
+    few = replace(few, timings=tuple(replace(timing, seconds=timing.seconds[:rounds]) for timing in few.timings))
+    (axes,) = (figure := draw_measurement(few, "eager")).axes
+    assert not axes.lines and all("too few rounds" in label for label in said(axes))
+    figure.draw_without_rendering()
+
+
+def test_the_context_of_an_observation_is_drawn_below_its_claims() -> None:
+    records = {f"inside L1, {name}": measured({"ReLU": 1, "GELU": 2, "HardSwish": 3}) for name in ("a", "b")}
+    observation = Observation(4, records)
+    (axes,) = (figure := draw_observation(observation)).axes
+    assert axes.get_title(loc="left") == f"Observation 4: {observation.verdict_text}"
+    labels = [label.get_text().replace("\n", " ") for label in axes.get_yticklabels()]
+    assert labels == [claim.text for claim in (*observation.claims, *observation.context)]
+    assert len(observation.context) == 6 and foot(figure) == str(ON)
+
+
+def test_claims_of_another_kind_have_their_own_title() -> None:
+    claims = [Claim(text, Estimate(1.4, 1.3, 1.5, 9), "below", 1.1) for text in ("eager", "folded")]
     figure = draw_claims("As quick as the other", claims, [ON, ON])
     (axes,) = figure.axes
     assert axes.get_title(loc="left") == "As quick as the other"
@@ -126,24 +152,25 @@ def test_a_waterfall_falls_from_the_first_to_the_last() -> None:
 
 
 def made_up(name: str, total: float, **parts: float) -> Profile:
-    return Profile(name, total, {**dict.fromkeys(CLASSES, 0.0), **parts}, ON)
+    return Profile(name, total, {**dict.fromkeys(CLASSES, 0.0), **parts}, 9, ON)
 
 
 def test_a_profile_s_parts_lie_end_to_end_and_the_clock_is_marked() -> None:
-    profiles = [made_up("one", 100.0, MLP=60.0, norm=1.0, pool=36.0), made_up("two", 20.0, attention=21.0)]
+    profiles = [made_up("one", 100.0, MLP=60.0, norm=1.0, reshape=36.0), made_up("two", 20.0, attention=21.0)]
     figure = draw_profiles(profiles)
     (axes,) = figure.axes
     drawn = bars(axes)
     assert len(drawn) == 2 * len(CLASSES)
-    assert [end for end in drawn if end[0] < end[1]] == [(0, 60), (60, 61), (61, 97), (0, 21)]
+    assert [end for end in drawn if end[0] < end[1]] == [(0, 60), (60, 96), (96, 97), (0, 21)]
     marks = [line for line in axes.lines if line.get_color() == INK]
     assert [set(line.get_xdata()) for line in marks] == [{100.0}, {20.0}]
     words = said(axes)
-    assert {"MLP\n60.0", "pool\n36.0", "attention\n21.0"} <= set(words)
+    assert {"MLP\n60.0", "reshape\n36.0", "attention\n21.0"} <= set(words)
     assert "norm\n1.0" not in words and "1.0" not in words  # they do not fit
     assert {"100 ms timed\n97 profiled, 0.97", "20 ms timed\n21 profiled, 1.05"} <= set(words)
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == list(WORDS.values())
+    assert [text.get_text() for text in legend.get_texts()] == list(CLASSES)
+    assert SPATIAL == "spatial convolution and pooling"
     assert foot(figure) == str(ON)
     with pytest.raises(ValueError, match="no profiles to draw"):
         draw_profiles([])

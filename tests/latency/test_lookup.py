@@ -6,6 +6,7 @@ No engine runs here: what it would be given is counted by torch.
 from __future__ import annotations
 
 import json
+import operator
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -69,6 +70,8 @@ class Ticks:
     def __init__(self) -> None:
         self.names: list[list[str]] = []  # of each call
         self.speed: Callable[[int], float] = lambda call: 1.0
+        self.rounds = (1.0,) * 3  # how slow the machine is in each round
+        self.disturbed = (1.0,) * 3  # and in addition, while anything but the reference runs
         self.machine = "synthetic"
         self.busy_in = 0  # the call in which the machine is busy
         self.stop = 0  # the call that is interrupted, from 1 on
@@ -80,7 +83,13 @@ class Ticks:
         assert options["num_threads"] == 1
         self.names.append(list(subjects))
         tick = TICK * self.speed(len(self.names))
-        timings = tuple(Timing(name, (subject.operations * tick,) * 3) for name, subject in subjects.items())
+        slow = dict.fromkeys(subjects, self.rounds)
+        for name in slow.keys() - {lookup_errors.REFERENCE}:
+            slow[name] = tuple(map(operator.mul, self.rounds, self.disturbed))
+        timings = tuple(
+            Timing(name, tuple(subject.operations * tick * factor for factor in slow[name]))
+            for name, subject in subjects.items()
+        )
         busy = "busy" if len(self.names) == self.busy_in else ""
         return Measurement(conditions.complete(machine=self.machine, threads=1, busy=busy), timings)
 
@@ -163,6 +172,29 @@ def test_a_machine_that_drifts_between_the_groups_does_not_matter(ticks: Ticks) 
     middle = (1 + GROUPS) / 2
     assert lookup.reference == pytest.approx(middle * operations(BASE, "folded"), rel=1e-6)
     assert lookup.predict(BETWEEN) == pytest.approx(middle * operations(BETWEEN, "folded"), rel=1e-6)
+
+
+def test_parts_and_networks_are_divided_by_the_reference_of_the_same_round(ticks: Ticks) -> None:
+    """Round by round the median ratio is exact here; a ratio of medians would be 1.5 times as large."""
+    ticks.rounds, ticks.disturbed = (1.0, 3.0, 9.0), (1.0, 1.5, 1.0)
+    lookup = build(NARROW, "folded", SIZE, base=BASE)
+    assert lookup.reference == pytest.approx(3 * operations(BASE, "folded"), rel=1e-6)
+    for part, seconds in lookup.seconds.items():
+        assert seconds == pytest.approx(3 * 2 * TICK * macs(part, BASE, SIZE), abs=2e-8)
+    (error,) = prediction_errors(lookup, [BETWEEN], rounds=3).predictions
+    assert error.at_speed == pytest.approx(3 * operations(BETWEEN, "folded"), rel=1e-6)
+    assert error.error_at_speed == pytest.approx(0, abs=1e-6)
+
+
+def test_every_entry_has_the_reference_of_its_own_group(ticks: Ticks) -> None:
+    ticks.speed = float  # the machine is slower in each call
+    entries = build(NARROW, "folded", SIZE, base=BASE).entries
+    references = [entry.reference / operations(BASE, "folded") for entry in entries]
+    calls = [round(one) for one in references]
+    assert references == pytest.approx(calls, rel=1e-6)
+    assert calls == sorted(calls) and set(calls) == set(range(1, GROUPS + 1))
+    for entry, call in zip(entries, calls, strict=True):
+        assert entry.seconds == pytest.approx(call * 2 * TICK * macs(entry.part, BASE, SIZE), abs=1e-7)
 
 
 def test_sums_are_raised_by_what_the_reference_takes_beyond_its_parts(ticks: Ticks) -> None:

@@ -13,18 +13,11 @@ import pytest
 import torch
 
 from efficientformer_edu import paper, report
-from efficientformer_edu.latency import (
-    Conditions,
-    Interval,
-    Measurement,
-    Timing,
-    observations,
-    session,
-    subjects,
-    subjects_norms,
-)
-from efficientformer_edu.latency.observations import Claim, Observation, load_observation, observe
+from efficientformer_edu.latency import Conditions, Measurement, Timing, claims, observations, subjects, subjects_norms
+from efficientformer_edu.latency.observations import Claim, Observation, Session, load_observation, observe
+from efficientformer_edu.latency.records import stored
 from efficientformer_edu.latency.subjects import Subject
+from efficientformer_edu.utils.statistics import MIN_SAMPLES, Estimate
 
 FOUND = {"machine": "a laptop, 2 cores", "threads": 2, "versions": {"torch": "2.13.0"}, "date": "2026-11-21"}
 BUILT = {  # their weights do not matter here: each is built once
@@ -65,59 +58,111 @@ def build_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Clock]:
     def install(seconds: Callable[[str], float], noise: float = 0.0) -> Clock:
         made = Clock(seconds, noise)
-        monkeypatch.setattr(session, "measure", made)
+        monkeypatch.setattr(observations, "measure", made)
         return made
 
     return install
 
 
-def claim(low: float, high: float, side: Any = "above", bound: float = 1.0) -> Claim:
-    return Claim("one takes longer", Interval((low + high) / 2, low, high), side, bound)
+STEADY, NOISY = (1.0,) * 6, (0.6, 1.7, 0.8, 1.2, 0.9, 1.1)
 
 
-HOLDS, FAILS, OPEN = claim(2.0, 2.2), claim(0.5, 0.6), claim(0.9, 1.1)
-RECORD = {"a place": Measurement(Conditions("efficientformer-edu observe 1", **FOUND), (Timing("one", (0.25, 0.5)),))}
+def measured(rounds: int | None = None, **seconds: tuple[float, ...]) -> Measurement:
+    """Samples by subject, an underscore for each space; the first `rounds` of them."""
+    conditions = Conditions("efficientformer-edu observe 2", **FOUND)
+    timings = (Timing(name.replace("_", " "), samples[:rounds]) for name, samples in seconds.items())
+    return Measurement(conditions, tuple(timings))
 
 
-def test_a_claim_is_judged_by_its_whole_interval() -> None:
-    assert [one.verdict for one in (HOLDS, FAILS, OPEN)] == ["holds here", "does not hold here", "cannot tell"]
-    assert claim(0.5, 0.6, "below").verdict == "holds here"
-    assert claim(0.5, 0.6, "above", 0.4).verdict == "holds here"
-    assert str(HOLDS) == "one takes longer: 2.1 (2 to 2.2), claimed above 1; holds here"
+def mixers(maps: float, reshapes: float, mlp: float, noise: tuple[float, ...] = STEADY, rounds: int = 6) -> Observation:
+    """Observation 2 from seconds as multiples of attention on tokens; the noise is that of the MLP."""
+    record = measured(
+        rounds,
+        attention_on_maps=tuple(maps * one for one in STEADY),
+        attention_on_tokens=STEADY,
+        reshapes_alone=tuple(reshapes * one for one in STEADY),
+        MLP_on_tokens=tuple(mlp * one for one in noise),
+    )
+    return Observation(2, {"a stage": record})
+
+
+SUPPORTED, CONTRADICTED, OPEN = mixers(2, 3, 4), mixers(2, 0.5, 4), mixers(2, 3, 1, NOISY)
+
+
+def claim(low: float, high: float, side: Any = "above", bound: float = 1.0, rounds: int = 30) -> Claim:
+    return Claim("one takes longer", Estimate((low + high) / 2, low, high, rounds), side, bound)
 
 
 @pytest.mark.parametrize(
-    ("claims", "verdict"),
+    ("one", "verdict"),
     [
-        ((HOLDS, HOLDS), "holds here"),
-        ((HOLDS, OPEN), "cannot tell"),
-        ((HOLDS, FAILS), "does not hold here"),
-        ((OPEN, FAILS), "does not hold here"),
+        (claim(2.0, 2.2), "supported"),
+        (claim(0.5, 0.6), "contradicted"),
+        (claim(0.9, 1.1), "inconclusive"),
+        (claim(0.5, 0.6, "below"), "supported"),
+        (claim(0.5, 0.6, "above", 0.4), "supported"),
+        (claim(2.0, 2.0, rounds=MIN_SAMPLES - 1), "too few"),
+        (claim(2.0, 2.0, rounds=1), "too few"),
     ],
 )
-def test_an_observation_holds_if_all_its_claims_do(claims: tuple[Claim, ...], verdict: str) -> None:
-    observation = Observation(1, claims, RECORD)
+def test_the_verdict_of_a_claim(one: Claim, verdict: str) -> None:
+    assert one.verdict == verdict
+    assert one.verdict_text == ("too few rounds" if verdict == "too few" else verdict)
+    assert str(one).endswith(f"; {one.verdict_text}")
+
+
+@pytest.mark.parametrize(
+    ("observation", "verdict"),
+    [
+        (SUPPORTED, "supported"),
+        (CONTRADICTED, "contradicted"),
+        (OPEN, "inconclusive"),
+        (mixers(2, 0.5, 1, NOISY), "contradicted"),
+        (mixers(2, 3, 4, rounds=MIN_SAMPLES - 1), "too few"),
+        (mixers(2, 0.5, 4, rounds=1), "too few"),
+    ],
+)
+def test_an_observation_is_supported_if_all_its_claims_are(observation: Observation, verdict: str) -> None:
     assert observation.verdict == verdict
-    assert [row[-1] for row in observation.table().rows] == [*(one.verdict for one in claims), verdict]
+    shown = [row[-1] for row in observation.table().rows]
+    assert shown == [*(one.verdict_text for one in observation.claims), observation.verdict_text]
+    assert "too few" not in shown and "inf" not in observation.to("table").split()
 
 
-def test_an_observation_without_claims_or_records_says_nothing() -> None:
-    for claims, records in (((), RECORD), ((HOLDS,), {})):
-        with pytest.raises(ValueError, match="wanted: at least one of each"):
-            Observation(1, claims, records)
+def test_what_is_not_an_observation_is_refused() -> None:
+    with pytest.raises(ValueError, match="observation 5"):
+        Observation(5, SUPPORTED.records)
+    with pytest.raises(ValueError, match="at least one record"):
+        Observation(1, {})
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
-def test_what_is_saved_comes_back(number: int, tmp_path: Path) -> None:
-    observation = Observation(number, (HOLDS, FAILS), RECORD, {"a place": {"one": 12}}, "Because.")
-    path = tmp_path / f"observation_{number}.json"
+def test_what_is_saved_comes_back(number: int, tmp_path: Path, clock: Callable[..., Clock]) -> None:
+    clock(phone, noise=0.1)
+    observation = observe(number, rounds=10, engines=ENGINES if number == 4 else None)
+    path = tmp_path / "observation.json"
     observation.save(path)
     assert load_observation(path) == observation
     assert path.read_text(encoding="utf-8") == observation.to_json() + "\n"
 
 
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_stored_claims_and_findings_are_those_of_this_code(number: int) -> None:
+    path = stored(f"observation_{number}.json")
+    assert path is not None
+    assert load_observation(path).to_json() + "\n" == path.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
-    "text", ["no JSON", "[]", "{}", '{"observation": {"claims": [{"verdict": 1}]}}', '{"observation": 3}']
+    "text",
+    [
+        "no JSON",
+        "[]",
+        "{}",
+        '{"observation": 3}',
+        '{"observation": {"number": 1, "macs": {}}, "measurements": {}}',
+        '{"observation": {"number": 7, "macs": {}}, "measurements": {"a": {}}}',
+    ],
 )
 def test_another_file_is_refused_by_its_name(text: str, tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text(text, encoding="utf-8")
@@ -125,33 +170,62 @@ def test_another_file_is_refused_by_its_name(text: str, tmp_path: Path) -> None:
         load_observation(tmp_path / "other.json")
 
 
-@pytest.mark.parametrize(("one", "status"), [(HOLDS, "same trend"), (FAILS, "disagrees")])
-def test_the_report_takes_the_verdict(one: Claim, status: str, tmp_path: Path) -> None:
-    Observation(2, (one,), RECORD, why="Because.").save(tmp_path / "observation_2.json")
+def test_a_file_whose_records_do_not_fit_its_number_is_refused(tmp_path: Path) -> None:
+    data = json.loads(SUPPORTED.to_json())
+    data["observation"]["number"] = 1
+    (tmp_path / "other.json").write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(ValueError, match="^other.json holds no observation: "):
+        load_observation(tmp_path / "other.json")
+
+
+@pytest.mark.parametrize(
+    ("observation", "status", "supported"),
+    [(SUPPORTED, "same trend", 3), (CONTRADICTED, "disagrees", 2), (OPEN, "inconclusive", 2)],
+)
+def test_the_report_takes_the_verdict(observation: Observation, status: str, supported: int, tmp_path: Path) -> None:
+    observation.save(tmp_path / "observation_2.json")
     rows = report.findings.answered(report.rows(), report.findings.read_findings(tmp_path))
     row = next(row for row in rows if row.name == "§3: observation 2")
-    assert (row.status, row.kind, row.command) == (status, "measured", "efficientformer-edu observe 1")
-    assert row.ours == f"{int(one is HOLDS)} of 1 claims hold{'s' * (one is HOLDS)}. {one}"
-    assert row.why == "Because. Measured on a laptop, 2 cores, 2 threads; torch 2.13.0; 2026-11-21."
+    assert (row.status, row.kind, row.command) == (status, "measured", "efficientformer-edu observe 2")
+    assert row.ours.startswith(f"{supported} of 3 ") and str(observation.claims[0]) in row.ours
+    assert row.why == f"{observation.note} Measured on a laptop, 2 cores, 2 threads; torch 2.13.0; 2026-11-21."
 
 
-def test_what_cannot_be_told_is_no_finding(tmp_path: Path) -> None:
-    Observation(2, (OPEN,), RECORD).save(tmp_path / "observation_2.json")
+@pytest.mark.parametrize("rounds", [1, 2, MIN_SAMPLES - 1])
+def test_too_few_rounds_are_no_finding(rounds: int, tmp_path: Path) -> None:
+    path = tmp_path / "observation_2.json"
+    mixers(2, 3, 4, rounds=rounds).save(path)
     assert report.findings.read_findings(tmp_path) == ()
+    data = json.loads(path.read_text(encoding="utf-8"), parse_constant=pytest.fail)  # infinity is not JSON
+    assert {one["verdict"] for one in data["observation"]["claims"]} == {"too few rounds"}
+    assert {(one["low"], one["high"], one["rounds"]) for one in data["observation"]["claims"]} == {(None, None, rounds)}
+    assert load_observation(path).verdict == "too few"
 
 
-def test_formats(tmp_path: Path) -> None:
-    observation = Observation(1, (HOLDS,), RECORD, {"a place": {"one": 1234}}, "Because.")
-    text, markdown = observation.to("table"), observation.to("markdown")
-    assert "a place\n\nsubject   MACs" in text and "**a place**\n\n| subject | MACs |" in markdown
+def test_formats() -> None:
+    text, markdown = SUPPORTED.to("table"), SUPPORTED.to("markdown")
+    assert "a stage\n\nsubject" in text and "**a stage**\n\n| subject" in markdown
     for shown in (text, markdown):
-        for part in ("1,234", "375.000", "2.1 (2 to 2.2)", "above 1", "holds here", "Because.", "2 threads"):
+        for part in ("1000.000", "2 (2 to 2)", "above 1", "supported", SUPPORTED.note, "2 threads"):
             assert part in shown
-    assert observation.record_table("a place").rows[0][:2] == ("one", 1234)
-    assert json.loads(observation.to("json"))["observation"]["claims"][0]["words"] == "one takes longer"
-    assert observation.to("csv").splitlines()[1] == "one takes longer,2.1 (2 to 2.2),above 1,holds here"
+    data = json.loads(SUPPORTED.to("json"))["observation"]
+    assert [one["text"] for one in data["claims"]] == [one.text for one in SUPPORTED.claims]
+    first = SUPPORTED.to("csv").splitlines()[1].rsplit(",", 3)
+    assert first[1:] == ["2 (2 to 2)", "above 1", "supported"]
     with pytest.raises(ValueError, match="format='html' is not possible"):
-        observation.to("html")  # type: ignore[arg-type]
+        SUPPORTED.to("html")  # type: ignore[arg-type]
+
+
+def test_macs_are_shown_where_they_are_known(clock: Callable[..., Clock]) -> None:
+    clock(phone)
+    observation = observe(1, rounds=2)
+    for name, record in observation.records.items():
+        table = observation.record_table(name)
+        for timing, row in zip(record.timings, table.rows, strict=True):
+            assert row[:3] == (timing.name, observation.macs[name][timing.name], timing.milliseconds)
+
+
+ENGINES = ("eager", "folded")
 
 
 def phone(name: str) -> float:
@@ -184,77 +258,143 @@ def desktop(name: str) -> float:
     return seconds.get(name, 1.0)
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 4])
-def test_each_observation_can_hold_fail_and_be_open(number: int, clock: Callable[..., Clock]) -> None:
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_observations_can_be_supported_contradicted_and_inconclusive(number: int, clock: Callable[..., Clock]) -> None:
     clock(phone)
-    held = observe(number, rounds=8)
-    assert held.verdict == "holds here" and {one.verdict for one in held.claims} == {"holds here"}
+    observation = observe(number, rounds=8)
+    assert observation.verdict == "supported" and {one.verdict for one in observation.claims} == {"supported"}
     clock(desktop)
-    failed = observe(number, rounds=8)
-    assert failed.verdict == "does not hold here"
-    # The share of LN has two ends, of which one always holds.
-    assert sum(one.verdict == "holds here" for one in failed.claims) == (number == 3)
+    other = observe(number, rounds=8)
+    assert other.verdict == "contradicted"
+    # The share of LN has two ends, of which one is always met.
+    assert sum(one.verdict == "supported" for one in other.claims) == (number == 3)
     clock(phone, noise=2.0)
-    assert "cannot tell" in {one.verdict for one in observe(number, rounds=8).claims}
-    assert [one.words for one in held.claims] == [one.words for one in failed.claims]
-    assert held.why == session.WHY[number]
+    assert "inconclusive" in {one.verdict for one in observe(number, rounds=8).claims}
+    assert [one.text for one in observation.claims] == [one.text for one in other.claims]
+    clock(phone)
+    assert observe(number, rounds=MIN_SAMPLES - 1).verdict == "too few"
 
 
 def test_mac_for_mac_asks_for_less(clock: Callable[..., Clock]) -> None:
     clock(lambda name: 0.7 if name.endswith("patches") else 1.0)
-    verdicts = [one.verdict for one in observe(1, rounds=2).claims]
-    assert verdicts == ["does not hold here"] * 2 + ["holds here"] * 2
-    bounds = [one.bound for one in observe(1, rounds=2).claims]
+    verdicts = [one.verdict for one in observe(1, rounds=5).claims]
+    assert verdicts == ["contradicted"] * 2 + ["supported"] * 2
+    bounds = [one.bound for one in observe(1, rounds=5).claims]
     assert bounds == pytest.approx([1, 1, 57_802_752 / 406_425_600, 22_127_616 / 40_642_560])
 
 
 def test_the_share_of_layer_norm_is_the_paper_s(clock: Callable[..., Clock]) -> None:
     share = paper.observations()[2].share
     assert share is not None
-    for part, verdicts in ((5, "does not hold here"), (15, "holds here"), (25, "holds here")):
+    for part, verdict in ((5, "contradicted"), (15, "supported"), (25, "supported")):
         clock(lambda name, part=part: 100.0 if name == "DeiT-S" else 100.0 - part)  # type: ignore[misc]
-        least, most = observe(3, rounds=2).claims[-2:]
-        assert least.verdict == verdicts
-        assert most.verdict == ("does not hold here" if part > share.high else "holds here")
+        least, most = observe(3, rounds=5).claims[-2:]
+        assert least.verdict == verdict
+        assert most.verdict == ("contradicted" if part > share.high else "supported")
 
 
-def test_the_phone_s_factor_is_that_of_levit() -> None:
-    assert observations.phone_factor() == pytest.approx(44.5 / 11.9)
+def test_the_phone_s_factor_is_that_of_levit_and_context_only() -> None:
+    assert claims.phone_factor() == pytest.approx(44.5 / 11.9)
+    observation = activations({"a": (1.0, 2.0, 3.0), "b": (1.0, 2.0, 3.0)})
+    assert f"{claims.phone_factor():.2f}" in observation.note and "Table 1" in observation.note
+    bounds = {one.bound for one in (*observation.claims, *observation.context)}
+    assert bounds == {1.0, 1 + claims.MARGIN}
 
 
-def timed(**seconds: float) -> Measurement:
-    return Measurement(Conditions(), tuple(Timing(name, (value,) * 4) for name, value in seconds.items()))
+def activations(
+    inside: Mapping[str, tuple[float, float, float]],
+    rounds: int = 10,
+    alone: Mapping[str, tuple[float, float, float]] | None = None,
+    second: Mapping[str, tuple[float, float, float]] | None = None,
+) -> Observation:
+    """Observation 4 from seconds of ReLU, GELU and HardSwish by engine, `second` in the second half of the rounds."""
+
+    def record(first: tuple[float, ...], later: tuple[float, ...]) -> Measurement:
+        middle = rounds // 2
+        samples = [(x,) * middle + (y,) * (rounds - middle) for x, y in zip(first, later, strict=True)]
+        return measured(**dict(zip(("ReLU", "GELU", "HardSwish"), samples, strict=True)))
+
+    records = {f"alone, {engine}": record(times, times) for engine, times in (alone or {}).items()}
+    records |= {f"inside L1, {engine}": record(times, (second or inside)[engine]) for engine, times in inside.items()}
+    return Observation(4, records)
+
+
+PHONE = (1.0, 1.02, 3.0)  # ReLU, GELU, HardSwish
+
+
+@pytest.mark.parametrize(
+    ("inside", "second", "verdict"),
+    [
+        ({"a": PHONE, "b": (1.0, 1.02, 1.0)}, None, "supported"),  # the effect has another sign
+        ({"a": PHONE, "b": (1.0, 1.02, 2.0)}, None, "supported"),  # the same sign and another size
+        ({"a": PHONE, "b": PHONE}, None, "contradicted"),
+        ({"a": PHONE, "b": (2.0, 2.04, 6.0)}, None, "contradicted"),  # slower in all, with the same ratios
+        ({"a": PHONE, "b": (1.0, 1.02, 3.1)}, None, "contradicted"),  # less than two sessions differ
+        ({"a": PHONE}, None, "inconclusive"),  # one engine cannot show it
+        ({"a": PHONE, "b": (1.0, 1.02, 1.0)}, {"a": PHONE, "b": PHONE}, "contradicted"),  # chance in the first half
+    ],
+)
+def test_the_time_of_activations_depends_on_the_engine(inside: Any, second: Any, verdict: str) -> None:
+    observation = activations(inside, second=second)
+    assert observation.verdict == verdict
+    assert len(observation.claims) == (len(inside) > 1)
+
+
+def test_the_largest_change_between_engines_is_the_one_that_is_tested() -> None:
+    (one,) = activations({"a": (1.0, 1.2, 1.2), "b": (1.0, 1.0, 1.0), "c": (1.0, 2.0, 1.5)}).claims
+    assert one.text == "inside L1, GELU instead of ReLU costs more in c than in b"
+    assert (one.ratio.value, one.side, one.bound) == (2.0, "above", 1 + claims.MARGIN)
+
+
+def test_each_engine_is_compared_with_the_order_of_the_phone() -> None:
+    observation = activations({"a": PHONE, "b": (1.0, 2.0, 1.5), "c": (2.0, 2.0, 1.0)})
+    verdicts = [one.verdict for one in observation.context]
+    # HardSwish against GELU, HardSwish against ReLU, GELU against ReLU, in each engine
+    assert verdicts[:3] == ["supported"] * 3
+    assert verdicts[3:6] == ["contradicted", "supported", "supported"]
+    assert verdicts[6:] == ["contradicted", "contradicted", "inconclusive"]
+    ratios = [one.ratio.value for one in observation.context]
+    assert ratios == pytest.approx([3 / 1.02, 3, 1.02, 0.75, 1.5, 2, 0.5, 0.5, 1])
+    assert all(
+        one.text.startswith(f"L1 in {engine}: ") for one, engine in zip(observation.context, "aaabbbccc", strict=True)
+    )
+    assert observation.verdict == "supported"  # the phone's order is context
+    assert "5 of 9" in observation.summary
+
+
+@pytest.mark.parametrize(("rounds", "verdict"), [(10, "supported"), (9, "supported"), (8, "too few"), (1, "too few")])
+def test_the_half_of_the_rounds_that_decides_needs_five(rounds: int, verdict: str) -> None:
+    exchanged = {"a": (1.0, 2.0, 3.0), "b": (3.0, 2.0, 1.0)}
+    observation = activations(exchanged, rounds, alone=exchanged)
+    assert {one.ratio.samples for one in observation.claims} == {rounds - rounds // 2}
+    assert len(observation.claims) == 3 and {one.verdict for one in observation.claims} == {verdict}
+    assert observation.verdict == verdict
+    assert bool(observation.findings) == (verdict == "supported")
 
 
 def test_the_order_changes_from_one_engine_to_another() -> None:
+    alone = {"a": (1.0, 2.0, 3.0), "b": (1.0, 1.9, 3.0), "c": (1.0, 4.0, 2.0)}
+    here, there = activations({"a": PHONE}, alone=alone).claims
+    assert {here.text, there.text} == {
+        "alone in b, GELU is faster than HardSwish",
+        "alone in c, GELU is slower than HardSwish",
+    }
+    assert (here.ratio.value, there.ratio.value) == pytest.approx((1.9 / 3, 2.0))
+    assert here.verdict == there.verdict == "supported"
+
+
+def test_the_same_order_in_each_engine_is_not_claimed_to_change() -> None:
+    assert activations({"a": PHONE}, alone={"a": (1.0, 2.0, 3.0), "b": (1.5, 4.0, 5.0)}).claims == ()
+
+
+def test_a_change_of_order_that_was_chance_is_contradicted() -> None:
+    first, second = (1.0, 2.0), (2.0, 1.0)  # ReLU and GELU
     records = {
-        "a": timed(relu=1.0, gelu=2.0, silu=3.0),
-        "b": timed(relu=1.0, gelu=1.9, silu=3.0),
-        "c": timed(relu=1.0, gelu=4.0, silu=2.0),
+        f"alone, {engine}": measured(ReLU=(relu,) * 5 + (1.0,) * 5, GELU=(gelu,) * 5 + (2.0,) * 5)
+        for engine, (relu, gelu) in {"a": first, "b": second}.items()
     }
-    here, there = observations.exchanged(records)
-    assert {here.words, there.words} == {
-        "alone in b, gelu is quicker than silu",
-        "alone in c, gelu is slower than silu",
-    }
-    assert (here.interval.median, there.interval.median) == pytest.approx((1.9 / 3, 2.0))
-    assert here.verdict == there.verdict == "holds here"
-
-
-def test_the_same_order_in_each_engine_is_no_change() -> None:
-    records = {"a": timed(relu=1.0, gelu=2.0), "b": timed(relu=1.5, gelu=4.0)}
-    assert "does not hold here" in {one.verdict for one in observations.exchanged(records)}
-    assert observations.exchanged({"a": records["a"]}) == []
-
-
-def test_a_change_that_was_chance_does_not_hold() -> None:
-    first = {"relu": (1.0, 1.0, 1.0, 1.0), "gelu": (2.0, 2.0, 2.0, 2.0)}
-    second = {"relu": (2.0, 2.0, 1.0, 1.0), "gelu": (1.0, 1.0, 2.0, 2.0)}  # the order of its first half does not last
-    records = {
-        engine: Measurement(Conditions(), tuple(Timing(name, seconds) for name, seconds in some.items()))
-        for engine, some in (("a", first), ("b", second))
-    }
-    assert [one.verdict for one in observations.exchanged(records)] == ["holds here", "does not hold here"]
+    verdicts = [one.verdict for one in Observation(4, records).claims]
+    assert verdicts == ["supported", "contradicted"]  # in the second half ReLU is faster in both
 
 
 def test_engines_are_given_networks_and_lone_activations(
@@ -267,7 +407,7 @@ def test_engines_are_given_networks_and_lone_activations(
         asked.append((name, type(network).__name__, num_threads))
         return lambda: images
 
-    monkeypatch.setattr(session, "prepare", prepare)
+    monkeypatch.setattr(observations, "prepare", prepare)
     clock(phone)
     given = ("eager", "onnxruntime", "onnxruntime-folded", "eager")
     found = observe(4, rounds=2, num_threads=1, engines=given)
@@ -293,10 +433,14 @@ def test_engines_are_given_networks_and_lone_activations(
         ({"number": 5}, "there is no observation 5"),
         ({"number": 1, "engines": ["onnxruntime"]}, "engines are for observation 4"),
         ({"number": 4, "engines": ["eager", "onyx"]}, "engine 'onyx' is unknown; there are eager, folded"),
-        ({"number": 4, "engines": ["eager", "onnxruntime"], "rounds": 1}, "wanted: at least 2"),
+        ({"number": 1, "device": "tpu"}, "device='tpu'"),
+        ({"number": 4, "device": "xpu:0"}, "device='xpu:0'"),
     ],
 )
-def test_what_is_not_possible_is_said_before_anything_is_timed(arguments: dict[str, Any], message: str) -> None:
+def test_what_is_not_possible_is_said_before_anything_is_timed(
+    arguments: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Session, "time", lambda *_: pytest.fail("it was timed"))
     with pytest.raises(ValueError, match=message):
         observe(**arguments)
 
@@ -313,8 +457,8 @@ def test_how_the_subjects_are_timed(clock: Callable[..., Clock]) -> None:
     assert observe(2, rounds=2).records["448 channels, 7×7"].conditions.resolution == (0, 0)
 
 
-@pytest.mark.filterwarnings("ignore:the machine is busy", "ignore:.*the interval is wide")
+@pytest.mark.filterwarnings("ignore:the machine is busy")
 def test_the_clock_itself_times_subjects() -> None:
     subject = Subject(torch.nn.ReLU(), torch.zeros(1))
-    found = session.Session(1, 2, 1, False, "cpu").time({"one": subject}, (0, 0))
+    found = Session(1, 2, 1, False, "cpu").time({"one": subject}, (0, 0))
     assert found["one"].milliseconds > 0 and found.conditions.threads == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from strategies import SMALL
 from torch import Tensor, nn
 
 from efficientformer_edu.latency.events import Called, calls, profiler_cost, record, sums
-from efficientformer_edu.latency.operators import BRANCH, CLASSES, WORDS, classify, place
+from efficientformer_edu.latency.operators import BRANCH, CLASSES, SPATIAL, classify, place
 from efficientformer_edu.latency.profile import (
     Profile,
     findings,
@@ -25,8 +26,9 @@ from efficientformer_edu.latency.profile import (
 )
 from efficientformer_edu.latency.records import Conditions, stored
 from efficientformer_edu.model import EfficientFormer, fold
+from efficientformer_edu.utils.statistics import MIN_SAMPLES
 
-pytestmark = pytest.mark.filterwarnings("ignore:the machine is busy", "ignore:.*the interval is wide")
+pytestmark = pytest.mark.filterwarnings("ignore:the machine is busy", "ignore:.*interval is wide")
 IMAGES = torch.rand(1, 3, 64, 64)
 
 
@@ -110,12 +112,12 @@ def small(mb3d: int = 1) -> EfficientFormer:
         ("conv2d", ("/stages:S", "0:MB4D", "mlp:ConvMlp", "fc1:Conv2d 1×1"), "MLP"),
         ("gelu", ("/stages:S", "0:MB4D", "mlp:ConvMlp", "act:GELU"), "activation"),
         ("conv2d", ("/blocks:Sequential", "1:InvertedResidual", "conv_pw:Conv2d 1×1"), "MLP"),
-        ("conv2d", ("/blocks:Sequential", "1:InvertedResidual", "conv_dw:Conv2d 3×3"), "pool"),
+        ("conv2d", ("/blocks:Sequential", "1:InvertedResidual", "conv_dw:Conv2d 3×3"), SPATIAL),
         ("conv2d", ("/conv_head:Conv2d 1×1",), "MLP"),
         ("hardtanh_", ("/bn1:BatchNormAct2d", "act:ReLU6"), "activation"),
-        ("avg_pool2d", ("/stages:S", "0:MB4D", "token_mixer:Pooling", "pool:AvgPool2d"), "pool"),
-        ("sub", ("/stages:S", "0:MB4D", "token_mixer:Pooling"), "pool"),
-        ("max_pool2d", ("/maxpool:MaxPool2d",), "pool"),
+        ("avg_pool2d", ("/stages:S", "0:MB4D", "token_mixer:Pooling", "pool:AvgPool2d"), SPATIAL),
+        ("sub", ("/stages:S", "0:MB4D", "token_mixer:Pooling"), SPATIAL),
+        ("max_pool2d", ("/maxpool:MaxPool2d",), SPATIAL),
         ("group_norm", ("/stages:S", "0:MetaFormerBlock", "norm1:GroupNorm1"), "norm"),
         ("mul", ("/stages:S", "0:MB4D", "norm:LayerNorm2d"), "norm"),
         ("add_", ("/stages:S", "0:MB4D"), BRANCH),
@@ -167,16 +169,16 @@ def test_other_is_at_most_a_twentieth(network: nn.Module) -> None:
 def test_a_branch_s_end_belongs_to_the_branch() -> None:
     found = called(small())
     kinds = {kind for name, kind in found if name == "mul"}  # the layer scales
-    assert kinds == {"pool", "MLP", "attention"}
+    assert kinds == {SPATIAL, "MLP", "attention"}
     assert {kind for name, kind in found if name == "add"} >= kinds
-    assert {kind for name, kind in called(fold(small(), 64)) if name == "lerp"} == {"pool"}
+    assert {kind for name, kind in called(fold(small(), 64)) if name == "lerp"} == {SPATIAL}
 
 
 def test_a_convolutional_block_mixes_neighbours_and_channels() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Sequential(Residual()))
     assert called(network) == [
         ("conv2d", "patch embedding"),
-        ("conv2d", "pool"),
+        ("conv2d", SPATIAL),
         ("relu", "activation"),
         ("conv2d", "MLP"),
         ("add", "MLP"),
@@ -185,7 +187,7 @@ def test_a_convolutional_block_mixes_neighbours_and_channels() -> None:
 
 @pytest.mark.parametrize(
     ("network", "absent"),
-    [(small(), set()), (small(mb3d=0), {"attention"}), (ViT(), {"pool"})],
+    [(small(), set()), (small(mb3d=0), {"attention"}), (ViT(), {SPATIAL})],
     ids=["small", "without attention", "ViT"],
 )
 def test_a_profile_has_the_classes_that_the_network_has(network: nn.Module, absent: set[str]) -> None:
@@ -194,6 +196,7 @@ def test_a_profile_has_the_classes_that_the_network_has(network: nn.Module, abse
     assert {kind for kind, ms in found.parts.items() if ms == 0} == absent
     assert sum(found.shares.values()) == pytest.approx(1)
     assert (found.name, found.conditions.command, found.conditions.threads) == ("tiny", "make it", 1)
+    assert found.rounds == 5
     assert (found.conditions.batch, found.conditions.resolution) == (1, (64, 64))
     assert from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
@@ -231,11 +234,11 @@ def test_times_are_booked_where_they_belong() -> None:
         event("linear", 1110, 1500, copy, event("addmm", 1360, 1490, event("copy_", 1370, 1380))),
         event("gelu", 1530, 1600),
     ]
-    known = [Called("aten::conv2d", "pool"), Called("aten::linear", "MLP"), Called("aten::gelu", "activation")]
+    known = [Called("aten::conv2d", SPATIAL), Called("aten::linear", "MLP"), Called("aten::gelu", "activation")]
     found = {kind: ms for kind, ms in sums(list(reversed(events)), known).items() if ms}
     assert found == pytest.approx(
         {
-            "pool": 0.1,
+            SPATIAL: 0.1,
             "MLP": 0.01 + 0.39 - 0.2,  # with the gap before it, without the copy for the layout's sake
             "reshape": 0.2,
             "activation": 0.03 + 0.07,
@@ -245,9 +248,9 @@ def test_times_are_booked_where_they_belong() -> None:
 
 def test_what_the_profiler_costs_is_taken_off_each_event() -> None:
     events = [event("conv2d", 0, 100), event("linear", 110, 500, event("addmm", 200, 400))]
-    known = [Called("aten::conv2d", "pool"), Called("aten::linear", "MLP")]
+    known = [Called("aten::conv2d", SPATIAL), Called("aten::linear", "MLP")]
     found = sums(events, known, cost=0.002)
-    assert (found["pool"], found["MLP"]) == pytest.approx((0.1 - 0.002, 0.01 + 0.39 - 2 * 0.002))
+    assert (found[SPATIAL], found["MLP"]) == pytest.approx((0.1 - 0.002, 0.01 + 0.39 - 2 * 0.002))
 
 
 def test_the_profiler_costs_little_and_not_nothing() -> None:
@@ -255,8 +258,8 @@ def test_the_profiler_costs_little_and_not_nothing() -> None:
 
 
 def test_disturbances_of_single_classes_neither_move_the_shares_nor_shrink_the_sum() -> None:
-    quiet = {**dict.fromkeys(CLASSES, 0.0), "MLP": 6.0, "norm": 3.0, "pool": 3.0}
-    passes = [{**quiet, name: quiet[name] + 2} for name in ("MLP", "norm", "pool")]
+    quiet = {**dict.fromkeys(CLASSES, 0.0), "MLP": 6.0, "norm": 3.0, SPATIAL: 3.0}
+    passes = [{**quiet, name: quiet[name] + 2} for name in ("MLP", "norm", SPATIAL)]
     found = middle(passes)
     assert sum(found.values()) == pytest.approx(14)
     assert found == pytest.approx({name: ms * 14 / 12 for name, ms in quiet.items()})
@@ -290,23 +293,24 @@ def test_the_profiler_is_silent_and_leaves_no_hook(capfd: pytest.CaptureFixture[
 
 
 def test_both_totals_are_told() -> None:
-    made_up = Profile("net", 10.0, {**dict.fromkeys(CLASSES, 0.0), "MLP": 6.0, "norm": 3.0}, Conditions())
+    made_up = Profile("net", 10.0, {**dict.fromkeys(CLASSES, 0.0), "MLP": 6.0, "norm": 3.0}, 5, Conditions())
     assert (made_up.profiled_ms, made_up.ratio) == (9.0, 0.9)
     assert made_up.shares["norm"] == pytest.approx(1 / 3)
     rows = made_up.table().rows
     assert [row[0] for row in rows] == [*CLASSES, "profiled", "timed"]
-    assert (rows[-2][1], rows[-1][1]) == ("9.000", "10.000")
-    with pytest.raises(ValueError, match="this is no profile: .*its fields are name, total_ms, parts, conditions"):
+    assert (rows[-2][1], rows[-1][1]) == (9.0, 10.0)
+    with pytest.raises(
+        ValueError, match="this is no profile: .*its fields are name, total_ms, parts, rounds, conditions"
+    ):
         from_dict({"name": "net"})
-
-
-def test_every_class_has_its_words() -> None:
-    assert tuple(WORDS) == CLASSES
 
 
 def test_stored_profiles_come_back(tmp_path: Path) -> None:
     known = Conditions(machine="a laptop, 2 cores", threads=1, versions={"torch": "2.13.0"})
-    profiles = [Profile("one", 10.0, dict.fromkeys(CLASSES, 1.0), known), Profile("two", 8.0, {"MLP": 8.0}, known)]
+    profiles = [
+        Profile("one", 10.0, dict.fromkeys(CLASSES, 1.0), 5, known),
+        Profile("two", 8.0, {"MLP": 8.0}, 5, known),
+    ]
     save_profiles(profiles, tmp_path / "profiles.json")
     assert load_profiles(tmp_path / "profiles.json") == profiles
     (tmp_path / "other.json").write_text('{"profiles": [{}]}', encoding="utf-8")
@@ -318,6 +322,7 @@ def test_the_profiles_of_this_checkout_account_for_the_time() -> None:
     path = stored("profiles.json")
     assert path is not None
     for one in load_profiles(path):
+        assert tuple(one.parts) == CLASSES
         assert abs(one.ratio - 1) <= 0.05
         assert one.shares["other"] <= 0.05
 
@@ -332,12 +337,13 @@ def test_nothing_is_stored_under_another_name() -> None:
 def test_what_the_report_is_told_of_figure_2(levit: float | None, other: float, status: str | None) -> None:
     times = {"LeViT-256": levit, "DeiT-S": other}
     profiles = [
-        Profile(name, 10.0, {"reshape": ms, "other": 10.0 - ms}, Conditions())
+        Profile(name, 10.0, {"reshape": ms, "other": 10.0 - ms}, MIN_SAMPLES, Conditions())
         for name, ms in times.items()
         if ms is not None
     ]
     found = findings(profiles)
     assert [one["status"] for one in found] == ([status] if status else [])
+    assert findings([replace(one, rounds=MIN_SAMPLES - 1) for one in profiles]) == []
     if status:
         assert (
             found[0]["ours"] == f"reshapes take {levit / 10:.0%} of LeViT-256's time, and {other / 10:.0%} of DeiT-S's"

@@ -9,11 +9,15 @@ import pytest
 
 from efficientformer_edu.latency import Conditions, Measurement, Timing, load, save
 from efficientformer_edu.latency.records import from_dict, to_dict
+from efficientformer_edu.utils.statistics import MIN_SAMPLES
 
 CONDITIONS = Conditions("efficientformer-edu bench l1", 1, (224, 224), machine="a laptop, 2 cores", threads=1)
 MEASURED = Measurement(
     CONDITIONS.complete(versions={"python": "3.11.7", "torch": "2.13.0"}, date="2026-11-21", memory_kept=True),
-    (Timing("eager", (0.050, 0.052, 0.051), 12.4), Timing("folded", (0.025, 0.026, 0.0255), 0.0, calls=2)),
+    (
+        Timing("eager", (0.050, 0.052, 0.051, 0.050, 0.052), 12.4),
+        Timing("folded", (0.025, 0.026, 0.0255, 0.025, 0.026), 0.0, calls=2),
+    ),
 )
 
 
@@ -31,18 +35,31 @@ def test_seconds_are_stored_to_the_nanosecond() -> None:
 
 def test_a_table_for_people() -> None:
     assert MEASURED.table().to_text().splitlines() == [
-        "subject  ms      95 % interval     times eager       page faults",
+        "subject      ms  95 % interval     times eager       page faults",
         "-------  ------  ----------------  ----------------  -----------",
         "eager    51.000  50.000 to 52.000  1                          12",
         "folded   25.500  25.000 to 26.000  0.5 (0.5 to 0.5)            0",
     ]
     assert MEASURED.table(against="folded").columns[3] == "times folded"
+    assert MEASURED.table().rows[0][1] == pytest.approx(51)
     assert "1 thread; batch 1; python 3.11.7, torch 2.13.0; 2026-11-21" in str(MEASURED.conditions)
     assert str(MEASURED["eager"]) == "51.0 ms (50.0 to 52.0)"
 
 
+@pytest.mark.parametrize("rounds", [1, 2, MIN_SAMPLES - 1])
+def test_too_few_rounds_have_no_interval(rounds: int) -> None:
+    few = replace(MEASURED, timings=tuple(replace(one, seconds=one.seconds[:rounds]) for one in MEASURED.timings))
+    for shown in (
+        few.table().to_text(),
+        few._repr_markdown_(),
+        *map(str, few.timings),
+        str(few.ratio("eager", "folded")),
+    ):
+        assert "too few rounds" in shown and " to " not in shown.partition("1 thread")[0] and "inf" not in shown
+
+
 def test_ratios_are_pairwise() -> None:
-    assert MEASURED.ratio("eager", "folded") == pytest.approx((2, 2, 2))
+    assert MEASURED.ratio("eager", "folded") == pytest.approx((2, 2, 2, 5))
 
 
 def test_an_unknown_subject_is_named() -> None:

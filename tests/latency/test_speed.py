@@ -49,17 +49,17 @@ def test_a_claim_for_each_record_and_engine_that_ran_both() -> None:
         "two threads": record(ours_eager=1.5, theirs_eager=1.0, ours_openvino=1.0, other_openvino=1.0),
     }
     claims = title_claims(records)
-    assert [claim.words for claim in claims] == ["eager, one thread", "folded, one thread", "eager, two threads"]
-    assert [tuple(claim.interval) for claim in claims] == [
+    assert [claim.text for claim in claims] == ["eager, one thread", "folded, one thread", "eager, two threads"]
+    assert [claim.ratio[:3] for claim in claims] == [
         pytest.approx((ratio,) * 3) for ratio in (2.0, 1.0, 1.5)
     ]  # rounds drift alike, and the ratios stand still
-    assert {(claim.claim, claim.bound) for claim in claims} == {("below", largest_ratio())}
-    assert [claim.verdict for claim in claims] == ["does not hold here", "holds here", "does not hold here"]
+    assert {(claim.side, claim.bound) for claim in claims} == {("below", largest_ratio())}
+    assert [claim.verdict for claim in claims] == ["contradicted", "supported", "contradicted"]
 
 
 def test_another_pair_by_its_names() -> None:
     (claim,) = title_claims({"here": record(ours_eager=1.0, other_eager=4.0)}, rival="timm:resnet50")
-    assert claim.interval.median == pytest.approx(0.25)
+    assert claim.ratio.value == pytest.approx(0.25)
 
 
 def test_without_an_engine_that_ran_both_there_is_nothing_to_claim() -> None:
