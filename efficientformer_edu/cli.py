@@ -1,12 +1,16 @@
-"""The command line, `efficientformer-edu`: each command wires the rooms together and prints or writes the result.
+"""The command line, `efficientformer-edu`: each command calls the subpackages and prints or writes the result.
 
-The rooms are imported inside the commands, so that `--help` and everything that needs no torch answer at once.
+Subpackages are imported inside the commands, so that `--help` and all that needs no torch start quickly.
 """
 
 from __future__ import annotations
 
+import dis
+import re
 import sys
+import traceback
 import warnings
+from importlib import metadata
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,8 +27,11 @@ from efficientformer_edu.cli_slimming import slim
 from efficientformer_edu.cli_training import evaluate, train
 from efficientformer_edu.files import whole
 
+PROGRAM, PACKAGE = "efficientformer-edu", "efficientformer_edu"
+DISTRIBUTIONS = {"PIL": "pillow", "yaml": "PyYAML"}  # packages whose name differs from that of their module
+
 app = typer.Typer(
-    name="efficientformer-edu",
+    name=PROGRAM,
     help="EfficientFormer, taken apart: count it, draw it, time it, train it, slim it, convert its weights, run it.",
     no_args_is_help=True,
     add_completion=False,
@@ -33,6 +40,21 @@ app = typer.Typer(
 )
 
 Layout = Literal["official", "timm", "hf", "mmpretrain", "netspresso", "native"]
+
+
+@app.callback()
+def common(
+    context: typer.Context,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug", envvar="EFFICIENTFORMER_EDU_DEBUG", help="show the traceback of an error; also after the command"
+        ),
+    ] = False,
+) -> None:
+    """Options of all commands, kept for `main`."""
+    context.ensure_object(dict)["debug"] = debug
+
 
 app.command()(audit)
 app.command()(bench)
@@ -119,20 +141,66 @@ def predict(
     for label in scores.argsort()[::-1][: top or 5]:
         typer.echo(f"{scores[label]:8.2%}  {label:5d}  {names[label]}".rstrip())
     for warning in caught:
-        typer.echo(f"Take care: {warning.message}, and --weights FILE takes any you have.", err=True)
+        typer.echo(f"Warning: {warning.message}; use --weights FILE to load trained ones.", err=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; what was wrong with its input is said in one line, with exit code 2."""
+    """Run a command.
+
+    Wrong input, a file that cannot be read or written and a missing package are reported in one line, with exit code
+    2. An error that this package did not raise itself is reported as unexpected, with exit code 1.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # into a pipe Windows would write in a code page that lacks → and ×
             stream.reconfigure(encoding="utf-8")
+    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = sorted(arguments, key=lambda argument: argument != "--debug")  # --debug first, the rest in its order
+    settings = {"debug": False}
     try:
-        app(arguments)
-    except (ValueError, OSError) as error:
-        words = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.strerror else str(error)
-        print(f"efficientformer-edu: {' '.join(words.split())}", file=sys.stderr)
-        sys.exit(2)
+        app(arguments, obj=settings)
+    except (ValueError, OSError, ImportError) as error:
+        message, code = _describe(error)
+        if settings["debug"]:
+            traceback.print_exception(error)
+        print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr)
+        sys.exit(code)
+
+
+def _describe(error: ValueError | OSError | ImportError) -> tuple[str, int]:
+    """What to say about an error, and the exit code."""
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.strerror else str(error), 2
+    if isinstance(error, ImportError) and not (error.name or "").startswith(PACKAGE):
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            return f"{error.name} is missing: {_install_command(error.name)}", 2
+        return str(error), 2
+    if _raised_by_this_package(error):
+        return str(error), 2
+    return f"unexpected {type(error).__name__}: {error}; --debug shows the traceback", 1
+
+
+def _raised_by_this_package(error: Exception) -> bool:
+    """Whether a `raise` statement of this package raised the error, and not another library or a bug."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None or not last.tb_frame.f_globals.get("__name__", "").startswith((PACKAGE, "__main__")):
+        return False
+    return last.tb_frame.f_code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+
+
+def _install_command(module: str) -> str:
+    """The command that installs a missing package: with one of this package's extras, or by its own name."""
+    package = DISTRIBUTIONS.get(module.partition(".")[0], module.partition(".")[0])
+    try:
+        requirements = metadata.requires(PROGRAM) or []
+    except metadata.PackageNotFoundError:  # run from its folder, without being installed
+        requirements = []
+    for requirement in requirements:
+        extra = re.fullmatch(rf"{package}\b.*extra == ['\"](\w+)['\"]", requirement.replace("-", "_"))
+        if extra:
+            return f"pip install '{PROGRAM}[{extra[1]}]'"
+    return f"pip install {package}"
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
-"""The command `efficientformer-edu audit`: parameters and MACs of a network, and why other counters print others.
+"""The command `efficientformer-edu audit`: parameters and MACs of a network, and why other counters differ.
 
-It loads torch only to run other counters (`--counters`) or a module of the reader's own.
+It imports torch only to run other counters (`--counters`, `--summary`) or to count a module of your own.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, get_args
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -16,7 +19,10 @@ from efficientformer_edu.audit.explain import explain_costs
 from efficientformer_edu.audit.rules import Code, Quantity
 from efficientformer_edu.audit.tables import Cell, Format, Table
 from efficientformer_edu.cli_arguments import MODEL_HELP, YAML, Pixels, read_model, read_resolution
-from efficientformer_edu.config import resolution_pair
+from efficientformer_edu.config import Resolution, resolution_pair
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 OF: Mapping[Quantity, str] = {"macs": "operations", "params": "parameters"}
 
@@ -24,6 +30,10 @@ OF: Mapping[Quantity, str] = {"macs": "operations", "params": "parameters"}
 def audit(
     models: Annotated[list[str], typer.Argument(metavar="MODEL", help=f"{MODEL_HELP}, or package.module:Name")],
     resolution: Pixels = "224",
+    channels: Annotated[
+        int | None,
+        typer.Option(min=1, help="image channels, for package.module:Name; default: its first convolution's, or 3"),
+    ] = None,
     form: Annotated[Form | None, typer.Option(help="as trained, the default, or folded for inference")] = None,
     by: Annotated[Level | None, typer.Option(help="one row for each of these; stage is the default")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="put several networks side by side")] = False,
@@ -39,7 +49,7 @@ def audit(
     """Count parameters and MACs, and explain what other counters print.
 
     package.module:Name is any torch module of yours: a class or function that needs no arguments, or the module
-    itself. The current folder is searched first. fvcore and torch's FlopCounterMode count it.
+    itself. The current folder is searched first. fvcore and torch's FlopCounterMode count it, at any --resolution.
     """
     questions = {
         "--compare": compare,
@@ -66,23 +76,28 @@ def audit(
     if not compare and len(models) > 1:
         raise ValueError(f"audit takes one network, not {len(models)}; --compare puts several side by side")
 
-    pixels = resolution_pair(read_resolution(resolution))
+    size = read_resolution(resolution)
     if own:
-        from efficientformer_edu import cli_modules
+        from efficientformer_edu.audit.modules import audit_module, torchinfo_summary
 
+        network, images = load_module(own[0], size, channels)
         if summary:
-            typer.echo(cli_modules.own_summary(own[0], pixels), nl=False)
+            typer.echo(torchinfo_summary(network, images), nl=False)
         else:
-            typer.echo(cli_modules.own_module(own[0], pixels).to(format).rstrip("\n"))
+            typer.echo(audit_module(network, images).to(format).rstrip("\n"))
         return
+    if channels:
+        raise ValueError("--channels is for a module of your own; a YAML file sets in_channels")
+    pixels = resolution_pair(size)
     costs = {model: count(read_model(model), pixels, form or "trained") for model in models}
     (one, *_) = costs.values()
     if compare:
         _show(side_by_side(costs, by), format)
     elif summary:
-        from efficientformer_edu import cli_modules
+        from efficientformer_edu.audit.counters import build
+        from efficientformer_edu.audit.modules import torchinfo_summary
 
-        typer.echo(cli_modules.summary(one), nl=False)
+        typer.echo(torchinfo_summary(*build(one)), nl=False)
     elif counters:
         _show(counted(one), format, _elsewhere(one, COUNTERS))
     elif explained is not None:
@@ -93,6 +108,56 @@ def audit(
         typer.echo(one.to_csv(), nl=False)
     else:
         _show(one.table(by or "stage"), format)
+
+
+def load_module(name: str, resolution: Resolution, channels: int | None) -> tuple[nn.Module, Tensor]:
+    """The module that `package.module:Name` names, and one image of zeros to count it on.
+
+    Args:
+        name: a module, or a class or function that returns one and needs no arguments.
+        resolution: height and width of the image in pixels, or one number for both; of any size.
+        channels: of the image; None for those that the first convolution takes, or 3.
+
+    Raises:
+        ValueError: if there is no such module.
+    """
+    import torch
+
+    network = _network(name)
+    if channels is None:
+        convolutions = (module for module in network.modules() if isinstance(module, torch.nn.modules.conv._ConvNd))
+        channels = next((module.in_channels for module in convolutions), 0) or 3  # a lazy one has 0 until it runs
+    height, width = (resolution, resolution) if isinstance(resolution, int) else resolution
+    return network, torch.zeros(1, channels, height, width)
+
+
+def _network(name: str) -> nn.Module:
+    from torch import nn
+
+    module, _, path = name.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        value: Any = import_module(module)
+    except Exception as error:  # another's code may raise anything
+        raise ValueError(
+            f"{module!r} cannot be imported ({type(error).__name__}: {error}); allowed: package.module:Name, "
+            "installed or in the current folder"
+        ) from error
+    for attribute in path.split("."):
+        if not hasattr(value, attribute):
+            raise ValueError(
+                f"{module} has no {path!r}; allowed: the name of a torch module, or of a class or function"
+            )
+        value = getattr(value, attribute)
+    if not isinstance(value, nn.Module) and callable(value):
+        try:
+            value = value()
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{name}() fails ({reason}); allowed: a class or function without arguments") from error
+    if not isinstance(value, nn.Module):
+        raise ValueError(f"{name} is of type {type(value).__name__}; allowed: a torch.nn.Module, or what returns one")
+    return value
 
 
 def side_by_side(costs: Mapping[str, Costs], by: Level | None) -> Table:

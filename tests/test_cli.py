@@ -9,6 +9,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import get_args
 
@@ -217,6 +219,7 @@ def test_audit_loads_no_torch_without_counters(yaml: Path) -> None:
 
 
 MODULES = """
+import threading
 from torch import nn
 
 class Gray(nn.Sequential):
@@ -237,6 +240,14 @@ def refuses():
 
 def flat():
     return nn.Linear(7, 2)
+
+def mlp():
+    return nn.Sequential(nn.Flatten(), nn.Linear(28 * 28 * 1, 16), nn.ReLU(), nn.Linear(16, 10))
+
+class Locked(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(2, 4, 3), nn.Dropout(0.5), nn.BatchNorm2d(4))
+        self.lock = threading.Lock()
 """
 
 
@@ -265,6 +276,39 @@ def test_audit_of_a_module_of_ones_own(own: str) -> None:
     assert run("audit", "torch.nn:Identity", "--format", "markdown") == expected.to_markdown().rstrip() + "\n"
 
 
+@pytest.mark.parametrize("option", [["--channels", "1"], []], ids=["channels", "default"])
+def test_audit_of_a_multilayer_perceptron_on_small_images(
+    own: str, option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["audit", f"{own}:mlp", "--resolution", "28", *option]
+    if not option:  # nothing in it says how many channels an image has
+        assert "(1, 3, 28, 28)" in refused(capsys, *arguments)
+        return
+    expected = 28 * 28 * 16 + 16 * 10
+    result = json.loads(run(*arguments, "--format", "json"))
+    assert (result["images"], result["macs"], result["params"]) == ([1, 1, 28, 28], expected, expected + 16 + 10)
+    assert f"{expected:,}" in run(*arguments, "--summary")
+
+
+@pytest.mark.parametrize(("resolution", "shape"), [("3", [3, 3]), ("3x31", [3, 31])])
+def test_audit_of_a_module_has_no_smallest_image(own: str, resolution: str, shape: list[int]) -> None:
+    result = json.loads(run("audit", f"{own}:Gray", "--resolution", resolution, "--format", "json"))
+    assert result["images"] == [1, 1, *shape]
+
+
+def test_audit_of_a_module_that_cannot_be_copied(own: str) -> None:
+    arguments = ["audit", f"{own}:Locked", "--resolution", "8"]
+    result = json.loads(run(*arguments, "--format", "json"))
+    assert (result["macs"], result["images"]) == (6 * 6 * 4 * 2 * 9, [1, 2, 8, 8])
+    assert "Total params: " in run(*arguments, "--summary")
+
+
+def test_channels_are_for_modules_only(own: str, yaml: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--channels" in refused(capsys, "audit", yaml, "--channels", "3")
+    result = json.loads(run("audit", "torch.nn:Identity", "--channels", "5", "--resolution", "7", "--format", "json"))
+    assert result["images"] == [1, 5, 7, 7]
+
+
 def test_torchinfos_summary_says_first_what_is_wrong_with_it(own: str, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, hidden in (
         (["l1", "--resolution", "64"], 8_257_536),
@@ -281,14 +325,14 @@ def test_a_module_that_cannot_be_audited_is_one_line(
     own: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "'no_such_module' cannot be imported (ModuleNotFoundError" in refused(capsys, "audit", "no_such_module:Net")
-    assert "No module named 'no_such_package'); wanted: package.module:Name" in refused(
+    assert "No module named 'no_such_package'); allowed: package.module:Name" in refused(
         capsys, "audit", f"{own}_broken:Net"
     )
-    assert "has no 'Net'; wanted: the name of a torch module" in refused(capsys, "audit", f"{own}:Net")
+    assert "has no 'Net'; allowed: the name of a torch module" in refused(capsys, "audit", f"{own}:Net")
     assert "has no ''" in refused(capsys, "audit", f"{own}:")
-    assert "is of type int; wanted: a torch.nn.Module" in refused(capsys, "audit", f"{own}:number")
+    assert "is of type int; allowed: a torch.nn.Module" in refused(capsys, "audit", f"{own}:number")
     assert "missing 2 required positional arguments" in refused(capsys, "audit", f"{own}:Wide")
-    assert "fails (RuntimeError: not today); wanted: a class or function" in refused(capsys, "audit", f"{own}:refuses")
+    assert "fails (RuntimeError: not today); allowed: a class or function" in refused(capsys, "audit", f"{own}:refuses")
     assert "Linear cannot take images of shape (1, 3, 224, 224): RuntimeError" in refused(
         capsys, "audit", f"{own}:flat"
     )
@@ -436,6 +480,127 @@ def test_wrong_input_is_one_line_and_exit_code_2(
     assert "nothing.png: No such file" in refused(capsys, "predict", "nothing.png")
     assert "nothing.pth: No such file" in refused(capsys, "predict", photo, "--weights", "nothing.pth")
     assert not out.exists()
+
+
+LAYERS = "efficientformer_edu.figures.mermaid.architecture_mermaid"
+
+
+def fails(error: Exception) -> Callable[..., str]:
+    """A function that raises an error, as code outside of this package does."""
+
+    def function(*_: object) -> str:
+        raise error
+
+    return function
+
+
+def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, list[str]]:
+    """The exit code of a command that fails, and its lines on stderr."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    return ended.value.code, capsys.readouterr().err.splitlines()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--debug", "diagram", "l2"],
+        ["diagram", "l2", "--debug"],
+        ["audit", "--debug", "l2"],
+        ["export", "l2", "--debug"],
+    ],
+)
+def test_debug_shows_the_traceback(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    if "export" in arguments:
+        arguments = [*arguments, "--out", "l2.onnx"]
+    code, lines = failure(capsys, *arguments)
+    assert code == 2
+    assert lines[0].startswith("Traceback") and any("in get_config" in line for line in lines)
+    assert lines[-1].startswith("efficientformer-edu: ") and "'l2'" in lines[-1]
+    code, (line,) = failure(capsys, *(argument for argument in arguments if argument != "--debug"))
+    assert (code, line) == (2, lines[-1])
+
+
+@pytest.mark.parametrize(("value", "traced"), [("1", True), ("0", False), ("", False)])
+def test_the_environment_can_ask_for_the_traceback(
+    value: str, traced: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EFFICIENTFORMER_EDU_DEBUG", value)
+    code, lines = failure(capsys, "diagram", "l2")
+    assert (code, lines[0].startswith("Traceback")) == (2, traced)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "named"),
+    [
+        (ValueError("two\nshapes"), 1, ["unexpected ValueError", "two shapes", "--debug"]),
+        (UnicodeDecodeError("utf-8", b"a", 0, 1, "no text"), 1, ["unexpected UnicodeDecodeError", "--debug"]),
+        (ImportError("no name", name="efficientformer_edu.audit"), 1, ["unexpected ImportError", "--debug"]),
+        (ImportError("yours is missing: pip install yours"), 2, ["yours is missing: pip install yours"]),
+        (OSError(28, "No space left", "l1.mmd"), 2, ["l1.mmd: No space left"]),
+    ],
+)
+def test_an_internal_error_is_not_reported_as_wrong_input(
+    error: Exception,
+    code: int,
+    named: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(LAYERS, fails(error))
+    ended, (line,) = failure(capsys, "diagram", "l1")
+    assert ended == code and all(part in line for part in named)
+    ended, lines = failure(capsys, "diagram", "l1", "--debug")
+    assert ended == code and lines[0].startswith("Traceback") and lines[-1] == line
+
+
+def test_a_bug_in_this_package_is_not_reported_as_wrong_input(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("efficientformer_edu.cli_audit.read_resolution", lambda text: (1, 2, 3))  # one too many
+    code, (line,) = failure(capsys, "audit", "torch.nn:Identity")
+    assert code == 1 and "unexpected ValueError" in line
+
+
+@pytest.mark.parametrize(
+    ("module", "command"),
+    [
+        ("onnx.helper", "pip install 'efficientformer-edu[engines]'"),
+        ("openvino", "pip install 'efficientformer-edu[engines]'"),
+        ("timm", "pip install 'efficientformer-edu[peers]'"),
+        ("pycocotools", "pip install 'efficientformer-edu[dense]'"),
+        ("fvcore.nn", "pip install 'efficientformer-edu[notebooks]'"),
+        ("matplotlib", "pip install matplotlib"),
+        ("yaml", "pip install PyYAML"),
+        ("PIL.Image", "pip install pillow"),
+        ("unheard_of", "pip install unheard_of"),
+    ],
+)
+def test_a_missing_package_is_one_line_with_the_command_that_installs_it(
+    module: str, command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = ModuleNotFoundError(f"No module named {module!r}", name=module)
+    monkeypatch.setattr(LAYERS, fails(missing))
+    code, (line,) = failure(capsys, "diagram", "l1")
+    assert code == 2 and line == f"efficientformer-edu: {module} is missing: {command}"
+
+
+def test_the_install_command_does_not_need_the_packages_metadata(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.metadata.requires", fails(PackageNotFoundError("efficientformer-edu")))
+    monkeypatch.setattr(LAYERS, fails(ModuleNotFoundError("no timm", name="timm")))
+    assert "timm is missing: pip install timm" in refused(capsys, "diagram", "l1")
+
+
+def test_a_missing_package_is_reported_by_a_real_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for name in [name for name in sys.modules if name.startswith(("matplotlib.", "efficientformer_edu.figures."))]:
+        monkeypatch.delitem(sys.modules, name)
+    line = refused(capsys, "diagram", "l1", "--format", "svg", "--out", tmp_path / "l1.svg")
+    assert "pip install matplotlib" in line
 
 
 def test_a_broken_configuration_file_names_its_field(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

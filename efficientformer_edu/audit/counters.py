@@ -1,14 +1,15 @@
 """The other counters, really run: what each prints for a network.
 
 They are not part of this package: FlopCounterMode comes with torch, the others with the extra `notebooks`. Each is run
-on a copy, because some leave hooks and buffers behind.
+on a copy where the network can be copied, because some leave hooks and buffers behind.
 """
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
@@ -34,7 +35,7 @@ def run(counter: str, network: nn.Module, images: Tensor) -> Printed:
 
     Args:
         counter: a key of `COUNTERS` whose rule says that it runs.
-        network: any module; it is copied, and the copy is put into evaluation mode.
+        network: any module. It is copied; one that cannot be copied runs itself, and some counters leave hooks on it.
         images: (1, C, H, W), what the network takes.
 
     Raises:
@@ -44,9 +45,26 @@ def run(counter: str, network: nn.Module, images: Tensor) -> Printed:
     get_rule(counter)
     if counter not in RUNNERS:
         raise ValueError(f"{counter} is derived from its code, not run; counters that run: {', '.join(RUNNERS)}")
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), evaluating(network) as network, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tools' own, about deprecated functions
-        return RUNNERS[counter](copy.deepcopy(network).eval(), images)
+        return RUNNERS[counter](network, images)
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[nn.Module]:
+    """A copy of a network in evaluation mode; the network itself if it cannot be copied.
+
+    A module that holds a lock, an open file or a tensor with a gradient history cannot be copied. It is put into
+    evaluation mode for the duration of the block, then each of its modules is back in the mode that it had.
+    """
+    modes = {module: module.training for module in network.modules()}
+    with suppress(Exception):  # any attribute may refuse to be copied, in any way
+        network = copy.deepcopy(network)
+    try:
+        yield network.eval()
+    finally:
+        for module, training in modes.items():
+            module.training = training
 
 
 def build(costs: Costs) -> tuple[EfficientFormer, Tensor]:

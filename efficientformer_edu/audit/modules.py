@@ -6,7 +6,6 @@ follow the operations of a real run stand in; `ModuleAudit` lays them side by si
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from efficientformer_edu.audit.counters import fvcore_analysis, needs, run
+from efficientformer_edu.audit.counters import evaluating, fvcore_analysis, needs, run
 from efficientformer_edu.audit.module_audit import UNSEEN, ModuleAudit
 
 
@@ -28,7 +27,8 @@ def audit_module(network: nn.Module, images: Tensor) -> ModuleAudit:
     """Count any network by fvcore and by FlopCounterMode, in evaluation mode and without gradients.
 
     Args:
-        network: any module that takes one tensor. It is copied, and left as it is.
+        network: any module that takes one tensor, left unchanged. It is copied; a module that cannot be copied is
+            counted itself.
         images: what it takes, such as (1, C, H, W).
 
     Raises:
@@ -36,8 +36,7 @@ def audit_module(network: nn.Module, images: Tensor) -> ModuleAudit:
         ImportError: if fvcore is not installed, with the command that installs it.
     """
     needs("fvcore.nn")
-    network = copy.deepcopy(network).eval()
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), evaluating(network) as network, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the tracer and the tools say about their own code
         _try(network, images)
         counted, unseen = _torch(network, images)
@@ -59,7 +58,6 @@ def torchinfo_summary(network: nn.Module, images: Tensor) -> str:
         ValueError: if the network cannot take these images.
         ImportError: if torchinfo is not installed, with the command that installs it.
     """
-    network = copy.deepcopy(network).eval()
     hidden = 0
 
     def on_tokens(linear: nn.Module, _: Any, tokens: Tensor) -> None:  # tokens are (B, ..., C)
@@ -67,12 +65,15 @@ def torchinfo_summary(network: nn.Module, images: Tensor) -> str:
         if tokens.dim() > 1:
             hidden += linear.get_parameter("weight").numel() * (prod(tokens.shape[:-1]) - prod(tokens.shape[:1]))
 
-    hooks = [each.register_forward_hook(on_tokens) for each in network.modules() if isinstance(each, nn.Linear)]
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), evaluating(network) as network, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        _try(network, images)
-        for hook in hooks:
-            hook.remove()
+        linears = [module for module in network.modules() if isinstance(module, nn.Linear)]
+        hooks = [linear.register_forward_hook(on_tokens) for linear in linears]
+        try:
+            _try(network, images)
+        finally:
+            for hook in hooks:
+                hook.remove()
         counted = run("flop_counter", network, images).macs // 2
         summary = needs("torchinfo").summary(network, input_data=images, verbose=0)
     fault = (
@@ -89,7 +90,7 @@ def _try(network: nn.Module, images: Tensor) -> None:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"{type(network).__name__} cannot take images of shape {tuple(images.shape)}: {type(error).__name__}: "
-            f"{reason}; give images of a shape that it is made for"
+            f"{reason}; allowed: a shape that it accepts (command line: --resolution, --channels)"
         ) from error
 
 

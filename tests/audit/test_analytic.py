@@ -126,6 +126,8 @@ def test_equals_the_real_network(config: EfficientFormerConfig, resolution: tupl
     assert costs.sums.weight_bytes == sum(4 * t.numel() for t in model.state_dict().values() if t.is_floating_point())
     operators = fvcore_analysis(model, image).by_operator()
     assert costs.macs == sum(operators[product] for product in PRODUCTS)
+    resized = sum(row.elements for row in costs.rows if row.kind == "resize")
+    assert operators["upsample_bilinear2d"] == 4 * resized  # fvcore counts 4 for each element of the result
     # Meta tensors have shapes and no values, so that a network runs in no time.
     with FlopCounterMode(display=False) as counter:
         model.to("meta")(image.to("meta"))
@@ -262,6 +264,28 @@ def test_the_table_is_resized_only_on_another_grid() -> None:
     rows = [row for row in count("l3", (256, 320)).rows if row.kind == "resize"]
     assert [row.output_shape for row in rows] == [(8, 8, 10)] * 4
     assert "resize" not in count("l3", (256, 320), form="folded").by("kind")
+
+
+@pytest.mark.parametrize(
+    ("bias_grid", "num_vit", "resized"),
+    [
+        ((2, 3), 1, []),
+        ((3, 2), 1, [(2, 3)]),  # as many tokens, in another shape
+        ((1, 6), 1, [(2, 3)]),
+        ((6, 1), 1, [(2, 3)]),
+        ((2, 2), 1, [(2, 3)]),  # one side is the same
+        ((1, 1), 1, [(2, 3)]),
+        ((4, 6), (0, 0, 1, 1), [(2, 3)]),  # only the last stage has another grid
+        ((2, 3), (0, 0, 1, 1), [(4, 6)]),
+        ((6, 4), (0, 0, 1, 2), [(4, 6), (2, 3), (2, 3)]),
+    ],
+)
+def test_the_table_is_resized_for_a_grid_of_another_shape(bias_grid, num_vit, resized) -> None:
+    config = TINY.replace(bias_grid=bias_grid, num_vit=num_vit)
+    costs = count(config, (64, 96))
+    assert [row.output_shape for row in costs.rows if row.kind == "resize"] == [(2, *grid) for grid in resized]
+    operators = fvcore_analysis(EfficientFormer(config).eval(), images(costs)).by_operator()
+    assert operators["upsample_bilinear2d"] == 4 * 2 * sum(map(prod, resized))
 
 
 def test_json_holds_everything() -> None:

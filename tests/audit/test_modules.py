@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import json
 import sys
+import threading
 
 import pytest
 import torch
 from strategies import SMALL
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import prune
 
 from efficientformer_edu.audit import count, explain
 from efficientformer_edu.audit.modules import audit_module, torchinfo_summary
@@ -89,6 +92,38 @@ def test_a_network_is_left_as_it_is() -> None:
     assert network.training and all(not module._forward_hooks for module in network.modules())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert torch.backends.mha.get_fastpath_enabled() == fast
+
+
+class Locked(nn.Sequential):
+    """A network that `copy.deepcopy` refuses."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4).eval(), nn.Dropout(0.5))
+        self.lock = threading.Lock()
+
+
+def test_a_network_that_cannot_be_copied_is_counted_and_left_as_it_is() -> None:
+    network = Locked()
+    with pytest.raises(TypeError):
+        copy.deepcopy(network)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    modes = [module.training for module in network.modules()]
+    assert len(set(modes)) == 2
+    images = torch.ones(2, 3, 8, 8)
+    twin = nn.Sequential(*network)  # the same layers, without the lock
+    expected = audit_module(twin, images)
+    audit = audit_module(network, images)
+    assert (audit.fvcore, audit.flop_counter, audit.params) == (expected.fvcore, expected.flop_counter, expected.params)
+    assert "Locked" in torchinfo_summary(network, images)
+    assert [module.training for module in network.modules()] == modes
+    assert all(not module._forward_hooks and not module._forward_pre_hooks for module in network.modules())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_a_pruned_network_is_counted() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+    prune.l1_unstructured(network[1], "weight", amount=0.5)  # a weight with a gradient history, which has no copy
+    assert audit_module(network, torch.ones(1, 3, 8, 8)).macs == 192 * 4
 
 
 def test_where_both_agree() -> None:
