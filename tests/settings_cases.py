@@ -52,11 +52,13 @@ def check_all_have_cases(settings: Iterable[str], cases: Iterable[str], what: st
 
 
 def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return one.shape == other.shape and torch.equal(one, other)
-    if isinstance(one, Tensor) or isinstance(other, Tensor):
+    if type(one) is not type(other):
         return False
-    return type(one) is type(other) and bool(one == other)
+    if isinstance(one, Tensor):
+        return one.shape == other.shape and torch.equal(one, other)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return bool(one == other)
 
 
 def fingerprint(network: nn.Module, *images: Any) -> Observations:
