@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from efficientformer_edu.config import EfficientFormerConfig
     from efficientformer_edu.latency.lookup_table import Lookup
     from efficientformer_edu.slimming.contenders import Contender
-    from efficientformer_edu.slimming.judge import Judge
+    from efficientformer_edu.slimming.evaluator import Evaluator
     from efficientformer_edu.slimming.protocol import Material, Protocol
     from efficientformer_edu.slimming.records import Search
     from efficientformer_edu.slimming.supernet import Supernet
@@ -56,7 +56,7 @@ def slim(
         _replay(replay)
         return
 
-    from efficientformer_edu.slimming.protocol import get_judge, get_protocol, get_supernet, material
+    from efficientformer_edu.slimming.protocol import get_evaluator, get_protocol, get_supernet, material
 
     protocol = get_protocol(data)
     images = material(protocol, data_dir)
@@ -66,13 +66,13 @@ def slim(
         raise FileNotFoundError(f"{out}: there is no slimming to resume; leave --resume out to begin one")
     out.mkdir(parents=True, exist_ok=True)
     typer.echo(f"{images.learn.words}; {protocol.words}", err=True)
-    config, judge = get_supernet(images), get_judge(protocol, images)
+    config, evaluator = get_supernet(images), get_evaluator(protocol, images)
     lookup = _time_parts(config, engine, out)
     seconds = _checked(config, lookup, seconds)
     supernet = _train_supernet(protocol, images, noise, out)
     made_of = _made_of(protocol, images, lookup, noise)
-    search = _slim(supernet, lookup, seconds, judge, made_of, out)
-    networks = _networks(search, lookup, supernet, judge, baselines, out)
+    search = _slim(supernet, lookup, seconds, evaluator, made_of, out)
+    networks = _networks(search, lookup, supernet, evaluator, baselines, out)
     _compare(networks, protocol, seeds, lookup, out, data_dir)
 
 
@@ -111,7 +111,7 @@ def _time_parts(config: EfficientFormerConfig, engine: str, out: Path) -> Lookup
         except ImportError as error:
             raise ValueError(str(error)) from error
     for words in dict.fromkeys(str(one.message) for one in caught):
-        typer.echo(f"Take care: {words}", err=True)
+        typer.echo(f"Warning: {words}", err=True)
     return lookup
 
 
@@ -155,7 +155,12 @@ def _made_of(protocol: Protocol, images: Material, lookup: Lookup, noise: Noise)
 
 
 def _slim(
-    supernet: Supernet, lookup: Lookup, targets: tuple[float, ...], judge: Judge, made_of: dict[str, Any], out: Path
+    supernet: Supernet,
+    lookup: Lookup,
+    targets: tuple[float, ...],
+    evaluator: Evaluator,
+    made_of: dict[str, Any],
+    out: Path,
 ) -> Search:
     from efficientformer_edu.slimming.records import SEARCH, Search
     from efficientformer_edu.slimming.search import Slimming, begin
@@ -164,7 +169,11 @@ def _slim(
     if (out / SEARCH).exists():
         search = Search.load(out / SEARCH).same_as(search)
     typer.echo(f"slimming, from step {len(search.steps) + 1}", err=True)
-    slimming, started, first = Slimming(supernet, search, lookup, judge, out), time.perf_counter(), search.seconds[-1]
+    slimming, started, first = (
+        Slimming(supernet, search, lookup, evaluator, out),
+        time.perf_counter(),
+        search.seconds[-1],
+    )
     for step in slimming.steps():
         now, last = slimming.search.seconds[-1], min(targets)
         left = (time.perf_counter() - started) * max(now - last, 0) / (first - now) if now < first else 0.0
@@ -175,7 +184,7 @@ def _slim(
 
 
 def _networks(
-    search: Search, lookup: Lookup, supernet: Supernet, judge: Judge, with_baselines: bool, out: Path
+    search: Search, lookup: Lookup, supernet: Supernet, evaluator: Evaluator, with_baselines: bool, out: Path
 ) -> tuple[Contender, ...]:
     """The networks that were found, and the others; the random ones are judged once."""
     from efficientformer_edu.slimming.contenders import (
@@ -192,7 +201,7 @@ def _networks(
     if (out / CONTENDERS).exists():
         return load_contenders(out / CONTENDERS)
     typer.echo("looking for networks in other ways", err=True)
-    all_of_them = (*ours, *baselines(search, lookup, supernet, judge))
+    all_of_them = (*ours, *baselines(search, lookup, supernet, evaluator))
     save_contenders(all_of_them, out / CONTENDERS)
     return all_of_them
 
@@ -208,20 +217,23 @@ def _compare(
 
     resumed = bool(load_records(out / TRAINED))
     study, started = get_study(out / TRAINED, protocol, networks, seeds, resume=resumed, data_dir=data_dir), time.time()
-    typer.echo(f"training {len(networks)} networks from scratch, {len(study.missing)} runs to go", err=True)
+    distinct = len({network.config for network in networks})
+    typer.echo(f"training {distinct} networks from scratch, {len(study.missing)} runs to go", err=True)
     for done, record in enumerate(study.run(), start=1):
         left = (time.time() - started) / done * (len(study.missing) - done)
-        said = record.stopped or f"top-1 {record.top1:.2%}"
-        typer.echo(f"{record.variant}, seed {record.seed}: {said}; about {left / 60:.0f} min left")
+        score = record.stopped or f"top-1 {record.top1:.2%}"
+        typer.echo(f"{record.variant}, seed {record.seed}: {score}; about {left / 60:.0f} min left")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         errors = prediction_errors(lookup, dict.fromkeys(one.config for one in networks))
     for words in dict.fromkeys(str(one.message) for one in caught):
-        typer.echo(f"Take care: {words}", err=True)
+        typer.echo(f"Warning: {words}", err=True)
     errors.save(out / LATENCY)
     front = get_front(networks, load_records(out / TRAINED), errors, lookup.resolution)
     typer.echo(f"\n{front.table().to_text()}\n{lookup.engine}; {errors.conditions}")
+    if (comparisons := front.comparisons()).rows:
+        typer.echo(f"\n{comparisons.to_text()}")
     if errors.worst_at_speed > AGREES:
         worst = f"{errors.worst_at_speed:.0%} for the worst"
-        typer.echo(f"Take care: predicted and measured latency differ by {worst}; time the parts again.", err=True)
+        typer.echo(f"Warning: predicted and measured latency differ by {worst}; time the parts again.", err=True)
     typer.echo(f"Everything: {out}")

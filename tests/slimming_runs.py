@@ -1,4 +1,4 @@
-"""A supernet small enough for tests, a table whose seconds are MACs, random subnets, and judges who need no images."""
+"""A supernet small enough for tests, a table whose seconds are MACs, random subnets, evaluators without images."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TINY = EfficientFormerConfig(
     layer_scale_init=0.5,
 )
 SIZE = 64  # pixels: maps of 16×16, 8×8, 4×4 and 2×2
-TIMED = (64, 96)  # pixels for which the table is made: others than those of the judge
+TIMED = (64, 96)  # pixels for which the table is made: others than those of the evaluator
 MAC = 1e-9  # seconds that one MAC takes in it
 
 
@@ -78,19 +78,30 @@ def pictures(count: int = 2, size: int = SIZE, seed: int = 1) -> torch.Tensor:
     return torch.randn(count, 1, size, size, generator=torch.Generator().manual_seed(seed))
 
 
+IMAGES = 10_000  # held out in tests; accuracies are multiples of 1 / IMAGES
+
+
+def answers(accuracy: float) -> list[bool]:
+    """So many of the images classified correctly, the first ones."""
+    return [image < round(accuracy * IMAGES) for image in range(IMAGES)]
+
+
 class Knowing:
-    """A judge who knows what each subnet is worth. `subnets` are those that were asked about, in order."""
+    """An evaluator that knows the accuracy of each subnet. `subnets` are those it was given, in order."""
 
     def __init__(self, worth: Callable[[Subnet], float]) -> None:
-        self.worth, self.subnets, self.recovered = worth, list[Subnet](), list[int]()
+        self.worth, self.subnets, self.finetuned = worth, list[Subnet](), list[int]()
 
-    def accuracy(self, supernet: Supernet) -> float:
+    def correct(self, supernet: Supernet) -> list[bool]:
         assert not supernet.training
         self.subnets.append(supernet.subnet)
-        return self.worth(supernet.subnet)
+        return answers(self.worth(supernet.subnet))
 
-    def recover(self, supernet: Supernet, number: int) -> None:
-        self.recovered.append(number)
+    def accuracy(self, supernet: Supernet) -> float:
+        return sum(self.correct(supernet)) / IMAGES
+
+    def finetune(self, supernet: Supernet, step: int) -> None:
+        self.finetuned.append(step)
 
 
 @st.composite

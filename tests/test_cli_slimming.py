@@ -96,16 +96,16 @@ def test_a_search_can_be_replayed_from_its_file(here: Path) -> None:
 def test_a_slimming_that_was_stopped_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run("--out", "whole", "--baselines")
     asked: list[int] = []
-    accuracy = protocol.Judge.accuracy
+    correct = protocol.Evaluator.correct
 
-    def stopped(self: Any, supernet: Any) -> float:
+    def stopped(self: Any, supernet: Any) -> list[bool]:
         asked.append(1)
         if len(asked) == 6:
             raise KeyboardInterrupt
-        return accuracy(self, supernet)
+        return correct(self, supernet)
 
     with monkeypatch.context() as patch:
-        patch.setattr(protocol.Judge, "accuracy", stopped)
+        patch.setattr(protocol.Evaluator, "correct", stopped)
         assert CliRunner().invoke(app, ["--engine", "eager", "--out", "two", "--baselines"]).exit_code != 0
     before = Search.load(here / "two" / "search.json").steps
     assert before

@@ -197,20 +197,22 @@ def draw_front(front: Front) -> Drawing:
     Raises:
         ValueError: if nothing was both trained and timed.
     """
-    ways = {method: [one for one in front.of(method) if one.accuracy and one.prediction] for method in METHODS}
+    ways = {
+        method: [point for point in front.by_method(method) if point.accuracy and point.prediction]
+        for method in METHODS
+    }
     if not any(ways.values()):
         raise ValueError("no network was both trained and timed; run the comparison to its end")
     with drawing(height=4.2, width=8.5) as figure:
         axes = figure.subplots()
-        for method, standings in ways.items():
+        for method, networks in ways.items():
             marker, colour = WAYS[method]
             points = []
-            for one in standings:
-                assert one.accuracy is not None
-                assert one.prediction is not None
-                points.append(
-                    (1e3 * one.prediction.measured, *(100 * value for value in one.accuracy[:3]), len(one.top1))
-                )
+            for network in networks:
+                assert network.accuracy is not None
+                assert network.prediction is not None
+                value, low, high, seeds = network.accuracy
+                points.append((1e3 * network.prediction.measured, 100 * value, 100 * low, 100 * high, seeds))
             if not points:
                 continue
             points.sort()

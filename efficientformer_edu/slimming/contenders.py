@@ -13,9 +13,10 @@ from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.files import whole
 from efficientformer_edu.latency.lookup_table import Lookup
 from efficientformer_edu.slimming.baselines import random_subnets, uniform_scaling
+from efficientformer_edu.slimming.evaluator import Evaluator
 from efficientformer_edu.slimming.narrow import brought_to
 from efficientformer_edu.slimming.records import Search
-from efficientformer_edu.slimming.search import Judges, narrowest
+from efficientformer_edu.slimming.search import narrowest
 from efficientformer_edu.slimming.subnet import Subnet
 from efficientformer_edu.slimming.supernet import Supernet
 
@@ -59,15 +60,17 @@ def found(search: Search, lookup: Lookup) -> tuple[Contender, ...]:
     )
 
 
-def baselines(search: Search, lookup: Lookup, supernet: Supernet, judge: Judges, seed: int = 0) -> Iterator[Contender]:
+def baselines(
+    search: Search, lookup: Lookup, supernet: Supernet, evaluator: Evaluator, seed: int = 0
+) -> Iterator[Contender]:
     """The other ways, for each target; a way that cannot reach a target is left out.
 
     Args:
         search: done.
         lookup: its table.
         supernet: as trained, for the weights that random networks inherit.
-        judge: whose accuracy chooses among them.
-        seed: of the random networks.
+        evaluator: its accuracy chooses among them.
+        seed: seed of the random networks.
     """
     least = narrowest(lookup)
     for target in search.family:
@@ -78,7 +81,8 @@ def baselines(search: Search, lookup: Lookup, supernet: Supernet, judge: Judges,
         steps = sum(seconds > target for seconds in search.seconds)
         tried = sum(len(step.trials) for step in search.steps[:steps])
         drawn = islice(random_subnets(search.supernet, lookup, target, least, seed), max(tried, 1))
-        ways.append(("random", max(drawn, key=lambda one: judge.accuracy(brought_to(supernet, one)), default=None)))
+        best = max(drawn, key=lambda subnet: evaluator.accuracy(brought_to(supernet, subnet)), default=None)
+        ways.append(("random", best))
         for method, subnet in ways:
             if subnet is not None:
                 config = subnet.config(search.supernet)

@@ -1,7 +1,7 @@
-"""Accuracy against measured latency: which way of finding a network leads to the better front.
+"""Accuracy against measured latency: which method leads to the better networks.
 
-Every network is trained from scratch with each seed, and timed as a whole. The claim to be tested, which is ours: at
-equal latency slimming finds more accurate networks than uniform scaling does.
+Every network is trained from scratch with each seed, and timed as a whole. The claim that is tested is ours: at equal
+latency, slimming finds more accurate networks than uniform scaling.
 """
 
 from __future__ import annotations
@@ -13,25 +13,26 @@ from pathlib import Path
 
 from efficientformer_edu.audit import count
 from efficientformer_edu.audit.tables import Cell, Table
+from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.latency.lookup_errors import Errors, Prediction
-from efficientformer_edu.slimming.contenders import Contender, Method
+from efficientformer_edu.slimming.contenders import METHODS, Contender, Method
 from efficientformer_edu.slimming.protocol import SIZE, Material, Protocol, material
 from efficientformer_edu.training.records import Record
 from efficientformer_edu.training.run import Run
-from efficientformer_edu.training.statistics import Difference, mean_interval
 from efficientformer_edu.training.study import Study
+from efficientformer_edu.utils.statistics import Estimate, mean_estimate
 
-AGREES = 0.10  # predicted over measured latency: how far both may be apart
+AGREES = 0.10  # largest relative error at which a predicted latency agrees with the measured one
 
 
 @dataclass(frozen=True)
-class Standing:
-    """One network with what came out.
+class ParetoPoint:
+    """One network with its latency and accuracy.
 
     Attributes:
         contender: the network.
-        prediction: its latency, predicted and measured; None where it was not timed.
-        top1: accuracy on the test images, by seed.
+        prediction: its latency, predicted and measured; None if it was not timed.
+        top1: accuracy on the test images by seed, from 0 to 1.
     """
 
     contender: Contender
@@ -39,9 +40,36 @@ class Standing:
     top1: Mapping[int, float]
 
     @property
-    def accuracy(self) -> Difference | None:
+    def accuracy(self) -> Estimate | None:
         """The mean over the seeds with its interval; None before anything was trained."""
-        return mean_interval(list(self.top1.values())) if self.top1 else None
+        return mean_estimate(list(self.top1.values())) if self.top1 else None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Slimming compared with another method.
+
+    Attributes:
+        difference: how much more accurate slimming's networks are. Pairs have the same target and seed, and each target
+            is resampled separately, so that the differences between targets do not widen the interval. It covers other
+            training seeds of these networks, not other targets or another search.
+        targets: seconds, the targets that are compared.
+        networks: number of distinct networks behind the difference.
+        trainings: number of distinct trainings behind it.
+        left_out: targets at which one of the networks is the same as at a tighter target, and that tighter target.
+    """
+
+    difference: Estimate
+    targets: tuple[float, ...]
+    networks: int
+    trainings: int
+    left_out: Mapping[float, float]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.difference.points}, {self.difference.verdict()}; "
+            f"{self.networks} networks, {self.trainings} trainings, {len(self.targets)} targets"
+        )
 
 
 @dataclass(frozen=True)
@@ -49,36 +77,72 @@ class Front:
     """All networks that are compared.
 
     Attributes:
-        standings: target by target.
+        points: the networks, target by target.
         resolution: height and width in pixels at which they are timed and counted.
     """
 
-    standings: tuple[Standing, ...]
+    points: tuple[ParetoPoint, ...]
     resolution: tuple[int, int]
 
-    def of(self, method: Method) -> tuple[Standing, ...]:
-        """The networks that were found in one way, the slowest first."""
-        return tuple(one for one in self.standings if one.contender.method == method)
+    def by_method(self, method: Method) -> tuple[ParetoPoint, ...]:
+        """The networks of one method, the slowest first."""
+        return tuple(point for point in self.points if point.contender.method == method)
 
-    def difference(self, against: Method, target: float | None = None) -> Difference | None:
-        """How much more accurate slimming's networks are, paired by target and seed.
+    def compare(self, against: Method, target: float | None = None) -> Comparison | None:
+        """Compare slimming with another method.
+
+        If a method has the same network at several targets, the network enters once: at the tightest of these targets,
+        which is closest to its latency.
 
         Args:
-            against: another way.
-            target: one target in seconds; None for all of them together.
+            against: the other method.
+            target: a single target in seconds; None for all of them.
 
         Returns:
-            None where there is no pair.
+            The comparison, or None without a pair.
         """
-        theirs = {one.contender.target: one.top1 for one in self.of(against)}
-        pairs = [
-            accuracy - theirs[one.contender.target][seed]
-            for one in self.of("slimming")
-            if one.contender.target in theirs and target in (None, one.contender.target)
-            for seed, accuracy in one.top1.items()
-            if seed in theirs[one.contender.target]
-        ]
-        return mean_interval(pairs) if pairs else None
+        ours, theirs = (
+            {point.contender.target: point for point in self.by_method(method) if point.top1}
+            for method in ("slimming", against)
+        )
+        shared = sorted(ours.keys() & theirs.keys()) if target is None else [target]
+        compared = dict[EfficientFormerConfig, float]()  # the target at which each network is compared
+        strata, trainings, left_out = dict[float, list[float]](), set[tuple[EfficientFormerConfig, int]](), {}
+        for seconds in shared:
+            if seconds not in ours or seconds not in theirs:
+                continue
+            pair = ours[seconds], theirs[seconds]
+            configs = {point.contender.config for point in pair}
+            if tighter := [compared[config] for config in configs if config in compared]:
+                left_out[seconds] = tighter[0]
+                continue
+            first, second = (point.top1 for point in pair)
+            if seeds := sorted(first.keys() & second.keys()):
+                strata[seconds] = [first[seed] - second[seed] for seed in seeds]
+                compared |= dict.fromkeys(configs, seconds)
+                trainings |= {(config, seed) for config in configs for seed in seeds}
+        if not strata:
+            return None
+        difference = mean_estimate(*strata.values())
+        return Comparison(difference, tuple(strata), len(compared), len(trainings), left_out)
+
+    def comparisons(self) -> Table:
+        """Slimming against each other method, over all targets and at each of them, with verdicts."""
+        columns = ("slimming against", "target ms", "networks", "trainings", "pairs", "more accurate by", "verdict")
+        rows = list[tuple[Cell, ...]]()
+        for method in METHODS:
+            overall = self.compare(method)
+            if method == "slimming" or overall is None:
+                continue
+            rows.append((method, "all", *_cells(overall)))
+            for target in sorted((*overall.targets, *overall.left_out), reverse=True):
+                single = self.compare(method, target)
+                assert single
+                cells = _cells(single)
+                if target in overall.left_out:
+                    cells = (*cells[:-1], f"same network as at {1e3 * overall.left_out[target]:.2f} ms")
+                rows.append((method, f"{1e3 * target:.2f}", *cells))
+        return Table(columns, tuple(rows))
 
     def table(self) -> Table:
         """Target, predicted and measured latency, accuracy, parameters and MACs of each network.
@@ -87,10 +151,10 @@ class Front:
         """
         error = ("error", "at one speed")
         columns = ("network", "target ms", "predicted ms", "measured ms", *error, "top-1", "parameters", "MACs")
-        return Table(columns, tuple(map(self._row, self.standings)))
+        return Table(columns, tuple(map(self._row, self.points)))
 
-    def _row(self, standing: Standing) -> tuple[Cell, ...]:
-        contender, timed, accuracy = standing.contender, standing.prediction, standing.accuracy
+    def _row(self, point: ParetoPoint) -> tuple[Cell, ...]:
+        contender, timed, accuracy = point.contender, point.prediction, point.accuracy
         costs = count(contender.config, self.resolution)
         return (
             contender.method,
@@ -99,7 +163,7 @@ class Front:
             f"{1e3 * timed.measured:.2f}" if timed else None,
             f"{timed.error:+.1%}" if timed else None,
             f"{timed.error_at_speed:+.1%}" if timed else None,
-            f"{accuracy.mean:.2%}" if accuracy else None,
+            f"{accuracy.value:.2%}" if accuracy else None,
             costs.params,
             costs.macs,
         )
@@ -114,29 +178,42 @@ def get_study(
     resume: bool = False,
     data_dir: Path | None = None,
 ) -> Study:
-    """The training of all networks from scratch. Arguments and errors are those of `Study`."""
-    by_name = {one.name: one for one in contenders}
+    """The training of all networks from scratch; a network that occurs several times is trained once.
+
+    Arguments and errors are those of `Study`.
+    """
+    first = dict[EfficientFormerConfig, Contender]()
+    for contender in contenders:
+        first.setdefault(contender.config, contender)
+    by_name = {contender.name: contender for contender in first.values()}
     return Study(folder, partial(_run, protocol, by_name, data_dir), tuple(by_name), seeds, resume=resume)
 
 
 def get_front(
     contenders: Sequence[Contender], records: Sequence[Record], errors: Errors | None, resolution: tuple[int, int]
 ) -> Front:
-    """What the records say of the networks.
+    """Networks with the results of their records.
 
     Args:
         contenders: the networks.
-        records: of their training.
+        records: records of their trainings; those of a network count for every contender that is the same network.
         errors: their latencies; None before they were timed.
-        resolution: of the latencies.
+        resolution: height and width of the images for which they were timed.
     """
-    timed = {one.config: one for one in errors.predictions} if errors else {}
-    top1 = {one.name: dict[int, float]() for one in contenders}
+    timed = {prediction.config: prediction for prediction in errors.predictions} if errors else {}
+    configs = {contender.name: contender.config for contender in contenders}
+    top1 = {config: dict[int, float]() for config in configs.values()}
     for record in records:
-        if record.variant in top1:
-            top1[record.variant][record.seed] = record.top1
-    standings = [Standing(one, timed.get(one.config), top1[one.name]) for one in contenders]
-    return Front(tuple(standings), resolution)
+        if record.variant in configs:
+            top1[configs[record.variant]][record.seed] = record.top1
+    points = [ParetoPoint(network, timed.get(network.config), top1[network.config]) for network in contenders]
+    return Front(tuple(points), resolution)
+
+
+def _cells(comparison: Comparison) -> tuple[Cell, ...]:
+    difference = comparison.difference
+    counts = comparison.networks, comparison.trainings, difference.samples
+    return (*counts, difference.points, difference.verdict())
 
 
 def _run(protocol: Protocol, contenders: Mapping[str, Contender], data_dir: Path | None, name: str, seed: int) -> Run:

@@ -1,4 +1,4 @@
-"""What the slimming would do first, in one engine and in another.
+"""Which step of the slimming would come first, in one engine and in another.
 
 Paper: section 4.2 and Algorithm 1. Of two steps that cost the same accuracy the slimming takes the one that saves more
 milliseconds. A step's milliseconds differ between engines and devices, and so does the order of the steps. Nothing is
@@ -40,72 +40,92 @@ class Change:
 class Order:
     """What each step of the slimming saves, by several tables.
 
+    A saving that is smaller than the table's own error is inconclusive. Such savings have no number and no rank, and
+    are left out of comparisons.
+
     Attributes:
-        tables: their names.
+        tables: names of the tables.
+        limits: seconds for each table; a smaller saving, positive or negative, is inconclusive.
         changes: the steps that are possible.
     """
 
     tables: tuple[str, ...]
+    limits: tuple[float, ...]
     changes: tuple[Change, ...]
 
-    def gains(self, per_mac: bool = False) -> dict[str, tuple[float, ...]]:
-        """Seconds that each change saves, or seconds for each MAC, by the name of the table."""
+    def gains(self, per_mac: bool = False) -> dict[str, tuple[float | None, ...]]:
+        """Seconds that each change saves, or seconds per MAC, by name of the table; None where it is inconclusive."""
         return {
-            name: tuple(one.seconds[place] / (one.macs if per_mac else 1) for one in self.changes)
-            for place, name in enumerate(self.tables)
+            name: tuple(
+                None
+                if abs(change.seconds[column]) < limit
+                else change.seconds[column] / (change.macs if per_mac else 1)
+                for change in self.changes
+            )
+            for column, (name, limit) in enumerate(zip(self.tables, self.limits, strict=True))
         }
 
     def table(self, per_mac: bool = False) -> Table:
-        """One change a line with its milliseconds, or milliseconds for each GMAC, and its rank by each table.
+        """One change per row with its milliseconds, or milliseconds per GMAC, and its rank by each table.
 
-        The lines stand in the order of the first table. The one of rank 1 saves most.
+        Rows are sorted by the first table; rank 1 saves most. Inconclusive savings come last.
         """
         scale, unit = (1e12, "ms per GMAC") if per_mac else (1e3, "ms")
         gains = self.gains(per_mac)
-        ranks = {name: [1 + sum(other > one for other in some) for one in some] for name, some in gains.items()}
-        lines = sorted(range(len(self.changes)), key=lambda i: ranks[self.tables[0]][i])
+        ranks = {name: [_rank(value, values) for value in values] for name, values in gains.items()}
+
+        def cells(name: str, row: int) -> tuple[str, int | None]:
+            value = gains[name][row]
+            return "inconclusive" if value is None else f"{scale * value:.3f}", ranks[name][row]
+
+        first = ranks[self.tables[0]]
         rows = [
             (
-                self.changes[i].words,
-                f"{self.changes[i].macs / 1e9:.4f}",
-                *(cell for name in self.tables for cell in (f"{scale * gains[name][i]:.3f}", ranks[name][i])),
+                self.changes[row].words,
+                f"{self.changes[row].macs / 1e9:.4f}",
+                *(cell for name in self.tables for cell in cells(name, row)),
             )
-            for i in lines
+            for row in sorted(range(len(self.changes)), key=lambda row: first[row] or len(first) + 1)
         ]
         heads = [head for name in self.tables for head in (f"{name}, {unit}", "rank")]
         return Table(("step", "GMACs saved", *heads), tuple(rows))
 
     def agreement(self) -> Table:
-        """Kendall's τ between each two of the orders: by MACs saved, and by each table. 1 is the same order."""
-        macs = tuple(float(one.macs) for one in self.changes)
-        orders = {"MACs": macs, **self.gains()}
+        """Kendall's τ between each two of the orders: by MACs saved, and by each table. 1 is the same order.
+
+        Only steps whose saving is conclusive in both tables are compared; `steps` is their number.
+        """
+        macs = tuple(float(change.macs) for change in self.changes)
+        orders: dict[str, tuple[float | None, ...]] = {"MACs": macs, **self.gains()}
         dense = self.gains(per_mac=True)
-        rows = [
-            (
-                first,
-                second,
-                f"{kendall(orders[first], orders[second]):.2f}",
-                f"{kendall(dense[first], dense[second]):.2f}" if first in dense else None,
-            )
-            for first, second in combinations(orders, 2)
-        ]
-        return Table(("order by", "and by", "τ of ms", "τ of ms per GMAC"), tuple(rows))
+        rows = []
+        for first, second in combinations(orders, 2):
+            pairs = _conclusive(orders[first], orders[second])
+            per_mac = _conclusive(dense[first], dense[second]) if first in dense else ([], [])
+            taus = [f"{kendall(*values):.2f}" if len(values[0]) > 1 else None for values in (pairs, per_mac)]
+            rows.append((first, second, len(pairs[0]), *taus))
+        return Table(("order by", "and by", "steps", "τ of ms", "τ of ms per GMAC"), tuple(rows))
 
 
-def order(start: str | EfficientFormerConfig, tables: Mapping[str, Lookup]) -> Order:
-    """What each step of the slimming saves from a network on, by each table. Steps out of a table are left out.
+def order(start: str | EfficientFormerConfig, tables: Mapping[str, Lookup], errors: Mapping[str, float]) -> Order:
+    """What each step of the slimming saves from a network on, by each table. Steps outside of a table are left out.
 
     Args:
         start: the network, such as a supernet with MB3D blocks in its last two stages.
-        tables: by name, at one resolution: of other engines or devices.
+        tables: lookup tables by name, at one resolution: of other engines or devices.
+        errors: relative error of each table's predictions, such as `Errors.median_at_speed`. A saving below this share
+            of the network's latency is inconclusive. The errors of two networks that share nearly all parts largely
+            cancel, so the median error of whole networks is a cautious limit for a single step.
 
     Raises:
-        ValueError: if a table cannot predict the network, or they have different resolutions.
+        ValueError: if a table cannot predict the network, they have different resolutions, or an error is missing.
     """
     config, changes = get_config(start), []
     resolutions = {table.resolution for table in tables.values()}
     if len(resolutions) != 1:
-        raise ValueError(f"tables at {sorted(resolutions)} are not possible; wanted: tables at one resolution")
+        raise ValueError(f"tables at {sorted(resolutions)} are not possible; allowed: tables at one resolution")
+    if missing := sorted(tables.keys() - errors.keys()):
+        raise ValueError(f"no error of the table {missing[0]!r}; measure it with lookup.prediction_errors")
     (resolution,) = resolutions
     before = {name: table.predict(config) for name, table in tables.items()}
     macs = count(config, resolution).macs
@@ -115,13 +135,26 @@ def order(start: str | EfficientFormerConfig, tables: Mapping[str, Lookup]) -> O
         except ValueError:
             continue
         changes.append(Change(words, macs - count(smaller, resolution).macs, saved))
-    return Order(tuple(tables), tuple(changes))
+    limits = tuple(errors[name] * before[name] for name in tables)
+    return Order(tuple(tables), limits, tuple(changes))
 
 
 def kendall(first: Sequence[float], second: Sequence[float]) -> float:
     """Kendall's τ: pairs that stand in the same order less those that do not, over all pairs; a tie is neither."""
     products = [(a - c) * (b - d) for (a, b), (c, d) in combinations(zip(first, second, strict=True), 2)]
     return sum((one > 0) - (one < 0) for one in products) / len(products)
+
+
+def _rank(value: float | None, values: Sequence[float | None]) -> int | None:
+    return None if value is None else 1 + sum(other > value for other in values if other is not None)
+
+
+def _conclusive(
+    first: Sequence[float | None], second: Sequence[float | None]
+) -> tuple[Sequence[float], Sequence[float]]:
+    """The values of the steps that are conclusive in both."""
+    pairs = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
+    return [a for a, _ in pairs], [b for _, b in pairs]
 
 
 def _steps(config: EfficientFormerConfig) -> Iterator[tuple[str, EfficientFormerConfig]]:

@@ -106,18 +106,26 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Uniform scaling beside the published networks.
+    """Uniformly scaled networks next to the published networks.
 
     Attributes:
         found: the neighbours with equal MACs, to within `NEAR`.
         left_out: a sentence for each of the others: too wide for the table, or not near enough.
+        error: relative error of the table's predictions; a smaller difference in latency is inconclusive.
     """
 
     found: tuple[Neighbour, ...]
     left_out: tuple[str, ...]
+    error: float
+
+    def verdict(self, neighbour: Neighbour) -> Literal["faster", "slower", "inconclusive"]:
+        """Whether a scaled network is faster or slower than the published one, by more than the table's error."""
+        if abs(neighbour.latency - 1) < self.error:
+            return "inconclusive"
+        return "slower" if neighbour.latency > 1 else "faster"
 
     def table(self) -> Table:
-        """One neighbour a line; above 1 it is larger or slower than the published network of its MACs."""
+        """One neighbour per row; above 1 it is larger or slower than the published network with its MACs."""
         rows = [
             (
                 one.target,
@@ -128,10 +136,12 @@ class Neighbours:
                 f"{one.macs:.3f}",
                 f"{1e3 * one.seconds:.2f}",
                 f"{one.latency:.3f}",
+                self.verdict(one),
             )
             for one in self.found
         ]
-        columns = ("beside", "scaled", "widths", "depths", "MB3D", "times its MACs", "ms", "times its latency")
+        shape = ("widths", "depths", "MB3D")
+        columns = ("network", "scaled", *shape, "times its MACs", "ms", "times its latency", "verdict")
         return Table(columns, tuple(rows))
 
 
@@ -152,8 +162,13 @@ def ledger(model: str | EfficientFormerConfig, lookup: Lookup) -> Ledger:
     return Ledger(tuple(shares))
 
 
-def neighbours(lookup: Lookup) -> Neighbours:
+def neighbours(lookup: Lookup, error: float) -> Neighbours:
     """Each published network scaled uniformly to the MACs of each other one, in three ways.
+
+    Args:
+        lookup: the table of latencies.
+        error: relative error of its predictions. Two different networks share few parts, so that their errors do not
+            cancel: the worst error (`Errors.worst_at_speed`) is the cautious choice.
 
     Raises:
         ValueError: if the table cannot predict the published networks themselves.
@@ -169,11 +184,11 @@ def neighbours(lookup: Lookup) -> Neighbours:
             continue
         try:
             predicted = lookup.predict(config)
-        except ValueError as error:
-            left_out.append(f"{words}: {error}")
+        except ValueError as reason:
+            left_out.append(f"{words}: {reason}")
             continue
         found.append(Neighbour(target, start, scaled, factor, config, times, predicted, predicted / seconds))
-    return Neighbours(tuple(sorted(found, key=lambda one: one.target)), tuple(left_out))
+    return Neighbours(tuple(sorted(found, key=lambda one: one.target)), tuple(left_out), error)
 
 
 def scale(config: EfficientFormerConfig, scaled: Scaled, factor: float) -> EfficientFormerConfig:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from efficientformer_edu.config import EfficientFormerConfig
-from efficientformer_edu.slimming.judge import Judge
+from efficientformer_edu.slimming.evaluator import Evaluator
 from efficientformer_edu.slimming.metapath import Noise
 from efficientformer_edu.slimming.supernet import Supernet
 from efficientformer_edu.training import data
@@ -40,10 +40,10 @@ class Protocol:
         words: for whom it is.
         data: as `load_data` names it.
         per_class: training images of each class that are used; None for all.
-        held_out: how many of them judge the actions; nothing learns from these.
+        held_out: how many of them, per class, actions are evaluated on; nothing learns from these.
         recipe: of the supernet, and of each network that is trained from scratch afterwards.
         compared: images of each class that the networks learn from that are compared in the end; None for all.
-        tested: test images of each class that judge them; None for all.
+        tested: test images of each class on which these are evaluated; None for all.
     """
 
     words: str
@@ -80,10 +80,10 @@ class Material:
     """The images of a slimming.
 
     Attributes:
-        learn: the supernet learns from these, and recovers with them.
-        held_out: actions are judged by these.
-        train: the networks that were found learn from these, which are both, or as many as the protocol says.
-        test: they are judged by these.
+        learn: the supernet is trained and fine-tuned with these.
+        held_out: actions are evaluated on these.
+        train: the compared networks are trained with these: both of the above, or as many as the protocol says.
+        test: the compared networks are evaluated on these.
     """
 
     learn: Images
@@ -128,6 +128,6 @@ def supernet_run(protocol: Protocol, images: Material, seed: int = 0, noise: Noi
     )
 
 
-def get_judge(protocol: Protocol, images: Material, seed: int = 0) -> Judge:
-    """Who gives the accuracies of the search."""
-    return Judge(images.learn, images.held_out, protocol.recipe, SIZE, seed)
+def get_evaluator(protocol: Protocol, images: Material, seed: int = 0) -> Evaluator:
+    """The evaluator of the search: it fine-tunes with `learn` and measures accuracy on `held_out`."""
+    return Evaluator(images.learn, images.held_out, protocol.recipe, SIZE, seed)

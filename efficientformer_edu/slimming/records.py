@@ -1,6 +1,6 @@
-"""A search as it is stored: what was asked, every step with all that was tried, and the networks that came out.
+"""A search as it is stored: its settings, every step with all actions that were tried, and the resulting networks.
 
-It holds no weights and needs no torch: what a search has found can be replayed from its steps, and drawn.
+It holds no weights and needs no torch: a search can be replayed from its steps, and drawn.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from efficientformer_edu.audit.tables import Table
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.files import whole
 from efficientformer_edu.slimming.subnet import Action, Subnet
+
+if TYPE_CHECKING:
+    from efficientformer_edu.utils.statistics import Estimate
 
 SEARCH = "search.json"
 
@@ -26,20 +29,23 @@ class Trial:
     """An action that was tried.
 
     Attributes:
-        action: which.
+        action: the action.
         gain: seconds that it saves, by the lookup table.
-        drop: accuracy that it costs, of 1; below 0 where it helps.
+        drop: accuracy that it costs, from 0 to 1; negative if the accuracy rises.
+        correct: whether the network after the action classifies each held-out image correctly, "1" or "0" per image.
+            Empty in files of earlier versions.
     """
 
     action: Action
     gain: float
     drop: float
+    correct: str = field(default="", repr=False)
 
     @property
     def score(self) -> tuple[bool, float]:
-        """What the slimming minimises: accuracy drop per second. An action that saves nothing comes behind all others.
+        """What the slimming minimizes: accuracy drop per second. Actions that save nothing rank behind all others.
 
-        There can be one: a table is measured, and a library may be slower with fewer channels.
+        A measured table can contain such an action, because a library may be slower with fewer channels.
         """
         return (False, self.drop / self.gain) if self.gain > 0 else (True, self.drop)
 
@@ -49,17 +55,47 @@ class Step:
     """One step of the slimming.
 
     Attributes:
-        accuracy: of the network before it, with the weights that it has, on the images held out.
-        trials: what was tried.
+        accuracy: accuracy of the network before the step on the held-out images, with its current weights.
+        trials: the actions that were tried.
+        correct: the same as in `Trial`, for the network before the step.
     """
 
     accuracy: float
     trials: tuple[Trial, ...]
+    correct: str = field(default="", repr=False)
 
     @property
     def taken(self) -> Trial:
-        """The least drop per millisecond."""
+        """The action with the smallest accuracy drop per millisecond."""
         return min(self.trials, key=lambda trial: trial.score)
+
+    @property
+    def runner_up(self) -> Trial | None:
+        """The action with the second smallest drop per millisecond; None if no other action saves time."""
+        saving = sorted((trial for trial in self.trials if trial.gain > 0), key=lambda trial: trial.score)
+        return saving[1] if len(saving) > 1 else None
+
+    @property
+    def margin(self) -> float | None:
+        """How much more accuracy the taken action could have lost before the runner-up would have been chosen."""
+        other = self.runner_up
+        return None if other is None else self.taken.gain / other.gain * other.drop - self.taken.drop
+
+    def margin_estimate(self) -> Estimate | None:
+        """The margin with its 95 % interval over the held-out images; None without answers per image.
+
+        The networks before and after both actions are evaluated on the same images, so the margin is the mean of one
+        value per image (a paired bootstrap). An interval that contains 0 means that other images might have led to the
+        other action.
+        """
+        other = self.runner_up
+        if other is None or not (self.correct and self.taken.correct and other.correct):
+            return None
+        from efficientformer_edu.utils.statistics import mean_estimate  # a replay needs no NumPy
+
+        ratio, answers = self.taken.gain / other.gain, (self.correct, self.taken.correct, other.correct)
+        images = zip(*(map(int, digits) for digits in answers), strict=True)
+        return mean_estimate([ratio * (before - second) - (before - taken) for before, taken, second in images])
 
 
 @dataclass(frozen=True)
@@ -131,19 +167,23 @@ class Search:
         return self
 
     def table(self) -> Table:
-        """Each step: what was taken, what the network takes then, and the quotients of all that was tried."""
+        """Each step: the action, the latency after it, the scores of all actions, and how clearly the step was decided.
+
+        The margin is the number of held-out images that the taken action could have lost in addition before another
+        one would have been chosen, with its 95 % interval. It is inconclusive if the interval contains 0.
+        """
         rows = []
         for number, (step, seconds) in enumerate(zip(self.steps, self.seconds[1:], strict=True), start=1):
-            tried = "; ".join(f"{trial.action.kind} {_quotient(trial)}" for trial in step.trials)
-            rows.append((number, str(step.taken.action), f"{1e3 * seconds:.2f}", f"{step.accuracy:.1%}", tried))
-        return Table(
-            ("step", "action", "ms then", "top-1 before", "points of accuracy per ms, of all tried"), tuple(rows)
-        )
+            scores = "; ".join(f"{trial.action.kind} {_score(trial)}" for trial in step.trials)
+            action = str(step.taken.action)
+            rows.append((number, action, f"{1e3 * seconds:.2f}", f"{step.accuracy:.1%}", scores, _margin(step)))
+        scores = "points of accuracy per ms, of all tried"
+        return Table(("step", "action", "ms then", "top-1 before", scores, "margin, images"), tuple(rows))
 
     def save(self, path: Path) -> None:
-        """Write everything as JSON, whole or not at all. Raises OSError if that fails."""
-        found = [{"target": target, "config": config.to_dict()} for target, config in self.family.items()]
-        data = {**asdict(self), "supernet": self.supernet.to_dict(), "family": found}
+        """Write everything as JSON, atomically. Raises OSError if that fails."""
+        family = [{"target": target, "config": config.to_dict()} for target, config in self.family.items()]
+        data = {**asdict(self), "supernet": self.supernet.to_dict(), "family": family}
         with whole(path) as partial:
             partial.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -171,9 +211,17 @@ class Search:
 
 
 def _step(data: Mapping[str, Any]) -> Step:
-    trials = tuple(Trial(Action(**one["action"]), one["gain"], one["drop"]) for one in data["trials"])
-    return Step(data["accuracy"], trials)
+    trials = tuple(Trial(**{**trial, "action": Action(**trial["action"])}) for trial in data["trials"])
+    return Step(**{**data, "trials": trials})
 
 
-def _quotient(trial: Trial) -> str:
+def _score(trial: Trial) -> str:
     return f"{trial.drop / trial.gain / 10:+.2f}" if trial.gain > 0 else "saves nothing"  # 100 points over 1000 ms
+
+
+def _margin(step: Step) -> str | None:
+    margin = step.margin_estimate()
+    if margin is None:
+        return None
+    value, low, high = (len(step.correct) * part for part in margin[:3])
+    return f"{value:.1f} ({low:.1f} to {high:.1f})" + ", inconclusive" * (margin.verdict() != "better")

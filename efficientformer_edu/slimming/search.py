@@ -11,29 +11,20 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import safetensors.torch
 
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.files import whole
 from efficientformer_edu.latency.lookup_table import Lookup
+from efficientformer_edu.slimming.evaluator import Evaluator
 from efficientformer_edu.slimming.narrow import brought_to
 from efficientformer_edu.slimming.records import SEARCH, Search, Step, Trial
 from efficientformer_edu.slimming.subnet import Action, Subnet, actions
 from efficientformer_edu.slimming.supernet import Supernet
 
 WEIGHTS = "weights_{}.safetensors"  # of the supernet after so many steps
-
-
-class Judges(Protocol):
-    """What the search asks about a supernet in which choices are made; `judge.Judge` answers."""
-
-    def accuracy(self, supernet: Supernet) -> float:
-        """From 0 to 1."""
-
-    def recover(self, supernet: Supernet, number: int) -> None:
-        """Train it for a moment, in place, after the step of this number."""
 
 
 def begin(
@@ -63,7 +54,7 @@ class Slimming:
         supernet: trained, the one that the search began with; is left as it is.
         search: from `begin`, or a stored one that is not done.
         lookup: latencies at 224 pixels.
-        judge: gives accuracies.
+        evaluator: measures accuracies and fine-tunes.
         folder: where the search is stored after each step, and the weights that it stands at; None to store nothing.
 
     Attributes:
@@ -75,9 +66,9 @@ class Slimming:
     """
 
     def __init__(
-        self, supernet: Supernet, search: Search, lookup: Lookup, judge: Judges, folder: Path | None = None
+        self, supernet: Supernet, search: Search, lookup: Lookup, evaluator: Evaluator, folder: Path | None = None
     ) -> None:
-        self.search, self.lookup, self.judge, self.folder = search, lookup, judge, folder
+        self.search, self.lookup, self.evaluator, self.folder = search, lookup, evaluator, folder
         self._narrowest = narrowest(lookup)
         self._current = copy.deepcopy(supernet)
         if search.steps:
@@ -91,23 +82,24 @@ class Slimming:
     def steps(self) -> Iterator[Step]:
         """Go on until the last target is reached; yields each step when it is stored. Raises OSError if that fails."""
         if not self.search.steps:
-            self.judge.recover(self._current, 0)  # from the mixtures: its blocks never ran alone before
+            self.evaluator.finetune(self._current, 0)  # its blocks only ran in mixtures so far
         while not self.search.done:
             step, self._current = self._tried()
             self.search = self.search.with_step(step)
-            self.judge.recover(self._current, len(self.search.steps))
+            self.evaluator.finetune(self._current, len(self.search.steps))
             self._store()
             yield step
 
     def _tried(self) -> tuple[Step, Supernet]:
         """Try what is possible; the step, and the network that it leads to."""
-        subnet, accuracy = self._current.subnet, self.judge.accuracy(self._current)
+        subnet, before = self._current.subnet, self.evaluator.correct(self._current)
         trials: dict[Trial, Supernet] = {}
         for action in actions(subnet, self.search.importances, self._narrowest):
             after = applied(self._current, action)
-            gain = self.lookup.gain(*(one.config(self.search.supernet) for one in (subnet, after.subnet)))
-            trials[Trial(action, gain, accuracy - self.judge.accuracy(after))] = after
-        step = Step(accuracy, tuple(trials))
+            gain = self.lookup.gain(*(network.config(self.search.supernet) for network in (subnet, after.subnet)))
+            correct = self.evaluator.correct(after)
+            trials[Trial(action, gain, (sum(before) - sum(correct)) / len(before), _digits(correct))] = after
+        step = Step(sum(before) / len(before), tuple(trials), _digits(before))
         return step, trials[step.taken]
 
     def _store(self) -> None:
@@ -120,6 +112,10 @@ class Slimming:
             safetensors.torch.save_file(state, partial)
         self.search.save(self.folder / SEARCH)
         (self.folder / WEIGHTS.format(number - 1)).unlink(missing_ok=True)
+
+
+def _digits(correct: Sequence[bool]) -> str:
+    return "".join("1" if answer else "0" for answer in correct)
 
 
 def applied(supernet: Supernet, action: Action) -> Supernet:

@@ -28,7 +28,7 @@ from efficientformer_edu.figures.slimming import (
 from efficientformer_edu.figures.style import Drawing
 from efficientformer_edu.latency.lookup_errors import Prediction
 from efficientformer_edu.slimming.contenders import METHODS, Contender, Method
-from efficientformer_edu.slimming.front import Front, Standing
+from efficientformer_edu.slimming.front import Front, ParetoPoint
 from efficientformer_edu.slimming.metapath import NOISES
 from efficientformer_edu.slimming.records import Search, Step, Trial
 from efficientformer_edu.slimming.subnet import Action
@@ -171,17 +171,17 @@ def test_a_kind_of_action_that_was_never_taken_is_not_in_the_legend() -> None:
 ACCURACY = {"slimming": 0.82, "uniform": 0.80, "random": 0.815, "no-mb3d": 0.79}
 
 
-def standing(method: Method, target: float, timed: bool = True, seeds: int = 3) -> Standing:
+def point(method: Method, target: float, timed: bool = True, seeds: int = 3) -> ParetoPoint:
     middle = ACCURACY[method] + 4 * (target - 0.005)
     config = TINY.replace(depths=(1, 1, 1, 1))
     prediction = Prediction(config, target, 1.04 * target, 1.02 * target) if timed else None
     top1 = {seed: middle + 0.004 * (seed - 1) for seed in range(seeds)}
-    return Standing(Contender(method, target, target, config), prediction, top1)
+    return ParetoPoint(Contender(method, target, target, config), prediction, top1)
 
 
 def front(**how: int) -> Front:
     targets = (0.008, 0.0065, 0.005)
-    return Front(tuple(standing(method, target, **how) for target in targets for method in METHODS), (224, 224))
+    return Front(tuple(point(method, target, **how) for target in targets for method in METHODS), (224, 224))
 
 
 def test_each_way_has_its_means_over_measured_times() -> None:
@@ -192,12 +192,12 @@ def test_each_way_has_its_means_over_measured_times() -> None:
     for method, words in METHODS.items():
         line = lines[words]
         assert list(line.get_xdata()) == pytest.approx([1.04 * 5, 1.04 * 6.5, 1.04 * 8])
-        means = [100 * one.accuracy.mean for one in reversed(compared.of(method)) if one.accuracy]
+        means = [100 * one.accuracy.value for one in reversed(compared.by_method(method)) if one.accuracy]
         assert list(line.get_ydata()) == pytest.approx(means)
         assert to_hex(line.get_color()) == to_hex(WAYS[method][1]) and line.get_marker() == WAYS[method][0]
     whiskers = [line for line in axes.lines if line.get_marker() == "_"]
     ends = [tuple(line.get_ydata()) for line in whiskers]
-    wanted = [(100 * one.accuracy.low, 100 * one.accuracy.high) for one in compared.standings if one.accuracy]
+    wanted = [(100 * one.accuracy.low, 100 * one.accuracy.high) for one in compared.points if one.accuracy]
     assert sorted(ends) == [pytest.approx(one) for one in sorted(wanted)]
     nothing_overlaps(figure)
 
@@ -218,7 +218,7 @@ def test_a_single_seed_has_no_whisker() -> None:
 
 
 def test_a_way_without_times_is_left_out() -> None:
-    half = Front((standing("slimming", 0.008), standing("uniform", 0.008, timed=False)), (224, 224))
+    half = Front((point("slimming", 0.008), point("uniform", 0.008, timed=False)), (224, 224))
     (axes,) = draw_front(half).axes
     legend = axes.get_legend()
     assert legend and [text.get_text() for text in legend.get_texts()] == [METHODS["slimming"]]
@@ -228,4 +228,4 @@ def test_nothing_to_draw_is_refused() -> None:
     with pytest.raises(ValueError, match="no steps to draw"):
         draw_search(Search(TINY, ((1.0,), (1.0, 1.0), (1.0, 1.0), (1.0, 1.0)), (0.01,), 0.009))
     with pytest.raises(ValueError, match="no network was both trained and timed"):
-        draw_front(Front((standing("slimming", 0.008, timed=False),), (224, 224)))
+        draw_front(Front((point("slimming", 0.008, timed=False),), (224, 224)))

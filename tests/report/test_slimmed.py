@@ -33,7 +33,11 @@ def stored(results: Path, difference: float, seeds: int = 5, methods: tuple[Meth
     search.save(folder / SEARCH)
     LOOKUP.save(folder / TABLE)
     (target,) = search.family
-    networks = [Contender(method, target, target, search.family[target]) for method in ("slimming", *methods)]
+    widths = {method: (16, 16 * number, 48, 64) for number, method in enumerate(METHODS, start=1)}
+    networks = [
+        Contender(method, target, target, search.family[target].replace(embed_dims=widths[method]))
+        for method in ("slimming", *methods)
+    ]
     save_contenders(networks, folder / CONTENDERS)
     for one in networks:
         for seed in range(seeds):
@@ -54,14 +58,14 @@ def results(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("difference", "verdict", "status"),
-    [(0.02, "better", "same trend"), (-0.02, "worse", "disagrees"), (0.0005, "cannot tell", "cannot tell")],
+    [(0.02, "better", "same trend"), (-0.02, "worse", "disagrees"), (0.0005, "inconclusive", "inconclusive")],
 )
 def test_step_3_says_what_the_front_says(results: Path, difference: float, verdict: str, status: str) -> None:
     stored(results, difference)
     row = step(results, 3)
     assert (row.status, row.kind) == (status, "measured")
     assert row.ours.startswith("1 steps to 1 of 1 targets; against uniform scaling of widths and depths: ")
-    assert row.ours.endswith(f", {verdict}") and "random" not in row.ours
+    assert row.ours.endswith(f", {verdict}; 2 networks, 10 trainings, 1 targets") and "random" not in row.ours
     assert "Measured on a laptop; torch; 2026-01-31." in row.why and "Predicted" not in row.why
     assert "By the table slimming's take 100% to 100% of the time of uniform scaling's." in row.why
     assert row.command == f"{slimmed.COMMAND} --engine eager --noise gumbel --seeds 5"
@@ -91,7 +95,7 @@ def test_step_1_says_what_the_supernet_learned(results: Path) -> None:
 
 @pytest.mark.parametrize(
     ("predicted", "status"),
-    [((0.95, 1.08), "same trend"), ((0.95, 0.95, 1.3), "cannot tell"), ((0.8, 0.7), "disagrees")],
+    [((0.95, 1.08), "same trend"), ((0.95, 0.95, 1.3), "inconclusive"), ((0.8, 0.7), "disagrees")],
 )
 def test_step_2_says_how_well_tables_predict(results: Path, predicted: tuple[float, ...], status: str) -> None:
     results.mkdir()

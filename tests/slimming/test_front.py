@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from random import Random
 
 import pytest
 from slimming_runs import LOOKUP, SEARCHED, Knowing, supernet
 
 from efficientformer_edu.audit import count
+from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.latency.lookup_errors import Errors, Prediction
 from efficientformer_edu.latency.records import Conditions
 from efficientformer_edu.slimming.contenders import (
     METHODS,
     Contender,
+    Method,
     baselines,
     found,
     load_contenders,
     save_contenders,
 )
-from efficientformer_edu.slimming.front import get_front
+from efficientformer_edu.slimming.front import get_front, get_study
+from efficientformer_edu.slimming.protocol import Protocol
 from efficientformer_edu.slimming.records import Search
 from efficientformer_edu.slimming.search import Slimming, begin
+from efficientformer_edu.training.recipe import LAPTOP
 from efficientformer_edu.training.records import Record
+from efficientformer_edu.utils.statistics import mean_estimate
 
 SMALLER = SEARCHED.replace(depths=(1, 1, 1, 1), embed_dims=(16, 16, 16, 16))
 
@@ -76,25 +82,80 @@ def test_contenders_come_back_from_their_file(tmp_path: Path) -> None:
         load_contenders(tmp_path / "contenders.json")
 
 
+THIRD, FOURTH = (SEARCHED.replace(embed_dims=(16, 16, width, width)) for width in (32, 48))
+
+
+def compared(*networks: tuple[Method, float, EfficientFormerConfig]) -> list[Contender]:
+    return [Contender(method, target, target, config) for method, target, config in networks]
+
+
 def test_differences_are_paired_by_target_and_seed() -> None:
-    networks = [
-        Contender(method, target, target, SEARCHED if method == "slimming" else SMALLER)
-        for target in (0.02, 0.01)
-        for method in ("slimming", "uniform")
-    ]
-    level = {0.02: 0.9, 0.01: 0.8}  # what a target costs is common to both members of a pair
+    """What a target costs is common to both members of a pair, and each target is resampled separately."""
+    networks = compared(
+        *(("slimming", 0.02, SEARCHED), ("uniform", 0.02, SMALLER)),
+        *(("slimming", 0.01, THIRD), ("uniform", 0.01, FOURTH)),
+    )
+    level = {0.02: 0.9, 0.01: 0.8}
+    shift = {0.02: 0.06, 0.01: 0.01}  # how much better slimming is
     records = [
-        record(one.name, seed, level[one.target] + 0.01 * seed - 0.02 * (one.method == "uniform"))
+        record(one.name, seed, level[one.target] + 0.01 * seed + shift[one.target] * (one.method == "slimming"))
         for one in networks
         for seed in range(3)
     ]
     front = get_front(networks, records, None, (64, 96))
-    both = front.difference("uniform")
-    assert both is not None and both.pairs == 6
-    assert both.mean == pytest.approx(0.02) and both.low == pytest.approx(0.02) and both.verdict == "better"
-    one = front.difference("uniform", 0.01)
-    assert one is not None and one.pairs == 3 and one.verdict == "cannot tell"  # three pairs decide nothing
-    assert front.difference("random") is None
+    both = front.compare("uniform")
+    assert both is not None
+    assert both.difference == pytest.approx((0.035, 0.035, 0.035, 6))  # pooled, the interval would span both shifts
+    assert both.difference.verdict() == "better"
+    assert (both.targets, both.networks, both.trainings, both.left_out) == ((0.01, 0.02), 4, 12, {})
+    single = front.compare("uniform", 0.01)
+    assert single is not None and single.difference.samples == 3 and single.difference.verdict() == "too few"
+    assert front.compare("random") is None and front.compare("uniform", 0.5) is None
+
+
+@pytest.mark.parametrize("shared", ["slimming", "no-mb3d"])
+def test_a_network_at_two_targets_enters_once_at_the_tighter_one(shared: Method) -> None:
+    """With its records entered twice there would be nine pairs, and a narrower interval."""
+    methods: tuple[Method, ...] = ("slimming", "no-mb3d")
+    configs = iter([SEARCHED, SMALLER, THIRD, FOURTH, SEARCHED.replace(depths=(1, 2, 1, 2))])
+    networks = []
+    for method in methods:
+        first = next(configs)
+        networks += [(method, 0.03, first), (method, 0.02, first if method == shared else next(configs))]
+        networks.append((method, 0.01, next(configs)))
+    contenders = compared(*networks)
+    random = Random(0)
+    by_config = {config: [random.uniform(0.79, 0.86) for _ in range(3)] for _, _, config in networks}
+    records = [
+        record(contender.name, seed, top1)
+        for contender in contenders
+        for seed, top1 in enumerate(by_config[contender.config])
+    ]
+    front = get_front(contenders, records, None, (64, 96))
+    comparison = front.compare("no-mb3d")
+    assert comparison is not None
+    assert comparison.targets == (0.01, 0.02) and comparison.left_out == {0.03: 0.02}
+    assert (comparison.networks, comparison.trainings, comparison.difference.samples) == (4, 12, 6)
+    configs_at = {(method, target): config for method, target, config in networks}
+    pairs = [
+        [a - b for a, b in zip(*(by_config[configs_at[method, target]] for method in methods), strict=True)]
+        for target in (0.01, 0.02)
+    ]
+    assert comparison.difference == mean_estimate(*pairs)
+    assert str(comparison).endswith("4 networks, 12 trainings, 2 targets")
+    rows = {row[1]: row for row in front.comparisons().rows}
+    assert rows["all"][2:5] == (4, 12, 6) and rows["30.00"][-1] == "same network as at 20.00 ms"
+    assert rows["20.00"][-1] == rows["10.00"][-1] == "too few"
+
+
+def test_a_network_that_occurs_twice_is_trained_once(tmp_path: Path) -> None:
+    """And its records count wherever the network stands, also under the name of the other target."""
+    contenders = compared(("no-mb3d", 0.02, SMALLER), ("slimming", 0.02, SEARCHED), ("no-mb3d", 0.01, SMALLER))
+    study = get_study(tmp_path, Protocol("tests", "", None, 2, LAPTOP), contenders, 2)
+    assert study.missing == tuple((name, seed) for name in ("no-mb3d-20ms", "slimming-20ms") for seed in (0, 1))
+    records = [record("no-mb3d-20ms", 0, 0.8), record("no-mb3d-10ms", 1, 0.7)]
+    front = get_front(contenders, records, None, (64, 96))
+    assert [point.top1 for point in front.points] == [{0: 0.8, 1: 0.7}, {}, {0: 0.8, 1: 0.7}]
 
 
 def test_the_table_has_predicted_beside_measured() -> None:

@@ -16,7 +16,7 @@ from efficientformer_edu.slimming.protocol import (
     WIDTHS,
     Material,
     Protocol,
-    get_judge,
+    get_evaluator,
     get_protocol,
     get_supernet,
     material,
@@ -101,7 +101,7 @@ def test_the_run_of_the_supernet_builds_one(small: Material) -> None:
 
 
 def test_the_judge_sees_what_the_supernet_sees(small: Material) -> None:
-    judge = get_judge(SMALL, small, seed=4)
+    judge = get_evaluator(SMALL, small, seed=4)
     assert judge.learn is small.learn and judge.held_out is small.held_out
     assert (judge.recipe, judge.size, judge.seed) == (SMALL.recipe, SIZE, 4)
 

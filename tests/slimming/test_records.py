@@ -79,11 +79,48 @@ def test_a_search_needs_targets_above_0(targets: tuple[float, ...]) -> None:
 
 def test_the_table_letter_by_letter() -> None:
     table = DONE.table()
-    assert table.columns == ("step", "action", "ms then", "top-1 before", "points of accuracy per ms, of all tried")
+    scores = "points of accuracy per ms, of all tried"
+    assert table.columns == ("step", "action", "ms then", "top-1 before", scores, "margin, images")
+    action = "MB4D for MB3D at MetaPath 1 of stage 3"
     assert table.rows == (
-        (1, "16 channels off stage 4", "16.00", "75.0%", "depth +0.50; MB3D +2.00; width +0.25"),
-        (2, "MB4D for MB3D at MetaPath 1 of stage 3", "15.00", "74.0%", "depth +1.50; MB3D +1.00; width saves nothing"),
+        (1, "16 channels off stage 4", "16.00", "75.0%", "depth +0.50; MB3D +2.00; width +0.25", None),
+        (2, action, "15.00", "74.0%", "depth +1.50; MB3D +1.00; width saves nothing", None),
     )
+
+
+def answered(before: str, depth: str, mb3d: str) -> Step:
+    """A step with answers per image. Depth saves 2 ms, MB3D 1 ms."""
+    trials = [
+        Trial(action, gain, (before.count("1") - after.count("1")) / len(before), after)
+        for action, gain, after in ((DEPTH, 0.002, depth), (MB3D, 0.001, mb3d))
+    ]
+    return Step(before.count("1") / len(before), tuple(trials), before)
+
+
+def test_the_margin_is_what_the_action_taken_could_have_lost_in_addition() -> None:
+    """Per second, FIRST has 2.5 and 5: the action taken saves 4 ms, so it could have lost 0.02 in place of 0.01."""
+    assert FIRST.margin == pytest.approx(0.01) and FIRST.margin_estimate() is None
+    assert FIRST.runner_up is not None and FIRST.runner_up.action == DEPTH
+    assert SECOND.runner_up is not None and SECOND.runner_up.action == DEPTH  # the width saves nothing
+    assert replace(SECOND, trials=SECOND.trials[1:]).margin is None
+    step = answered("1" * 100, "1" * 90 + "0" * 10, "1" * 80 + "0" * 20)
+    estimate = step.margin_estimate()
+    assert estimate is not None and estimate.value == pytest.approx(step.margin) == pytest.approx(0.3)
+    assert estimate.verdict() == "better"
+
+
+def test_the_margin_is_a_paired_comparison() -> None:
+    """The same accuracies, once with errors on the same images and once on different ones: the latter is noisier."""
+    depth = "0" * 60 + "1" * 340
+    steps = {
+        "better": answered("1" * 400, depth, "0" * 40 + "1" * 360),
+        "inconclusive": answered("1" * 400, depth, "1" * 360 + "0" * 40),
+    }
+    for verdict, step in steps.items():
+        estimate = step.margin_estimate()
+        assert estimate is not None and estimate.value == pytest.approx(0.05) and estimate.verdict() == verdict
+        (row,) = BEGUN.with_step(step).table().rows
+        assert str(row[-1]).startswith("20.0 (") and ("inconclusive" in str(row[-1])) == (verdict == "inconclusive")
 
 
 @pytest.mark.parametrize("search", [BEGUN, BEGUN.with_step(FIRST), DONE], ids=["begun", "under way", "done"])
@@ -104,6 +141,7 @@ def test_the_file_names_the_networks_for_others_to_read(tmp_path: Path) -> None:
         "action": {"kind": "width", "stage": 3, "block": None},
         "gain": 0.004,
         "drop": 0.01,
+        "correct": "",
     }
     assert told["made_of"] == {"seed": 3}
 

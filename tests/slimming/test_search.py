@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from slimming_runs import LOOKUP, MAC, SEARCHED, SIZE, TIMED, TINY, WIDTHS, Knowing, supernet, table
+from slimming_runs import IMAGES, LOOKUP, MAC, SEARCHED, SIZE, TIMED, TINY, WIDTHS, Knowing, answers, supernet, table
 from training_runs import images
 
 from efficientformer_edu.audit import count
@@ -18,7 +18,7 @@ from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.latency.lookup_parts import Part, parts
 from efficientformer_edu.latency.lookup_table import Entry, Lookup
 from efficientformer_edu.latency.records import Conditions
-from efficientformer_edu.slimming.judge import Judge
+from efficientformer_edu.slimming.evaluator import Evaluator
 from efficientformer_edu.slimming.metapath import UNIT
 from efficientformer_edu.slimming.records import SEARCH, Search, Trial
 from efficientformer_edu.slimming.search import WEIGHTS, Slimming, applied, begin, check_targets, narrowest
@@ -88,10 +88,10 @@ def test_a_useless_block_is_removed_first() -> None:
     assert len(found.steps) > 2
 
 
-class Resting(Judge):
+class Resting(Evaluator):
     """Accuracy alone: a network that learned anything would answer otherwise."""
 
-    def recover(self, supernet: Supernet, number: int) -> None:
+    def finetune(self, supernet: Supernet, step: int) -> None:
         pass
 
 
@@ -113,7 +113,9 @@ def test_a_block_without_branches_is_found_by_real_accuracy() -> None:
     held_out.labels[:] = answers
     step = next(Slimming(ours, begin(ours, LOOKUP, [0.5 * START]), LOOKUP, judge).steps())
     assert step.accuracy == 1.0
-    assert step.taken == Trial(Action("depth", stage, block), pytest.approx(step.taken.gain), 0.0)
+    assert step.taken == Trial(Action("depth", stage, block), step.taken.gain, 0.0, "1" * 100)
+    assert step.correct == "1" * 100
+    assert all(trial.correct.count("0") == round(100 * trial.drop) for trial in step.trials)
     others = [trial.drop for trial in step.trials if trial != step.taken]
     assert len(others) == 2 and min(others) > 0
 
@@ -126,7 +128,7 @@ def test_every_gain_is_the_difference_of_two_whole_networks() -> None:
             after = subnet.after(trial.action)
             assert trial.gain == pytest.approx(seconds(subnet) - seconds(after), rel=1e-6)
             assert trial.drop == pytest.approx(worth(subnet) - worth(after))
-        assert step.accuracy == worth(subnet)
+        assert step.accuracy == pytest.approx(worth(subnet))
     assert found.seconds[-1] == pytest.approx(seconds(found.subnets[-1]))
 
 
@@ -137,7 +139,7 @@ def test_the_judge_is_asked_about_each_network_and_what_each_action_makes_of_it(
     for subnet, step in zip(found.subnets[:-1], found.steps, strict=True):
         expected += [subnet, *(subnet.after(trial.action) for trial in step.trials)]
     assert judge.subnets == expected
-    assert judge.recovered == [*range(len(found.steps) + 1)]  # and once before the first step
+    assert judge.finetuned == [*range(len(found.steps) + 1)]  # and once before the first step
 
 
 ROOM = TINY.replace(depths=(1, 2, 1, 1), embed_dims=(16, 16, 16, 32))
@@ -324,18 +326,19 @@ class Feeling(Knowing):
         if self.calls == self.stop:
             raise KeyboardInterrupt
 
-    def accuracy(self, supernet: Supernet) -> float:
+    def correct(self, supernet: Supernet) -> list[bool]:
         self._call()
         with torch.no_grad():
             sums = [float(value.double().sum()) for value in supernet.state_dict().values()]
             for module in supernet.modules():
                 if isinstance(module, torch.nn.BatchNorm2d):
                     module.running_mean.add_(0.01)
-        return super().accuracy(supernet) + 0.02 * (sum(sums) % 1.0)
+        accuracy = sum(super().correct(supernet)) / IMAGES
+        return answers(accuracy + 0.02 * (sum(sums) % 1.0))
 
-    def recover(self, supernet: Supernet, number: int) -> None:
+    def finetune(self, supernet: Supernet, step: int) -> None:
         self._call()
-        random = generator(7, number)
+        random = generator(7, step)
         with torch.no_grad():
             for value in supernet.parameters():
                 value.add_(0.01 * torch.randn(value.shape, generator=random))
@@ -356,7 +359,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     return folder, judge.calls
 
 
-def go_on(folder: Path, judge: Feeling | Judge) -> Search:
+def go_on(folder: Path, judge: Feeling | Evaluator) -> Search:
     """Begin a search in a folder, or go on with the one that is there, as the command does."""
     ours = made(ROOM)
     here = begin(ours, room(), TARGETS)
@@ -423,7 +426,7 @@ def test_a_kill_between_weights_and_search_costs_that_step(
 
 def test_with_a_real_judge_it_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     """Accuracies, norms and the training in between are those of a search that nobody stopped, to the last bit."""
-    judge = Judge(images("train", 40), images("test", 40), LAPTOP.replace(batch=20), SIZE, recovery=2)
+    judge = Evaluator(images("train", 40), images("test", 40), LAPTOP.replace(batch=20), SIZE, finetune_steps=2)
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
     go_on(tmp_path / "whole", judge)

@@ -46,8 +46,8 @@ def test_a_slimming_is_read_as_far_as_it_has_come(folder: Path) -> None:
     assert slimmed.lookup.seconds == pytest.approx(LOOKUP.seconds)
     assert [one.config for one in slimmed.contenders] == [OURS.config]
     assert slimmed.records == () and slimmed.errors is None
-    (standing,) = slimmed.front.standings
-    assert standing.accuracy is None and standing.prediction is None
+    (point,) = slimmed.front.points
+    assert point.accuracy is None and point.prediction is None
 
 
 def test_networks_that_were_compared_trained_and_timed_stand_in_the_front(folder: Path) -> None:
@@ -56,12 +56,12 @@ def test_networks_that_were_compared_trained_and_timed_stand_in_the_front(folder
         record(contender, top1).save(folder / TRAINED)
     Errors(Conditions(), (Prediction(OURS.config, 0.2, 0.21, 0.2),)).save(folder / LATENCY)
     front = load_slimming(folder).front
-    ours, other = front.standings
+    ours, other = front.points
     assert (ours.top1, other.top1) == ({0: 0.9}, {0: 0.85})
     assert ours.prediction is not None and ours.prediction.measured == 0.21
     assert other.prediction is None
-    difference = front.difference("uniform")
-    assert difference is not None and difference.mean == pytest.approx(0.05)
+    comparison = front.compare("uniform")
+    assert comparison is not None and comparison.difference.value == pytest.approx(0.05)
 
 
 def test_a_record_of_another_network_is_refused(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Who judges a subnet: statistics of the norms, accuracy on images that nothing learns from, and recovery."""
+"""Evaluation of a subnet: statistics of the batch norms, accuracy on held-out images, and fine-tuning."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from slimming_runs import SIZE, TINY, supernet
 from torch import Tensor, nn
 from training_runs import images
 
-from efficientformer_edu.slimming import judge as judge_module
-from efficientformer_edu.slimming.judge import Judge, measure_norms
+from efficientformer_edu.slimming import evaluator as evaluator_module
+from efficientformer_edu.slimming.evaluator import Evaluator, recalibrate_batch_norm
 from efficientformer_edu.slimming.subnet import Subnet
 from efficientformer_edu.slimming.supernet import Supernet
 from efficientformer_edu.training import fashion_mnist
@@ -23,7 +23,7 @@ from efficientformer_edu.training.recipe import LAPTOP
 from efficientformer_edu.training.run import Run
 
 RECIPE = LAPTOP.replace(batch=20)
-JUDGE = Judge(images("train", 50), images("test", 40), RECIPE, SIZE, seed=3, recovery=3)
+EVALUATOR = Evaluator(images("train", 50), images("test", 40), RECIPE, SIZE, seed=3, finetune_steps=3)
 SOME = Subnet(TINY.embed_dims, (("MB4D",), ("I", "MB4D"), ("MB4D", "MB3D"), ("I", "MB3D")))
 
 
@@ -40,7 +40,7 @@ def test_norms_hold_the_mean_over_batches_of_what_each_batch_has() -> None:
     nn.init.constant_(norm.running_mean, 77.0)
     random = torch.Generator().manual_seed(0)
     batches = [5 + 2 * torch.randn(4, 3, 6, 6, generator=random), torch.randn(2, 3, 5, 4, generator=random) - 1]
-    measure_norms(network, batches)
+    recalibrate_batch_norm(network, batches)
     means, variances = [], []
     for batch in batches:
         places = batch.transpose(0, 1).flatten(1).double()  # (3, B·H·W)
@@ -55,7 +55,7 @@ def test_norms_hold_the_mean_over_batches_of_what_each_batch_has() -> None:
 def test_measuring_keeps_mode_momentum_and_weights(training: bool) -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2, momentum=0.3)).train(training)
     before = [parameter.clone() for parameter in network.parameters()]
-    measure_norms(network, [torch.randn(2, 1, 4, 4)])
+    recalibrate_batch_norm(network, [torch.randn(2, 1, 4, 4)])
     assert network[1].momentum == 0.3
     assert all(module.training is training for module in network.modules())
     assert all(torch.equal(*pair) for pair in zip(before, network.parameters(), strict=True))
@@ -64,8 +64,8 @@ def test_measuring_keeps_mode_momentum_and_weights(training: bool) -> None:
 def test_the_norms_are_measured_on_images_to_learn_from() -> None:
     """The first norm sees the convolution of the first batches of an epoch; so many as are asked for."""
     ours = chosen()
-    replace(JUDGE, measuring=1).accuracy(ours)
-    batch = TrainBatches(JUDGE.learn, RECIPE, SIZE, 1, seed=3, epoch=0)[0].images
+    replace(EVALUATOR, norm_batches=1).accuracy(ours)
+    batch = TrainBatches(EVALUATOR.learn, RECIPE, SIZE, 1, seed=3, epoch=0)[0].images
     with torch.no_grad():
         seen = ours.stem.conv1(batch).transpose(0, 1).flatten(1)
     assert torch.allclose(ours.stem.norm1.running_mean, seen.mean(1), atol=1e-5)
@@ -75,13 +75,13 @@ def test_the_norms_are_measured_on_images_to_learn_from() -> None:
 def test_accuracy_does_not_depend_on_what_the_norms_held() -> None:
     """They belonged to another network. And asking changes no weight and no mode, so the answer stays."""
     ours = chosen()
-    first = JUDGE.accuracy(ours)
+    first = EVALUATOR.accuracy(ours)
     assert not ours.training
     with torch.no_grad():
         for module in ours.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.running_mean.fill_(5.0)
-    assert JUDGE.accuracy(ours) == first
+    assert EVALUATOR.accuracy(ours) == first
     parameters = zip(ours.parameters(), chosen().parameters(), strict=True)
     assert all(torch.equal(*pair) for pair in parameters)
 
@@ -93,7 +93,7 @@ def test_accuracy_depends_on_no_dice_of_others() -> None:
     found = list[Tensor]()
     for seed in (0, 1):
         torch.manual_seed(seed)
-        JUDGE.accuracy(ours)
+        EVALUATOR.accuracy(ours)
         found.append(ours.stages[3].downsample.norm.running_mean.clone())
     assert torch.equal(*found)
 
@@ -119,14 +119,15 @@ def test_accuracy_is_the_part_of_the_held_out_images_that_is_right(wrong: set[in
     labels = list(range(10)) * 3
     pictures = torch.tensor(labels, dtype=torch.uint8).mul(20).view(-1, 1, 1, 1).expand(-1, 1, 28, 28)
     held_out = Images(pictures, labels, fashion_mnist.CLASSES, "as bright as their class")
-    judge = replace(JUDGE, held_out=held_out)
-    assert judge.accuracy(Reader(wrong)) == pytest.approx(accuracy)  # type: ignore[arg-type]
+    evaluator = replace(EVALUATOR, held_out=held_out)
+    assert evaluator.accuracy(Reader(wrong)) == pytest.approx(accuracy)  # type: ignore[arg-type]
+    assert evaluator.correct(Reader(wrong)) == [label not in wrong for label in labels]  # type: ignore[arg-type]
 
 
-def recovered(number: int = 1, judge: Judge = JUDGE, dice: int = 0) -> Supernet:
+def recovered(number: int = 1, evaluator: Evaluator = EVALUATOR, dice: int = 0) -> Supernet:
     ours = chosen()
     torch.manual_seed(dice)
-    judge.recover(ours, number)
+    evaluator.finetune(ours, number)
     return ours
 
 
@@ -149,12 +150,12 @@ def test_after_recovery_the_choice_stands_in_evaluation_mode() -> None:
     ours = recovered()
     assert ours.subnet == SOME and ours.config == TINY
     assert not any(module.training for module in ours.modules())
-    assert JUDGE.accuracy(copy.deepcopy(ours)) == JUDGE.accuracy(ours)
+    assert EVALUATOR.accuracy(copy.deepcopy(ours)) == EVALUATOR.accuracy(ours)
 
 
 def test_recovery_takes_the_steps_that_were_asked_for_however_few_the_images() -> None:
     before, after = (int(ours.stem.norm1.num_batches_tracked) for ours in (chosen(), recovered()))
-    assert after - before == JUDGE.recovery  # of 20 images each; there are 50
+    assert after - before == EVALUATOR.finetune_steps  # of 20 images each; there are 50
 
 
 def test_recovery_is_gentle_and_sees_other_images_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,13 +167,13 @@ def test_recovery_is_gentle_and_sees_other_images_each_time(monkeypatch: pytest.
             seen.append(run)
             super().__init__(run)
 
-    monkeypatch.setattr(judge_module, "Loop", Watched)
+    monkeypatch.setattr(evaluator_module, "Loop", Watched)
     for number in (1, 2):
         recovered(number)
     first, second = seen
     gentle = {"learning_rate": RECIPE.learning_rate / 4, "epochs": 1, "warm_up_epochs": 0, "min_rate": 0}
     assert first.recipe == second.recipe == RECIPE.replace(**gentle)
-    known = [bytes(JUDGE.learn[place][0].flatten().tolist()) for place in range(50)]
+    known = [bytes(EVALUATOR.learn[place][0].flatten().tolist()) for place in range(50)]
     orders = [[known.index(bytes(run.train[place][0].flatten().tolist())) for place in range(60)] for run in seen]
     for order in orders:
         assert sorted(order[:50]) == list(range(50)) and order[50:] == order[:10]
@@ -187,15 +188,15 @@ def test_recovery_is_a_function_of_seed_and_number() -> None:
     first = recovered()
     assert same(first, recovered(dice=5))
     assert not same(first, recovered(number=2))
-    assert not same(first, recovered(judge=replace(JUDGE, seed=4)))
+    assert not same(first, recovered(evaluator=replace(EVALUATOR, seed=4)))
 
 
 def test_recovery_helps() -> None:
     """A network that knows nothing yet learns enough in some steps to answer about what it was shown."""
-    judge = replace(JUDGE, held_out=JUDGE.learn, recovery=30)
+    evaluator = replace(EVALUATOR, held_out=EVALUATOR.learn, finetune_steps=30)
     torch.manual_seed(0)
     ours = Supernet(TINY)
     ours.choose(SOME)
-    before = judge.accuracy(ours.eval())
-    judge.recover(ours, 1)
-    assert judge.accuracy(ours) > before + 0.2
+    before = evaluator.accuracy(ours.eval())
+    evaluator.finetune(ours, 1)
+    assert evaluator.accuracy(ours) > before + 0.2
