@@ -57,7 +57,7 @@ def _computes_weights(module: nn.Module) -> bool:
 
 
 def _with_plain_weights(network: Backbone) -> Backbone:
-    # deepcopy refuses tensors with a gradient history, such as pruned weights: put detached ones in their place.
+    # deepcopy refuses tensors with a gradient history, such as pruned weights: replace them with detached ones.
     attributes = [value for module in network.modules() for value in vars(module).values() if isinstance(value, Tensor)]
     network = copy.deepcopy(network, {id(value): value.detach().clone() for value in attributes}).eval()
     for module in list(network.modules()):

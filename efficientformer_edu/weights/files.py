@@ -16,13 +16,20 @@ from torch import Tensor
 
 from efficientformer_edu.files import whole
 
-# Where a training checkpoint keeps its weights, the first that exists. The official files hold optimizer, scheduler,
-# scaler and a moving average of the weights (EMA) beside `model`; timm and mmpretrain write `state_dict`.
-WRAPPERS = ("model", "state_dict", "model_ema", "state_dict_ema")
+# Keys under which training checkpoints keep the weights and their moving average (EMA); the first that exists counts.
+# The released code and torchvision's references write `model`, timm and mmpretrain `state_dict`.
+RAW = ("model", "state_dict", "model_state_dict")
+AVERAGED = ("state_dict_ema", "model_ema")
+SWAPPED = (
+    "ema_state_dict",
+    "current_model_state",
+)  # raw weights: mmengine and Lightning have the average in state_dict
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors or torch file, on the CPU; which of the two is told by its content.
+    """The tensors of a safetensors or torch file, on the CPU; its content decides which of the two it is.
+
+    A training checkpoint with raw and averaged weights gives both, with the prefixes `raw.` and `ema.`.
 
     Raises:
         FileNotFoundError: if there is no file.
@@ -86,9 +93,28 @@ def _read_torch(path: Path) -> Any:
 def _unwrap(content: Any) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         raise ValueError(f"the file holds {type(content).__name__}, not a dictionary of tensors")
-    inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), content)
-    if not inner or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in inner.items()):
+    raw, averaged = _first(content, RAW), _first(content, AVERAGED)
+    if averaged is None and "state_dict" in content and (swapped := _first(content, SWAPPED)) is not None:
+        raw, averaged = swapped, _first(content, ("state_dict",))
+    if raw is not None and averaged is not None:
+        sets = {"raw": raw, "ema": averaged}
+        inner = {f"{kind}.{name}": value for kind, values in sets.items() for name, value in values.items()}
+    else:
+        inner = dict(raw or averaged or content)
+    if not _is_state_dict(inner):
         keys = ", ".join(map(str, list(inner)[:5]))
         raise ValueError(f"the file holds no dictionary of tensors; its keys are {keys or 'none'}")
-    prefix = "module." if all(name.startswith("module.") for name in inner) else ""  # from DataParallel
-    return {name.removeprefix(prefix): value.detach() for name, value in inner.items()}
+    return {name: value.detach() for name, value in inner.items()}
+
+
+def _first(content: Mapping[str, Any], keys: tuple[str, ...]) -> Mapping[str, Any] | None:
+    """The value of the first of these keys that has tensors by name."""
+    return next((content[key] for key in keys if key in content and _is_state_dict(content[key])), None)
+
+
+def _is_state_dict(content: Any) -> bool:
+    return (
+        isinstance(content, Mapping)
+        and len(content) > 0
+        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
+    )

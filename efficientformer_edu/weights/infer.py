@@ -1,4 +1,4 @@
-"""What a file of weights is: whose names it has, and which network they describe.
+"""What a file of weights is: which of its tensors are the network, whose names they have, what network they describe.
 
 Everything that the shapes tell is read off them. Pool size, dropouts, the kind of activation and the first value of the
 layer scale leave no trace in the tensors; they keep the values of `EfficientFormerConfig`.
@@ -7,6 +7,8 @@ layer scale leave no trace in the tensors; they keep the values of `EfficientFor
 from __future__ import annotations
 
 import math
+import re
+import warnings
 from collections.abc import Mapping
 from itertools import count
 
@@ -15,6 +17,63 @@ from torch import Tensor
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.weights.convert import Tensors, table_order
 from efficientformer_edu.weights.layouts import INDEX, LAYOUTS, Layout, block_name, names
+
+# Every layout has one such tensor. What comes before its name comes before all names.
+FIRST_TENSORS = tuple(f"{layout.stem[0]}.weight" for layout in LAYOUTS.values())
+
+# What torch.compile, FSDP and activation checkpointing add to names, also of a module within the network.
+WRAPPER = re.compile(r"(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+AVERAGE = re.compile(r"(?<![^._])ema[._]")  # `ema.`, `model_ema.`, `ema_model.module.`
+COUNTERS = ("n_averaged", "steps")  # torch's AveragedModel and mmengine count their updates in one
+
+
+def select_network(tensors: Tensors, use_ema: bool | None = None) -> dict[str, Tensor]:
+    """The tensors of the network, without the prefixes of wrappers around it.
+
+    Prefixes are those of DataParallel and DistributedDataParallel (`module.`), torch.compile (`_orig_mod.`),
+    AveragedModel, Lightning and others (`model.`, `net.`), alone and combined: whatever comes before the name of the
+    first convolution. Tensors of no known layout are returned as they are.
+
+    Args:
+        tensors: of a file, or a `state_dict`.
+        use_ema: which weights to take if there are two sets, the raw ones and their moving average: True for the
+            average, False for the raw ones. None takes the average, with a warning.
+
+    Raises:
+        ValueError: if there are several networks, or not the weights that `use_ema` asks for.
+
+    Warns:
+        UserWarning: if `use_ema` is None and there are two sets, and for tensors outside the network.
+    """
+    tensors = {WRAPPER.sub("", name): value for name, value in tensors.items()}
+    prefixes = {name.removesuffix(first) for name in tensors for first in FIRST_TENSORS if name.endswith(first)}
+    prefixes = {prefix for prefix in prefixes if prefix == "" or prefix.endswith(".")}
+    if not prefixes:
+        return tensors
+    averages = {p for p in prefixes if AVERAGE.search(p) or f"{p.removesuffix('module.')}n_averaged" in tensors}
+    candidates = averages if use_ema or (use_ema is None and averages) else prefixes - averages
+    if not candidates:
+        raise ValueError(f"there are no {'averaged' if use_ema else 'raw'} weights; leave use_ema={use_ema} out")
+    if len(candidates) > 1:
+        raise ValueError(f"there are several networks: {', '.join(sorted(candidates))}; save one of them alone")
+    (prefix,) = candidates
+    if use_ema is None and averages and averages != prefixes:
+        warnings.warn(
+            "the file has raw weights and their moving average; the average is loaded, as timm does. "
+            "use_ema=False loads the raw weights, use_ema=True the average without this warning",
+            stacklevel=4,
+        )
+    inner = [other for other in prefixes if other != prefix and other.startswith(prefix)]
+    network = {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix) and not name.startswith(tuple(inner))
+    }
+    outside = [name for name in tensors if not name.startswith(tuple(prefixes)) and not name.endswith(COUNTERS)]
+    if outside:
+        some = ", ".join(outside[:3]) + (", …" if len(outside) > 3 else "")
+        warnings.warn(f"tensors outside the network under {prefix!r} are ignored: {some}", stacklevel=4)
+    return network
 
 
 def detect(tensors: Tensors) -> str:

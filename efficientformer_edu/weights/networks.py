@@ -11,14 +11,17 @@ from typing import Any
 
 from efficientformer_edu.config import EfficientFormerConfig, get_config
 from efficientformer_edu.model import EfficientFormer
-from efficientformer_edu.weights import files
 from efficientformer_edu.weights.download import fetch
 from efficientformer_edu.weights.infer import detect, infer
-from efficientformer_edu.weights.store import adopt
+from efficientformer_edu.weights.store import adopt, read
 
 
 def get_model(
-    model: str | EfficientFormerConfig, pretrained: bool | str | Path = False, **fields: Any
+    model: str | EfficientFormerConfig,
+    pretrained: bool | str | Path = False,
+    *,
+    use_ema: bool | None = None,
+    **fields: Any,
 ) -> EfficientFormer:
     """A network by name, with random weights, the published ones or those of a file.
 
@@ -27,7 +30,8 @@ def get_model(
         pretrained: False for random weights. True for the published ones, which mmpretrain hosts: taken from torch's
             cache folder, downloaded into it if they are not there, and checked by their hash. Or the file with the
             weights, as for `load`.
-        **fields: fields of the configuration that shall differ. With weights, another `num_classes` than the file's
+        use_ema: which weights of a training checkpoint, as for `load`.
+        **fields: fields of the configuration to change. With weights, another `num_classes` than the file's
             leaves the heads random, for fine-tuning; another `distillation` merges two heads into one.
 
     Returns:
@@ -46,7 +50,7 @@ def get_model(
         return network
     path = fetch(model) if pretrained is True else Path(pretrained)
     try:
-        tensors = files.read(path)
+        tensors = read(path, use_ema)
         same_classes = infer(tensors, detect(tensors)).num_classes == network.config.num_classes
         network.load_state_dict(adopt(tensors, network.config, head=same_classes), strict=same_classes)
     except ValueError as error:
@@ -54,7 +58,7 @@ def get_model(
     return network.eval()
 
 
-def from_weights(file: str | Path) -> EfficientFormer:
+def from_weights(file: str | Path, *, use_ema: bool | None = None) -> EfficientFormer:
     """The network that a file of weights describes, with these weights.
 
     Depths, widths, heads, classes and the token grid are read off the names and shapes. What leaves no trace there has
@@ -63,6 +67,7 @@ def from_weights(file: str | Path) -> EfficientFormer:
 
     Args:
         file: safetensors or torch, in any of the layouts, as for `load`.
+        use_ema: which weights of a training checkpoint, as for `load`.
 
     Returns:
         The network, float32 on the CPU and in evaluation mode; `.config` tells what was found.
@@ -74,7 +79,7 @@ def from_weights(file: str | Path) -> EfficientFormer:
     """
     path = Path(file)
     try:
-        tensors = files.read(path)
+        tensors = read(path, use_ema)
         config = infer(tensors, detect(tensors))
         state = adopt(tensors, config, head=True)
     except ValueError as error:

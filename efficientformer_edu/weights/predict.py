@@ -7,8 +7,9 @@ from typing import TypedDict
 
 import numpy as np
 import torch
+from torch import nn
 
-from efficientformer_edu.model import EfficientFormer
+from efficientformer_edu.model import EfficientFormer, unwrap
 from efficientformer_edu.weights.download import find
 from efficientformer_edu.weights.images import Picture, class_names, preprocess
 from efficientformer_edu.weights.networks import get_model
@@ -23,13 +24,14 @@ class Prediction(TypedDict):
     pred_class: str | None
 
 
-def inference_model(model: str | EfficientFormer, image: Picture, rule: str = "official") -> Prediction:
+def inference_model(model: str | nn.Module, image: Picture, rule: str = "official") -> Prediction:
     """What a network sees in a picture.
 
     Args:
-        model: a network, which is evaluated and then put back into the mode it had. Or a name: then the published
-            weights, if they are in torch's cache folder; if not, random ones, whose prediction means nothing: it shows
-            what comes out, and warns. Nothing is downloaded here; `get_model(name, pretrained=True)` does that.
+        model: a network, wrapped or pruned as `model.unwrap` takes it; it runs in evaluation mode and is put back into
+            the mode that it had. Or a name: then the published weights are used if they are in torch's cache folder.
+            Otherwise the weights are random, the prediction is meaningless, and a warning says so. Nothing is
+            downloaded; `get_model(name, pretrained=True)` does that.
         image: a file, a Pillow image or an array of uint8, as for `preprocess`.
         rule: whose crop, as for `preprocess`; `"mmpretrain"` is what mmpretrain's function of this name does.
 
@@ -42,22 +44,26 @@ def inference_model(model: str | EfficientFormer, image: Picture, rule: str = "o
             with the wrong hash.
         FileNotFoundError: if there is no such picture.
     """
-    if not isinstance(model, EfficientFormer):
+    if isinstance(model, nn.Module):
+        network = unwrap(model)
+        if not isinstance(network, EfficientFormer):
+            raise ValueError(f"{type(network).__name__} has no head for classification")
+    else:
         if (path := find(model)) is None:
             warnings.warn(
                 f"{model!r} has random weights, so its prediction means nothing; "
                 f"get_model({model!r}, pretrained=True) fetches the published ones, once and for all",
                 stacklevel=2,
             )
-        model = get_model(model, pretrained=path or False)
+        network = get_model(model, pretrained=path or False)
     size = None
-    if model.input_size is not None:
-        size, width = model.input_size
+    if network.input_size is not None:
+        size, width = network.input_size
         if size != width:
             raise ValueError(f"the model is folded for {size}×{width}; photographs are cropped to squares")
-    parameter = next(model.parameters())
+    parameter = next(network.parameters())
     images = preprocess(image, size, rule).to(parameter.device, parameter.dtype)  # (1, 3, size, size)
-    scores = _probabilities(model, images)  # (num_classes,)
+    scores = _probabilities(network, images)  # (num_classes,)
     label = int(scores.argmax())
     name = class_names()[label] if len(scores) == 1000 else None
     return Prediction(pred_label=label, pred_score=float(scores[label]), pred_scores=scores, pred_class=name)

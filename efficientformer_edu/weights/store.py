@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from efficientformer_edu.config import EfficientFormerConfig, get_config
-from efficientformer_edu.model import EfficientFormer
+from efficientformer_edu.model import EfficientFormer, unwrap
 from efficientformer_edu.weights import files
 from efficientformer_edu.weights.convert import Tensors, from_layout, merge_heads, to_layout
-from efficientformer_edu.weights.infer import detect, infer
+from efficientformer_edu.weights.infer import detect, infer, select_network
 from efficientformer_edu.weights.layouts import INDEX, get_layout
 
 # What the shapes in a file tell about its network, for the message when it is another network than expected.
@@ -23,15 +23,19 @@ WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def load(
-    path: str | Path, *, config: str | EfficientFormerConfig | None = None, head: bool = True
+    path: str | Path,
+    *,
+    config: str | EfficientFormerConfig | None = None,
+    head: bool = True,
+    use_ema: bool | None = None,
 ) -> dict[str, Tensor]:
     """The weights in a file, in our names: `model.load_state_dict(load(path))`.
 
-    The file is safetensors or torch, told by its content, in any of the five published layouts or our own, told by its
-    names. Torch files are read without running code from them. Of a training checkpoint the weights are taken: the
-    first of `model`, `state_dict`, `model_ema` and `state_dict_ema` that exists; a `module.` before every name is cut
-    off. Tensors keep the file's dtype. Where a file stores the index of attention offsets and it differs from ours, the
-    table of biases is put into our order, so that the function stays the same.
+    The file is safetensors or torch, in any of the five published layouts or our own; its content decides which. Torch
+    files are read without running code from them. Of a training checkpoint only the weights are loaded, and the
+    prefixes of wrapped networks are removed, as `infer.select_network` describes. Tensors keep the file's dtype. If a
+    file stores the index of attention offsets in another order than ours, the table of biases is put into our order, so
+    that the function stays the same.
 
     Args:
         path: the file.
@@ -40,6 +44,8 @@ def load(
             in the file are merged into their mean: the same logits.
         head: False leaves the heads out, for another number of classes; then
             `model.load_state_dict(state, strict=False)` keeps those of the model.
+        use_ema: of a checkpoint with raw and averaged weights, True loads the average and False the raw weights. None
+            loads the average, as timm does, and warns. The released code evaluates the raw weights.
 
     Returns:
         Our names to tensors on the CPU, in the order of our `state_dict`.
@@ -51,12 +57,12 @@ def load(
     """
     path = Path(path)
     try:
-        return adopt(files.read(path), None if config is None else get_config(config), head)
+        return adopt(read(path, use_ema), None if config is None else get_config(config), head)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def save(model: EfficientFormer | Mapping[str, Tensor], path: str | Path, *, layout: str = "timm") -> None:
+def save(model: nn.Module | Mapping[str, Tensor], path: str | Path, *, layout: str = "timm") -> None:
     """Write weights in a layout: safetensors for the suffix `.safetensors`, else a torch file as the project writes it.
 
     A torch file holds the tensors under `model` in the official layout, under `state_dict` in mmpretrain's, and alone
@@ -64,7 +70,7 @@ def save(model: EfficientFormer | Mapping[str, Tensor], path: str | Path, *, lay
     network with one is written with one, which loads here but not there. The file is written whole or not at all.
 
     Args:
-        model: the network, or its `state_dict` in our names.
+        model: the network, wrapped or pruned as `model.unwrap` takes it, or its `state_dict` in our names.
         path: where to write; a file that is there is replaced.
         layout: `"official"`, `"timm"`, `"hf"`, `"mmpretrain"`, `"netspresso"`, or `"native"` for our own names.
 
@@ -74,16 +80,26 @@ def save(model: EfficientFormer | Mapping[str, Tensor], path: str | Path, *, lay
             is not complete.
     """
     wrapper = get_layout(layout).wrapper
-    if isinstance(model, EfficientFormer):
+    if isinstance(model, nn.Module):
+        model = unwrap(model)
         if model.input_size is not None:
             raise ValueError("a folded network has no batch norms to save; save the network and fold it after loading")
         config, state = model.config, model.state_dict()
     else:
-        state = dict(model)
+        state = select_network(model)
         if (found := detect(state)) != "native":
             raise ValueError(f"the tensors already have the names of the {found} layout; give them in our names")
         check(state, config := infer(state, "native"), "native", head=True)
-    files.write(to_layout(state, config, layout), Path(path), wrapper)
+    try:
+        tensors = to_layout(state, config, layout)
+    except KeyError as error:
+        raise ValueError(f"the network is not a complete EfficientFormer: it has no tensor {error}") from error
+    files.write(tensors, Path(path), wrapper)
+
+
+def read(path: Path, use_ema: bool | None = None) -> dict[str, Tensor]:
+    """The tensors of the network in a file, in the file's layout; arguments and errors as for `load`."""
+    return select_network(files.read(path), use_ema)
 
 
 def adopt(tensors: Tensors, config: EfficientFormerConfig | None, head: bool) -> dict[str, Tensor]:

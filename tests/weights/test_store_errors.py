@@ -93,7 +93,7 @@ def test_a_pickled_network(network, tmp_path):
         (torch.ones(1), "holds Tensor, not a dictionary"),
         ({}, "no dictionary of tensors; its keys are none"),
         ({"epoch": 3, "optimizer": {}}, "no dictionary of tensors; its keys are epoch, optimizer"),
-        ({"model": {"lr": 0.1}}, "no dictionary of tensors; its keys are lr"),
+        ({"model": {"lr": 0.1}}, "no dictionary of tensors; its keys are model"),
         ({3: torch.ones(1)}, "no dictionary of tensors; its keys are 3"),
     ],
 )
