@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import numpy as np
 import torch
 from PIL import Image
 
-from efficientformer_edu.weights.hf_hub import HubModel, find_file, read_json
+from efficientformer_edu.weights.hf_hub import TIMEOUT, HubModel, find_file, read_json, with_reachable_hub
 from efficientformer_edu.weights.hf_images import EfficientFormerImageProcessor
 from efficientformer_edu.weights.hf_models import (
     EfficientFormerForImageClassification,
@@ -35,6 +36,7 @@ class AutoModelForImageClassification:
         """As `from_pretrained` of the class; one head where `config.json` does not say."""
         hub = ("revision", "cache_dir", "force_download", "local_files_only", "token")
         name = str(pretrained_model_name_or_path)
+        arguments = with_reachable_hub(name, arguments)
         path = find_file(name, ("config.json",), **{key: arguments[key] for key in hub if key in arguments})
         if WITH_TEACHER in read_json(path).get("architectures", ()):
             return EfficientFormerForImageClassificationWithTeacher.from_pretrained(name, **arguments)
@@ -53,27 +55,31 @@ class ImageClassificationPipeline:
         self.model = model.eval()
         self.image_processor = image_processor
 
-    def __call__(self, images: str | Path | Image.Image | Sequence[Any], top_k: int = 5) -> list[Any]:
-        """The best labels of a picture, or of each in a list.
+    def __call__(
+        self, images: str | Path | Image.Image | np.ndarray | Sequence[Any], top_k: int | None = 5
+    ) -> list[Any]:
+        """The best labels of an image, or of each image in a list.
 
         Args:
-            images: a file, an address that starts with http, which is fetched, a Pillow image, or a list of them.
-            top_k: how many.
+            images: a file, an address that starts with http, which is downloaded, a Pillow image, an array of uint8
+                (H, W, 3), or a list of them.
+            top_k: how many labels; None for all.
 
         Returns:
             `{"label", "score"}` of each, best first. Scores are softmax's; with one label, or `problem_type`
             `multi_label_classification`, sigmoid's.
         """
-        if not isinstance(images, (str, Path, Image.Image)):
+        if not isinstance(images, (str, Path, Image.Image)) and not (
+            isinstance(images, np.ndarray) and images.ndim < 4
+        ):
             return [self(image, top_k) for image in images]
         inputs = self.image_processor(picture(images), return_tensors="pt")
-        parameter = next(self.model.parameters())
         with torch.inference_mode():
-            logits = self.model(**inputs.to(parameter.device, parameter.dtype)).logits[0].float()  # (num_labels,)
+            logits = self.model(**inputs.to(self.model.device, self.model.dtype)).logits[0].float()  # (num_labels,)
         config = self.model.config
         each_alone = len(logits) == 1 or config.problem_type == "multi_label_classification"
         scores = logits.sigmoid() if each_alone else logits.softmax(0)
-        best = scores.topk(min(top_k, len(scores)))
+        best = scores.topk(len(scores) if top_k is None else min(top_k, len(scores)))
         assert config.id2label is not None  # the configuration fills it
         return [{"label": config.id2label[int(n)], "score": float(score)} for score, n in zip(*best, strict=True)]
 
@@ -83,29 +89,38 @@ def pipeline(
     model: str | Path | HubModel = "snap-research/efficientformer-l1-300",
     image_processor: EfficientFormerImageProcessor | None = None,
     dtype: str | torch.dtype | None = None,
+    torch_dtype: str | torch.dtype | None = None,
+    device: int | str | torch.device | None = None,
 ) -> ImageClassificationPipeline:
-    """Hugging Face's shortest way to a prediction.
+    """The shortest way to a prediction with Hugging Face's names.
 
     Args:
         task: "image-classification", the only one.
         model: a model, or a repository or folder to load it from.
         image_processor: None for that of the repository, or the default one for a model.
         dtype: of the weights that are loaded, as in `from_pretrained`.
+        torch_dtype: an older name of `dtype`.
+        device: where the model runs; a number is a CUDA device, -1 the CPU. None for the CPU, or where the model is.
 
     Raises:
-        ValueError: for another task.
+        ValueError: for another task, and for a dtype with a model that is already loaded.
     """
     if task != "image-classification":
         raise ValueError(f"task={task!r} is not possible; allowed: 'image-classification'")
-    if isinstance(model, HubModel):
-        return ImageClassificationPipeline(model, image_processor or EfficientFormerImageProcessor())
-    processor = image_processor or EfficientFormerImageProcessor.from_pretrained(model)
-    return ImageClassificationPipeline(AutoModelForImageClassification.from_pretrained(model, dtype=dtype), processor)
+    dtype = torch_dtype if dtype is None else dtype
+    if not isinstance(model, HubModel):
+        image_processor = image_processor or EfficientFormerImageProcessor.from_pretrained(model)
+        model = AutoModelForImageClassification.from_pretrained(model, dtype=dtype)
+    elif dtype is not None:
+        raise ValueError("dtype is for a model that is loaded here; call model.to(dtype) for the one that you have")
+    if device is not None:
+        model.to("cpu" if device == -1 else device)
+    return ImageClassificationPipeline(model, image_processor or EfficientFormerImageProcessor())
 
 
-def picture(image: str | Path | Image.Image) -> Image.Image:
-    """The picture in RGB, the right way up, fetched if it is an address."""
+def picture(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
+    """The image in RGB, upright; downloaded if it is an address. Raises OSError if the server does not answer."""
     if isinstance(image, str) and image.startswith(("http://", "https://")):
-        with urlopen(image) as answer:
+        with urlopen(image, timeout=TIMEOUT) as answer:
             image = Image.open(io.BytesIO(answer.read()))
     return to_rgb(open_image(image))

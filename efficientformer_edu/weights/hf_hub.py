@@ -6,6 +6,7 @@ same readers as every other file of weights.
 
 from __future__ import annotations
 
+import inspect
 import json
 import warnings
 from collections.abc import Mapping
@@ -13,8 +14,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from huggingface_hub import ModelHubMixin, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub import (
+    ModelHubMixin,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    split_torch_state_dict_into_shards,
+)
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, OfflineModeIsEnabled
 from torch import Tensor, nn
 
 from efficientformer_edu import config_values as values
@@ -24,12 +31,13 @@ from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.weights import files
 from efficientformer_edu.weights.convert import to_layout
 from efficientformer_edu.weights.hf_config import EfficientFormerConfig
-from efficientformer_edu.weights.infer import detect
+from efficientformer_edu.weights.infer import detect, select_network
 from efficientformer_edu.weights.layouts import LAYOUTS, get_layout
-from efficientformer_edu.weights.store import adopt
+from efficientformer_edu.weights.store import adopt, read
 
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the first that is there
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the first that exists
 PREFIX = "efficientformer."  # before every name but the heads'; a file of the model without heads has none
+TIMEOUT = 10  # seconds that the hub has to answer the first request; huggingface_hub itself would retry for minutes
 
 
 class HubModel(
@@ -43,9 +51,9 @@ class HubModel(
     """`from_pretrained`, `save_pretrained` and `push_to_hub`, with the arguments of huggingface_hub's `ModelHubMixin`.
 
     `from_pretrained` takes the name of a repository or a folder, and besides the mixin's arguments those of `adapt`:
-    `config`, `dtype`, `ignore_mismatched_sizes`, and fields of the configuration that shall differ. The model comes in
+    `config`, `dtype`, `ignore_mismatched_sizes`, and fields of the configuration to change. The model is returned in
     evaluation mode. `save_pretrained` writes `config.json` and `model.safetensors` in Hugging Face's layout, which
-    transformers up to 4.57 reads, and a model card where there is none.
+    transformers up to 4.57 reads, and a model card if there is none.
 
     Attributes:
         heads: of this class: 0, 1 or 2.
@@ -54,6 +62,27 @@ class HubModel(
     heads: ClassVar[int]
     config: EfficientFormerConfig
     network: EfficientFormer
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the weights."""
+        return next(self.parameters()).dtype
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **arguments: Any) -> Self:
+        """A model from a repository of the hub or a folder; see the class for the arguments.
+
+        Warns:
+            UserWarning: if the hub does not answer within 10 seconds; then only the cache is used.
+        """
+        arguments = with_reachable_hub(pretrained_model_name_or_path, arguments)
+        model: Self = super().from_pretrained(pretrained_model_name_or_path, **arguments)
+        return model
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **arguments: Any) -> Self:
@@ -64,7 +93,7 @@ class HubModel(
         if "config" not in arguments:
             raise ValueError(f"{model_id} has no config.json; add it, or give config=EfficientFormerConfig(...)")
         try:
-            return cls.adapt(files.read(path), **arguments)
+            return cls.adapt(read(path), **arguments)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
@@ -75,6 +104,7 @@ class HubModel(
         *,
         config: EfficientFormerConfig | NetworkConfig | Mapping[str, Any],
         dtype: str | torch.dtype | None = None,
+        torch_dtype: str | torch.dtype | None = None,
         ignore_mismatched_sizes: bool = False,
         **fields: Any,
     ) -> Self:
@@ -87,8 +117,9 @@ class HubModel(
             tensors: the tensors, in any published layout.
             config: the configuration, or what `config.json` holds.
             dtype: of the weights, as torch's or by its name; "auto" for the file's. None for float32.
+            torch_dtype: an older name of `dtype`.
             ignore_mismatched_sizes: whether a head with another number of labels is random instead of an error.
-            **fields: fields of the configuration that shall differ, say `num_labels`.
+            **fields: fields of the configuration to change, for example `num_labels`.
 
         Raises:
             ValueError: for a wrong field, or tensors that do not fit.
@@ -98,8 +129,7 @@ class HubModel(
         if not isinstance(config, EfficientFormerConfig):
             config = EfficientFormerConfig.from_dict(config)
         model = cls(config.replace(**fields))
-        if f"{LAYOUTS['hf'].stem[0]}.weight".removeprefix(PREFIX) in tensors:
-            tensors = {PREFIX + name: value for name, value in tensors.items()}
+        tensors = with_prefix(tensors)
         found = [name for name in get_layout(detect(tensors)).heads if f"{name}.weight" in tensors]
         wrong = [name for name in found if len(tensors[f"{name}.weight"]) != model.config.num_labels]
         taken = [name for name in found[: cls.heads] if not (ignore_mismatched_sizes and name in wrong)]
@@ -116,6 +146,7 @@ class HubModel(
         kept = {name: value for name, value in tensors.items() if name.rpartition(".")[0] not in left}
         network = model.network.config.replace(distillation=len(taken) == 2)
         model.network.load_state_dict(adopt(kept, network, head=bool(taken)), strict=len(taken) == cls.heads)
+        dtype = torch_dtype if dtype is None else dtype
         if dtype == "auto":
             dtype = next(value.dtype for value in tensors.values() if value.is_floating_point())
         plain = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype or torch.float32
@@ -123,19 +154,108 @@ class HubModel(
             raise values.wrong("dtype", dtype, "a torch.dtype, its name, 'auto' or None")
         return model.to(plain).eval()
 
-    def _save_pretrained(self, save_directory: Path) -> None:
-        files.write(self.hub_tensors(), save_directory / WEIGHTS[0], wrapper=None)
-        about = {"architectures": [type(self).__name__], "distillation": self.heads == 2}
-        write_json(self.config.to_dict() | about, save_directory / "config.json")
+    def save_pretrained(  # type: ignore[override]  # the mixin's `config` has no use here
+        self,
+        save_directory: str | Path,
+        *,
+        is_main_process: bool = True,
+        state_dict: Mapping[str, Tensor] | None = None,
+        push_to_hub: bool = False,
+        max_shard_size: int | str = "5GB",
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        config: None = None,
+        model_card_kwargs: dict[str, Any] | None = None,
+        **push_arguments: Any,
+    ) -> str | None:
+        """Write `config.json`, `model.safetensors` and, if there is none, a model card.
 
-    def hub_tensors(self) -> dict[str, Tensor]:
-        """The tensors as Hugging Face's class has them. Raises ValueError if it has no place for one."""
+        Args:
+            save_directory: the folder, which is created if it does not exist.
+            is_main_process: False writes no files, for the other processes of a distributed run.
+            state_dict: the tensors to write instead of the model's, for example a moving average, with the names of
+                `model.state_dict()` or of a published layout.
+            push_to_hub: whether to upload the files as well.
+            max_shard_size: at least the size of the weights, because only one file is written.
+            safe_serialization: True; only safetensors are written.
+            variant: None; the name of the file is always the same.
+            config: None; `model.config` is written.
+            model_card_kwargs: for the template of the model card.
+            **push_arguments: with `push_to_hub`, those of `ModelHubMixin.push_to_hub`; `repo_id` is by default the name
+                of the folder.
+
+        Returns:
+            With `push_to_hub` the address of the commit, else None.
+
+        Raises:
+            ValueError: for an unknown argument, a value that is not supported, or tensors that do not fit; before
+                anything is written.
+        """
+        for_hub = set(inspect.signature(self.push_to_hub).parameters)
+        for name in push_arguments:
+            if name not in for_hub:
+                own = set(inspect.signature(self.save_pretrained).parameters) - {"push_arguments"}
+                raise values.unknown(name, sorted(own | for_hub), "argument", push_arguments)
+            if not push_to_hub:
+                raise ValueError(f"{name} is for uploads; give push_to_hub=True as well, or leave it out")
+        if not values.flag("safe_serialization", safe_serialization):
+            raise values.wrong("safe_serialization", False, "True, because only safetensors are written")
+        if variant is not None:
+            raise values.wrong("variant", variant, f"None, because the file is always called {WEIGHTS[0]}")
+        if config is not None:
+            raise values.wrong("config", config, "None, because the configuration of the model is written")
+        if push_to_hub and state_dict is not None:
+            raise ValueError("push_to_hub uploads the model's own weights; load the state_dict into the model first")
+        tensors = self.hub_tensors(state_dict)
+        if split_torch_state_dict_into_shards(tensors, max_shard_size=max_shard_size).is_sharded:
+            size = sum(value.nbytes for value in tensors.values())
+            raise values.wrong("max_shard_size", max_shard_size, f"at least {size} bytes, because one file is written")
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not is_main_process:
+            return None
+        files.write(tensors, folder / WEIGHTS[0], wrapper=None)
+        about = {"architectures": [type(self).__name__], "distillation": self.heads == 2}
+        write_json(self.config.to_dict() | about, folder / "config.json")
+        if not (folder / "README.md").exists():
+            self.generate_model_card(**(model_card_kwargs or {})).save(folder / "README.md")
+        if not push_to_hub:
+            return None
+        push_arguments.setdefault("repo_id", folder.name)
+        return self.push_to_hub(model_card_kwargs=model_card_kwargs, **push_arguments)
+
+    def hub_tensors(self, state_dict: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """The tensors as Hugging Face's class names them: the model's, or those given. Raises ValueError as `load`."""
         state, config = self.network.state_dict(), self.network.config
+        if state_dict is not None:
+            state = adopt(select_network(with_prefix(state_dict)), config, head=self.heads > 0)
         if self.heads:
             return to_layout(state, config, "hf")
-        nothing = {f"head.{kind}": torch.empty(0) for kind in ("weight", "bias")}
-        tensors = to_layout(state | nothing, config, "hf")
+        no_head = {f"head.{kind}": torch.empty(0) for kind in ("weight", "bias")}
+        tensors = to_layout(state | no_head, config, "hf")
         return {name.removeprefix(PREFIX): value for name, value in tensors.items() if name.startswith(PREFIX)}
+
+
+def with_prefix(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Tensors with the names of the class with heads; those of the class without heads lack a prefix."""
+    if f"{LAYOUTS['hf'].stem[0]}.weight".removeprefix(PREFIX) not in tensors:
+        return tensors
+    return {PREFIX + name: value for name, value in tensors.items()}
+
+
+def with_reachable_hub(model_id: str | Path, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments for `hf_hub_download`, restricted to the cache if the hub does not answer. That warns."""
+    if arguments.get("local_files_only") or Path(model_id).is_dir():
+        return arguments
+    url = hf_hub_url(str(model_id), "config.json", revision=arguments.get("revision"))
+    try:
+        get_hf_file_metadata(url, token=arguments.get("token"), timeout=TIMEOUT)
+    except (HfHubHTTPError, OfflineModeIsEnabled):
+        pass  # it answered, or must not be asked: hf_hub_download handles both
+    except Exception as error:  # what the HTTP library raises depends on the version of huggingface_hub
+        warnings.warn(f"the Hugging Face hub cannot be reached ({error}); only its cache is searched", stacklevel=3)
+        return arguments | {"local_files_only": True}
+    return arguments
 
 
 def find_file(model_id: str, names: tuple[str, ...], **arguments: Any) -> Path:

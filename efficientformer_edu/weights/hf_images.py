@@ -21,7 +21,7 @@ from torch import Tensor
 
 from efficientformer_edu import config_values as values
 from efficientformer_edu.weights.hf_config import without_unknown
-from efficientformer_edu.weights.hf_hub import find_file, read_json, write_json
+from efficientformer_edu.weights.hf_hub import find_file, read_json, with_reachable_hub, write_json
 from efficientformer_edu.weights.hf_pixels import (
     FIRST,
     FORMATS,
@@ -207,15 +207,15 @@ class EfficientFormerImageProcessor:
             FileNotFoundError: if the folder has no such file; for a repository, errors of `huggingface_hub`.
         """
         values.known_fields(fields, cls.__dataclass_fields__)
-        path = find_file(
-            str(pretrained_model_name_or_path),
-            (FILE,),
-            revision=revision,
-            cache_dir=cache_dir,
-            force_download=force_download,
-            local_files_only=local_files_only,
-            token=token,
-        )
+        arguments = {
+            "revision": revision,
+            "cache_dir": cache_dir,
+            "force_download": force_download,
+            "local_files_only": local_files_only,
+            "token": token,
+        }
+        name = str(pretrained_model_name_or_path)
+        path = find_file(name, (FILE,), **with_reachable_hub(name, arguments))
         about = ("image_processor_type", "feature_extractor_type", "processor_class", "_valid_processor_keys")
         content = {name: value for name, value in read_json(path).items() if name not in about}
         return cls(**without_unknown(content, cls.__dataclass_fields__) | fields)

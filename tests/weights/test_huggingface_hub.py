@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 from hub_server import COMMIT, Hub
-from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 from huggingface_small import CLASSES, CONFIG, IMAGES, filled
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from efficientformer_edu import load, save
+from efficientformer_edu.weights import hf_auto, hf_hub
 from efficientformer_edu.weights import huggingface as hf
 from efficientformer_edu.weights.convert import to_layout
 
@@ -106,6 +107,62 @@ def test_the_file_has_hugging_faces_names(model, tmp_path):
         assert all(torch.equal(value, network.state_dict()[name]) for name, value in state.items())
 
 
+def test_a_state_dict_is_saved_instead_of_the_model_s(model, tmp_path):
+    average = {name: value + 1 if value.is_floating_point() else value for name, value in model.state_dict().items()}
+    other = type(model)(CONFIG)
+    other.load_state_dict(average)
+    other.save_pretrained(tmp_path / "expected")
+    expected = (tmp_path / "expected/model.safetensors").read_bytes()
+    wrapped = {f"module.{name}": value for name, value in average.items()} | {"n_averaged": torch.tensor(2)}
+    for n, state_dict in enumerate((average, wrapped, load_file(tmp_path / "expected/model.safetensors"))):
+        model.save_pretrained(folder := tmp_path / str(n), state_dict=state_dict)
+        assert (folder / "model.safetensors").read_bytes() == expected
+
+
+def test_a_state_dict_that_does_not_fit_is_refused_before_anything_is_written(model, tmp_path):
+    state_dict = model.state_dict()
+    del state_dict["network.norm.weight"]
+    with pytest.raises(ValueError, match=r"missing.*norm\.weight"):
+        model.save_pretrained(tmp_path / "new", state_dict=state_dict)
+    assert not (tmp_path / "new").exists()
+
+
+def test_other_processes_write_nothing(model, tmp_path):
+    model.save_pretrained(tmp_path / "new", is_main_process=False)
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"safe_serialization": False}, "^safe_serialization=False.*True"),
+        ({"variant": "fp16"}, "^variant='fp16'.*None"),
+        ({"config": CONFIG}, "^config=.*None"),
+        ({"max_shard_size": 1000}, "^max_shard_size=1000.*at least"),
+        ({"max_shard_size": "1KB"}, "^max_shard_size='1KB'.*at least"),
+        ({"safe_serialisation": True}, "'safe_serialisation'.*'safe_serialization'"),
+        ({"max_shard_sise": "5GB"}, "'max_shard_sise'.*'max_shard_size'"),
+        ({"repo_id": "me/l0"}, "^repo_id .*push_to_hub=True"),
+        ({"token": "hf_secret"}, "^token .*push_to_hub=True"),
+        ({"push_to_hub": True, "commit_mesage": "Weights"}, "'commit_mesage'.*'commit_message'"),
+        ({"push_to_hub": True, "state_dict": {}}, "^push_to_hub .*state_dict"),
+    ],
+)
+def test_arguments_that_would_be_ignored_are_refused_before_anything_is_written(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ONE_HEAD(CONFIG).save_pretrained(tmp_path / "new", **arguments)
+    assert not (tmp_path / "new").exists()
+
+
+def test_arguments_with_the_values_that_transformers_gives_them(make_network, tmp_path):
+    model = filled(ONE_HEAD(CONFIG), make_network)
+    model.save_pretrained(
+        tmp_path, is_main_process=True, state_dict=None, push_to_hub=False, max_shard_size="50GB",
+        safe_serialization=True, variant=None,
+    )  # fmt: skip
+    assert torch.equal(ONE_HEAD.from_pretrained(tmp_path)(IMAGES).logits, model(IMAGES).logits)
+
+
 def test_a_network_that_the_layout_has_no_place_for(tmp_path):
     sizes = CONFIG.replace(hidden_sizes=(8, 8, 16, 24), downsamples=(False, True, True, True))
     with pytest.raises(ValueError, match="the hf layout has no place for embeddings"):
@@ -124,6 +181,37 @@ def test_from_the_hub(hub, make_network, tmp_path):
     assert torch.equal(again(IMAGES).logits, two(IMAGES).logits)
     processor = hf.EfficientFormerImageProcessor.from_pretrained("snap/l0", revision=COMMIT)
     assert processor.size == {"shortest_edge": 72}
+
+
+@pytest.fixture
+def silent_hub(hub, monkeypatch):
+    """A hub that accepts connections and does not answer until the test ends, or for 20 seconds."""
+    ended = threading.Event()
+    monkeypatch.setattr(hub, "do_HEAD", lambda request: ended.wait(20))
+    monkeypatch.setattr(hub, "do_GET", lambda request: ended.wait(20))
+    monkeypatch.setattr(hf_hub, "TIMEOUT", 0.2)
+    yield hub
+    ended.set()
+
+
+def test_a_hub_that_does_not_answer(hub, make_network, tmp_path, request):
+    _, hub.repositories["snap/l0"] = published(make_network, tmp_path)
+    two = TWO_HEADS.from_pretrained("snap/l0")
+    hf.AutoImageProcessor.from_pretrained("snap/l0")
+    request.getfixturevalue("silent_hub")
+    with pytest.warns(UserWarning, match="hub cannot be reached.*cache"):
+        assert torch.equal(TWO_HEADS.from_pretrained("snap/l0")(IMAGES).logits, two(IMAGES).logits)
+    with pytest.warns(UserWarning, match="hub cannot be reached.*cache"):
+        assert hf.AutoImageProcessor.from_pretrained("snap/l0").size == {"shortest_edge": 72}
+    for load_model in (TWO_HEADS.from_pretrained, hf.AutoModelForImageClassification.from_pretrained):
+        with pytest.warns(UserWarning, match="hub cannot be reached.*cache"), pytest.raises(LocalEntryNotFoundError):
+            load_model("snap/other")
+
+
+def test_an_address_that_does_not_answer(silent_hub, monkeypatch):
+    monkeypatch.setattr(hf_auto, "TIMEOUT", 0.2)
+    with pytest.raises(TimeoutError, match="timed out"):
+        hf_auto.picture(f"{silent_hub.url}/cat.png")
 
 
 def test_safetensors_are_preferred(hub, make_network, tmp_path):
@@ -257,6 +345,26 @@ def test_pipeline(make_network, tmp_path):
     assert classify(PHOTO, top_k=1)[0]["score"] == pytest.approx(logits.max().sigmoid().item())
     with pytest.raises(ValueError, match="task='translation' is not possible"):
         hf.pipeline("translation")
+
+
+def test_common_arguments_of_pipelines(make_network, tmp_path):
+    two = filled(TWO_HEADS(CONFIG), make_network)
+    two.save_pretrained(tmp_path)
+    hf.AutoImageProcessor().save_pretrained(tmp_path)
+    classify = hf.pipeline(model=tmp_path, device=-1)
+    scores = classify(PHOTO, top_k=None)
+    assert len(scores) == CONFIG.num_labels
+    assert classify(PHOTO, top_k=2) == scores[:2]
+    assert classify(np.asarray(PHOTO), top_k=None) == scores
+    assert classify([PHOTO, np.asarray(PHOTO)], top_k=None) == [scores] * 2
+    assert classify.model.device == torch.device("cpu")
+    assert hf.pipeline(model=two, device="meta").model.device == torch.device("meta")
+    for name in ("dtype", "torch_dtype"):
+        model = hf.pipeline(model=tmp_path, **{name: torch.bfloat16}).model
+        assert model.dtype == model.network.head.weight.dtype == torch.bfloat16
+        assert TWO_HEADS.from_pretrained(tmp_path, **{name: "float64"}).dtype == torch.float64
+        with pytest.raises(ValueError, match=r"model\.to\(dtype\)"):
+            hf.pipeline(model=two, **{name: torch.bfloat16})
 
 
 # The page of transformers' EfficientFormer and its classes' docstrings, but for the addresses of model and picture.
