@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from http.client import HTTPException
 from pathlib import Path
 
+import pooch
 import torch.hub
 
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig, get_config
+from efficientformer_edu.files import whole
 
 ADDRESS = "https://download.openmmlab.com/mmclassification/v0/efficientformer/"
 FILES = {
@@ -23,6 +24,7 @@ FILES = {
     "l3": "efficientformer-l3_3rdparty_in1k_20220915-466793d6.pth",
     "l7": "efficientformer-l7_3rdparty_in1k_20220915-185e30af.pth",
 }
+TIMEOUT = 30  # seconds without an answer, or without data, after which a download fails
 OTHER_WEIGHTS = "snap-research/efficientformer-l1-300"  # the same network, but trained for 300 epochs
 
 
@@ -38,7 +40,7 @@ def fetch(model: str | EfficientFormerConfig) -> Path:
     Raises:
         ValueError: if there is no published file for this network; if the file in the folder, or what came, has
             another hash than its name says. A wrong file in the folder is named and left there.
-        OSError: if the file cannot be fetched or written, with what to do by hand.
+        OSError: if the file cannot be fetched or written, or the server stops answering, with what to do by hand.
     """
     path = _place(model)
     if path is None:
@@ -65,9 +67,13 @@ def _place(model: str | EfficientFormerConfig) -> Path | None:
     return next((folder / FILES[name] for name, preset in PRESETS.items() if preset == config), None)
 
 
-def _checked(path: Path) -> Path:
+def _digest(path: Path) -> str:
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checked(path: Path) -> Path:
+    digest = _digest(path)
     if not digest.startswith(_hash(path)):
         raise ValueError(
             f"{path}: its SHA-256 starts with {digest[:8]}, not with {_hash(path)}, so it is damaged, cut short or "
@@ -82,11 +88,14 @@ def _download(path: Path) -> None:
     print(f"fetching {address} to {path}", file=sys.stderr)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Writes to a file beside it, which becomes `path` when its hash is right and vanishes when anything fails.
-        torch.hub.download_url_to_file(address, str(path), hash_prefix=_hash(path))
-    except RuntimeError as error:  # this is how it says that the hash is wrong
-        raise ValueError(f"what came is not the published file, or only a part of it: {error}. {by_hand}") from error
-    except (OSError, HTTPException) as error:
+        with whole(path) as partial:
+            pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT)(address, str(partial), None)
+            if not (digest := _digest(partial)).startswith(_hash(path)):
+                raise ValueError(
+                    "what came is not the published file, or only a part of it: its SHA-256 starts with "
+                    f"{digest[:8]}, not with {_hash(path)}. {by_hand}"
+                )
+    except OSError as error:
         raise OSError(f"{path.name} could not be fetched: {error}. {by_hand}") from error
 
 
