@@ -32,9 +32,10 @@ def check_changes(before: Observations, after: Observations, expected: Mapping[s
     """
     names = [name for name in before | after if not _equal(before.get(name, GONE), after.get(name, GONE))]
     patterns = {name: next((p for p in expected if re.fullmatch(p, name)), None) for name in before | after}
-    assert [name for name in names if patterns[name] is None] == [], "these change, and no case says so"
-    unused = set(expected) - {patterns[name] for name in names}
-    assert unused == set(), "these should change, and stay as they are"
+    unexpected = {name: (before.get(name), after.get(name)) for name in names if patterns[name] is None}
+    assert not unexpected, f"changes that no case lists: {unexpected}"
+    unchanged = set(expected) - {patterns[name] for name in names}
+    assert not unchanged, f"expected changes that do not happen: {unchanged}"
     for name, pattern in patterns.items():
         if pattern is None or (value := expected[pattern]) is ANY:
             continue
@@ -47,8 +48,8 @@ def check_changes(before: Observations, after: Observations, expected: Mapping[s
 def check_all_have_cases(settings: Iterable[str], cases: Iterable[str], what: str) -> None:
     """Fail, by name, for a setting without a case, and for a case whose setting does not exist."""
     settings, cases = set(settings), set(cases)
-    assert settings - cases == set(), f"no case for these {what}: add one"
-    assert cases - settings == set(), f"cases for {what} that do not exist"
+    assert not settings - cases, f"{what} without a case: {settings - cases}"
+    assert not cases - settings, f"cases of {what} that do not exist: {cases - settings}"
 
 
 def _equal(one: Any, other: Any) -> bool:
