@@ -1,8 +1,8 @@
 """The claims of section 3 about times, tested on measurements, and the files in `results/` that hold both.
 
-A claim is a statement about a ratio of times. Claims follow from the stored samples and are computed whenever somebody
-asks for them, so neither a claim nor a verdict can be older than this code. `Observation.save` writes them next to the
-samples for people and for the report, and `load_observation` reads the samples only.
+A claim is a statement about a ratio of times. Claims are computed from the stored samples on access, so neither a claim
+nor a verdict can be older than this code. `Observation.save` writes them next to the samples, for people and for the
+report; `load_observation` reads the samples only.
 """
 
 from __future__ import annotations
@@ -146,12 +146,12 @@ class Observation:
 
     @property
     def note(self) -> str:
-        """What to keep in mind on a machine that is not the paper's phone."""
+        """A caveat for machines other than the paper's phone."""
         return NOTES[self.number]
 
     @property
     def findings(self) -> list[dict[str, str]]:
-        """What the report takes up; nothing without claims or with too few rounds."""
+        """The finding for the report; none without claims or with too few rounds."""
         if not self.claims or self.verdict not in STATUS:
             return []
         row = f"§3: observation {self.number}"
@@ -254,9 +254,9 @@ NOTES = {
     "matrix product. The share of LN is the time saved by removing all normalization layers from DeiT-S.",
     4: f"On the phone LeViT-256 took {phone_factor():.2f} times as long with HardSwish as with GELU (Table 1). It is "
     "another network, so the factor is context and not a bound. The rows 'as on the phone' show where the phone's "
-    "order of activations holds; the verdict rests on whether engines differ. What differs most is chosen on the first "
-    "half of the rounds and tested on the second half. Two engines count as different if their ratios differ by more "
-    f"than {MARGIN:.0%}, because ratios measured in two sessions differ by about as much. With one engine the "
+    "order of activations holds; the verdict rests on whether engines differ. The largest difference is chosen on the "
+    "first half of the rounds and tested on the second half. Two engines count as different if their ratios differ by "
+    f"more than {MARGIN:.0%}, because ratios measured in two sessions differ by about as much. With one engine the "
     "observation is inconclusive.",
 }
 

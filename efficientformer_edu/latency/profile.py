@@ -61,7 +61,7 @@ class Profile:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Each class's part of the sum."""
+        """Each class's share of the sum."""
         return {name: ms / self.profiled_ms for name, ms in self.parts.items()}
 
     def table(self) -> Table:
