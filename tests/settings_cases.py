@@ -1,6 +1,6 @@
 """What the tests of settings share: a fingerprint of a built network, and the comparison of two observations.
 
-A case names one setting, another value for it, and everything that this value is documented to change. The tests
+A case names a setting, another value for it, and everything that this value is documented to change. The tests
 compare what was observed with both values: an entry that changes without being listed fails, and so does a listed
 entry that does not change to the listed value.
 """
@@ -52,14 +52,14 @@ def check_all_have_cases(settings: Iterable[str], cases: Iterable[str], what: st
     assert not cases - settings, f"cases of {what} that do not exist: {cases - settings}"
 
 
-def _equal(one: Any, other: Any) -> bool:
-    if type(one) is not type(other):
+def _equal(a: Any, b: Any) -> bool:
+    if type(a) is not type(b):
         return False
-    if isinstance(one, Tensor):
-        return one.shape == other.shape and torch.equal(one, other)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(_equal, one, other))
-    return bool(one == other)
+    if isinstance(a, Tensor):
+        return a.shape == b.shape and torch.equal(a, b)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(_equal, a, b))
+    return bool(a == b)
 
 
 def fingerprint(network: nn.Module, *images: Any) -> Observations:

@@ -81,139 +81,55 @@ def drop_path_rates(depths: tuple[int, ...], rate: float, last: bool = True) -> 
 
 # The field, its other value, and what that changes.
 Case = tuple[str, Any, dict[str, Any]]
+# fmt: off
 NETWORK: list[Case] = [
-    (
-        "depths",
-        (1, 2, 3, 3),
-        {
-            **drop_path_rates((1, 2, 3, 3), 0.35, last=False),
-            r"stages\.2\.mb4d\.2:calls": 1,
-            r"stages\.2\.mb4d\.2.*": ANY,
-        },
-    ),
-    (
-        "embed_dims",
-        (16, 12, 16, 24),
-        {
-            r"stem\.conv1:out_channels": 8,
-            r"stem\.conv2:(?:in|out)_channels": ANY,
-            r"stem\.norm1:num_features": 8,
-            r"stem\.norm2:num_features": 16,
-            r"stem\.(?:conv|norm)[12]:.* shape": ANY,
-            r"stages\.0\.mb4d\.0\.(?:layer_scale_\d:shape)": (16, 1, 1),
-            r"stages\.0\.mb4d\.0\.mlp\.fc1:in_channels": 16,
-            r"stages\.0\.mb4d\.0\.mlp\.fc1:out_channels": 64,
-            r"stages\.0\.mb4d\.0\.mlp\..*": ANY,
-            r"stages\.0\.mb4d\.0\.layer_scale_\d:gamma shape": (16,),
-            r"stages\.1\.downsample\.conv:in_channels": 16,
-            r"stages\.1\.downsample\.conv:weight shape": (12, 16, 3, 3),
-        },
-    ),
-    (
-        "embed_dims",
-        (8, 12, 16, 40),
-        {
-            r"stages\.3\.downsample\.conv:out_channels": 40,
-            r"stages\.3\.mb4d\.0\.mlp\.fc2:out_channels": 40,
-            r"stages\.3\.mb3d\.\d\.token_mixer\.qkv:in_features": 40,
-            r"stages\.3\.mb3d\.\d\.token_mixer\.proj:out_features": 40,
-            r"stages\.3\.mb3d\.\d\.mlp\.fc1:out_features": 160,
-            r"stages\.3\..*(?:shape|features|channels)": ANY,
-            r"(?:stages\.3\.mb3d\.\d\.norm\d|norm):normalized_shape": (40,),
-            r"norm:(?:weight|bias) shape": (40,),
-            r"head(?:_dist)?:in_features": 40,
-            r"head(?:_dist)?:weight shape": (5, 40),
-        },
-    ),
-    (
-        "downsamples",
-        (True, True, True, True),
-        {
-            r"stages\.0\.downsample:type": "Embedding",
-            r"stages\.0\.downsample\.(?:conv|norm):.*": ANY,
-        },
-    ),
-    (
-        "num_vit",
-        (0, 0, 1, 2),
-        {r"stages\.2\.mb4d\.1.*": GONE, r"stages\.2\.mb3d\.0\.drop_path:calls": 2, r"stages\.2\.mb3d\.0.*": ANY},
-    ),
+    ("depths", (1, 2, 3, 3), {**drop_path_rates((1, 2, 3, 3), 0.35, last=False), r"stages\.2\.mb4d\.2:calls": 1,
+        r"stages\.2\.mb4d\.2.*": ANY}),
+    ("embed_dims", (16, 12, 16, 24), {r"stem\.conv1:out_channels": 8, r"stem\.conv2:(?:in|out)_channels": ANY,
+        r"stem\.norm1:num_features": 8, r"stem\.norm2:num_features": 16, r"stem\.(?:conv|norm)[12]:.* shape": ANY,
+        r"stages\.0\.mb4d\.0\.(?:layer_scale_\d:shape)": (16, 1, 1), r"stages\.0\.mb4d\.0\.mlp\.fc1:in_channels": 16,
+        r"stages\.0\.mb4d\.0\.mlp\.fc1:out_channels": 64, r"stages\.0\.mb4d\.0\.mlp\..*": ANY,
+        r"stages\.0\.mb4d\.0\.layer_scale_\d:gamma shape": (16,), r"stages\.1\.downsample\.conv:in_channels": 16,
+        r"stages\.1\.downsample\.conv:weight shape": (12, 16, 3, 3)}),
+    ("embed_dims", (8, 12, 16, 40), {r"stages\.3\.downsample\.conv:out_channels": 40,
+        r"stages\.3\.mb4d\.0\.mlp\.fc2:out_channels": 40, r"stages\.3\.mb3d\.\d\.token_mixer\.qkv:in_features": 40,
+        r"stages\.3\.mb3d\.\d\.token_mixer\.proj:out_features": 40, r"stages\.3\.mb3d\.\d\.mlp\.fc1:out_features": 160,
+        r"stages\.3\..*(?:shape|features|channels)": ANY,
+        r"(?:stages\.3\.mb3d\.\d\.norm\d|norm):normalized_shape": (40,), r"norm:(?:weight|bias) shape": (40,),
+        r"head(?:_dist)?:in_features": 40, r"head(?:_dist)?:weight shape": (5, 40)}),
+    ("downsamples", (True, True, True, True), {r"stages\.0\.downsample:type": "Embedding",
+        r"stages\.0\.downsample\.(?:conv|norm):.*": ANY}),
+    ("num_vit", (0, 0, 1, 2), {r"stages\.2\.mb4d\.1.*": GONE, r"stages\.2\.mb3d\.0\.drop_path:calls": 2,
+        r"stages\.2\.mb3d\.0.*": ANY}),
     ("num_classes", 7, {r"head(?:_dist)?:out_features": 7, shape("head(?:_dist)?"): ANY}),
     ("distillation", False, {r"head_dist:(?!head_dist).*": GONE, r":head_dist": None}),
-    (
-        "in_channels",
-        1,
-        {r"stem\.conv1:in_channels": 1, r"stem\.conv1:weight shape": (4, 1, 3, 3)},
-    ),
-    (
-        "mlp_ratio",
-        2.0,
-        {
-            rf"{MLP}\.fc1:out_(?:channels|features)": scaled(0.5),
-            rf"{MLP}\.fc2:in_(?:channels|features)": scaled(0.5),
-            rf"{MB4D}\.mlp\.norm1:num_features": scaled(0.5),
-            shape(rf"{MLP}\.fc1"): ANY,
-            shape(rf"{MLP}\.fc2", "weight"): ANY,
-            shape(rf"{MB4D}\.mlp\.norm1", "weight|bias|running_mean|running_var"): ANY,
-        },
-    ),
+    ("in_channels", 1, {r"stem\.conv1:in_channels": 1, r"stem\.conv1:weight shape": (4, 1, 3, 3)}),
+    ("mlp_ratio", 2.0, {rf"{MLP}\.fc1:out_(?:channels|features)": scaled(0.5),
+        rf"{MLP}\.fc2:in_(?:channels|features)": scaled(0.5), rf"{MB4D}\.mlp\.norm1:num_features": scaled(0.5),
+        shape(rf"{MLP}\.fc1"): ANY, shape(rf"{MLP}\.fc2", "weight"): ANY,
+        shape(rf"{MB4D}\.mlp\.norm1", "weight|bias|running_mean|running_var"): ANY}),
     ("pool_size", 5, {rf"{MB4D}\.token_mixer\.pool:kernel_size": 5, rf"{MB4D}\.token_mixer\.pool:padding": 2}),
-    (
-        "num_heads",
-        4,
-        {
-            rf"{MIXER}:num_heads": 4,
-            rf"{MIXER}\.qkv:out_features": 4 * (4 + 4 + 8),
-            rf"{MIXER}\.proj:in_features": 4 * 8,
-            rf"{MIXER}:attention_biases shape": (4, 6),
-            shape(rf"{MIXER}\.qkv"): ANY,
-            shape(rf"{MIXER}\.proj", "weight"): ANY,
-        },
-    ),
-    (
-        "key_dim",
-        16,
-        {
-            rf"{MIXER}:scale": 0.25,
-            rf"{MIXER}:head_parts": (16, 16, 32),
-            rf"{MIXER}\.qkv:out_features": 2 * (16 + 16 + 32),
-            rf"{MIXER}\.proj:in_features": 2 * 32,
-            shape(rf"{MIXER}\.qkv"): ANY,
-            shape(rf"{MIXER}\.proj", "weight"): ANY,
-        },
-    ),
-    (
-        "attn_ratio",
-        1.0,
-        {
-            rf"{MIXER}:head_parts": (4, 4, 4),
-            rf"{MIXER}\.qkv:out_features": 2 * (4 + 4 + 4),
-            rf"{MIXER}\.proj:in_features": 2 * 4,
-            shape(rf"{MIXER}\.qkv"): ANY,
-            shape(rf"{MIXER}\.proj", "weight"): ANY,
-        },
-    ),
+    ("num_heads", 4, {rf"{MIXER}:num_heads": 4, rf"{MIXER}\.qkv:out_features": 4 * (4 + 4 + 8),
+        rf"{MIXER}\.proj:in_features": 4 * 8, rf"{MIXER}:attention_biases shape": (4, 6), shape(rf"{MIXER}\.qkv"): ANY,
+        shape(rf"{MIXER}\.proj", "weight"): ANY}),
+    ("key_dim", 16, {rf"{MIXER}:scale": 0.25, rf"{MIXER}:head_parts": (16, 16, 32),
+        rf"{MIXER}\.qkv:out_features": 2 * (16 + 16 + 32), rf"{MIXER}\.proj:in_features": 2 * 32,
+        shape(rf"{MIXER}\.qkv"): ANY, shape(rf"{MIXER}\.proj", "weight"): ANY}),
+    ("attn_ratio", 1.0, {rf"{MIXER}:head_parts": (4, 4, 4), rf"{MIXER}\.qkv:out_features": 2 * (4 + 4 + 4),
+        rf"{MIXER}\.proj:in_features": 2 * 4, shape(rf"{MIXER}\.qkv"): ANY, shape(rf"{MIXER}\.proj", "weight"): ANY}),
     ("bias_grid", (4, 2), {rf"{MIXER}:bias_grid": (4, 2), rf"{MIXER}:attention_biases shape": (2, 8)}),
     ("layer_scale_init", 0.5, {rf"(?:{MB4D}|{MB3D})\.layer_scale_[12]:gamma value": 0.5}),
-    (
-        "layer_scale_init",
-        None,
-        {
-            rf"(?:{MB4D}|{MB3D})\.layer_scale_[12]:type": "Identity",
-            rf"(?:{MB4D}|{MB3D})\.layer_scale_[12]:(?:shape|gamma.*)": GONE,
-        },
-    ),
+    ("layer_scale_init", None, {rf"(?:{MB4D}|{MB3D})\.layer_scale_[12]:type": "Identity",
+        rf"(?:{MB4D}|{MB3D})\.layer_scale_[12]:(?:shape|gamma.*)": GONE}),
     ("drop_rate", 0.45, {r"head_drop:p": 0.45}),
     ("proj_drop_rate", 0.45, {rf"{MLP}\.drop[12]:p": 0.45}),
     ("attn_drop_rate", 0.45, {rf"{MIXER}\.drop:p": 0.45}),
     ("drop_path_rate", 0.7, drop_path_rates(BASE.depths, 0.7)),
     ("act", "relu", {rf"{MLP}\.act:type": "ReLU", rf"{MLP}\.act:approximate": GONE, rf"{MLP}\.act:inplace": False}),
-    (
-        "stem_act",
-        "gelu",
-        {r"stem\.act[12]:type": "GELU", r"stem\.act[12]:approximate": "none", r"stem\.act[12]:inplace": GONE},
-    ),
+    ("stem_act", "gelu", {r"stem\.act[12]:type": "GELU", r"stem\.act[12]:approximate": "none",
+        r"stem\.act[12]:inplace": GONE}),
 ]
+# fmt: on
 
 
 def images(channels: int = 3) -> Tensor:
@@ -329,8 +245,8 @@ OBSERVE: dict[type, Callable[[Any], Observations]] = {
     AnchorFreeDecoupledHeadConfig: observe_detector,
 }
 
+CSP = ("C3_p4", "C3_p3", "C3_n3", "C3_n4")
 TOWER = r"(?:classification|regression)_head"
-CONV = r"(?:.*\.)?conv[123]?"
 THREE = r"(?:m\.\d\.conv2|bu_conv\d|C3.*\.m\.\d\.conv2|(?:cls|reg)_convs\.\d\.\d)"  # what holds a 3×3 convolution
 ACTS = {r".*\.act:type": "ReLU"}
 PYRAMID = FPNConfig(out_channels=10)
@@ -338,115 +254,38 @@ EXTRA = FPNConfig(out_channels=10, num_outs=6, add_extra_convs="on_input")
 LAYERS = FCConfig(num_layers=3, intermediate_channels=10, act_type="gelu", dropout_prob=0.15)
 ANCHORS = AnchorDecoupledHeadConfig(anchor_sizes=((32.0,), (64.0,)), aspect_ratios=(1.0, 4.0), num_layers=2)
 
+# fmt: off
 # A configuration, the fields with their other values, and what that changes.
 PARTS: list[tuple[Any, dict[str, Any], dict[str, Any]]] = [
-    (
-        PYRAMID,
-        {"num_outs": 5},
-        {
-            ":extra": 1,
-            ":out_dims": (10,) * 5,
-            ":strides": (4, 8, 16, 32, 64),
-            "source of output 4": "every second position of the output before",
-            "output 4": (2, 10, 1, 2),
-        },
-    ),
-    (
-        PYRAMID,
-        {"start_level": 1},
-        {
-            ":levels": (1, 2, 3),
-            ":extra": 1,
-            ":strides": (8, 16, 32, 64),
-            r"(?:lateral|fpn)_convs\.3:(?!.*_convs).*": GONE,
-            r"lateral_convs\.[012]:in_channels": ANY,
-            shape(r"lateral_convs\.\d", "weight"): ANY,
-            "source of output 3": "every second position of the output before",
-            r"output \d": ANY,
-        },
-    ),
-    (
-        PYRAMID,
-        {"end_level": 2, "num_outs": 3},
-        {
-            ":levels": (0, 1, 2),
-            ":out_dims": (10,) * 3,
-            ":strides": (4, 8, 16),
-            r"(?:lateral|fpn)_convs\.3:.*": GONE,
-            "output 3": GONE,
-        },
-    ),
-    (
-        EXTRA,
-        {"add_extra_convs": "on_lateral"},
-        {
-            "source of output 4": "last lateral",
-            r"extra_convs\.0:in_channels": 10,
-            shape(r"extra_convs\.0", "weight"): (10, 10, 3, 3),
-        },
-    ),
-    (
-        EXTRA,
-        {"add_extra_convs": "on_output"},
-        {
-            "source of output 4": "output before",
-            r"extra_convs\.0:in_channels": 10,
-            shape(r"extra_convs\.0", "weight"): (10, 10, 3, 3),
-        },
-    ),
-    (
-        EXTRA,
-        {"add_extra_convs": False},
-        {r"source of output \d": "every second position of the output before", r"extra_convs\.\d:.*": GONE},
-    ),
+    (PYRAMID, {"num_outs": 5}, {":extra": 1, ":out_dims": (10,) * 5, ":strides": (4, 8, 16, 32, 64),
+        "source of output 4": "every second position of the output before", "output 4": (2, 10, 1, 2)}),
+    (PYRAMID, {"start_level": 1}, {":levels": (1, 2, 3), ":extra": 1, ":strides": (8, 16, 32, 64),
+        r"(?:lateral|fpn)_convs\.3:(?!.*_convs).*": GONE, r"lateral_convs\.[012]:in_channels": ANY,
+        shape(r"lateral_convs\.\d", "weight"): ANY, "source of output 3": "every second position of the output before",
+        r"output \d": ANY}),
+    (PYRAMID, {"end_level": 2, "num_outs": 3}, {":levels": (0, 1, 2), ":out_dims": (10,) * 3, ":strides": (4, 8, 16),
+        r"(?:lateral|fpn)_convs\.3:.*": GONE, "output 3": GONE}),
+    (EXTRA, {"add_extra_convs": "on_lateral"}, {"source of output 4": "last lateral", r"extra_convs\.0:in_channels": 10,
+        shape(r"extra_convs\.0", "weight"): (10, 10, 3, 3)}),
+    (EXTRA, {"add_extra_convs": "on_output"}, {"source of output 4": "output before", r"extra_convs\.0:in_channels": 10,
+        shape(r"extra_convs\.0", "weight"): (10, 10, 3, 3)}),
+    (EXTRA, {"add_extra_convs": False}, {r"source of output \d": "every second position of the output before",
+        r"extra_convs\.\d:.*": GONE}),
     (EXTRA, {"relu_before_extra_convs": True}, {"source of output 5": "ReLU of the output before"}),
-    (
-        PYRAMID,
-        {"out_channels": 14},
-        {
-            ":out_dims": (14,) * 4,
-            r"lateral_convs\.\d:out_channels": 14,
-            r"fpn_convs\.\d:(?:in|out)_channels": 14,
-            shape(r"(?:lateral|fpn)_convs\.\d"): ANY,
-            r"output \d": ANY,
-        },
-    ),
-    (YOLOPAFPNConfig(), {"dep_mul": 1.0}, {r"C3_..\.m\.2\.conv\d:calls": 1, r"C3_..\.m\.[12](?:\..*|:.*)": ANY}),
-    (
-        YOLOPAFPNConfig(),
-        {"depthwise": True},
-        {
-            rf"{THREE}:type": "SeparableConvNormAct",
-            rf"{THREE}\.depthwise\.conv:kernel_size": (3, 3),
-            rf"{THREE}\.pointwise\.conv:kernel_size": (1, 1),
-            rf"{THREE}\.(?:depthwise|pointwise)(?:\..*|:.*)": ANY,
-            rf"{THREE}\.(?:conv|norm|act):.*": GONE,
-        },
-    ),
+    (PYRAMID, {"out_channels": 14}, {":out_dims": (14,) * 4, r"lateral_convs\.\d:out_channels": 14,
+        r"fpn_convs\.\d:(?:in|out)_channels": 14, shape(r"(?:lateral|fpn)_convs\.\d"): ANY, r"output \d": ANY}),
+    (YOLOPAFPNConfig(), {"dep_mul": 1.0}, {**{rf"{layer}\.m\.2\.conv2:calls": 1 for layer in CSP},
+        r"C3_..\.m\.[12](?:\..*|:.*)": ANY}),
+    (YOLOPAFPNConfig(), {"depthwise": True}, {rf"{THREE}:type": "SeparableConvNormAct",
+        rf"{THREE}\.depthwise\.conv:kernel_size": (3, 3), rf"{THREE}\.pointwise\.conv:kernel_size": (1, 1),
+        rf"{THREE}\.(?:depthwise|pointwise)(?:\..*|:.*)": ANY, rf"{THREE}\.(?:conv|norm|act):.*": GONE}),
     (YOLOPAFPNConfig(), {"act_type": "relu"}, ACTS),
-    (
-        LAYERS,
-        {"num_layers": 2},
-        {
-            r"classifier\.4:out_features": 5,
-            shape(r"classifier\.4"): ANY,
-            r"classifier\.[567]:.*": GONE,
-        },
-    ),
-    (
-        LAYERS,
-        {"intermediate_channels": 14},
-        {
-            r"classifier\.[14]:out_features": 14,
-            r"classifier\.[47]:in_features": 14,
-            shape(r"classifier\.[147]"): ANY,
-        },
-    ),
-    (
-        LAYERS,
-        {"act_type": "relu"},
-        {r"classifier\.[25]:type": "ReLU", r"classifier\.[25]:approximate": GONE, r"classifier\.[25]:inplace": False},
-    ),
+    (LAYERS, {"num_layers": 2}, {r"classifier\.4:out_features": 5, shape(r"classifier\.4"): ANY,
+        r"classifier\.[567]:.*": GONE}),
+    (LAYERS, {"intermediate_channels": 14}, {r"classifier\.[14]:out_features": 14, r"classifier\.[47]:in_features": 14,
+        shape(r"classifier\.[147]"): ANY}),
+    (LAYERS, {"act_type": "relu"}, {r"classifier\.[25]:type": "ReLU", r"classifier\.[25]:approximate": GONE,
+        r"classifier\.[25]:inplace": False}),
     (LAYERS, {"dropout_prob": 0.45}, {r"classifier\.[036]:p": 0.45}),
     *(
         case
@@ -466,43 +305,21 @@ PARTS: list[tuple[Any, dict[str, Any], dict[str, Any]]] = [
             ),
         )
     ),
-    (
-        ANCHORS,
-        {"anchor_sizes": ((16.0,), (48.0,))},
-        {"anchors of map 0": {(16, 16), (32, 8)}, "anchors of map 1": {(48, 48), (96, 24)}},
-    ),
-    (
-        ANCHORS,
-        {"aspect_ratios": (1.0, 0.25, 4.0)},
-        {
-            "anchors of map 0": {(32, 32), (64, 16), (16, 64)},
-            "anchors of map 1": {(64, 64), (128, 32), (32, 128)},
-            r"classification_head\.predict:out_channels": 3 * 5,
-            r"regression_head\.predict:out_channels": 3 * 4,
-            rf"{TOWER}\.predict:(?:weight|bias) shape": ANY,
-        },
-    ),
-    (ANCHORS, {"num_layers": 3}, {rf"{TOWER}\.conv\.2:calls": 2, rf"{TOWER}\.conv\.2(?:\..*|:.*)": ANY}),
-    (
-        ANCHORS,
-        {"norm_type": "instance_norm"},
-        {
-            rf"{TOWER}\.conv\.\d\.norm:type": "InstanceNorm2d",
-            rf"{TOWER}\.conv\.\d\.norm:(?:affine|track_running_stats)": False,
-            rf"{TOWER}\.conv\.\d\.norm:(?:weight|bias|running_mean|running_var|num_batches_tracked).*": GONE,
-        },
-    ),
-    (
-        AnchorFreeDecoupledHeadConfig(),
-        {"depthwise": True},
-        {
-            rf"{THREE}:type": "SeparableConvNormAct",
-            rf"{THREE}\.(?:depthwise|pointwise)(?:\..*|:.*)": ANY,
-            rf"{THREE}\.(?:conv|norm|act):.*": GONE,
-        },
-    ),
+    (ANCHORS, {"anchor_sizes": ((16.0,), (48.0,))}, {"anchors of map 0": {(16, 16), (32, 8)},
+        "anchors of map 1": {(48, 48), (96, 24)}}),
+    (ANCHORS, {"aspect_ratios": (1.0, 0.25, 4.0)}, {"anchors of map 0": {(32, 32), (64, 16), (16, 64)},
+        "anchors of map 1": {(64, 64), (128, 32), (32, 128)}, r"classification_head\.predict:out_channels": 3 * 5,
+        r"regression_head\.predict:out_channels": 3 * 4, rf"{TOWER}\.predict:(?:weight|bias) shape": ANY}),
+    (ANCHORS, {"num_layers": 3}, {r"classification_head\.conv\.2:calls": 2, r"regression_head\.conv\.2:calls": 2,
+        rf"{TOWER}\.conv\.2(?:\..*|:.*)": ANY}),
+    (ANCHORS, {"norm_type": "instance_norm"}, {rf"{TOWER}\.conv\.\d\.norm:type": "InstanceNorm2d",
+        rf"{TOWER}\.conv\.\d\.norm:(?:affine|track_running_stats)": False,
+        rf"{TOWER}\.conv\.\d\.norm:(?:weight|bias|running_mean|running_var|num_batches_tracked).*": GONE}),
+    (AnchorFreeDecoupledHeadConfig(), {"depthwise": True}, {rf"{THREE}:type": "SeparableConvNormAct",
+        rf"{THREE}\.(?:depthwise|pointwise)(?:\..*|:.*)": ANY, rf"{THREE}\.(?:conv|norm|act):.*": GONE}),
     (AnchorFreeDecoupledHeadConfig(), {"act_type": "relu"}, ACTS),
 ]
+# fmt: on
 
 
 @pytest.mark.parametrize("kind", [*NECKS.values(), *HEADS.values()])
@@ -522,22 +339,17 @@ def test_a_field_of_a_neck_or_a_head_changes_what_it_says(
     check_changes(observe_part(config), observe_part(dataclasses.replace(config, **changed)), expected)
 
 
-WHOLE = DenseConfig(BASE, SemanticFPNConfig(intermediate_channels=10), PYRAMID, num_classes=5)
+SEGMENTER = DenseConfig(BASE, SemanticFPNConfig(intermediate_channels=10), PYRAMID, num_classes=5)
+# fmt: off
 DENSE: list[Case] = [
     ("backbone", BASE.replace(pool_size=5), {rf"backbone\.{MB4D}\.token_mixer\.pool:(?:kernel_size|padding)": ANY}),
     ("head", SemanticFPNConfig(10, 0.45), {r"head\.dropout:p": 0.45}),
-    (
-        "neck",
-        FPNConfig(out_channels=14),
-        {
-            r"neck\.(?:lateral|fpn)_convs\.\d:out_channels": 14,
-            r"neck.*": ANY,
-            r"head\.scale_heads\.\d\.0\.conv:(?:in_channels|weight shape)": ANY,
-        },
-    ),
+    ("neck", FPNConfig(out_channels=14), {r"neck\.(?:lateral|fpn)_convs\.\d:out_channels": 14, r"neck.*": ANY,
+        r"head\.scale_heads\.\d\.0\.conv:(?:in_channels|weight shape)": ANY}),
     ("num_classes", 7, {r"head\.classifier:out_channels": 7, shape(r"head\.classifier"): ANY}),
     ("norms", False, {r"backbone\.norms\.\d:type": "Identity", r"backbone\.norms\.\d:(?!calls).*": GONE}),
 ]
+# fmt: on
 # A dense network has neither the classifier's heads nor dropout before them.
 NO_EFFECT = {"num_classes", "distillation", "drop_rate"}
 
@@ -553,8 +365,8 @@ def test_every_field_of_a_dense_network_has_a_case() -> None:
 
 @pytest.mark.parametrize(("field", "value", "expected"), DENSE, ids=[field for field, *_ in DENSE])
 def test_a_field_of_a_dense_network_changes_what_it_says(field: str, value: Any, expected: dict[str, Any]) -> None:
-    config = dataclasses.replace(WHOLE, **{field: value})
-    check_changes(observe_dense(WHOLE), observe_dense(config), expected)
+    config = dataclasses.replace(SEGMENTER, **{field: value})
+    check_changes(observe_dense(SEGMENTER), observe_dense(config), expected)
 
 
 # `downsamples` has one possible value in a dense network.
@@ -564,7 +376,7 @@ BACKBONE = [case for case in NETWORK if case[0] != "downsamples"]
 @pytest.mark.parametrize(("field", "value"), [case[:2] for case in BACKBONE], ids=ids(BACKBONE))
 def test_the_backbone_of_a_dense_network_changes_as_the_classifier_does(field: str, value: Any) -> None:
     config = BASE.replace(**{field: value})
-    dense = [observe_dense(dataclasses.replace(WHOLE, backbone=backbone)) for backbone in (BASE, config)]
+    dense = [observe_dense(dataclasses.replace(SEGMENTER, backbone=backbone)) for backbone in (BASE, config)]
     expected = backbone_changes(observe(BASE), observe(config))
     assert backbone_changes(*dense) == expected
     assert (expected == {}) == (field in NO_EFFECT)
@@ -572,6 +384,8 @@ def test_the_backbone_of_a_dense_network_changes_as_the_classifier_does(field: s
 
 def backbone_changes(before: Observations, after: Observations) -> Observations:
     """The entries of stem and stages that changed, under the names of a classification network."""
-    before, after = ({key.removeprefix("backbone."): value for key, value in one.items()} for one in (before, after))
+    before, after = (
+        {key.removeprefix("backbone."): value for key, value in entries.items()} for entries in (before, after)
+    )
     own = [key for key in before | after if key.startswith(("stem", "stages"))]
     return {key: after.get(key) for key in own if before.get(key) != after.get(key)}

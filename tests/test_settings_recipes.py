@@ -47,7 +47,7 @@ from efficientformer_edu.training.loop import Loop
 from efficientformer_edu.training.recipe import Recipe
 from efficientformer_edu.weights.images import MEAN, STD
 
-COUNT = 8  # images, which are one batch
+COUNT, SCENES = 8, 4  # images, which are one batch
 SIDE = 64  # pixels of a scene
 GRAY = 120
 BASE = Recipe(
@@ -67,7 +67,7 @@ BASE = Recipe(
     crop=0,
     distillation=None,
 )
-DENSE = SHAPES.replace(epochs=4, batch=COUNT, warm_up_steps=2, flip=False, learning_rate=1e-3)
+DENSE = SHAPES.replace(epochs=4, batch=SCENES, warm_up_steps=2, flip=False, learning_rate=1e-3)
 CONFIG = training_runs.CONFIG.replace(attn_drop_rate=0.0)
 
 
@@ -133,7 +133,7 @@ def observe(trainer: Any, folder: Path) -> Observations:
 
 
 class Watched:
-    """A criterion of which the targets of the first call are recorded, whatever method gets them."""
+    """A criterion of which the targets of the first call are recorded, in any of its methods."""
 
     def __init__(self, criterion: Any, record: dict[str, Any]) -> None:
         self.criterion, self.record = criterion, record
@@ -212,7 +212,7 @@ def observe_classification(recipe: Recipe, folder: Path, gray: bool) -> Observat
 
 
 def gray_images(folder: Path) -> dict[str, Any]:
-    """Images of one gray, which look the same whatever part is taken."""
+    """Gray images, of which all parts look the same."""
     (folder / "gray").mkdir(parents=True, exist_ok=True)
     for number in range(COUNT):
         Image.new("RGB", (40, 50), (GRAY,) * 3).save(folder / "gray" / f"{number}.png")
@@ -235,7 +235,7 @@ def loss_of(recipe: Recipe, logits: Heads, targets: Tensor, teacher: Tensor | No
 
 @cache
 def observe_dense(recipe: DenseRecipe, folder: Path, task: str) -> Observations:
-    run = dense_runs.run(task, recipe, train=Shapes(COUNT, SIDE))
+    run = dense_runs.run(task, recipe, train=Shapes(SCENES, SIDE))
     run_folder = folder / f"{task}{len(list(folder.iterdir()))}"
     seen = observe(DenseLoop(run, run_folder), run_folder)
     batch = seen.pop("batch")
@@ -280,17 +280,17 @@ def dense_rates(
 def mirrored(before: Any, after: Any) -> None:
     """Some images, feature maps of classes or boxes are mirrored, and the others are as before."""
     changed = 0
-    for one, other in zip(before, after, strict=True):
-        mirror = one.flip(-1)
-        if one.shape[-1:] == (4,) and one.ndim == 2:  # boxes
-            mirror = torch.stack([SIDE - one[:, 2], one[:, 1], SIDE - one[:, 0], one[:, 3]], dim=1)
-        assert close(other, one) or close(other, mirror)
-        changed += not close(other, one)
-    assert 0 < changed < COUNT
+    for old, new in zip(before, after, strict=True):
+        mirror = old.flip(-1)
+        if old.shape[-1:] == (4,) and old.ndim == 2:  # boxes
+            mirror = torch.stack([SIDE - old[:, 2], old[:, 1], SIDE - old[:, 0], old[:, 3]], dim=1)
+        assert close(new, old) or close(new, mirror)
+        changed += not close(new, old)
+    assert 0 < changed < len(before)
 
 
-def close(one: Tensor, other: Tensor) -> bool:
-    return torch.allclose(one.float(), other.float(), atol=1e-5)
+def close(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a.float(), b.float(), atol=1e-5)
 
 
 def shifted(most: int) -> Callable[[Tensor, Tensor], None]:
@@ -298,10 +298,10 @@ def shifted(most: int) -> Callable[[Tensor, Tensor], None]:
 
     def check(before: Tensor, after: Tensor) -> None:
         largest, black = 0, float(before.min())
-        for one, other in zip(before, after, strict=True):
-            padded = F.pad(one, [most] * 4, value=black)
+        for old, new in zip(before, after, strict=True):
+            padded = F.pad(old, [most] * 4, value=black)
             offsets = [(y, x) for y in range(2 * most + 1) for x in range(2 * most + 1)]
-            (y, x), *_ = [(y, x) for y, x in offsets if torch.allclose(padded[:, y : y + 32, x : x + 32], other)]
+            (y, x), *_ = [(y, x) for y, x in offsets if torch.allclose(padded[:, y : y + 32, x : x + 32], new)]
             largest = max(largest, abs(y - most), abs(x - most))
         assert largest == most
 
@@ -310,7 +310,7 @@ def shifted(most: int) -> Callable[[Tensor, Tensor], None]:
 
 def erased(before: Tensor, after: Tensor) -> None:
     """In some images a rectangle has other values, of 2 % to 33 % of the area."""
-    changed = [(one != other).any(0) for one, other in zip(before, after, strict=True)]
+    changed = [(old != new).any(0) for old, new in zip(before, after, strict=True)]
     for pixels in filter(torch.any, changed):
         check_rectangle(pixels, 0.015, 0.35)
     assert 0 < sum(bool(pixels.any()) for pixels in changed) < COUNT
@@ -362,7 +362,7 @@ def dropped(_: Any, after: dict[str, list[tuple[bool, ...]]]) -> None:
 
 def halved(before: list[Tensor], after: list[Tensor]) -> None:
     """Each box is half as wide and high."""
-    assert all(torch.allclose(area(one) / 4, area(other)) for one, other in zip(before, after, strict=True))
+    assert all(torch.allclose(area(old) / 4, area(new)) for old, new in zip(before, after, strict=True))
 
 
 def smoothed(before: Tensor, after: Tensor) -> None:
@@ -374,32 +374,18 @@ FORWARD = {"logits|loss": ANY}  # follow from images and targets
 IMAGES = {"images": ANY, "targets": ANY, **FORWARD}
 PARTS = {"crop": None}  # a random part of each image, which the augmentations of single images need
 
+# fmt: off
 # The task, what its base recipe changes, the field, its other value and what that changes.
 CASES: list[tuple[str, dict[str, Any], str, Any, dict[str, Any]]] = [
     ("classification", {}, "epochs", 6, {"epochs": 6, "learning rates": rates(epochs=6), "kept branches": ANY}),
-    (
-        "classification",
-        {},
-        "batch",
-        4,
-        {
-            "learning rates": rates(top=5e-4, per_epoch=2),
-            "indices": lambda before, after: check_sizes(before, after, 4),
-            "kept branches": ANY,
-            **IMAGES,
-        },
-    ),
+    ("classification", {}, "batch", 4, {"learning rates": rates(top=5e-4, per_epoch=2),
+        "indices": lambda before, after: check_sizes(before, after, 4), "kept branches": ANY, **IMAGES}),
     ("classification", {}, "learning_rate", 0.256, {"learning rates": rates(top=2e-3)}),
     ("classification", {}, "min_rate", 1e-4, {"learning rates": rates(low=1e-4)}),
     ("classification", {}, "warm_up_epochs", 3, {"learning rates": rates(warm_up=3)}),
     ("classification", {}, "warm_up_rate", 1e-4, {"learning rates": rates(start=1e-4)}),
-    (
-        "classification",
-        {},
-        "cooldown_epochs",
-        2,
-        {"epochs": 6, "learning rates": rates(cooldown=2), "kept branches": ANY},
-    ),
+    ("classification", {}, "cooldown_epochs", 2, {"epochs": 6, "learning rates": rates(cooldown=2),
+        "kept branches": ANY}),
     ("classification", {}, "weight_decay", 0.5, {"weight decay": [0.5, 0.0]}),
     ("classification", {}, "clipping", 1e-3, {"clipping": pytest.approx(1e-3, rel=1e-3)}),
     ("classification", {}, "ema", 0.75, {"average": pytest.approx(0.75, abs=1e-3)}),
@@ -414,22 +400,9 @@ CASES: list[tuple[str, dict[str, Any], str, Any, dict[str, Any]]] = [
     ("classification", PARTS, "flip", True, {"images": ANY, **FORWARD}),
     ("classification", {}, "crop", 3, {"images": shifted(3), **FORWARD}),
     ("classification", {}, "crop", None, {"images": ANY, **FORWARD}),
-    (
-        "classification",
-        {},
-        "drop_path",
-        0.5,
-        {
-            "kept branches": dropped,
-            "branch factors": {
-                "stages.0.mb4d.0.drop_path": 1.0,
-                "stages.1.mb4d.0.drop_path": 1.2,
-                "stages.2.mb4d.0.drop_path": 1.5,
-                "stages.3.mb3d.0.drop_path": 2.0,
-            },
-            **FORWARD,
-        },
-    ),
+    ("classification", {}, "drop_path", 0.5, {"kept branches": dropped,
+        "branch factors": {"stages.0.mb4d.0.drop_path": 1.0, "stages.1.mb4d.0.drop_path": 1.2,
+        "stages.2.mb4d.0.drop_path": 1.5, "stages.3.mb3d.0.drop_path": 2.0}, **FORWARD}),
     ("classification", {}, "distillation", "hard", {"loss": ANY}),
     ("classification", {"distillation": "hard"}, "distillation", "soft", {"loss": ANY}),
     ("classification", {"distillation": "hard"}, "alpha", 0.25, {"loss": ANY}),
@@ -437,17 +410,8 @@ CASES: list[tuple[str, dict[str, Any], str, Any, dict[str, Any]]] = [
     ("classification", {}, "sync_bn", False, {"batch norms": {"BatchNorm2d"}}),
     ("classification", {}, "precision", "bf16", {"precision": torch.bfloat16, **FORWARD}),
     ("detection", {}, "epochs", 6, {"epochs": 6, "learning rates": dense_rates(epochs=6), "kept branches": ANY}),
-    (
-        "detection",
-        {},
-        "batch",
-        4,
-        {
-            "learning rates": dense_rates(per_epoch=2),
-            "boxes": lambda before, after: check_sizes(before, after, 4),
-            "pixels|images|loss|kept branches": ANY,
-        },
-    ),
+    ("detection", {}, "batch", 2, {"learning rates": dense_rates(per_epoch=2),
+        "boxes": lambda before, after: check_sizes(before, after, 2), "pixels|images|loss|kept branches": ANY}),
     ("detection", {}, "learning_rate", 2e-3, {"learning rates": dense_rates(top=2e-3)}),
     ("detection", {}, "schedule", "poly", {"learning rates": dense_rates(schedule="poly")}),
     ("detection", {}, "schedule", "step", {"learning rates": dense_rates(schedule="step")}),
@@ -458,25 +422,13 @@ CASES: list[tuple[str, dict[str, Any], str, Any, dict[str, Any]]] = [
     ("detection", {}, "scale", (0.5, 0.5), {"boxes": halved, "images|loss": ANY}),
     ("detection", {}, "flip", True, {"images": mirrored, "boxes": mirrored, "loss": ANY}),
     ("segmentation", {}, "flip", True, {"images": mirrored, "boxes": mirrored, "pixels": mirrored, "loss": ANY}),
-    (
-        "detection",
-        {},
-        "drop_path",
-        0.5,
-        {
-            "kept branches": dropped,
-            "branch factors": {
-                "backbone.stages.0.mb4d.0.drop_path": 1.0,
-                "backbone.stages.1.mb4d.0.drop_path": 1.2,
-                "backbone.stages.2.mb4d.0.drop_path": 1.5,
-                "backbone.stages.3.mb3d.0.drop_path": 2.0,
-            },
-            "loss": ANY,
-        },
-    ),
+    ("detection", {}, "drop_path", 0.5, {"kept branches": dropped,
+        "branch factors": {"backbone.stages.0.mb4d.0.drop_path": 1.0, "backbone.stages.1.mb4d.0.drop_path": 1.2,
+        "backbone.stages.2.mb4d.0.drop_path": 1.5, "backbone.stages.3.mb3d.0.drop_path": 2.0}, "loss": ANY}),
     ("detection", {}, "sync_bn", False, {"batch norms": {"BatchNorm2d"}}),
     ("detection", {}, "precision", "bf16", {"precision": torch.bfloat16, "loss": ANY}),
 ]
+# fmt: on
 
 
 def check_sizes(before: list[Any], after: list[Any], size: int) -> None:
@@ -513,15 +465,16 @@ def test_a_field_of_a_recipe_changes_what_it_says(
     recipe = (BASE if task == "classification" else DENSE).replace(**base)
     recipes = recipe, recipe.replace(**{field: value})
     if task == "classification":
-        before, after = (observe_classification(one, folder, gray=field == "color_jitter") for one in recipes)
+        before, after = (observe_classification(r, folder, gray=field == "color_jitter") for r in recipes)
     else:
-        before, after = (observe_dense(one, folder, task) for one in recipes)
+        before, after = (observe_dense(r, folder, task) for r in recipes)
     check_changes(before, after, expected)
 
 
 SLIMMING = slimming.Protocol("", data.SMALL, 20, 3, BASE, compared=10, tested=5)
 ABLATIONS = ablations.Protocol("", data.SMALL, 20, BASE, CONFIG, size=32)
 OTHER = BASE.replace(epochs=6)
+# fmt: off
 # The protocol, a field, its other value and what that changes. `words` appear in messages only.
 PROTOCOLS: list[tuple[Any, str, Any, dict[str, Any]]] = [
     (SLIMMING, "data", data.FULL, {"data": [data.FULL] * 2}),
@@ -536,6 +489,7 @@ PROTOCOLS: list[tuple[Any, str, Any, dict[str, Any]]] = [
     (ABLATIONS, "config", CONFIG.replace(pool_size=5), {"config": CONFIG.replace(pool_size=5)}),
     (ABLATIONS, "size", 64, {"size": 64}),
 ]
+# fmt: on
 
 
 def observe_protocol(protocol: Any) -> Observations:
@@ -572,7 +526,7 @@ def observe_protocol(protocol: Any) -> Observations:
 @pytest.mark.parametrize("protocol", [SLIMMING, ABLATIONS], ids=["slimming", "ablations"])
 def test_every_field_of_a_protocol_has_a_case(protocol: Any) -> None:
     fields = {field.name for field in dataclasses.fields(protocol)} - {"words"}
-    check_all_have_cases(fields, [field for one, field, *_ in PROTOCOLS if one is protocol], "fields of a protocol")
+    check_all_have_cases(fields, [field for owner, field, *_ in PROTOCOLS if owner is protocol], "fields of a protocol")
 
 
 @pytest.mark.parametrize(
