@@ -1,6 +1,6 @@
-"""Count it: parameters and multiply-accumulates, operation by operation. Needs neither torch nor numpy.
+"""Count parameters and multiply-accumulates (MACs), operation by operation, without torch or numpy.
 
-Only `audit.counters` and `audit.modules`, which run other tools on a real network, import torch.
+Only `audit.counters` and `audit.modules` import torch, because they run other tools on a real network.
 """
 
 from efficientformer_edu.audit.analytic import count

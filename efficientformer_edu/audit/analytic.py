@@ -1,11 +1,11 @@
-"""What every operation of an EfficientFormer costs, worked out from its configuration alone.
+"""The cost of every operation of an EfficientFormer, computed from its configuration alone.
 
-Paper: section 4.1, Eq. 4 to 6, and the columns "Params (M)" and "GMACs" of Table 1. Released code: what
-`models/efficientformer.py` computes; its own counter, `toolbox.py`, counts by other rules.
+Paper: section 4.1, Eq. 4 to 6, and the columns "Params (M)" and "GMACs" of Table 1. Released code: the
+network in `models/efficientformer.py`. The authors' own counter, `toolbox.py`, follows different rules.
 
-Each function below reads like the forward pass of the module that it counts. A row has the module's name, so that the
-ledger can be laid beside the network. Left out is what computes nothing: reshapes, and dropout, which rests at
-inference. This module imports neither torch nor numpy.
+Each function below reads like the forward pass of the module that it counts. A row has the module's name, so you can
+compare the rows with the network. Operations that compute nothing are left out: reshapes, and dropout, which is
+inactive at inference. This module imports neither torch nor numpy.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ FOLDED_KINDS: dict[Kind, Kind] = {"convolution": "linear", "convolution bias": "
 
 
 def count(model: str | EfficientFormerConfig, resolution: Resolution = 224, form: Form = "trained") -> Costs:
-    """Every operation of a network with its parameters, MACs and sizes, all exact.
+    """List every operation of a network with its exact parameters, MACs and sizes.
 
     Args:
         model: a configuration, or the name of a published network such as `"l1"`.
         resolution: height and width of the image in pixels, or one number for both. Parameters do not depend on it.
-        form: "trained", or "folded" for what `model.fold` makes of it.
+        form: "trained", or "folded" for the network that `model.fold` returns.
 
     Returns:
-        The costs for one image. MACs are those of convolutions, linears (both heads) and the two attention products.
+        The costs for one image. MACs are counted for convolutions, linear layers (including both heads) and the two
+        attention products.
 
     Raises:
         ValueError: for an unknown name or form, or a resolution below 32 pixels.
@@ -59,7 +60,10 @@ def _network(config: EfficientFormerConfig, image: Grid) -> Rows:
 
 
 def _folded(rows: Iterable[Operation]) -> Rows:
-    """What folding leaves: no norm of a convolution, few layer scales, one head, and the channels of a map last."""
+    """Keep the operations that remain after folding.
+
+    Batch norms, most layer scales and the second head are gone, and feature maps are channels-last.
+    """
     for row in rows:
         part = row.name.rpartition(".")[2]
         on_map = ".mb4d." in row.name
@@ -67,7 +71,7 @@ def _folded(rows: Iterable[Operation]) -> Rows:
             continue
         if on_map and row.kind != "pool":
             row = row._replace(output_shape=(*row.output_shape[1:], row.output_shape[0]))  # (H, W, C)
-        if row.kind == "attention bias":  # gathered from the table once and for all
+        if row.kind == "attention bias":  # looked up in the table once, when folding
             name = row.name.replace("attention_biases", "fixed_bias")
             yield row._replace(name=name, params=0, buffers=row.elements)
         elif on_map and row.kind in FOLDED_KINDS:
@@ -80,7 +84,7 @@ def _folded(rows: Iterable[Operation]) -> Rows:
 
 
 def _stem(config: EfficientFormerConfig, image: Grid) -> Rows:
-    at = _Place("stem.", "stem")
+    at = _RowFactory("stem.", "stem")
     channels = config.in_channels
     for i, width in enumerate((config.stem_width, config.embed_dims[0]), start=1):
         image = _half(image)
@@ -92,15 +96,15 @@ def _stem(config: EfficientFormerConfig, image: Grid) -> Rows:
 
 
 def _embedding(config: EfficientFormerConfig, stage: int, channels: int, grid: Grid) -> Rows:
-    at = _Place(f"stages.{stage}.downsample.", f"stage {stage + 1}", "embedding")
+    at = _RowFactory(f"stages.{stage}.downsample.", f"stage {stage + 1}", "embedding")
     shape = (config.embed_dims[stage], *grid)
     yield from at.convolution("conv", channels, shape, kernel=3)
     yield at.batch_norm("norm", shape)
 
 
 def _mb4d(config: EfficientFormerConfig, stage: int, block: int, grid: Grid) -> Rows:
-    """x + γ₁ (Pool(x) - x), then x + γ₂ MLP(x), on a map (Eq. 4)."""
-    at = _Place(f"stages.{stage}.mb4d.{block}.", f"stage {stage + 1}", f"MB4D {block + 1}")
+    """x + γ₁ (Pool(x) - x), then x + γ₂ MLP(x), on a feature map (Eq. 4)."""
+    at = _RowFactory(f"stages.{stage}.mb4d.{block}.", f"stage {stage + 1}", f"MB4D {block + 1}")
     channels, hidden = config.embed_dims[stage], config.hidden_dim(stage)
     shape = (channels, *grid)
     yield at("token_mixer.pool", "pool", shape, window=config.pool_size**2)
@@ -116,7 +120,7 @@ def _mb4d(config: EfficientFormerConfig, stage: int, block: int, grid: Grid) -> 
 
 def _mb3d(config: EfficientFormerConfig, stage: int, block: int, grid: Grid) -> Rows:
     """x + γ₁ MHSA(LN(x)), then x + γ₂ MLP(LN(x)), on tokens (Eq. 5)."""
-    at = _Place(f"stages.{stage}.mb3d.{block}.", f"stage {stage + 1}", f"MB3D {block + 1}")
+    at = _RowFactory(f"stages.{stage}.mb3d.{block}.", f"stage {stage + 1}", f"MB3D {block + 1}")
     channels, hidden, tokens = config.embed_dims[stage], config.hidden_dim(stage), prod(grid)
     shape = (tokens, channels)
     yield at.layer_norm("norm1", shape)
@@ -129,7 +133,7 @@ def _mb3d(config: EfficientFormerConfig, stage: int, block: int, grid: Grid) -> 
     yield from _close_branch(config, at, 2, channels, shape)
 
 
-def _attention(config: EfficientFormerConfig, at: _Place, grid: Grid, channels: int) -> Rows:
+def _attention(config: EfficientFormerConfig, at: _RowFactory, grid: Grid, channels: int) -> Rows:
     """softmax(Q·Kᵀ / √key_dim + b)·V (Eq. 6, with the scale of the released code)."""
     heads, key, value, tokens = config.num_heads, config.key_dim, config.value_dim, prod(grid)
     pairs = (heads, tokens, tokens)
@@ -144,15 +148,17 @@ def _attention(config: EfficientFormerConfig, at: _Place, grid: Grid, channels: 
     yield from at.linear("token_mixer.proj", heads * value, (tokens, channels))
 
 
-def _close_branch(config: EfficientFormerConfig, at: _Place, i: int, channels: int, shape: tuple[int, ...]) -> Rows:
+def _close_branch(
+    config: EfficientFormerConfig, at: _RowFactory, i: int, channels: int, shape: tuple[int, ...]
+) -> Rows:
     if config.layer_scale_init is not None:
         yield at(f"layer_scale_{i}", "layer scale", shape, params=channels)
     yield at(f"residual_{i}", "residual", shape)
 
 
 def _head(config: EfficientFormerConfig, grid: Grid) -> Rows:
-    """LayerNorm over the tokens, their mean, then one or two classifiers."""
-    at = _Place("", "head")
+    """Layer norm, mean over the tokens, then one or two classifiers."""
+    at = _RowFactory("", "head")
     channels, classes = config.embed_dims[3], (config.num_classes,)
     yield at.layer_norm("norm", (prod(grid), channels))
     yield at("pooled", "token mean", (channels,), window=prod(grid))
@@ -162,8 +168,8 @@ def _head(config: EfficientFormerConfig, grid: Grid) -> Rows:
         yield at("logits", "arithmetic", classes)
 
 
-class _Place(NamedTuple):
-    """Where in the network an operation stands, and the rule for what each kind of operation costs."""
+class _RowFactory(NamedTuple):
+    """Create the rows of one module: the position in the network, and the cost of each kind of operation."""
 
     prefix: str
     stage: str
@@ -185,17 +191,17 @@ class _Place(NamedTuple):
         yield self(f"{name}.bias", "linear bias", shape, params=shape[-1])
 
     def batch_norm(self, name: str, shape: tuple[int, int, int]) -> Operation:
-        channels = shape[0]  # a factor and an offset are learned, a mean and a variance are kept
+        channels = shape[0]  # weight and bias are parameters; running mean and variance are buffers
         return Operation(self.prefix + name, self.stage, self.block, "batch norm", shape, 2 * channels, 0, 2 * channels)
 
     def layer_norm(self, name: str, shape: tuple[int, int]) -> Operation:
         return self(name, "layer norm", shape, params=2 * shape[1])
 
     def activation(self, name: str, act: str, shape: tuple[int, ...]) -> Operation:
-        return self(name, "activation", shape, params=int(act == "prelu"))  # PReLU learns one slope
+        return self(name, "activation", shape, params=int(act == "prelu"))  # PReLU has one learned slope
 
 
 def _half(grid: Grid) -> Grid:
-    """Size after a 3×3 convolution of stride 2 and padding 1: it rounds up."""
+    """Return the size after a 3×3 convolution with stride 2 and padding 1, which rounds up."""
     height, width = grid
     return (height + 1) // 2, (width + 1) // 2

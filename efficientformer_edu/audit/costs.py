@@ -1,7 +1,7 @@
-"""The ledger of a network: one row for each operation, and its sums.
+"""The cost ledger of a network: one row per operation, and sums over the rows.
 
-Paper: the columns "Params (M)" and "GMACs" of Table 1. 1 MAC is one multiplication together with one addition. Bytes
-are those of float32, four for each number.
+Paper: the columns "Params (M)" and "GMACs" of Table 1. One MAC is one multiplication and one addition. Bytes are
+for float32, four per value.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from efficientformer_edu.config import EfficientFormerConfig
 Kind = Literal[
     "convolution",
     "linear",
-    "attention product",  # Q·Kᵀ and softmax(·)·V: two matrices that both come from the image, so no parameters
+    "attention product",  # Q·Kᵀ and softmax(·)·V: both factors are activations, so there are no parameters
     "batch norm",
     "layer norm",
     "activation",
@@ -29,7 +29,7 @@ Kind = Literal[
     "convolution bias",
     "linear bias",
     "attention bias",
-    "resize",  # the table of offsets, on another token grid than the trained one
+    "resize",  # of the attention-bias table, for a token grid that differs from the trained one
     "token mean",  # before the heads
     "arithmetic",  # Pool(x) - x, the scale of the attention, the mean of the heads
 ]
@@ -40,14 +40,14 @@ BYTES = 4  # of a float32
 
 
 class Sums(NamedTuple):
-    """What some rows cost together, for one image.
+    """Total cost of several operations, for one image.
 
     Attributes:
-        params: learned numbers.
+        params: learned parameters.
         macs: multiply-accumulates.
-        elements: numbers that come out of the operations.
-        weight_bytes: memory of the parameters and of what is stored beside them.
-        activation_bytes: memory that the operations write.
+        elements: number of output elements.
+        weight_bytes: memory of the parameters and buffers, in bytes.
+        activation_bytes: memory that the operations write, in bytes.
     """
 
     params: int
@@ -61,19 +61,20 @@ class Operation(NamedTuple):
     """One operation of a network on one image.
 
     Attributes:
-        name: path of the module or parameter in `efficientformer_edu.model`; what is neither has a name below the
-            module that it is in.
+        name: path of the module or parameter in `efficientformer_edu.model`; an operation that is neither has a name
+            below the module that contains it.
         stage: "stem", "stage 1" to "stage 4" or "head".
         block: "embedding", "MB4D 1", "MB3D 1", ... within the stage; "" in the stem and the head.
-        kind: what sort of operation it is.
-        output_shape: of the result without the batch: (C, H, W) for a map, (H, W, C) where folding has put the
-            channels last, (N, C) for tokens, (heads, N, N) for attention, (heads, h, w) for a table of offsets,
-            (classes,) for logits.
-        params: learned numbers.
-        macs: multiply-accumulates of convolutions, linears and attention products; 0 for everything else.
-        buffers: numbers that are stored but not learned: mean and variance of a batch norm, the gathered bias of a
-            folded attention.
-        window: places that each output looks at: 9 for a 3×3 convolution, N for the mean over N tokens, 1 for most.
+        kind: one of `Kind`.
+        output_shape: shape of the result without the batch axis: (C, H, W) for a feature map, (H, W, C) after folding,
+            (N, C) for tokens, (heads, N, N) for attention, (heads, h, w) for an attention-bias table, (classes,) for
+            logits.
+        params: learned parameters.
+        macs: multiply-accumulates of convolutions, linear layers and attention products; 0 for other operations.
+        buffers: stored values that are not learned: running mean and variance of a batch norm, and the looked-up bias
+            of folded attention.
+        window: input positions that each output depends on: 9 for a 3×3 convolution, N for the mean over N tokens, and
+            1 for most operations.
     """
 
     name: str
@@ -88,17 +89,17 @@ class Operation(NamedTuple):
 
     @property
     def elements(self) -> int:
-        """Numbers in the result."""
+        """Number of elements in the result."""
         return prod(self.output_shape)
 
     @property
     def weight_bytes(self) -> int:
-        """Memory of parameters and buffers in float32."""
+        """Memory of parameters and buffers in float32, in bytes."""
         return BYTES * (self.params + self.buffers)
 
     @property
     def activation_bytes(self) -> int:
-        """Memory that the result takes in float32; 0 for a bias that is added while its product is written."""
+        """Memory of the result in float32, in bytes; 0 for a bias, which is added while its product is written."""
         return 0 if self.kind in ("convolution bias", "linear bias") else BYTES * self.elements
 
 
@@ -120,27 +121,27 @@ class Costs:
 
     @property
     def params(self) -> int:
-        """Learned numbers of the whole network."""
+        """Learned parameters of the network."""
         return sum([row.params for row in self.rows])
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of the whole network for one image."""
+        """Multiply-accumulates of the network for one image."""
         return sum([row.macs for row in self.rows])
 
     @property
     def sums(self) -> Sums:
-        """What the whole network costs."""
+        """Total cost of the network."""
         return sums(self.rows)
 
     def by(self, level: Level) -> dict[str, Sums]:
-        """Sums over the rows that share a label, in the order in which the labels first occur.
+        """Sum the rows that share a label. Labels are in order of first occurrence.
 
         Args:
             level: "op" for every operation by its name, "block", "stage" or "kind".
 
         Raises:
-            ValueError: for another level.
+            ValueError: for an unknown level.
         """
         if level not in get_args(Level):
             raise ValueError(f"level={level!r} is not possible; allowed: {', '.join(get_args(Level))}")
@@ -150,30 +151,30 @@ class Costs:
         return {label: sums(rows) for label, rows in groups.items()}
 
     def table(self, level: Level = "stage") -> Table:
-        """The sums of `by(level)` as a table that ends with the total. Raises ValueError as `by` does."""
+        """Return the sums of `by(level)` as a table that ends with the total. Raises ValueError like `by`."""
         rows = [(label, *costs) for label, costs in self.by(level).items()]
         columns = (level, "params", "MACs", "elements", "weight bytes", "activation bytes")
         return Table(columns, (*rows, ("total", *self.sums)), total=True)
 
     def to_markdown(self, level: Level = "stage") -> str:
-        """A Markdown table of `by(level)` with the total in its last line. Raises ValueError as `by` does."""
+        """Return `by(level)` as a Markdown table that ends with the total. Raises ValueError like `by`."""
         return self.table(level).to_markdown()
 
     def to_csv(self) -> str:
-        """Every operation with all it costs, one a line."""
+        """Return all operations with their costs as CSV, one per line."""
         columns = ("name", "stage", "block", "kind", "output_shape", *Sums._fields)
         return Table(columns, tuple(self._full(row) for row in self.rows)).to_csv()
 
     def to_json(self) -> str:
-        """Everything, rows included, as one JSON object."""
-        whole: dict[str, Any] = {
+        """Return the configuration, the totals and all operations as one JSON object."""
+        record: dict[str, Any] = {
             "config": self.config.to_dict(),
             "resolution": self.resolution,
             "form": self.form,
             **self.sums._asdict(),
             "rows": [row._asdict() | sums([row])._asdict() for row in self.rows],
         }
-        return json.dumps(whole, indent=2)
+        return json.dumps(record, indent=2)
 
     def _full(self, row: Operation) -> tuple[str | int, ...]:
         shape = "×".join(map(str, row.output_shape))
@@ -189,7 +190,7 @@ class Costs:
 
 
 def sums(rows: Iterable[Operation]) -> Sums:
-    """What some rows cost together."""
+    """Sum the costs of several operations."""
     rows = tuple(rows)
     return Sums(
         sum(row.params for row in rows),

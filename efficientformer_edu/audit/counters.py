@@ -1,7 +1,7 @@
-"""The other counters, really run: what each prints for a network.
+"""Run other FLOP counters on a network and return what they print.
 
-They are not part of this package: FlopCounterMode comes with torch, the others with the extra `notebooks`. Each is run
-on a copy where the network can be copied, because some leave hooks and buffers behind.
+They are not part of this package: FlopCounterMode comes with torch, the others with the extra `notebooks`. Each runs on
+a copy of the network if it can be copied, because some counters leave hooks and buffers behind.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from efficientformer_edu.torchvision_build import import_beside_torch
 
 
 class Printed(NamedTuple):
-    """What a counter prints for a network and one image; `params` is None where it counts none."""
+    """The printed result of a counter for one image; `params` is None if it does not count parameters."""
 
     macs: int
     params: int | None
@@ -34,9 +34,10 @@ def run(counter: str, network: nn.Module, images: Tensor) -> Printed:
     """Run a counter on a network.
 
     Args:
-        counter: a key of `COUNTERS` whose rule says that it runs.
-        network: any module. It is copied; one that cannot be copied runs itself, and some counters leave hooks on it.
-        images: (1, C, H, W), what the network takes.
+        counter: a key of `COUNTERS` whose rule has `runs=True`.
+        network: any module. A copy of it is run. If it cannot be copied, the module itself is run, and some counters
+            leave hooks on it.
+        images: (1, C, H, W), an input of the network.
 
     Raises:
         ValueError: for an unknown counter, or one that cannot be run.
@@ -46,19 +47,19 @@ def run(counter: str, network: nn.Module, images: Tensor) -> Printed:
     if counter not in RUNNERS:
         raise ValueError(f"{counter} is derived from its code, not run; counters that run: {', '.join(RUNNERS)}")
     with torch.no_grad(), evaluating(network) as network, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tools' own, about deprecated functions
+        warnings.simplefilter("ignore")  # the tools warn about their own use of deprecated functions
         return RUNNERS[counter](network, images)
 
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[nn.Module]:
-    """A copy of a network in evaluation mode; the network itself if it cannot be copied.
+    """Yield a copy of a network in evaluation mode, or the network itself if it cannot be copied.
 
     A module that holds a lock, an open file or a tensor with a gradient history cannot be copied. It is put into
-    evaluation mode for the duration of the block, then each of its modules is back in the mode that it had.
+    evaluation mode for the duration of the block; afterwards each of its modules is restored to its previous mode.
     """
     modes = {module: module.training for module in network.modules()}
-    with suppress(Exception):  # any attribute may refuse to be copied, in any way
+    with suppress(Exception):  # copying an attribute may raise any exception
         network = copy.deepcopy(network)
     try:
         yield network.eval()
@@ -68,7 +69,7 @@ def evaluating(network: nn.Module) -> Iterator[nn.Module]:
 
 
 def build(costs: Costs) -> tuple[EfficientFormer, Tensor]:
-    """The network that a ledger is about, in its form, and an image of its size."""
+    """Build the network that a ledger describes, in the same form, and an image of the same size."""
     network = EfficientFormer(costs.config).eval()
     if costs.form == "folded":
         network = fold(network, costs.resolution)
@@ -76,9 +77,9 @@ def build(costs: Costs) -> tuple[EfficientFormer, Tensor]:
 
 
 def needs(name: str) -> ModuleType:
-    """A tool's module. Raises ImportError with the command that installs it."""
+    """Import a tool. Raises ImportError with the command that installs it."""
     try:
-        return import_beside_torch(name)  # ptflops imports torchvision where it is installed
+        return import_beside_torch(name)  # ptflops imports torchvision if it is installed
     except ImportError as error:
         tool = name.partition(".")[0]
         raise ImportError(
@@ -87,7 +88,7 @@ def needs(name: str) -> ModuleType:
 
 
 def fvcore_analysis(network: nn.Module, images: Tensor) -> Any:
-    """fvcore's analysis of a network, without what it prints about operators that it does not know."""
+    """Analyze a network with fvcore, without its warnings about unknown operators."""
     analysis = needs("fvcore.nn").FlopCountAnalysis(network, images)
     return analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
 

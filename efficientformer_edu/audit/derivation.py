@@ -1,4 +1,4 @@
-"""One published count beside the count that rounds to it, and the words for how far they agree.
+"""A published count, the computed count that rounds to it, and sentences about their agreement.
 
 Paper: the columns "Params (M)" and "GMACs" of Table 1. `audit.published` derives the counts.
 """
@@ -12,22 +12,22 @@ from efficientformer_edu.audit.tables import shown
 from efficientformer_edu.paper import Reported
 
 SCALES = {"M": 10**6, "G": 10**9, "GMACs": 10**9, "": 1}
-"""What a printed number is to be multiplied by, by its unit."""
+"""Factor from a printed number to a count, by unit."""
 
 
 @dataclass(frozen=True)
 class Derivation:
-    """A published number, and what it counts.
+    """A published number and the count behind it.
 
     Attributes:
         who: "paper", "mmpretrain", "timm" or "NetsPresso".
         where: the table that prints it.
         model: "l1", "l3", "l7" or "DeiT-S".
-        quantity: what is counted. "flops" has two for each MAC, whatever the printed heading says.
+        quantity: what is counted. "flops" counts two per MAC, regardless of the printed heading.
         printed: the reported number.
         ours: our count of the same network.
         value: the count by the rule behind the printed number.
-        rule: that rule in a few words; empty where it is our own.
+        rule: short name of that rule; empty if it is our own.
         how: the rule in full.
     """
 
@@ -53,21 +53,21 @@ class Derivation:
 
 
 def printed_as(cell: Reported, *numbers: int) -> str:
-    """Counts as the table of a cell would print them, each once."""
+    """Format counts with the unit and digits of a cell, without repeats."""
     return " and ".join(dict.fromkeys(f"{number / SCALES[cell.unit]:,.{cell.digits}f}" for number in numbers))
 
 
 def ours_printed(ours: int, cell: Reported) -> str:
-    """A sentence: our count as the table of a cell would print it."""
+    """Return a sentence with our count in the format of a cell."""
     return f"Ours would be printed as {printed_as(cell, ours)}."
 
 
 def nearest(cell: Reported, *numbers: int) -> int:
-    """The count that comes nearest to what is printed."""
+    """Return the count nearest to the printed number."""
     return min(numbers, key=lambda number: abs(number - cell.value * SCALES[cell.unit]))
 
 
 def apart(cell: Reported, number: int) -> str:
-    """A sentence: how far what is printed lies from a count."""
+    """Return a sentence with the difference between the printed number and a count, in per cent."""
     off = cell.value * SCALES[cell.unit] - number
     return f"The printed number is {shown(abs(off) / number, '.1%')} {'above' if off > 0 else 'below'} the nearer."

@@ -1,4 +1,4 @@
-"""From our count to the number that another counter prints, step by step, with nothing left over."""
+"""Explain the result of another counter, step by step from our own count, with no remainder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from efficientformer_edu.config import EfficientFormerConfig, Resolution
 
 
 class Step(NamedTuple):
-    """One difference between our count and another: what it is, and how much."""
+    """One difference between our count and another: a description and an amount."""
 
     words: str
     amount: int
@@ -46,26 +46,26 @@ class Explanation:
 
     @property
     def ours(self) -> int:
-        """Our count, with which the steps begin."""
+        """Our count, from which the steps start."""
         return self.costs.macs if self.quantity == "macs" else self.costs.params
 
     @property
     def total(self) -> int:
-        """What the counter prints, by its rule."""
+        """The number that the counter prints according to its rule."""
         return self.ours + sum(step.amount for step in self.steps)
 
     def remainder(self, printed: int) -> int:
-        """What the steps leave unexplained of the number that the counter printed: 0."""
+        """Return the part of a printed number that the steps do not explain; 0 if the rule is right."""
         return printed - self.total
 
     def table(self) -> Table:
-        """Our count, each step, and what the counter prints."""
+        """Return a table of our count, each step, and the printed number."""
         unit = "parameters" if self.quantity == "params" else "MACs"
         rows = [(f"our {unit}", self.ours), *self.steps, (f"{self.counter} prints", self.total)]
         return Table(("step", unit if self.rule.per_mac == 1 else "count"), tuple(rows), total=True)
 
     def to_markdown(self) -> str:
-        """The table as Markdown."""
+        """Return the table as Markdown."""
         return self.table().to_markdown()
 
     def _repr_markdown_(self) -> str:
@@ -80,7 +80,7 @@ def explain(
     quantity: Quantity = "macs",
     code: Code = "ours",
 ) -> Explanation:
-    """The steps from our count to what a counter prints. Needs neither torch nor the counter.
+    """Explain the number that a counter prints. Needs neither torch nor the counter.
 
     Args:
         counter: a key of `COUNTERS`, such as "fvcore".
@@ -89,21 +89,22 @@ def explain(
         form: "trained" or "folded".
         quantity: "macs" or "params".
         code: whose code the counter is run on: "ours", "released" (the authors', timm's and mmpretrain's) or
-            "huggingface". They compute the same function, and some counters see them differently.
+            "huggingface". All compute the same function, but some counters give different results for them.
 
     Raises:
         ValueError: for an unknown counter, form, quantity or code, a model that does not exist, a resolution below 32
-            pixels, or the parameters of a counter that counts none.
+            pixels, or for quantity="params" with a counter that does not count parameters.
     """
     get_rule(counter)
     return explain_costs(counter, count(model, resolution, form), quantity, code)
 
 
 def explain_costs(counter: str, costs: Costs, quantity: Quantity = "macs", code: Code = "ours") -> Explanation:
-    """The same as `explain` for a ledger that is there already, so that it is not made anew for each counter.
+    """Do the same as `explain` for an existing ledger, so that it is not computed again for each counter.
 
     Raises:
-        ValueError: for an unknown counter, quantity or code, or the parameters of a counter that counts none.
+        ValueError: for an unknown counter, quantity or code, or for quantity="params" with a counter that does not
+            count parameters.
     """
     for name, value, allowed in (("quantity", quantity, get_args(Quantity)), ("code", code, get_args(Code))):
         if value not in allowed:
@@ -120,7 +121,7 @@ def explain_costs(counter: str, costs: Costs, quantity: Quantity = "macs", code:
 
 
 def get_rule(counter: str) -> Rule:
-    """The rule of a counter by name. Raises ValueError for another name, with those that exist."""
+    """Return the rule of a counter by name. Raises ValueError for an unknown name, with a suggestion or all names."""
     if counter not in COUNTERS:
         near = difflib.get_close_matches(str(counter), COUNTERS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(COUNTERS)}"
@@ -130,7 +131,7 @@ def get_rule(counter: str) -> Rule:
 
 def _added(costs: Costs, term: Term) -> tuple[str, int]:
     amount = AMOUNTS[term.each]
-    return _words(term), term.factor * sum(amount(row) for row in _rows(costs, term))
+    return _describe(term), term.factor * sum(amount(row) for row in _rows(costs, term))
 
 
 def _rows(costs: Costs, term: Term) -> Iterator[Operation]:
@@ -141,8 +142,8 @@ def _rows(costs: Costs, term: Term) -> Iterator[Operation]:
                 yield row
 
 
-def _words(term: Term) -> str:
-    """A term in words, such as `+ 2 × each number of batch norm` or `− each MAC of attention product`."""
+def _describe(term: Term) -> str:
+    """Describe a term, such as `+ 2 × each number of batch norm` or `− each MAC of attention product`."""
     sign, often = "−" if term.factor < 0 else "+", f"{abs(term.factor)} × " if abs(term.factor) > 1 else ""
     what = " and ".join(term.kinds) + (f" {term.ends}" if term.ends else "")
     if term.acts != ANY_ACT:

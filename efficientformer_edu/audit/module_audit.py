@@ -1,7 +1,7 @@
-"""What two tools counted for some network, side by side, and the sentences that say why they differ.
+"""Compare the counts of fvcore and FlopCounterMode for any network, and explain the differences.
 
-Both count 1 for a multiplication with its addition in convolutions and matrix products. They part over norms, over
-interpolation, and over attention in one fused call. Which of the sentences hold for a network is read off its counts.
+Both count 1 per multiply-add in convolutions and matrix products. They differ in normalization layers, interpolation,
+and fused attention calls. The counts of a network determine which explanations apply to it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ KINDS = {
     "norm": {"batch_norm", "layer_norm", "group_norm", "instance_norm"},
     "other": set[str](),
 }
-"""The operators of both tools by kind; whatever is not named here is "other"."""
+"""The operators of both tools by kind; all unlisted operators are "other"."""
 
 PRODUCTS = {"scaled_dot_product_attention", "baddbmm", "lstm", "gru", "rnn_tanh", "rnn_relu", "mv", "addmv", "dot"}
 FUSED = {
@@ -31,22 +31,22 @@ FUSED = {
     "_transformer_encoder_layer_fwd",
 }
 UNSEEN = PRODUCTS | FUSED | {"mkldnn_rnn_layer"}
-"""What multiplies matrices or vectors, and is counted as 0 by a tool that has no rule for it."""
+"""Operators that multiply matrices or vectors, but count as 0 in a tool that has no rule for them."""
 
 
 @dataclass(frozen=True)
 class ModuleAudit:
-    """What two tools count for a network and its images. All operations are MACs.
+    """The counts of two tools for a network on given images. All counts are MACs.
 
     Attributes:
-        name: the network's class.
-        images: shape of what it was run on.
-        params: its parameters, each counted once.
-        fvcore: what fvcore counts for each operator; None where it fails.
-        flop_counter: what FlopCounterMode counts for each operator, halved.
+        name: class name of the network.
+        images: shape of the input.
+        params: number of parameters; shared parameters count once.
+        fvcore: fvcore's count per operator; None if it failed.
+        flop_counter: FlopCounterMode's count per operator, halved.
         uncounted: operators for which fvcore has no rule, and how often each is called.
         unseen: operators that multiply matrices and that FlopCounterMode counts as 0, and how often each is called.
-        written_out: what FlopCounterMode counts when attention is made of plain products.
+        written_out: FlopCounterMode's MACs with attention computed as two matrix products.
         failure: why fvcore failed, or "".
     """
 
@@ -62,16 +62,16 @@ class ModuleAudit:
 
     @property
     def macs(self) -> int:
-        """What FlopCounterMode counts, halved."""
+        """FlopCounterMode's total, halved."""
         return sum(self.flop_counter.values())
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Why the two differ here, and what both leave out: one sentence or two each."""
+        """Explanations of the difference, and of what both tools leave out: one or two sentences each."""
         return tuple(_notes(self))
 
     def table(self) -> Table:
-        """MACs by kind of operator: fvcore's, FlopCounterMode's, and what the first counts more."""
+        """Return MACs by kind of operator: fvcore, FlopCounterMode, and the difference."""
         kinds = [kind for kind in KINDS if _of(self.fvcore or {}, kind) or _of(self.flop_counter, kind)]
         rows = [self._row(kind, _of(self.fvcore or {}, kind), _of(self.flop_counter, kind)) for kind in kinds]
         total = self._row("total", self.fvcore or {}, self.flop_counter)
@@ -79,7 +79,7 @@ class ModuleAudit:
         return Table(columns, (*rows, (total[0], None, None, *total[3:])), total=True)
 
     def to(self, format: Format) -> str:
-        """The table, and with it all that fits the format: sentences for people, every number in JSON."""
+        """Format the table. Text and Markdown add the notes, JSON all counts."""
         if format == "json":
             return json.dumps({**asdict(self), "macs": self.macs, "notes": self.notes}, indent=2)
         text = self.table().to(format)
@@ -90,7 +90,7 @@ class ModuleAudit:
         return f"{self!r}\n\n{text.rstrip()}\n\n{lines}\n"
 
     def to_markdown(self) -> str:
-        """The table and the sentences as Markdown."""
+        """Return the table and the notes as Markdown."""
         return self.to("markdown")
 
     def _repr_markdown_(self) -> str:
@@ -100,11 +100,17 @@ class ModuleAudit:
         shape = "×".join(map(str, self.images))
         return f"{self.name} on {shape}: {self.params:,} parameters, {self.macs:,} MACs by FlopCounterMode / 2"
 
-    def _row(self, label: str, ours: Mapping[str, int], torchs: Mapping[str, int]) -> tuple[str | int | None, ...]:
-        mine, theirs = sum(ours.values()), sum(torchs.values())
+    def _row(
+        self, label: str, fvcore: Mapping[str, int], flop_counter: Mapping[str, int]
+    ) -> tuple[str | int | None, ...]:
+        fvcore_total, flop_counter_total = sum(fvcore.values()), sum(flop_counter.values())
         known = self.fvcore is not None
-        numbers = (mine if known else None, theirs, mine - theirs if known else None)
-        return (label, ", ".join(ours), ", ".join(torchs), *numbers)
+        numbers = (
+            fvcore_total if known else None,
+            flop_counter_total,
+            fvcore_total - flop_counter_total if known else None,
+        )
+        return (label, ", ".join(fvcore), ", ".join(flop_counter), *numbers)
 
 
 def _notes(audit: ModuleAudit) -> Iterator[str]:
@@ -122,7 +128,7 @@ def _notes(audit: ModuleAudit) -> Iterator[str]:
         more = sum(_of(audit.flop_counter, kind).values()) - sum(_of(fvcore, kind).values())
         if more and audit.fvcore is not None:
             yield f"In all {kind}s FlopCounterMode counts {abs(more):,} MACs {'more' if more > 0 else 'fewer'}."
-    known = {name: often for name, often in audit.uncounted.items() if name in UNSEEN}
+    known = {name: calls for name, calls in audit.uncounted.items() if name in UNSEEN}
     if known:
         yield f"fvcore counts 0 for {_calls(known)}, though it multiplies."
     if unseen:
@@ -131,14 +137,14 @@ def _notes(audit: ModuleAudit) -> Iterator[str]:
         yield "FlopCounterMode counts scaled_dot_product_attention in full here: torch made plain products of it."
     if hidden := audit.written_out - audit.macs:
         yield f"With attention as plain products FlopCounterMode counts {audit.written_out:,} MACs, {hidden:,} more."
-    if rest := {name: often for name, often in audit.uncounted.items() if name not in known}:
-        yield f"fvcore has no rule for {_calls(rest)}; FlopCounterMode counts convolutions and matrix products alone."
+    if extra := {name: calls for name, calls in audit.uncounted.items() if name not in known}:
+        yield f"fvcore has no rule for {_calls(extra)}; FlopCounterMode counts convolutions and matrix products alone."
     if audit.fvcore is not None and sum(fvcore.values()) == audit.macs:
         yield "The two totals agree."
 
 
 def _of(counts: Mapping[str, int], kind: str) -> dict[str, int]:
-    """The operators of a kind that count something."""
+    """Return the operators of a kind with nonzero counts."""
     return {name: macs for name, macs in counts.items() if macs and _kind(name) == kind}
 
 
@@ -147,9 +153,9 @@ def _kind(operator: str) -> str:
 
 
 def _calls(counts: Mapping[str, int]) -> str:
-    return _and(f"{name} ({often:,} call{'s' * (often > 1)})" for name, often in counts.items())
+    return _and(f"{name} ({calls:,} call{'s' * (calls > 1)})" for name, calls in counts.items())
 
 
-def _and(words: Iterable[str]) -> str:
-    *others, last = words
+def _and(items: Iterable[str]) -> str:
+    *others, last = items
     return f"{', '.join(others)} and {last}" if others else last

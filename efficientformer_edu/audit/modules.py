@@ -1,7 +1,7 @@
-"""Any other torch module, really run through fvcore and torch's FlopCounterMode.
+"""Count any torch module with fvcore and torch's FlopCounterMode.
 
-The rules in `audit.rules` hold for EfficientFormers. For a network that the kit knows nothing about, two tools that
-follow the operations of a real run stand in; `ModuleAudit` lays them side by side.
+The rules in `audit.rules` are only for EfficientFormers. For any other network, two tools record the operations of an
+actual run; `ModuleAudit` compares them.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ from efficientformer_edu.audit.module_audit import UNSEEN, ModuleAudit
 
 
 def audit_module(network: nn.Module, images: Tensor) -> ModuleAudit:
-    """Count any network by fvcore and by FlopCounterMode, in evaluation mode and without gradients.
+    """Count any network with fvcore and FlopCounterMode, in evaluation mode and without gradients.
 
     Args:
-        network: any module that takes one tensor, left unchanged. It is copied; a module that cannot be copied is
-            counted itself.
-        images: what it takes, such as (1, C, H, W).
+        network: any module that takes one tensor. A copy of it is run if it can be copied; the module is unchanged.
+        images: an input of the network, such as (1, C, H, W).
 
     Raises:
         ValueError: if the network cannot take these images.
@@ -37,10 +36,10 @@ def audit_module(network: nn.Module, images: Tensor) -> ModuleAudit:
     """
     needs("fvcore.nn")
     with torch.no_grad(), evaluating(network) as network, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what the tracer and the tools say about their own code
+        warnings.simplefilter("ignore")  # the tracer and the tools warn about their own code
         _try(network, images)
         counted, unseen = _torch(network, images)
-        with _plain_attention():
+        with _unfused_attention():
             written_out, _ = _torch(network, images)
         fvcore, uncounted, failure = _fvcore(network, images)
     params = sum(parameter.numel() for parameter in network.parameters())
@@ -50,9 +49,9 @@ def audit_module(network: nn.Module, images: Tensor) -> ModuleAudit:
 
 
 def torchinfo_summary(network: nn.Module, images: Tensor) -> str:
-    """torchinfo's summary of a network, and above it what its newest release, 1.8.0, counts wrongly in it.
+    """Return torchinfo's summary of a network, preceded by the MACs that release 1.8.0 misses in it.
 
-    It takes a linear layer on tokens for one on a single token. Matrix products that are no layer it does not see.
+    It counts a linear layer on tokens for a single token. It does not count matrix products outside of layers.
 
     Raises:
         ValueError: if the network cannot take these images.
@@ -86,7 +85,7 @@ def torchinfo_summary(network: nn.Module, images: Tensor) -> str:
 def _try(network: nn.Module, images: Tensor) -> None:
     try:
         network(images)
-    except Exception as error:  # whatever another's code may raise
+    except Exception as error:  # the network may raise any exception
         reason = " ".join(str(error).split())
         raise ValueError(
             f"{type(network).__name__} cannot take images of shape {tuple(images.shape)}: {type(error).__name__}: "
@@ -95,7 +94,7 @@ def _try(network: nn.Module, images: Tensor) -> None:
 
 
 class _Calls(TorchDispatchMode):
-    """The operators that run, and how often."""
+    """Count the calls of each operator."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -107,18 +106,21 @@ class _Calls(TorchDispatchMode):
 
 
 def _torch(network: nn.Module, images: Tensor) -> tuple[dict[str, int], dict[str, int]]:
-    """FlopCounterMode's MACs for each operator, and the calls of those that it should count and does not."""
-    with _Calls() as calls, FlopCounterMode(display=False) as counter:  # the outer one sees what is really run
+    """Return FlopCounterMode's MACs per operator, and the calls of operators that it wrongly counts as 0."""
+    with (
+        _Calls() as calls,
+        FlopCounterMode(display=False) as counter,
+    ):  # _Calls is outside, so it sees the operators after decomposition
         network(images)
     counted = {
         _bare(str(operator)): flops // 2 for operator, flops in counter.get_flop_counts().get("Global", {}).items()
     }
-    return counted, {name: often for name, often in sorted(calls.counts.items()) if name in UNSEEN - set(counted)}
+    return counted, {name: times for name, times in sorted(calls.counts.items()) if name in UNSEEN - set(counted)}
 
 
 @contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Inside, torch computes attention by its two products, not by one fused call."""
+def _unfused_attention() -> Iterator[None]:
+    """Make torch compute attention as two matrix products instead of one fused call."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -129,16 +131,16 @@ def _plain_attention() -> Iterator[None]:
 
 
 def _fvcore(network: nn.Module, images: Tensor) -> tuple[dict[str, int] | None, dict[str, int], str]:
-    """fvcore's MACs for each operator, the calls that it does not count, and why it failed, if it did."""
+    """Return fvcore's MACs per operator, the calls that it does not count, and the error if it failed."""
     try:
         analysis = fvcore_analysis(network, images)
         counted = {operator: int(macs) for operator, macs in analysis.by_operator().items()}
         left_out = analysis.unsupported_ops().most_common()
-    except Exception as error:  # the tracer, or a rule that does not expect this shape
+    except Exception as error:  # raised by the tracer, or by a rule that does not support this shape
         return None, {}, " ".join(f"{type(error).__name__}: {error}".split())
-    return counted, {_bare(operator): often for operator, often in left_out}, ""
+    return counted, {_bare(operator): times for operator, times in left_out}, ""
 
 
 def _bare(operator: str) -> str:
-    """`aten::linear` and `aten.addmm.default` without what surrounds the name."""
+    """Return the bare operator name of `aten::linear` or `aten.addmm.default`."""
     return operator.replace("::", ".").split(".")[1]

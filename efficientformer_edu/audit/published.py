@@ -1,7 +1,7 @@
-"""Where every published count of parameters and operations comes from, to the operation.
+"""Derive every published count of parameters and operations exactly.
 
-Paper: the columns "Params (M)" and "GMACs" of Table 1, and Table 6 as printed. Beside them stand the tables of
-mmpretrain, timm and NetsPresso. The printed numbers come from `efficientformer_edu.paper`; all others are computed.
+Paper: the columns "Params (M)" and "GMACs" of Table 1, and Table 6 as printed. Also the tables of mmpretrain, timm and
+NetsPresso. The printed numbers come from `efficientformer_edu.paper`; all others are computed.
 """
 
 from __future__ import annotations
@@ -22,41 +22,41 @@ Networks = Mapping[str, EfficientFormerConfig]
 
 
 def derivations(networks: Networks = PRESETS) -> tuple[Derivation, ...]:
-    """Every published count: the paper's, then those of other projects.
+    """Derive every published count: the paper's, then those of other projects.
 
     Args:
-        networks: the configurations to hold against the published `"l1"`, `"l3"` and `"l7"`.
+        networks: the configurations to compare with the published `"l1"`, `"l3"` and `"l7"`.
     """
-    elsewhere = {table.title: table for table in paper.counted_elsewhere()}
+    tables = {table.title: table for table in paper.counted_elsewhere()}
     return (
         *_table1(networks),
         *_table6(networks),
-        *_mmpretrain(elsewhere["mmpretrain, table of models"], networks),
-        *_mmpretrain(elsewhere["mmpretrain, metafile"], networks),
-        *_timm(elsewhere["timm, benchmark results"], networks),
-        *_netspresso(elsewhere["NetsPresso, table of models"], networks),
+        *_mmpretrain(tables["mmpretrain, table of models"], networks),
+        *_mmpretrain(tables["mmpretrain, metafile"], networks),
+        *_timm(tables["timm, benchmark results"], networks),
+        *_netspresso(tables["NetsPresso, table of models"], networks),
     )
 
 
 def table() -> Table:
-    """All derivations, one a row."""
+    """Return all derivations as a table, one per row."""
     rows = [
         (
-            f"{one.who}: {one.where}" if one.who == "paper" else one.where,
-            one.model,
-            one.quantity,
-            f"{one.printed.printed} {one.printed.unit}".strip(),
-            one.value,
-            one.holds,
-            one.how,
+            f"{derivation.who}: {derivation.where}" if derivation.who == "paper" else derivation.where,
+            derivation.model,
+            derivation.quantity,
+            f"{derivation.printed.printed} {derivation.printed.unit}".strip(),
+            derivation.value,
+            derivation.holds,
+            derivation.how,
         )
-        for one in derivations()
+        for derivation in derivations()
     ]
     return Table(("where", "model", "quantity", "printed", "derived", "rounds to it", "how"), tuple(rows))
 
 
 def as_printed(slip: paper.Printed, config: EfficientFormerConfig) -> EfficientFormerConfig:
-    """The network with one stage as Table 6 prints it."""
+    """Return the configuration with one stage as Table 6 prints it."""
     depths, vits = list(config.depths), list(config.vits)
     depths[slip.stage - 1], vits[slip.stage - 1] = slip.mb4d + slip.mb3d, slip.mb3d
     return config.replace(depths=tuple(depths), num_vit=tuple(vits))
@@ -65,32 +65,34 @@ def as_printed(slip: paper.Printed, config: EfficientFormerConfig) -> EfficientF
 def _table1(networks: Networks) -> Iterator[Derivation]:
     table = paper.table1()
     for model, quantity, cell in _cells(table):
-        found = explain("toolbox", networks[model], quantity=quantity)
-        how = f"The repository's counter, toolbox.py, gives {_steps(found)}. {ours_printed(found.ours, cell)}"
+        explanation = explain("toolbox", networks[model], quantity=quantity)
+        how = (
+            f"The repository's counter, toolbox.py, gives {_steps(explanation)}. {ours_printed(explanation.ours, cell)}"
+        )
         rule = "by the rule of toolbox.py"
-        yield Derivation("paper", table.title, model, quantity, cell, found.ours, found.total, rule, how)
+        yield Derivation("paper", table.title, model, quantity, cell, explanation.ours, explanation.total, rule, how)
     yield _deit_params(table)
     yield _deit_macs(table)
 
 
 def _deit_params(table: paper.Table) -> Derivation:
     cell = table["DeiT-S", "params"]
-    plain, distilled = deit.params(), deit.params(distilled=True)
-    value = nearest(cell, plain, distilled)
+    base, distilled = deit.params(), deit.params(distilled=True)
+    value = nearest(cell, base, distilled)
     how = (
-        f"DeiT-S has {plain:,} parameters, and {distilled:,} with the token and head of distillation: they would be "
-        f"printed as {printed_as(cell, plain, distilled)}. {apart(cell, value)}"
+        f"DeiT-S has {base:,} parameters, and {distilled:,} with the token and head of distillation: they would be "
+        f"printed as {printed_as(cell, base, distilled)}. {apart(cell, value)}"
     )
     return Derivation("paper", table.title, "DeiT-S", "params", cell, value, value, "", how)
 
 
 def _deit_macs(table: paper.Table) -> Derivation:
     cell = table["DeiT-S", "macs"]
-    plain, distilled = deit.macs(), deit.macs(distilled=True)
-    value = nearest(cell, plain, distilled)
+    base, distilled = deit.macs(), deit.macs(distilled=True)
+    value = nearest(cell, base, distilled)
     how = (
-        f"DeiT-S needs {plain:,} MACs, and {distilled:,} with the token and head of distillation: they would be "
-        f"printed as {printed_as(cell, plain, distilled)}. {apart(cell, value)} FLOPs would be "
+        f"DeiT-S needs {base:,} MACs, and {distilled:,} with the token and head of distillation: they would be "
+        f"printed as {printed_as(cell, base, distilled)}. {apart(cell, value)} FLOPs would be "
         f"{printed_as(cell, 2 * value)}, so the number is one of MACs. The plain network's blocks alone, without the "
         f"patch embedding and the head, would be printed as {printed_as(cell, deit.block_macs())}."
     )
@@ -114,16 +116,16 @@ def _mmpretrain(table: paper.Table, networks: Networks) -> Iterator[Derivation]:
     heading = next(column.label for column in table.columns if column.name == "macs")
     for model, quantity, cell in _cells(table):
         config = networks[model]
-        costs, found = count(config), explain("mmpretrain", config)
-        ours, value, rule = costs.params, costs.params, ""
+        costs, explanation = count(config), explain("mmpretrain", config)
+        own, value, rule = costs.params, costs.params, ""
         how = "All parameters, those of both heads included."
         if quantity == "params" and model == "l1":
             stem = costs.by("stage")["stem"].params
             value, rule = costs.params - stem, "without the stem"
-            how = f"All parameters that a training changes: the stem's {stem:,} were frozen. {ours_printed(ours, cell)}"
+            how = f"All parameters that a training changes: the stem's {stem:,} were frozen. {ours_printed(own, cell)}"
         elif quantity == "macs":
-            ours, value, rule = costs.macs, found.total, "by the rule of mmpretrain"
-            how = f"The counter of mmcv 1.x, on the maps without the heads, gives {_steps(found)}."
+            own, value, rule = costs.macs, explanation.total, "by the rule of mmpretrain"
+            how = f"The counter of mmcv 1.x, on the maps without the heads, gives {_steps(explanation)}."
             if model == "l3":
                 fewer = config.replace(num_vit=1)
                 value = explain("mmpretrain", fewer).total
@@ -131,38 +133,41 @@ def _mmpretrain(table: paper.Table, networks: Networks) -> Iterator[Derivation]:
                 how += (
                     f" Counted on {sum(fewer.vits)} MB3D block in place of {sum(config.vits)}: a network of "
                     f"{count(fewer).params:,} parameters, not {costs.params:,}. L3 itself would be printed as "
-                    f"{printed_as(cell, found.total)}."
+                    f"{printed_as(cell, explanation.total)}."
                 )
             how += f' The heading says "{heading}"; these are MACs.'
-        yield Derivation("mmpretrain", table.title, model, quantity, cell, ours, value, rule, how)
+        yield Derivation("mmpretrain", table.title, model, quantity, cell, own, value, rule, how)
 
 
 def _timm(table: paper.Table, networks: Networks) -> Iterator[Derivation]:
     for model, quantity, cell in _cells(table):
-        found = explain("fvcore", networks[model], quantity=quantity)
-        rule, how = "by the rule of fvcore", f"fvcore gives {_steps(found)}. {ours_printed(found.ours, cell)}"
+        explanation = explain("fvcore", networks[model], quantity=quantity)
+        rule, how = (
+            "by the rule of fvcore",
+            f"fvcore gives {_steps(explanation)}. {ours_printed(explanation.ours, cell)}",
+        )
         if quantity == "params":
             rule, how = "", "All parameters, those of both heads included."
-        yield Derivation("timm", table.title, model, quantity, cell, found.ours, found.total, rule, how)
+        yield Derivation("timm", table.title, model, quantity, cell, explanation.ours, explanation.total, rule, how)
 
 
 def _netspresso(table: paper.Table, networks: Networks) -> Iterator[Derivation]:
     single = networks["l1"].replace(distillation=False)
-    costs, found = count(single), explain("fvcore", single)
+    costs, counted = count(single), explain("fvcore", single)
     cell = table["l1", "params"]
     how = f"All parameters of the network with one head; with both it has {count(networks['l1']).params:,}."
     yield Derivation("NetsPresso", table.title, "l1", "params", cell, costs.params, costs.params, "", how)
     cell = table["l1", "flops"]
     how = (
-        f"Two for each MAC that fvcore counts of the network with one head, {found.total:,}: {_steps(found)}. "
+        f"Two for each MAC that fvcore counts of the network with one head, {counted.total:,}: {_steps(counted)}. "
         f"{ours_printed(2 * costs.macs, cell)}"
     )
     rule = "by the rule of fvcore"
-    yield Derivation("NetsPresso", table.title, "l1", "flops", cell, 2 * costs.macs, 2 * found.total, rule, how)
+    yield Derivation("NetsPresso", table.title, "l1", "flops", cell, 2 * costs.macs, 2 * counted.total, rule, how)
 
 
 def _cells(table: paper.Table) -> Iterator[tuple[str, Quantity, Reported]]:
-    """The counted cells of the published networks."""
+    """Yield the parameter and MAC cells of the published networks."""
     quantities: tuple[Quantity, ...] = ("params", "macs")
     for row in table.rows:
         for quantity in quantities:
@@ -170,6 +175,6 @@ def _cells(table: paper.Table) -> Iterator[tuple[str, Quantity, Reported]]:
                 yield row.preset, quantity, table[row.preset, quantity]
 
 
-def _steps(found: Explanation) -> str:
-    """`our count + 2 × each number of batch norm`, and so on."""
-    return " ".join(("our count", *(step.words for step in found.steps)))
+def _steps(explanation: Explanation) -> str:
+    """Join the steps: `our count + 2 × each number of batch norm`, and so on."""
+    return " ".join(("our count", *(step.words for step in explanation.steps)))

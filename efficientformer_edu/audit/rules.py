@@ -1,20 +1,20 @@
-"""What each counter counts, as data over the operations of the ledger.
+"""The counting rule of each FLOP counter, as data over the operations of the ledger.
 
-Every counter starts from the same operations, and gives each kind of them another weight. A rule is therefore a list
-of terms to add to our count: so much for each number, parameter or MAC of the operations of some kinds. The rules were
-read off each tool's code, and those of the tools that can be installed are held against what the tools print, to the
-last operation (`tests/audit/test_counters.py`).
+All counters see the same operations but weight each kind differently. A rule is therefore a list of terms to add to our
+count, each a multiple of the elements, parameters or MACs of some kinds of operations. The rules were derived from each
+tool's code. For the tools that can be installed, they are compared with the printed numbers, exactly
+(`tests/audit/test_counters.py`).
 
-Three of them count by hooks on modules or by patched functions, so that what they print depends on how a product or an
-activation is written. Terms name the code that they hold for:
+Three tools use hooks on modules or patched functions, so their result depends on how a product or an activation is
+written. Terms therefore name the implementations to which they apply:
 
 * "ours": `efficientformer_edu.model`, which has a module for each layer scale and for the softmax;
 * "released": the authors' code, timm and mmpretrain, which call `.softmax` of a tensor;
-* "huggingface": transformers, which calls `torch.matmul`, and took hold of GELU before any tool could patch it.
+* "huggingface": transformers, which calls `torch.matmul`, and imports GELU before any tool can patch it.
 
-mmpretrain's table was made with the counter of mmcv 1.x on the maps without the heads. The released counter,
-`toolbox.py`, has two slips: its hook takes the bias of a convolution for as many numbers as the convolution has inputs,
-and its hook of GELU tests a tensor that has lost its batch, so that a map's width is dropped.
+mmpretrain's table was made with the counter of mmcv 1.x on the feature maps without the heads. The released counter,
+`toolbox.py`, has two bugs: its convolution hook counts one bias per input channel instead of per output channel, and
+its GELU hook tests a tensor without its batch axis, so the width of a feature map is dropped.
 """
 
 from __future__ import annotations
@@ -47,22 +47,22 @@ AMOUNTS: Mapping[str, Callable[[Operation], int]] = MappingProxyType(
         "input channel": lambda row: row.params // (row.output_shape[0] * row.window),
     }
 )
-"""What a term may take of an operation."""
+"""The amounts of an operation that a term can multiply."""
 
 
 @dataclass(frozen=True)
 class Term:
-    """So much for each of what the operations of some kinds have.
+    """A multiple of some amount, summed over the matching operations.
 
     Attributes:
-        factor: how often each is counted; negative for what the counter leaves out.
-        each: a key of `AMOUNTS`.
-        kinds: of the operations.
-        acts: for activations: which ones.
-        stages: where in the network.
-        codes: in whose code.
-        ends: end of the operations' names.
-        when: a condition on the network and the operation.
+        factor: the multiplier; negative for amounts that the counter leaves out.
+        each: the amount, a key of `AMOUNTS`.
+        kinds: matching kinds of operations.
+        acts: matching activation functions.
+        stages: matching stages.
+        codes: implementations to which the term applies.
+        ends: suffix of the operations' names.
+        when: a condition on the configuration and the operation.
     """
 
     factor: int
@@ -77,15 +77,15 @@ class Term:
 
 @dataclass(frozen=True)
 class Rule:
-    """How a counter gets from our count to its own.
+    """The terms that lead from our count to a counter's own.
 
     Attributes:
-        tool: what it is, with the version that was read.
+        tool: name and version of the tool.
         macs: terms added to our MACs.
         params: terms added to our parameters; None for a counter of operations only.
-        per_mac: 2 if the counter prints FLOPs, two for each MAC.
+        per_mac: 2 if the counter prints FLOPs (two per MAC), else 1.
         runs: whether the tests run the tool; if not, the rule is derived from its code and its published numbers.
-        note: what to know about it.
+        note: a remark on the tool.
     """
 
     tool: str
@@ -100,11 +100,11 @@ BIASES: tuple[Kind, ...] = ("convolution bias", "linear bias")
 NORMS: tuple[Kind, ...] = ("batch norm", "layer norm")
 NO_PRODUCTS = Term(-1, "MAC", ("attention product",))
 BARE = (Term(-1, "parameter", ("layer scale",)), Term(-1, "parameter", ("attention bias",)))
-"""Parameters that belong to no module with a hook, so that a counter by hooks does not see them."""
+"""Parameters outside of any hooked module, which hook-based counters miss."""
 
 
-def _heads_of_one_channel(config: EfficientFormerConfig, row: Operation) -> bool:
-    """Whether the heads' values are laid side by side without a copy: torch then multiplies and adds in two calls."""
+def _single_channel_heads(config: EfficientFormerConfig, row: Operation) -> bool:
+    """Return whether the heads' values are concatenated without a copy; torch then multiplies and adds in two calls."""
     return config.value_dim == 1 and config.num_heads > 1 and row.output_shape[0] > 1
 
 
@@ -169,7 +169,7 @@ COUNTERS: Mapping[str, Rule] = MappingProxyType(
             "ptflops 0.7.5, backend aten",
             (
                 Term(+1, "number", BIASES),
-                Term(-1, "number", ("linear bias",), ends="proj.bias", when=_heads_of_one_channel),
+                Term(-1, "number", ("linear bias",), ends="proj.bias", when=_single_channel_heads),
             ),
             params=(),
             note="Sees a linear's bias where torch adds it in the same call: not behind heads of one channel.",
@@ -217,4 +217,4 @@ COUNTERS: Mapping[str, Rule] = MappingProxyType(
         ),
     }
 )
-"""The counters by the name that `explain` and the command line take."""
+"""The counters, by the names that `explain` and the command line accept."""

@@ -1,6 +1,6 @@
-"""A small table with a header, written as text for a terminal, Markdown, CSV or JSON.
+"""A small table that can be written as aligned text, Markdown, CSV or JSON.
 
-Terminal and Markdown show formatted values; CSV and JSON keep numbers and booleans as they are. Standard library only.
+Text and Markdown show formatted values; CSV and JSON keep numbers and booleans unformatted. Standard library only.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class Table:
     """Rows under named columns.
 
     Attributes:
-        columns: their names.
+        columns: column names.
         rows: one cell per column; None is an empty cell.
-        total: whether the last row is the total. It is set apart as text, and left out of CSV and JSON.
-        formats: how to show the numbers of a column, as a format specification by column name: `{"share": ".1%"}` or
+        total: whether the last row is the total. It is separated by a rule in text, and left out of CSV and JSON.
+        formats: format specification of the numbers by column name: `{"share": ".1%"}` or
             `{"ms": ".2f"}`. Without one, integers get thousands separators and floats up to six significant digits.
 
     Raises:
@@ -42,7 +42,7 @@ class Table:
             raise ValueError(f"formats names {min(unknown)!r}; allowed: {', '.join(map(repr, self.columns))}")
 
     def to(self, format: Format) -> str:
-        """The table in one of the formats. Raises ValueError for another."""
+        """Return the table in one of the formats. Raises ValueError for an unknown format."""
         writers = {
             "table": self.to_text,
             "markdown": self.to_markdown,
@@ -54,12 +54,12 @@ class Table:
         return writers[format]()
 
     def formatted(self) -> list[list[str]]:
-        """All rows as text and Markdown show them, with the formats of the columns applied."""
+        """Return all rows as strings, with the column formats applied."""
         specs = [self.formats.get(column, "") for column in self.columns]
         return [[shown(cell, spec) for cell, spec in zip(row, specs, strict=True)] for row in self.rows]
 
     def to_text(self) -> str:
-        """Aligned columns for a terminal, numbers to the right."""
+        """Return aligned columns for a terminal, with numbers right-aligned."""
         cells = [self.columns, *self.formatted()]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = [
@@ -73,7 +73,7 @@ class Table:
         return "\n".join(line.rstrip() for line in lines) + "\n"
 
     def to_markdown(self) -> str:
-        """A Markdown table, its last row in bold if it is the total. A `|` inside a cell is escaped."""
+        """Return a Markdown table, with the total in bold. A `|` inside a cell is escaped."""
         header, *rows = ([_escaped(text) for text in row] for row in [list(self.columns), *self.formatted()])
         if self.total:
             rows[-1] = [f"**{text}**" if text else "" for text in rows[-1]]
@@ -81,14 +81,14 @@ class Table:
         return "\n".join(f"| {' | '.join(row)} |" for row in [header, ruler, *rows])
 
     def to_csv(self) -> str:
-        """Comma-separated values without the total; numbers are not rounded."""
+        """Return comma-separated values without the total; numbers are not rounded."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerows([self.columns, *self._body])
         return buffer.getvalue()
 
     def to_json(self) -> str:
-        """A list of objects, one for each row but the total; numbers and booleans keep their type."""
+        """Return a JSON list with one object per row, without the total; numbers and booleans keep their type."""
         return json.dumps([dict(zip(self.columns, row, strict=True)) for row in self._body], indent=2)
 
     def _repr_markdown_(self) -> str:
@@ -104,7 +104,7 @@ class Table:
 
 
 def shown(cell: Cell, spec: str = "") -> str:
-    """A cell as people read it: 1,291,284,736, 2.5, "30.1 %" for the format ".1%", "yes", or "" for None."""
+    """Format a cell for reading: 1,291,284,736, 2.5, "30.1 %" for the format ".1%", "yes", or "" for None."""
     if cell is None:
         return ""
     if isinstance(cell, str):
@@ -120,5 +120,5 @@ def _is_number(cell: Cell) -> bool:
 
 
 def _escaped(text: str) -> str:
-    """Text for a cell of a Markdown table, where a bare `|` ends the cell."""
+    """Escape text for a Markdown table cell, where a bare `|` ends the cell."""
     return re.sub(r"(\\*)\|", r"\1\1\\|", text)
