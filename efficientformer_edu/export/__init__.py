@@ -1,4 +1,4 @@
-"""Ship it: the network as one ONNX file, or as OpenVINO's pair of files."""
+"""Export a network to an ONNX file, or to OpenVINO's pair of files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network as one ONNX file, which ONNX Runtime and most other tools for phones and browsers read."""
+"""Export a network to one ONNX file, for ONNX Runtime and most other runtimes on phones and in browsers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def export_onnx(model: nn.Module, path: str | Path, resolution: Resolution | Non
         model: an EfficientFormer as trained or folded, also wrapped (DataParallel, torch.compile, AveragedModel),
             pruned or parametrized. Runtimes are fastest with the folded form of `model.folding.folded_maps`.
         path: the file to write.
-        resolution: the one input size in pixels; None for the one that the model was folded for, else 224.
+        resolution: input size in pixels; default: the size for which the model was folded, else 224.
 
     Raises:
         ImportError: if onnx or onnxscript is missing, with the command that installs them.
@@ -37,21 +37,21 @@ def export_onnx(model: nn.Module, path: str | Path, resolution: Resolution | Non
     network, images = prepare(model, resolution)
     proto = to_onnx(network, images, any_batch=True)
     height, width = images.shape[2:]
-    about = {"configuration": network.config.to_yaml(), "resolution": f"{height}x{width}"}
+    metadata = {"configuration": network.config.to_yaml(), "resolution": f"{height}x{width}"}
     needs("onnx.helper").set_model_props(
-        proto, {**about, "form": "trained" if network.input_size is None else "folded"}
+        proto, {**metadata, "form": "trained" if network.input_size is None else "folded"}
     )
     with whole(path) as partial:
         partial.write_bytes(proto.SerializeToString())
 
 
 def to_onnx(network: nn.Module, images: Tensor, any_batch: bool = False) -> Any:
-    """A network that maps images to logits as an `onnx.ModelProto`, checked by onnx itself.
+    """Convert a network that maps images to logits to an `onnx.ModelProto`, validated by the onnx checker.
 
     Args:
         network: any module; it runs in evaluation mode.
-        images: (B, in_channels, H, W); only their shape matters.
-        any_batch: whether the graph takes any number of images, or B only.
+        images: (B, in_channels, H, W); only the shape is used.
+        any_batch: whether the graph takes any batch size, or only B.
 
     Raises:
         ImportError: if onnx or onnxscript is missing, with the command that installs them.
@@ -60,15 +60,15 @@ def to_onnx(network: nn.Module, images: Tensor, any_batch: bool = False) -> Any:
     needs("onnxscript")
     graph = program(network, images, any_batch)
     with torch.inference_mode(False), quiet():
-        written = torch.onnx.export(
+        exported = torch.onnx.export(
             graph, dynamo=True, input_names=[INPUT], output_names=[OUTPUT], verbose=False, external_data=False
         )
-    assert written is not None  # only the older exporter gives nothing
-    proto: Any = written.model_proto
+    assert exported is not None  # only the older exporter returns None
+    proto: Any = exported.model_proto
     if any_batch:
         for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
             for size in value.type.tensor_type.shape.dim:
-                if size.dim_param:  # torch's own name of the one size that is free
+                if size.dim_param:  # torch's own name of the dynamic dimension
                     size.dim_param = BATCH
     _drop_weight_shapes(proto.graph)
     checker.check_model(proto, full_check=True)
@@ -76,10 +76,10 @@ def to_onnx(network: nn.Module, images: Tensor, any_batch: bool = False) -> Any:
 
 
 def _drop_weight_shapes(graph: Any) -> None:
-    """Remove the shapes that torch stores a second time for each weight.
+    """Remove the second copy of each weight's shape that torch stores.
 
-    A weight's tensor has its own shape. Tools that replace the tensor, such as ONNX Runtime's quantizers, leave the
-    second one unchanged, and then reject the graph.
+    The tensor of a weight has its own shape. Tools that replace the tensor, such as ONNX Runtime's quantizers, do not
+    update the second shape, and then reject the graph.
     """
     weights = {tensor.name for tensor in graph.initializer}
     kept = [value for value in graph.value_info if value.name not in weights]

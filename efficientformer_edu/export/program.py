@@ -1,7 +1,7 @@
-"""What both kinds of file start from: a copy of the network in evaluation mode, and its graph as torch sees it.
+"""Common steps of both exports: copy the network in evaluation mode, and trace its graph with torch.export.
 
-A graph compiler chooses the layout of the maps itself. So the folded form to export is `model.folding.folded_maps`:
-ONNX Runtime and OpenVINO are quicker with it than with the layout that torch likes.
+A graph compiler chooses the memory layout of feature maps itself. Export the folded form `model.folding.folded_maps`:
+ONNX Runtime and OpenVINO are faster with it than with the layout that is fastest in torch.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from efficientformer_edu.model import EfficientFormer, unwrap
 INSTALL = "pip install 'efficientformer-edu[engines]'"
 INPUT, OUTPUT, BATCH = "images", "logits", "batch"
 REPORTER = "openvino_telemetry"
-ANY_BATCH = 2  # images of the example when a graph shall take any number: torch would keep a 1 as it is
+ANY_BATCH = 2  # batch size of the example for dynamic batches: torch would keep 1 as a constant
 
 
 def needs(name: str) -> ModuleType:
-    """A library that writes or runs graphs. Raises ImportError with the command that installs it.
+    """Import a library that writes or runs graphs. Raises ImportError with the command that installs it.
 
-    What OpenVINO and ONNX Runtime report to their makers about being used is switched off, as far as they let it be.
+    The usage telemetry of OpenVINO and ONNX Runtime is disabled as far as possible.
     """
     try:
         with _unreported():
@@ -44,9 +44,9 @@ def needs(name: str) -> ModuleType:
 
 @contextmanager
 def _unreported() -> Iterator[None]:
-    """Inside, OpenVINO's reporter cannot be imported, so that OpenVINO takes its own stub for it."""
+    """Block the import of OpenVINO's telemetry package, so that OpenVINO uses its own stub."""
     before = sys.modules.get(REPORTER, ...)
-    sys.modules[REPORTER] = None  # type: ignore[assignment]  # how Python spells "there is no such module"
+    sys.modules[REPORTER] = None  # type: ignore[assignment]  # None makes the import fail
     try:
         yield
     finally:
@@ -56,13 +56,13 @@ def _unreported() -> Iterator[None]:
 
 
 def evaluated(network: nn.Module) -> nn.Module:
-    """A copy in evaluation mode, with weights that torch may follow; the network is left as it is."""
+    """Return a copy in evaluation mode whose weights can be traced; the network is not changed."""
     with torch.inference_mode(False):
         return copy.deepcopy(network).eval()
 
 
 def prepare(model: nn.Module, resolution: Resolution | None) -> tuple[EfficientFormer, Tensor]:
-    """The network to export and example images of its input size: the resolution, else the folded size, else 224×224.
+    """Return the network to export and example images: of the resolution, else the folded size, else 224×224.
 
     Args:
         model: an EfficientFormer, or one that is wrapped, pruned or parametrized as `model.unwrap` accepts it.
@@ -76,13 +76,13 @@ def prepare(model: nn.Module, resolution: Resolution | None) -> tuple[EfficientF
         raise ValueError(f"{type(model).__name__} has no classifier; allowed: an EfficientFormer")
     size = resolution_pair(resolution or model.input_size or 224)
     if model.input_size not in (None, size):
-        wanted = "×".join(map(str, model.input_size or ()))
-        raise ValueError(f"resolution {size[0]}×{size[1]} is not possible; the model was folded for {wanted}")
+        folded_for = "×".join(map(str, model.input_size or ()))
+        raise ValueError(f"resolution {size[0]}×{size[1]} is not possible; the model was folded for {folded_for}")
     return model, torch.zeros(ANY_BATCH, model.config.in_channels, *size)
 
 
 def program(network: nn.Module, images: Tensor, any_batch: bool = False) -> torch.export.ExportedProgram:
-    """The graph of a network on images of this shape, or on any number of such images."""
+    """Trace a network on images of this shape, with a fixed or a dynamic batch size."""
     shapes = ({0: torch.export.Dim(BATCH)},) if any_batch else None
     with torch.inference_mode(False), quiet():
         return torch.export.export(evaluated(network), (torch.zeros_like(images),), dynamic_shapes=shapes, strict=False)
@@ -90,7 +90,7 @@ def program(network: nn.Module, images: Tensor, any_batch: bool = False) -> torc
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Inside, the exporters keep to themselves what they do, and what in torch they find old."""
+    """Silence the exporters' progress output and deprecation warnings."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,8 +1,8 @@
-"""What the paper reports: numbers, claims and equations as data, each with its source.
+"""Numbers, claims and equations reported by the paper, as data with sources.
 
 *EfficientFormer: Vision Transformers at MobileNet Speed*, NeurIPS 35 (2022), pages 12934-12949, arXiv 2206.01191.
 
-Nothing in this room is computed or measured. `TAGS` says what the letters beside each value mean:
+Nothing in this subpackage is computed or measured. `TAGS` explains the letters after each value:
 
     >>> str(table1()["l1", "top1"])
     '79.2 % (reported, V, CP)'

@@ -1,4 +1,4 @@
-"""Section 4: the equations, the released networks, Table 6, and the nine places where paper and code differ."""
+"""Section 4: equations, released networks, Table 6, and the nine differences between paper and code."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Equation:
     """One equation, as LaTeX without delimiters.
 
     Attributes:
-        name: `"mb4d"`, `"mhsa"` and so on, for `equation`.
+        name: the argument of `equation`, such as `"mb4d"` or `"mhsa"`.
         latex: the formula.
-        meaning: what it says, in our words.
+        meaning: a description, in our words.
         tags: keys of `TAGS`.
-        number: the paper's; None where it is not sourced or the formula has none.
+        number: the paper's equation number; None if it is not sourced or the formula has none.
     """
 
     name: str
@@ -32,13 +32,13 @@ class Equation:
 
 @dataclass(frozen=True)
 class Printed:
-    """A stage that Table 6 prints otherwise than the code builds it.
+    """A stage for which Table 6 differs from the released code.
 
     Attributes:
         stage: 1 to 4.
         mb4d: MB4D blocks as printed.
         mb3d: MB3D blocks as printed.
-        params: the whole network's parameters (M), were it built as printed.
+        params: parameters (M) of the network if it were built as printed.
         tags: keys of `TAGS`.
     """
 
@@ -60,9 +60,9 @@ class Architecture:
         preset: `"l1"`, `"l3"` or `"l7"`.
         widths: channels of the four stages.
         depths: blocks of the four stages, MB4D and MB3D together.
-        mb3d: how many blocks at the end of stage 4 are MB3D.
+        mb3d: number of MB3D blocks at the end of stage 4.
         tags: keys of `TAGS`.
-        printed: what Table 6 prints instead, where it differs.
+        printed: the stage as Table 6 prints it, if it differs.
     """
 
     preset: str
@@ -78,14 +78,14 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Difference:
-    """One place where the paper and the released code differ. This package follows the code.
+    """One difference between the paper and the released code. This package follows the code.
 
     Attributes:
         number: 1 to 9.
         topic: what differs.
         code: what the released code does.
-        paper: what the paper says; None where it says nothing.
-        consequence: what follows, if anything.
+        paper: what the paper states; None if it states nothing.
+        consequence: the effect of the difference, if any.
     """
 
     number: int
@@ -96,31 +96,31 @@ class Difference:
 
 
 def equations() -> tuple[Equation, ...]:
-    """The equations of sections 4.1 and 4.2, in the paper's order."""
+    """Return the equations of sections 4.1 and 4.2, in the paper's order."""
     return tuple(Equation(**fields(data)) for topic in ("design", "slimming") for data in read(topic)["equations"])
 
 
 def equation(name: str) -> Equation:
-    """The equation of that name. Raises ValueError for an unknown one, naming the nearest."""
-    return find(name, {one.name: one for one in equations()}, "equation")
+    """Return an equation by name. Raises ValueError for an unknown name, with a suggestion."""
+    return find(name, {record.name: record for record in equations()}, "equation")
 
 
 def architectures() -> tuple[Architecture, ...]:
-    """The three released networks L1, L3 and L7, with Table 6's slips."""
-    found = []
+    """Return the three released networks L1, L3 and L7, with the misprints of Table 6."""
+    networks = []
     for data in read("design")["architectures"]:
-        about = fields(data)
-        if "printed" in about:
-            slip = fields(about["printed"])
-            about["printed"] = Printed(**slip | {"params": reported(slip["params"], "params")})
-        found.append(Architecture(**about))
-    return tuple(found)
+        values = fields(data)
+        if "printed" in values:
+            misprint = fields(values["printed"])
+            values["printed"] = Printed(**misprint | {"params": reported(misprint["params"], "params")})
+        networks.append(Architecture(**values))
+    return tuple(networks)
 
 
 def differences() -> tuple[Difference, ...]:
-    """The nine differences between the paper and the released code, in order."""
-    found = []
+    """Return the nine differences between the paper and the released code, in order."""
+    records = []
     for data in read("design")["differences"]:
         sides = {side: statement(data[side]) for side in ("paper", "code", "consequence") if side in data}
-        found.append(Difference(**data | sides))
-    return tuple(found)
+        records.append(Difference(**data | sides))
+    return tuple(records)

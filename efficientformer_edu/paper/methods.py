@@ -1,4 +1,4 @@
-"""How things were done: the settings behind the numbers, Algorithm 1, and remarks that fit no table."""
+"""Methods: experiment settings, Algorithm 1, and remarks that are not part of a table."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Setting:
     """One setting of an experiment, in up to three versions. None means not sourced.
 
     Attributes:
-        name: what is set.
-        paper: what the paper's text says.
-        code: what the released code does.
-        run: what the authors say of the training behind L1's 79.2 %.
+        name: the setting.
+        paper: its value in the paper's text.
+        code: its value in the released code.
+        run: its value in the training that gave L1's 79.2 %, according to the authors.
     """
 
     name: str
@@ -47,14 +47,14 @@ class Step:
 
 
 def settings(topic: str) -> tuple[Setting, ...]:
-    """The settings of one topic.
+    """Return the settings of one topic.
 
     Args:
         topic: `"recipe"` (section 5.1 and main.py), `"table1"` (how it was measured), `"table2"` (how its backbones
             were trained) or `"architecture"` (what L1, L3 and L7 share).
 
     Raises:
-        ValueError: for another topic.
+        ValueError: for an unknown topic.
     """
     file, key = find(topic, _SETTINGS, "topic with settings")
     return tuple(
@@ -64,16 +64,16 @@ def settings(topic: str) -> tuple[Setting, ...]:
 
 
 def remarks(topic: str) -> tuple[Statement, ...]:
-    """What else is known of `"slimming"`, `"appendix_b"` or the `"recipe"`. Raises ValueError for another topic."""
+    """Return the remarks on `"slimming"`, `"appendix_b"` or `"recipe"`. Raises ValueError for an unknown topic."""
     file = find(topic, {name: name for name in _REMARKS}, "topic with remarks")
     return tuple(statement(data) for data in read(file)["remarks"])
 
 
 def algorithm1() -> tuple[Step, ...]:
-    """The three steps of latency-driven slimming."""
+    """Return the three steps of latency-driven slimming."""
     return tuple(Step(**fields(data)) for data in read("slimming")["steps"])
 
 
 def slimming_actions() -> tuple[Step, ...]:
-    """The three actions that step 3 of Algorithm 1 chooses from."""
+    """Return the three actions that step 3 of Algorithm 1 chooses from."""
     return tuple(Step(**fields(data)) for data in read("slimming")["actions"])

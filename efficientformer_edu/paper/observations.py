@@ -1,4 +1,4 @@
-"""Section 3, the four observations on the phone, and Fig. 2, the profile behind them."""
+"""Section 3: the four observations on the phone, and Fig. 2, the latency profile behind them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from efficientformer_edu.paper.records import check_tags
 
 @dataclass(frozen=True)
 class Share:
-    """A range (`low` to `high`, in `unit`) of what `label` names, with tags as in `Reported`."""
+    """A range from `low` to `high`, in `unit`, of the quantity `label`, with tags as in `Reported`."""
 
     label: str
     low: float
@@ -30,11 +30,11 @@ class Observation:
     Attributes:
         number: 1 to 4, as in the paper.
         name: the paper's own heading.
-        compared: the models that the paper compares to see it, by their names in Table 1.
-        reason: why it is so, in our words.
-        consequence: what EfficientFormer does about it.
+        compared: the models that the paper compares, by their names in Table 1.
+        reason: the explanation, in our words.
+        consequence: the design decision in EfficientFormer.
         tags: keys of `TAGS`.
-        share: how much time it is about, where that is sourced.
+        share: the share of latency concerned, if that is sourced.
     """
 
     number: int
@@ -51,7 +51,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Profile:
-    """What is known of Fig. 2: the models on one axis, the classes of operators that share their latency."""
+    """The sourced content of Fig. 2: the models, and the operator classes into which their latency is divided."""
 
     models: tuple[str, ...]
     operators: tuple[str, ...]
@@ -63,15 +63,15 @@ class Profile:
 
 
 def observations() -> tuple[Observation, ...]:
-    """The four observations of section 3, in order."""
-    found = []
+    """Return the four observations of section 3, in order."""
+    records = []
     for data in read("observations")["observations"]:
-        about = fields(data)
-        share = Share(**fields(about.pop("share"))) if "share" in about else None
-        found.append(Observation(share=share, **about))
-    return tuple(found)
+        values = fields(data)
+        share = Share(**fields(values.pop("share"))) if "share" in values else None
+        records.append(Observation(share=share, **values))
+    return tuple(records)
 
 
 def figure2() -> Profile:
-    """Fig. 2 as far as it is sourced: no milliseconds of single operators."""
+    """Return Fig. 2 as far as it is sourced, which excludes the milliseconds of single operators."""
     return Profile(**fields(read("observations")["figure2"]))

@@ -1,4 +1,4 @@
-"""How the paper compares its networks with others in words, section 5.1, and whether Table 1 bears it out."""
+"""The comparisons with other networks that section 5.1 states in words, and their values from Table 1."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from efficientformer_edu.paper.records import Reported
 from efficientformer_edu.paper.tables import Table, table1
 
 UNITS = {"points": "percentage points more", "times": "times as fast", "percent": "% less time"}
-"""The three ways of comparing, with the words for each."""
+"""The three kinds of comparison, each with its unit."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Ratio:
         against: the network that it is compared with.
         relation: a key of `UNITS`. `points`: model minus against. `times`: against over model. `percent`: what model
             saves, in per cent of against.
-        stated: the number; its quantity is a column of Table 1, or `a100`.
-        at_least: the text says "more than" the number.
+        stated: the stated number; its quantity is a column of Table 1, or `a100`.
+        at_least: whether the text says "more than" the number.
     """
 
     model: str
@@ -36,21 +36,21 @@ class Ratio:
         return f"{self.model} against {self.against}, {self.stated.quantity}: {least}{self.stated}"
 
     def from_cells(self, table: Table) -> float | None:
-        """The same comparison by arithmetic from two cells, not rounded; None where one of them is not sourced."""
+        """Compute the comparison from two cells, without rounding; None if one of them is not sourced."""
         known_models = {row.name for row in table.rows}
         known_columns = {column.name for column in table.columns}
         if not {self.model, self.against} <= known_models or self.stated.quantity not in known_columns:
             return None
-        mine = table.cell(self.model, self.stated.quantity)
-        other = table.cell(self.against, self.stated.quantity)
-        return None if mine is None or other is None else compare(self.relation, mine.value, other.value)
+        value = table.cell(self.model, self.stated.quantity)
+        baseline = table.cell(self.against, self.stated.quantity)
+        return None if value is None or baseline is None else compare(self.relation, value.value, baseline.value)
 
 
 def compare(relation: str, mine: float, other: float) -> float:
-    """One relation of two numbers: `points`, `times` or `percent`, as `Ratio` defines them.
+    """Compare two numbers by `points`, `times` or `percent`, as defined in `Ratio`.
 
     Raises:
-        ValueError: for another relation.
+        ValueError: for an unknown relation.
     """
     match relation:
         case "points":
@@ -63,14 +63,14 @@ def compare(relation: str, mine: float, other: float) -> float:
 
 
 def ratios() -> tuple[Ratio, ...]:
-    """The comparisons of section 5.1, in its order."""
+    """Return the comparisons of section 5.1, in order."""
     data = read("ratios")
     protocols = {column.name: column.protocol for column in table1().columns} | {"a100": data["a100"]["protocol"]}
-    found = []
+    records = []
     for ratio in data["ratios"]:
-        about = fields(ratio)
-        quantity, relation = about.pop("quantity"), about["relation"]
-        number = {name: about.pop(name) for name in ("value", "tags", "note") if name in about}
+        values = fields(ratio)
+        quantity, relation = values.pop("quantity"), values["relation"]
+        number = {name: values.pop(name) for name in ("value", "tags", "note") if name in values}
         stated = Reported(quantity, unit=UNITS[relation], protocol=protocols[quantity], **number)
-        found.append(Ratio(stated=stated, **about))
-    return tuple(found)
+        records.append(Ratio(stated=stated, **values))
+    return tuple(records)

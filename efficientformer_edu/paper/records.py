@@ -1,7 +1,7 @@
-"""A number or a sentence that somebody reported, together with where it was seen.
+"""A reported number or statement, together with its sources.
 
-The paper's PDF was not at hand when the data of this room were collected. So each value says by a tag which source
-vouches for it, and a value without a source does not exist here: an empty cell means "not sourced".
+The paper's PDF was not available when this data was collected. Each value therefore has tags that name its sources, and
+values without a source are omitted: an empty cell means "not sourced".
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TAGS: Mapping[str, str] = MappingProxyType(
         "D": "derived by arithmetic from values with the other tags",
     }
 )
-"""What each tag says of a value's source. Where a value has several, each vouches for it or for its row."""
+"""The source that each tag stands for. If a value has several tags, each source confirms the value or its row."""
 
 Record = TypeVar("Record")
 
@@ -34,14 +34,14 @@ class Reported:
     """One number that was reported, not computed or measured here.
 
     Attributes:
-        quantity: what the number is, for a cell the name of its column.
+        quantity: the quantity; for a table cell, the name of its column.
         value: the number, with the digits of its source.
-        unit: its unit; empty for a bare number.
+        unit: its unit; empty if it has none.
         tags: keys of `TAGS`, at least one.
         protocol: how it was measured, as far as that is sourced.
-        note: the condition under which it holds.
-        also: what else the sources say of the same quantity, each under the condition in its note.
-        places: decimal places in print, needed where the last of them is a 0; else those of the value.
+        note: the condition under which it is valid.
+        also: other reported values of the same quantity, each with its condition as a note.
+        places: decimal places in print; needed if the last one is 0, else taken from the value.
 
     Raises:
         ValueError: for no tag or an unknown one.
@@ -68,11 +68,11 @@ class Reported:
 
     @property
     def printed(self) -> str:
-        """The number with all its decimal places, and from five digits on with a comma after each thousand."""
+        """The number with all its decimal places, and with thousands separators from 10,000."""
         return f"{self.value:{',' if self.value >= 10_000 else ''}.{self.digits}f}"
 
     def stands_for(self, exact: float) -> bool:
-        """Whether an exact number, in the same unit, is the printed one when rounded as far."""
+        """Return whether an exact number, in the same unit, rounds to the printed number."""
         return round(exact, self.digits) == self.value
 
     def __str__(self) -> str:
@@ -81,7 +81,7 @@ class Reported:
 
 @dataclass(frozen=True)
 class Statement:
-    """One fact in words, ours, with the tags of its source. `note` names the place. Raises like `Reported`."""
+    """A fact in our words, with the tags of its source. `note` gives the location. Raises like `Reported`."""
 
     text: str
     tags: tuple[str, ...]
@@ -95,7 +95,7 @@ class Statement:
 
 
 def origin(tags: tuple[str, ...], note: str = "") -> str:
-    """The words that go with a printed value: `reported, V, CP`, with the note if there is one."""
+    """Describe the origin of a printed value: `reported, V, CP`, followed by the note if there is one."""
     kind = "derived from what is reported" if tags == ("D",) else "reported"
     return ", ".join((kind, *tags)) + (f"; {note}" if note else "")
 
@@ -107,20 +107,20 @@ def check_tags(of: str, tags: tuple[str, ...]) -> None:
 
 
 def find(name: str, records: Mapping[str, Record], what: str) -> Record:
-    """The record of that name. Capitals, `×` for `x`, and separators make no difference.
+    """Return a record by name. Case, separators, and `×` instead of `x` are ignored.
 
     Raises:
-        ValueError: for a name that none has, with the nearest, or with all names if none is near.
+        ValueError: for an unknown name, with similar names, or with all names if none is similar.
     """
-    plain = {_plain(known): known for known in records}
-    if (wanted := _plain(str(name))) in plain:
-        return records[plain[wanted]]
-    near = [plain[known] for known in get_close_matches(wanted, plain)]
-    hint = f"did you mean {_listed(near)}?" if near else f"there are {_listed(records)}"
-    raise ValueError(f"{name!r} is no {what}; {hint}")
+    normalized = {_normalize(known): known for known in records}
+    if (key := _normalize(str(name))) in normalized:
+        return records[normalized[key]]
+    near = [normalized[known] for known in get_close_matches(key, normalized)]
+    hint = f"did you mean {_listed(near)}?" if near else f"available: {_listed(records)}"
+    raise ValueError(f"unknown {what}: {name!r}; {hint}")
 
 
-def _plain(name: str) -> str:
+def _normalize(name: str) -> str:
     return "".join(letter for letter in name.casefold().replace("×", "x") if letter.isalnum())
 
 

@@ -1,4 +1,4 @@
-"""The paper's tables, cell by cell: Table 1, Table 2, Appendix B, and the same models measured or counted elsewhere."""
+"""The paper's Table 1, Table 2 and Appendix B, and the same models as measured or counted by other projects."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from efficientformer_edu.paper.records import Reported, check_tags, find
 
 @dataclass(frozen=True)
 class Column:
-    """A quantity of a table.
+    """A column of a table: one quantity.
 
     Attributes:
-        name: in code, such as `"top1"`.
-        label: in print.
-        unit: of every cell.
+        name: name in code, such as `"top1"`.
+        label: name in print.
+        unit: unit of every cell.
         protocol: how it was measured, as far as that is sourced.
-        tags: keys of `TAGS` that vouch for the protocol; none without one.
+        tags: keys of `TAGS`, sources of the protocol; empty without a protocol.
     """
 
     name: str
@@ -38,9 +38,9 @@ class Row:
     """One model of a table.
 
     Attributes:
-        name: as the paper spells it.
-        cells: the sourced ones, in the order of the columns.
-        kind: the paper's class of the model, such as `"conv"` or `"hybrid"`; empty where the table has none.
+        name: name as printed in the paper.
+        cells: the sourced cells, in the order of the columns.
+        kind: the paper's class of the model, such as `"conv"` or `"hybrid"`; empty if the table has none.
         preset: `"l1"`, `"l3"` or `"l7"` for a network that this package builds, else empty.
     """
 
@@ -60,30 +60,30 @@ class Table:
     note: str = ""
 
     def cell(self, model: str, column: str) -> Reported | None:
-        """The cell, or None if it is not sourced.
+        """Return a cell, or None if it is not sourced.
 
         Args:
             model: name of the row as printed, or its preset.
             column: name of the column.
 
         Raises:
-            ValueError: for a model or column that the table does not have, naming the nearest.
+            ValueError: for an unknown model or column, with a suggestion.
         """
         rows = {row.name: row for row in self.rows} | {row.preset: row for row in self.rows if row.preset}
         row = find(model, rows, f"row of {self.title}")
-        wanted = find(column, {one.name: one for one in self.columns}, f"column of {self.title}")
-        return next((cell for cell in row.cells if cell.quantity == wanted.name), None)
+        match = find(column, {item.name: item for item in self.columns}, f"column of {self.title}")
+        return next((cell for cell in row.cells if cell.quantity == match.name), None)
 
-    def __getitem__(self, place: tuple[str, str]) -> Reported:
-        """The cell at (model, column). Raises ValueError like `cell`, and also if the cell is not sourced."""
-        model, column = place
+    def __getitem__(self, key: tuple[str, str]) -> Reported:
+        """Return the cell at (model, column). Raises ValueError like `cell`, and also if the cell is not sourced."""
+        model, column = key
         cell = self.cell(model, column)
         if cell is None:
             raise ValueError(f"{column!r} of {model!r} in {self.title} is not sourced")
         return cell
 
     def to_markdown(self) -> str:
-        """The table for a page, marked as reported. Every number carries its tags, an empty cell is not sourced."""
+        """Return a Markdown table, marked as reported. Every number has its tags; an empty cell is not sourced."""
         lines = [
             "| reported | " + " | ".join(_heading(column) for column in self.columns) + " |",
             "|---|" + "---|" * len(self.columns),
@@ -95,15 +95,15 @@ class Table:
 
 
 def table1() -> Table:
-    """Table 1, ImageNet-1K: `params` (M), `macs` (G), `epochs`, `top1` (%), `npu` and `cpu` latency (ms).
+    """Return Table 1, ImageNet-1K: `params` (M), `macs` (G), `epochs`, `top1` (%), `npu` and `cpu` latency (ms).
 
-    The latencies are of an iPhone 12 with iOS 15. Compare them with nothing from `measured_elsewhere`.
+    The latencies are for an iPhone 12 with iOS 15. They are not comparable with those of `measured_elsewhere`.
     """
     return _table(read("table1"))
 
 
 def table2() -> Table:
-    """Table 2, all in %.
+    """Return Table 2, all values in %.
 
     Mask R-CNN on COCO: `ap_box`, `ap50_box`, `ap75_box`, `ap_mask`, `ap50_mask`, `ap75_mask`. Semantic FPN on ADE20K:
     `miou`.
@@ -112,28 +112,28 @@ def table2() -> Table:
 
 
 def appendix_b() -> Table:
-    """Appendix B: `top1` (%) and `npu` latency (ms) of L3 with GeLU, ReLU and HardSwish, reported second-hand."""
+    """Return Appendix B: `top1` (%) and `npu` latency (ms) of L3 with GeLU, ReLU and HardSwish (secondary source)."""
     return _table(read("appendix_b"))
 
 
 def measured_elsewhere() -> tuple[Table, ...]:
-    """Latencies (ms) of the same models on other phones or systems, one table for each protocol."""
+    """Return latencies (ms) of the same models on other phones or systems, one table per protocol."""
     return tuple(_table(data) for data in read("elsewhere")["tables"])
 
 
 def counted_elsewhere() -> tuple[Table, ...]:
-    """Parameters and operations of the same models as other projects print them, one table for each place.
+    """Return parameters and operations of the same models as printed by other projects, one table per source.
 
-    The columns are named by what they hold: `params`, `macs`, or `flops` where each MAC counts as two. Their labels
-    say how the project heads them.
+    The columns are named by their quantity: `params`, `macs`, or `flops` if each MAC counts as two. Their labels are
+    the headings of the project.
     """
     return tuple(_table(data) for data in read("counted")["tables"])
 
 
 def evaluated_elsewhere() -> tuple[Table, ...]:
-    """Accuracies, `top1` and `top5` (%), of the published checkpoints with other projects' crops.
+    """Return accuracies, `top1` and `top5` (%), of the published checkpoints with other projects' crops.
 
-    Compare them with nothing from `table1`: L1's checkpoint is another one.
+    They are not comparable with `table1`, because L1's published checkpoint is a different one.
     """
     return tuple(_table(data) for data in read("evaluated")["tables"])
 
@@ -144,13 +144,13 @@ def _table(data: Mapping[str, Any]) -> Table:
 
 
 def _row(data: Mapping[str, Any], columns: tuple[Column, ...]) -> Row:
-    about = fields(data)
+    values = fields(data)
     cells = tuple(
-        reported(about.pop(column.name), column.name, unit=column.unit, protocol=column.protocol)
+        reported(values.pop(column.name), column.name, unit=column.unit, protocol=column.protocol)
         for column in columns
-        if column.name in about
+        if column.name in values
     )
-    return Row(cells=cells, **about)
+    return Row(cells=cells, **values)
 
 
 def _heading(column: Column) -> str:

@@ -161,13 +161,13 @@ def test_names_are_found_in_any_spelling(name: str, random: Any) -> None:
 
 
 def test_an_unknown_name_is_told_the_nearest() -> None:
-    with pytest.raises(ValueError, match=r"'mb5d' is no equation; did you mean 'mb[34]d', 'mb[34]d'\?"):
+    with pytest.raises(ValueError, match=r"unknown equation: 'mb5d'; did you mean 'mb[34]d', 'mb[34]d'\?"):
         paper.equation("mb5d")
     with pytest.raises(
-        ValueError, match="'zzz' is no topic with remarks; there are 'slimming', 'appendix_b', 'recipe'"
+        ValueError, match="unknown topic with remarks: 'zzz'; available: 'slimming', 'appendix_b', 'recipe'"
     ):
         paper.remarks("zzz")
-    with pytest.raises(ValueError, match="'recipes' is no topic with settings; did you mean 'recipe'"):
+    with pytest.raises(ValueError, match="unknown topic with settings: 'recipes'; did you mean 'recipe'"):
         paper.settings("recipes")
 
 

@@ -129,11 +129,11 @@ def test_an_empty_cell_is_not_sourced() -> None:
 
 
 def test_an_unknown_place_is_told_the_nearest() -> None:
-    with pytest.raises(ValueError, match="'l2' is no row of Table 1, ImageNet-1K; there are 'MobileNetV2×1.0', "):
+    with pytest.raises(ValueError, match="unknown row of Table 1, ImageNet-1K: 'l2'; available: 'MobileNetV2×1.0', "):
         table1()["l2", "top1"]
-    with pytest.raises(ValueError, match=r"'DeiT-Small' is no row of .*'DeiT-S'"):
+    with pytest.raises(ValueError, match=r"unknown row of .*: 'DeiT-Small'; .*'DeiT-S'"):
         table1().cell("DeiT-Small", "top1")
-    with pytest.raises(ValueError, match=r"'top5' is no column of .*; did you mean 'top1'"):
+    with pytest.raises(ValueError, match=r"unknown column of .*: 'top5'; did you mean 'top1'"):
         table1()["l1", "top5"]
 
 

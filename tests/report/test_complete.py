@@ -193,7 +193,7 @@ def test_a_measured_answer_can_leave_a_row_open(tmp_path: Path, status: str) -> 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"row": "§3: observation 9"}, "'§3: observation 9' is no row of the report; did you mean '§3: observation"),
+        ({"row": "§3: observation 9"}, "unknown row of the report: '§3: observation 9'; did you mean '§3: observation"),
         ({"row": "Table 1: EfficientFormer-L1, parameters"}, "already has an answer: 12,289,928, computed"),
         ({"status": "exact"}, "1.json: status='exact' is not possible for a measurement; allowed: same trend"),
         ({"speed": 3}, "1.json: a finding has no field speed; it has row, status, ours and why"),
