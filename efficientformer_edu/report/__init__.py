@@ -1,16 +1,15 @@
-"""The reproduction report: everything the paper reports, one row each, and how ours compares.
+"""The reproduction report: one row per item that the paper reports, compared with this package.
 
-Rows are made by the modules of this room, part by part: `table1`, `table2`, `recipe`, `counted`, `design`, `slimming`
-and `differences` compute their verdicts, `waiting` holds what nothing answers yet. A later chapter adds its answer in
-one of two ways:
+The modules of this subpackage create the rows, part by part: `table1`, `table2`, `recipe`, `counted`, `design`,
+`slimming` and `differences` compute their verdicts, and `waiting` has the rows without an answer. To answer a row:
 
-* *computed*: a function that returns a `Verdict`, called where `waiting` now gives `WAITS`. An equation is entered in
-  `equations.CHECKS`;
-* *measured*: a JSON file in `results/`, as `findings` describes. It names the row, and nothing here changes. Where the
-  verdict follows from many records, as in `slimmed`, they are read instead.
+* *computed*: write a function that returns a `Verdict`, and call it where `waiting` now gives `WAITS`. For an
+  equation, add it to `equations.CHECKS`;
+* *measured*: store a JSON file in `results/`, as described in `findings`. It names the row, so no code changes. If the
+  verdict depends on many records, as in `slimmed`, they are read instead.
 
-No number of a row is typed here: reported ones come from `efficientformer_edu.paper`, ours from the function or the
-file.
+No number of a row is written by hand: reported numbers come from `efficientformer_edu.paper`, ours from the function or
+the file.
 """
 
 from __future__ import annotations
@@ -31,26 +30,25 @@ __all__ = ["MEANINGS", "Kind", "Row", "Status", "Verdict", "check", "report", "r
 
 
 def report(checkout: Path) -> tuple[Row, ...]:
-    """The whole report, in the paper's order.
+    """Return all rows of the report, in the paper's order.
 
     Args:
-        checkout: the top folder of the kit. Its `notebooks/` says which chapters are written, its `results/` what they
-            have measured.
+        checkout: the top folder of the repository, with chapters in `notebooks/` and measurements in `results/`.
 
     Raises:
         ValueError: if there are no notebooks in the folder, or if a stored result does not fit a row.
     """
     notebooks = _notebooks(checkout / "notebooks")
     results = checkout / "results"
-    found = answered(rows(), (*read_findings(results), *slimmed.findings(results)))
-    return tuple(replace(row, notebook=notebooks.get(row.chapter, "")) for row in found)
+    answers = answered(rows(), (*read_findings(results), *slimmed.findings(results)))
+    return tuple(replace(row, notebook=notebooks.get(row.chapter, "")) for row in answers)
 
 
 def rows(networks: Networks = PRESETS) -> Iterator[Row]:
-    """All rows without what a checkout adds: stored results and the chapters' notebooks.
+    """Yield all rows without stored results and links to notebooks.
 
     Args:
-        networks: the configurations to hold against the published `"l1"`, `"l3"` and `"l7"`.
+        networks: the configurations to compare with the published `"l1"`, `"l3"` and `"l7"`.
     """
     yield from waiting.observations()
     yield from design.rows(networks)
@@ -67,7 +65,7 @@ def rows(networks: Networks = PRESETS) -> Iterator[Row]:
 
 
 def _notebooks(folder: Path) -> dict[int, str]:
-    found = {int(path.stem[:2]): path.stem for path in folder.glob("[0-9][0-9]_*.ipynb")}
-    if not found:
+    chapters = {int(path.stem[:2]): path.stem for path in folder.glob("[0-9][0-9]_*.ipynb")}
+    if not chapters:
         raise ValueError(f"no chapters in {folder}: give the top folder of the kit, which holds notebooks/")
-    return found
+    return chapters

@@ -1,7 +1,7 @@
-"""Published counts of parameters and operations: the cells of Table 1 that are counts, and other projects' tables.
+"""Published counts of parameters and operations, from Table 1 and from other projects' tables.
 
-Our own count is laid beside each. Where it does not round to the printed number, `audit.published` knows the rule that
-does, and that is the reason.
+Each is compared with our own count. If ours does not round to the printed number, `audit.published` gives the counting
+rule that does, as the reason.
 """
 
 from __future__ import annotations
@@ -21,34 +21,42 @@ PART = "The same networks counted elsewhere"
 
 
 def elsewhere(networks: Networks) -> Iterator[Row]:
-    """Every count that another project prints."""
+    """Yield a row for every count that another project prints."""
     for table in paper.counted_elsewhere():
         counts = published(table, networks)
         for model, item, cell in cells(table):
-            one = counts[model.preset, cell.quantity]
-            yield Row(PART, table.title, item, cell, COUNTING, counted(one), command(one))
+            derivation = counts[model.preset, cell.quantity]
+            yield Row(PART, table.title, item, cell, COUNTING, counted(derivation), command(derivation))
 
 
 def published(table: paper.Table, networks: Networks) -> dict[tuple[str, str], Derivation]:
-    """The derived counts of a table, by model and quantity."""
-    return {(one.model, one.quantity): one for one in derivations(networks) if one.where == table.title}
+    """Return the derived counts of a table, by model and quantity."""
+    return {
+        (derivation.model, derivation.quantity): derivation
+        for derivation in derivations(networks)
+        if derivation.where == table.title
+    }
 
 
-def counted(one: Derivation) -> Verdict:
-    """How a printed count compares with ours."""
-    if one.exact:
-        return Verdict("exact", f"{one.ours:,}", "computed")
-    shown = f"{one.ours:,}" + (f"; {one.rule} {one.value:,}" if one.rule else "")
-    why = f"{'Explained' if one.holds else 'Not explained'}. {one.how}"
+def counted(derivation: Derivation) -> Verdict:
+    """Compare a printed count with ours."""
+    if derivation.exact:
+        return Verdict("exact", f"{derivation.ours:,}", "computed")
+    shown = f"{derivation.ours:,}" + (f"; {derivation.rule} {derivation.value:,}" if derivation.rule else "")
+    why = f"{'Explained' if derivation.holds else 'Not explained'}. {derivation.how}"
     return Verdict("disagrees", shown, "computed", why)
 
 
-def command(one: Derivation) -> str:
-    """The expression that gives our count."""
-    if one.model not in PRESETS:
-        distilled = one.value == getattr(deit, one.quantity)(distilled=True)
-        return f"deit.{one.quantity}({'distilled=True' if distilled else ''})"
-    network = f'"{one.model}"'
-    if one.who == "NetsPresso":
+def command(derivation: Derivation) -> str:
+    """Return the Python expression that gives our count."""
+    if derivation.model not in PRESETS:
+        distilled = derivation.value == getattr(deit, derivation.quantity)(distilled=True)
+        return f"deit.{derivation.quantity}({'distilled=True' if distilled else ''})"
+    network = f'"{derivation.model}"'
+    if derivation.who == "NetsPresso":
         network = f"get_config({network}).replace(distillation=False)"
-    return f"2 * ef.count({network}).macs" if one.quantity == "flops" else f"ef.count({network}).{one.quantity}"
+    return (
+        f"2 * ef.count({network}).macs"
+        if derivation.quantity == "flops"
+        else f"ef.count({network}).{derivation.quantity}"
+    )

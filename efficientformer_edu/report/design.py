@@ -1,4 +1,4 @@
-"""Section 4.1: the equations, the published networks, what they share, and the stages that Table 6 prints otherwise."""
+"""Section 4.1: equations, published networks, their common settings, and the misprinted stages of Table 6."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BLOCKS, NETWORK = 2, 3  # the chapters
 
 
 def rows(networks: Networks) -> Iterator[Row]:
-    """Every equation of section 4.1, every published network, and every setting that they share."""
+    """Yield a row for every equation of section 4.1, published network, and common setting."""
     for equation in paper.equations():
         if equation.name in CHECKS:
             where = f"Eq. {equation.number}" if equation.number else "§4.1"
@@ -28,12 +28,18 @@ def rows(networks: Networks) -> Iterator[Row]:
     for network in paper.architectures():
         name, preset = f"EfficientFormer-{network.preset.upper()}", f'get_config("{network.preset}")'
         config = networks[network.preset]
-        record = replace(network, printed=None)  # the slip has its own row
+        record = replace(network, printed=None)  # the misprint has its own row
         yield Row(PART, "released code", name, record, NETWORK, released(record, config), preset)
-        if slip := network.printed:
-            where = f"{name}, stage {slip.stage} as printed"
+        if misprint := network.printed:
+            where = f"{name}, stage {misprint.stage} as printed"
             yield Row(
-                PART, "Table 6", where, slip, NETWORK, printed(slip, config), f"{preset}.depths[{slip.stage - 1}]"
+                PART,
+                "Table 6",
+                where,
+                misprint,
+                NETWORK,
+                printed(misprint, config),
+                f"{preset}.depths[{misprint.stage - 1}]",
             )
     for setting in paper.settings("architecture"):
         command = "[get_config(name) for name in ef.list_models()]"
@@ -41,21 +47,21 @@ def rows(networks: Networks) -> Iterator[Row]:
 
 
 def released(network: paper.Architecture, config: EfficientFormerConfig) -> Verdict:
-    """Whether a configuration is the released network."""
-    ours = described(config.embed_dims, config.depths, config.vits[3])
-    same = ours == reported(network) and not any(config.vits[:3])
-    return Verdict("exact" if same else "disagrees", ours, "computed")
+    """Check whether a configuration is the released network."""
+    built = described(config.embed_dims, config.depths, config.vits[3])
+    same = built == reported(network) and not any(config.vits[:3])
+    return Verdict("exact" if same else "disagrees", built, "computed")
 
 
 def printed(slip: paper.Printed, config: EfficientFormerConfig) -> Verdict:
-    """Whether a stage is as Table 6 prints it; if not, what the network as printed would count."""
+    """Check whether a stage is as Table 6 prints it; if not, count the network as printed."""
     stage = slip.stage - 1
     mb4d, mb3d = config.depths[stage] - config.vits[stage], config.vits[stage]
-    ours = blocks(mb4d, mb3d)
+    built = blocks(mb4d, mb3d)
     if (mb4d, mb3d) == (slip.mb4d, slip.mb3d):
-        return Verdict("exact", ours, "computed")
+        return Verdict("exact", built, "computed")
     params = count(as_printed(slip, config)).params
-    shown = f"{ours}; as printed {params:,} parameters"
+    shown = f"{built}; as printed {params:,} parameters"
     if slip.params.stands_for(params / 1e6):
         return Verdict(
             "follows the code", shown, "computed", "As printed, the network would miss Table 1's parameters."
@@ -64,15 +70,15 @@ def printed(slip: paper.Printed, config: EfficientFormerConfig) -> Verdict:
 
 
 def shared(setting: paper.Setting, networks: Networks) -> Verdict:
-    """Whether all the networks have a setting that is given once for all.
+    """Check whether all networks have a common setting.
 
     Raises:
-        KeyError: for a setting that has no check here.
+        KeyError: for a setting without a check.
     """
-    ours = " / ".join(dict.fromkeys(SHARED[setting.name](config) for config in networks.values()))
-    said = setting.code
-    wanted = f"{said.value:g}" if isinstance(said, paper.Reported) else str(said).partition(" pixels")[0]
-    return Verdict("exact" if ours == wanted else "disagrees", ours, "computed")
+    built = " / ".join(dict.fromkeys(SHARED[setting.name](config) for config in networks.values()))
+    stated = setting.code
+    expected = f"{stated.value:g}" if isinstance(stated, paper.Reported) else str(stated).partition(" pixels")[0]
+    return Verdict("exact" if built == expected else "disagrees", built, "computed")
 
 
 SHARED = {

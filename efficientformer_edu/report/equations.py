@@ -1,7 +1,7 @@
-"""The equations of section 4.1, worked out by hand and laid beside the package's modules.
+"""The equations of section 4.1, implemented directly and compared with the package's modules.
 
-Each check returns three tensors: what the equation says as printed, what it says with the released code's additions,
-and what our module computes. All weights are random and in double precision, so that no difference hides in a zero.
+Each check returns three tensors: the equation as printed, the equation with the released code's additions, and the
+output of our module. All weights are random, so that no term vanishes, and in double precision.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 class Sides(NamedTuple):
-    """One equation three times: as printed, as the released code has it, and as our module computes it."""
+    """An equation evaluated as printed, as in the released code, and by our module."""
 
     printed: Tensor
     code: Tensor
@@ -33,26 +33,26 @@ class Sides(NamedTuple):
 
 
 def check(name: str) -> Verdict:
-    """Whether our module computes an equation of section 4.1.
+    """Check whether our module computes an equation of section 4.1.
 
     Args:
-        name: of the equation, as in `paper.equation`.
+        name: name of the equation, as in `paper.equation`.
 
     Returns:
         "exact" if it is the equation as printed, "follows the code" if it is the released code's form of it, else
         "disagrees".
 
     Raises:
-        ValueError: for an equation that has no check, naming those that have one.
+        ValueError: for an equation without a check, naming the equations that have one.
     """
     if name not in CHECKS:
         raise ValueError(f"{name!r} has no check; there are {', '.join(CHECKS)}")
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):  # a fresh module draws weights
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):  # a new module initializes its weights at random
         return judge(CHECKS[name](), WHY.get(name, ""))
 
 
 def judge(sides: Sides, why: str) -> Verdict:
-    """The verdict on one equation; `why` names what the released code adds."""
+    """Return the verdict on one equation; `why` names the additions of the released code."""
     if _equal(sides.ours, sides.printed):
         return Verdict("exact", f"equal to the formula, to {TOLERANCE:g}", "computed")
     if _equal(sides.ours, sides.code):
@@ -62,7 +62,7 @@ def judge(sides: Sides, why: str) -> Verdict:
 
 def network() -> Sides:
     """Y = ∏ᵢ MBᵢ(PatchEmbed(X₀)), with an embedding between the stages."""
-    model = _shaken(EfficientFormer(NARROW))
+    model = _randomized(EfficientFormer(NARROW))
     x = image = _random(1, 3, 64, 64)
     x = model.stem(x)  # (1, 8, 16, 16)
     for stage in model.stages:
@@ -83,17 +83,17 @@ def metablock() -> Sides:
     tokens_block, tokens = _mb3d()
     on_map = _half(block, "layer_scale_1")(_half(block, "layer_scale_2")(x))
     on_tokens = _half(tokens_block, "layer_scale_1")(_half(tokens_block, "layer_scale_2")(tokens, GRID), GRID)
-    ours = torch.cat([block(x).flatten(), tokens_block(tokens, GRID).flatten()])
-    return _as_printed(torch.cat([on_map.flatten(), on_tokens.flatten()]), ours)
+    output = torch.cat([block(x).flatten(), tokens_block(tokens, GRID).flatten()])
+    return _as_printed(torch.cat([on_map.flatten(), on_tokens.flatten()]), output)
 
 
 def stem() -> Sides:
     """X₁ of shape (B, C₁, H/4, W/4)."""
     width, height, channels = 96, 64, NARROW.embed_dims[0]
-    made = Stem(NARROW.in_channels, NARROW.stem_width, channels, NARROW.stem_act)(
+    output = Stem(NARROW.in_channels, NARROW.stem_width, channels, NARROW.stem_act)(
         torch.zeros(2, NARROW.in_channels, height, width)
     )
-    return _as_printed(torch.tensor([2, channels, height // 4, width // 4]), torch.tensor(made.shape))
+    return _as_printed(torch.tensor([2, channels, height // 4, width // 4]), torch.tensor(output.shape))
 
 
 def mb4d() -> Sides:
@@ -149,9 +149,9 @@ def mhsa() -> Sides:
     return Sides(attend(channels), attend(NARROW.key_dim), mixer(x, GRID))
 
 
-# L1 with small widths, so that a check takes no time. No width is the key dimension: Eq. 6 is about that difference.
+# L1 with small widths, so that checks are fast. No width equals the key dimension: as printed, Eq. 6 scales by a width.
 NARROW = EfficientFormerConfig(embed_dims=(8, 16, 24, 48), num_classes=10)
-GRID = (3, 4)  # of the tokens: small, not square, and not the grid of the table of offsets
+GRID = (3, 4)  # of the tokens: small, not square, and not the grid of the attention-bias table
 CHECKS: dict[str, Callable[[], Sides]] = {
     "network": network,
     "metablock": metablock,
@@ -168,8 +168,8 @@ WHY = {
 }
 
 
-def _as_printed(printed: Tensor, ours: Tensor) -> Sides:
-    return Sides(printed, printed, ours)
+def _as_printed(printed: Tensor, output: Tensor) -> Sides:
+    return Sides(printed, printed, output)
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
@@ -177,11 +177,11 @@ def _equal(a: Tensor, b: Tensor) -> bool:
 
 
 def _mb4d() -> tuple[MB4D, Tensor]:
-    return _shaken(MB4D(NARROW, stage=0, drop_path=0.0)), _random(2, NARROW.embed_dims[0], 5, 6)
+    return _randomized(MB4D(NARROW, stage=0, drop_path=0.0)), _random(2, NARROW.embed_dims[0], 5, 6)
 
 
 def _mb3d() -> tuple[MB3D, Tensor]:
-    return _shaken(MB3D(NARROW, stage=3, drop_path=0.0)), _random(2, GRID[0] * GRID[1], NARROW.embed_dims[3])
+    return _randomized(MB3D(NARROW, stage=3, drop_path=0.0)), _random(2, GRID[0] * GRID[1], NARROW.embed_dims[3])
 
 
 def _half(block: Module, without: str) -> Module:
@@ -190,8 +190,8 @@ def _half(block: Module, without: str) -> Module:
     return half
 
 
-def _shaken(module: Module) -> Module:
-    """The module in evaluation mode and double precision, with a random value for every weight and statistic."""
+def _randomized(module: Module) -> Module:
+    """Put a module into evaluation mode and double precision, with random weights and statistics."""
     module.double().eval()
     for seed, (name, tensor) in enumerate(module.state_dict().items()):
         if tensor.is_floating_point():
@@ -201,5 +201,5 @@ def _shaken(module: Module) -> Module:
 
 
 def _random(*shape: int, seed: int = 0) -> Tensor:
-    """Numbers between -1 and 1, the same at each call."""
+    """Return random values between -1 and 1, the same at each call."""
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2 - 1

@@ -1,4 +1,4 @@
-"""Measured results, read from `results/`, as answers to rows of the report.
+"""Measured answers to rows of the report, read from `results/`.
 
 A command or chapter stores one JSON file with the conditions of the measurement and the rows that it answers:
 
@@ -34,19 +34,19 @@ class Finding:
 
 
 def read_findings(folder: Path) -> tuple[Finding, ...]:
-    """The findings of every JSON file in a folder, in the order of the files' names; none if there is no folder.
+    """Read the findings of all JSON files in a folder, in the order of the file names; none if the folder is missing.
 
     Raises:
-        ValueError: naming the file, if it is no JSON, or one of its fields is missing, unknown or not possible.
+        ValueError: naming the file, if it is not JSON, or if a field is missing, unknown or invalid.
     """
     return tuple(finding for path in sorted(folder.glob("*.json")) for finding in _read(path))
 
 
 def answered(rows: Iterable[Row], findings: Iterable[Finding]) -> tuple[Row, ...]:
-    """The rows, those that have a finding with its verdict and command.
+    """Return the rows, with the verdict and command of each finding filled in.
 
     Raises:
-        ValueError: for a finding whose row does not exist, has its answer already, or is answered twice.
+        ValueError: for a finding whose row does not exist or already has an answer.
     """
     by_name = {row.name: row for row in rows}
     for finding in findings:
@@ -58,10 +58,10 @@ def answered(rows: Iterable[Row], findings: Iterable[Finding]) -> tuple[Row, ...
 
 
 def finding(entry: Mapping[str, Any], where: Mapping[str, str]) -> Finding:
-    """A finding from its JSON and that of its file.
+    """Create a finding from its JSON entry and the fields of its file.
 
     Raises:
-        ValueError: if a field is missing, unknown or not possible.
+        ValueError: if a field is missing, unknown or invalid.
     """
     if unknown := set(entry) - {"row", "status", "ours", "why"}:
         raise ValueError(f"a finding has no field {', '.join(sorted(unknown))}; it has row, status, ours and why")

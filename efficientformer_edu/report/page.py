@@ -1,7 +1,7 @@
-"""The report as a page of the site: Markdown with one table for each part of the paper.
+"""Render the report as a Markdown page with one table per part of the paper.
 
-Each number stands in a span of class `kind` and of its kind, and each says its kind in words as well. The tables of
-rows stand in a `div` of class `report`, which a narrow screen shows as cards.
+Each number is in a span of class `kind` plus its kind, and its kind is also written as text. The tables are in a `div`
+of class `report`, which narrow screens show as cards.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MARKUP = str.maketrans({sign: f"&#{ord(sign)};" for sign in "\\`*_[]|$"})
 
 
 def to_markdown(rows: Iterable[Row]) -> str:
-    """The page, with a count of each status at the top and links to the chapters that are written."""
+    """Render the page, with a count of each status at the top and links to the existing chapters."""
     rows = tuple(rows)
     counts = Counter[str](row.status for row in rows)
     summary = [(f"**{status}**", meaning, str(counts[status])) for status, meaning in MEANINGS.items()]
@@ -47,7 +47,10 @@ def to_markdown(rows: Iterable[Row]) -> str:
         of_part = tuple(group)
         table = _table(("item", "reported", "ours", "status", "chapter, command"), map(_cells, of_part))
         sections += [f"## {part}", *_formulas(of_part), f'<div class="report" markdown>\n\n{table}\n\n</div>']
-    sections += ["## Sources", _table(("tag", "the value is"), [(tag, _plain(said)) for tag, said in TAGS.items()])]
+    sections += [
+        "## Sources",
+        _table(("tag", "the value is"), [(tag, _escape(source)) for tag, source in TAGS.items()]),
+    ]
     return "\n\n".join(sections) + "\n"
 
 
@@ -55,21 +58,21 @@ def _formulas(rows: Iterable[Row]) -> Iterator[str]:
     for row in rows:
         if isinstance(row.record, Equation):
             latex = " ".join(row.record.latex.split())
-            yield f"{_plain(row.name)}\n\n$$\n{latex}\n$$"
+            yield f"{_escape(row.name)}\n\n$$\n{latex}\n$$"
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     reported = f"{mark(row.reported, 'reported', origin(row.tags))} ({', '.join(row.tags)})"
-    ours = f"{mark(row.ours, row.kind, WORDS[row.kind])}, {WORDS[row.kind]}" if row.kind else "–"
-    status = f"**{row.status}**" + (f"<br>{_plain(row.why)}" if row.why else "")
-    place = f"[{row.place}](chapters/{row.notebook}.md)" if row.notebook else row.place
+    own = f"{mark(row.ours, row.kind, WORDS[row.kind])}, {WORDS[row.kind]}" if row.kind else "–"
+    status = f"**{row.status}**" + (f"<br>{_escape(row.why)}" if row.why else "")
+    chapter = f"[{row.place}](chapters/{row.notebook}.md)" if row.notebook else row.place
     command = f"<br>`{row.command}`" if row.command else ""
-    return _plain(row.name), reported, ours, status, place + command
+    return _escape(row.name), reported, own, status, chapter + command
 
 
 def mark(text: str, kind: Kind, title: str) -> str:
-    """Numbers or words of one kind, for the style sheet to show."""
-    return f'<span class="kind {kind}" title="{escape(title)}">{_plain(text)}</span>'
+    """Wrap text in a span that the style sheet formats by kind."""
+    return f'<span class="kind {kind}" title="{escape(title)}">{_escape(text)}</span>'
 
 
 def _table(head: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:
@@ -77,6 +80,6 @@ def _table(head: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _plain(text: str) -> str:
-    """Text in which nothing is markup, on one line."""
+def _escape(text: str) -> str:
+    """Escape all markup in a text and put it on one line."""
     return " ".join(escape(text, quote=False).translate(MARKUP).split())

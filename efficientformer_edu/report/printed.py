@@ -1,4 +1,4 @@
-"""Comparing two printed numbers: each stands for all numbers that round to it."""
+"""Compare printed numbers, each of which stands for all numbers that round to it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from efficientformer_edu.paper.ratios import compare
 
 
 def follows_from_cells(ratio: Ratio, table: Table) -> bool:
-    """Whether two numbers that round to the ratio's cells can have a ratio that rounds to the stated one.
+    """Return whether numbers that round to the ratio's cells can give a ratio that rounds to the stated value.
 
     Raises:
         ValueError: if one of the cells is not sourced.
     """
-    mine = _interval(table[ratio.model, ratio.stated.quantity])
-    other = _interval(table[ratio.against, ratio.stated.quantity])
-    possible = [compare(ratio.relation, a, b) for a in mine for b in other]  # monotone in both: the corners suffice
+    values = _interval(table[ratio.model, ratio.stated.quantity])
+    baselines = _interval(table[ratio.against, ratio.stated.quantity])
+    possible = [
+        compare(ratio.relation, a, b) for a in values for b in baselines
+    ]  # monotone in both: the corners suffice
     low, high = _interval(ratio.stated)
     return low <= max(possible) and (ratio.at_least or min(possible) <= high)
 

@@ -1,4 +1,4 @@
-"""Section 5.1 and the released main.py beside the recipes of `training.recipe`, chapter 6."""
+"""Compare the recipes of `training.recipe` with section 5.1 and the released main.py (chapter 6)."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ NEEDS_IMAGENET = "Needs ImageNet and GPUs; chapter 6 has the command."
 TRAINING = ("start", "data", "input", "teacher", "teacher's top-1 accuracy")
 SIDES: dict[str, Recipe] = {"paper": PAPER, "run": PAPER, "code": CODE}
 WORDS = {"RandAugment": f"m{CODE.rand_augment:g}-", "repeated augmentation": "on" if CODE.repeats > 1 else "off"}
-"""How the released code words what a recipe here has as a number."""
+"""Notation of the released code for settings that are numbers in our recipes."""
 
 
 def rows() -> Iterator[Row]:
-    """Every setting and every remark."""
+    """Yield a row for every setting and every remark."""
     row = partial(Row, "Section 5.1: the training recipe", "recipe", chapter=6)
     for setting in paper.settings("recipe"):
         verdict, command = judge(setting)
@@ -41,7 +41,7 @@ def rows() -> Iterator[Row]:
 
 
 def judge(setting: paper.Setting) -> tuple[Verdict, str]:
-    """Whether the recipes here have a setting as it is stated, and the expression that gives ours."""
+    """Compare a stated setting with our recipes; also return the expression that gives our value."""
     if setting.name == "loss":
         return loss(), "report.recipe.loss()"
     if setting.name in TRAINING:
@@ -49,36 +49,36 @@ def judge(setting: paper.Setting) -> tuple[Verdict, str]:
     if setting.name not in FIELDS:
         return Verdict("background"), ""
     shown = next(row for row in differences().rows if row[0] == setting.name)
-    ours, command = f"paper: {shown[4]}; code: {shown[5]}", "recipe.differences()"
+    values, command = f"paper: {shown[4]}; code: {shown[5]}", "recipe.differences()"
     if setting.name in WITHOUT_EFFECT:
-        return Verdict("disagrees", ours, "computed", WITHOUT_EFFECT[setting.name]), command
+        return Verdict("disagrees", values, "computed", WITHOUT_EFFECT[setting.name]), command
     stated = {side: getattr(setting, side) for side in SIDES if getattr(setting, side) is not None}
-    if all(_same(setting.name, side, said, str(shown[5])) for side, said in stated.items()):
-        return Verdict("exact", ours, "computed"), command
-    return Verdict("disagrees", ours, "computed", "The recipe here has another value."), command
+    if all(_same(setting.name, side, reported, str(shown[5])) for side, reported in stated.items()):
+        return Verdict("exact", values, "computed"), command
+    return Verdict("disagrees", values, "computed", "The recipe here has another value."), command
 
 
 def loss() -> Verdict:
-    """The released code's loss, written out on random logits, beside `DistillationLoss`."""
+    """Compare `DistillationLoss` with the released code's loss on random logits."""
     random = torch.Generator().manual_seed(0)
     cls, dist, teacher = torch.randn(3, 4, 10, generator=random, dtype=torch.float64)
     targets = torch.rand(4, 10, generator=random, dtype=torch.float64).softmax(1)
-    written = 0.5 * -(targets * cls.log_softmax(1)).sum(1).mean() + 0.5 * F.nll_loss(
+    expected = 0.5 * -(targets * cls.log_softmax(1)).sum(1).mean() + 0.5 * F.nll_loss(
         dist.log_softmax(1), teacher.argmax(1)
     )
-    ours = DistillationLoss(CODE.distillation, CODE.alpha, CODE.tau)(Heads(cls, dist), targets, teacher)
-    if torch.allclose(ours, written, rtol=1e-12, atol=0):
+    computed = DistillationLoss(CODE.distillation, CODE.alpha, CODE.tau)(Heads(cls, dist), targets, teacher)
+    if torch.allclose(computed, expected, rtol=1e-12, atol=0):
         return Verdict("exact", "equal to the formula, to 1e-12", "computed")
     return Verdict("disagrees", "another value", "computed", "The loss here computes something else.")
 
 
-def _same(name: str, side: str, said: paper.Reported | paper.Statement, shown: str) -> bool:
-    """Whether a recipe has a number as it is stated, or what is stated in words has ours in it."""
+def _same(name: str, side: str, stated: paper.Reported | paper.Statement, shown: str) -> bool:
+    """Return whether a recipe has the stated number, or whether the stated text contains our value."""
     recipe = SIDES[side]
-    if isinstance(said, paper.Reported):
-        return said.value == (recipe.peak if name == "learning rate" else getattr(recipe, FIELDS[name]))
+    if isinstance(stated, paper.Reported):
+        return stated.value == (recipe.peak if name == "learning rate" else getattr(recipe, FIELDS[name]))
     if name == "learning rate":
-        return said.text == f"1e-3 × batch / {REFERENCE_BATCH}" and recipe.learning_rate == 1e-3
+        return stated.text == f"1e-3 × batch / {REFERENCE_BATCH}" and recipe.learning_rate == 1e-3
     if name == "distillation" and side == "paper":
-        return said.text == recipe.distillation
-    return WORDS.get(name, shown) in said.text
+        return stated.text == recipe.distillation
+    return WORDS.get(name, shown) in stated.text

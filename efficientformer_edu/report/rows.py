@@ -1,4 +1,4 @@
-"""One row of the report: what is reported, what we have beside it, and how the two compare."""
+"""A row of the report: the reported value, our value, and the verdict."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ Kind = Literal["computed", "measured", "reported"]
 MEANINGS = MappingProxyType(
     {
         "exact": "computed here; equal to what is reported, to its last printed digit",
-        "follows the code": "paper and released code differ; ours is checked to be the code's",
+        "follows the code": "paper and released code differ; ours is checked to follow the code",
         "consistent": "follows by arithmetic from other reported numbers; nothing was run",
-        "same trend": "measured here on another machine: other numbers, the same finding",
+        "same trend": "measured here on a different machine: different numbers, the same finding",
         "inconclusive": "measured here; the 95 % confidence interval allows both answers",
-        "disagrees": "ours differs; the reason stands beside it",
+        "disagrees": "ours differs; the row gives the reason",
         "not reproducible here": "needs a device, data or training that a laptop does not have",
-        "not yet": "nothing answers it so far",
-        "background": "said for context; there is nothing to reproduce",
+        "not yet": "no answer so far",
+        "background": "context; there is nothing to reproduce",
     }
 )
-"""What each status says, in the order of the summary."""
+"""The meaning of each status, in the order of the summary."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How ours compares with what is reported.
+    """The comparison of our value with the reported one.
 
     Attributes:
         status: a key of `MEANINGS`.
-        ours: our numbers or words; empty where there are none.
-        kind: which of the three kinds of numbers `ours` holds; None where it is empty.
-        why: the reason for the status, in words; empty where the status says it all.
+        ours: our value as text; empty if there is none.
+        kind: kind of the numbers in `ours`; None if it is empty.
+        why: the reason for the status; empty if none is needed.
 
     Raises:
-        ValueError: for another status or kind, or if one of `ours` and `kind` is there without the other.
+        ValueError: for an unknown status or kind, or if only one of `ours` and `kind` is set.
     """
 
     status: Status
@@ -62,22 +62,22 @@ class Verdict:
         if self.kind not in (None, *get_args(Kind)):
             raise ValueError(f"kind={self.kind!r} is not possible; allowed: {', '.join(get_args(Kind))}, None")
         if bool(self.ours) != bool(self.kind):
-            raise ValueError(f"ours={self.ours!r} with kind={self.kind!r}: a number has a kind, and a kind a number")
+            raise ValueError(f"ours={self.ours!r} with kind={self.kind!r}: set both or neither")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One reported item, answered.
+    """One reported item with its verdict.
 
     Attributes:
         part: the part of the paper, a heading of the page.
-        where: the place in it, such as "Table 1" or "Eq. 5".
-        item: what is reported there; `where` and `item` together are unique.
-        record: the record of `efficientformer_edu.paper` that the row answers to.
-        chapter: number of the chapter that is about it.
-        verdict: how ours compares.
-        command: a Python expression that gives ours, or the shell command of a measurement; empty where there is none.
-        notebook: name of the chapter's notebook without its ending; empty while the chapter is not written.
+        where: the location in it, such as "Table 1" or "Eq. 5".
+        item: the reported item; `where` and `item` together are unique.
+        record: the record of `efficientformer_edu.paper` for this row.
+        chapter: number of the chapter about it.
+        verdict: comparison with our value.
+        command: a Python expression that gives our value, or the shell command of a measurement; empty if none.
+        notebook: stem of the chapter's notebook; empty if the chapter does not exist.
     """
 
     part: str
@@ -91,7 +91,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """What a stored result calls the row: `Table 1: EfficientFormer-L1, latency, NPU`."""
+        """Name of the row in stored results, such as `Table 1: EfficientFormer-L1, latency, NPU`."""
         return f"{self.where}: {self.item}"
 
     @property
@@ -108,12 +108,12 @@ class Row:
 
     @property
     def reported(self) -> str:
-        """What is reported, from the record."""
+        """The reported value as text, from the record."""
         return reported(self.record)
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """The tags of all sources of the record, as `paper.TAGS` explains them."""
+        """Tags of all sources of the record; `paper.TAGS` explains them."""
         return tuple(dict.fromkeys(_tags(self.record)))
 
     @property
@@ -123,7 +123,7 @@ class Row:
 
     @property
     def place(self) -> str:
-        """The chapter in words, and what a row that nothing answers is waiting for."""
+        """The chapter as text, and what is missing for a row without an answer."""
         if not self.notebook:
             return f"chapter {self.chapter}: not written yet"
         return f"chapter {self.chapter}" + (": no result stored yet" if self.status == "not yet" else "")
@@ -131,10 +131,10 @@ class Row:
 
 def _tags(record: object) -> list[str]:
     if isinstance(record, tuple):
-        return [tag for part in record for tag in _tags(part)]
+        return [tag for item in record for tag in _tags(item)]
     if not is_dataclass(record):
         return []
-    found = list(getattr(record, "tags", ()))
-    return found + [
+    tags = list(getattr(record, "tags", ()))
+    return tags + [
         tag for field in fields(record) if field.name != "tags" for tag in _tags(getattr(record, field.name))
     ]

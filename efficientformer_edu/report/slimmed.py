@@ -1,7 +1,7 @@
-"""What a slimming of our own came to, and how well lookup tables predict: answers to the steps of Algorithm 1.
+"""Answers to the steps of Algorithm 1: results of our own slimming, and the prediction error of lookup tables.
 
-They follow from the records in `results/`: the tables with their errors, and the folder `slimming`. The records are
-read here, so that no status can be older than they are.
+They are computed from the records in `results/`: the lookup-table errors, and the folder `slimming`. The records are
+read each time, so a status cannot be out of date.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ COMMAND = "efficientformer-edu slim --data fashion-mnist --baselines"
 
 
 def findings(results: Path) -> Iterator[Finding]:
-    """What the records in `results/` say of the steps of Algorithm 1; a step without records has none.
+    """Yield the findings on the steps of Algorithm 1 from the records in `results/`; none for a step without records.
 
     Raises:
-        ValueError: if a file holds something else.
-        OSError: if one cannot be read.
+        ValueError: if a file has an unexpected content.
+        OSError: if a file cannot be read.
     """
     folder = results / FOLDER
     slimmed = load_slimming(folder) if (folder / SEARCH).exists() else None
@@ -36,35 +36,35 @@ def findings(results: Path) -> Iterator[Finding]:
     paths = sorted(results.glob("lookup_*_errors.json"))
     if tables := {path.stem.removeprefix("lookup_").removesuffix("_errors"): Errors.load(path) for path in paths}:
         yield measured(tables)
-    if slimmed and (found := slimmed_down(slimmed)):
-        yield found
+    if slimmed and (result := slimmed_down(slimmed)):
+        yield result
 
 
 def trained(slimmed: Slimmed) -> Finding:
-    """Step 1: the importances that a supernet has learned."""
+    """Step 1: the importances learned by the supernet."""
     search = slimmed.search
-    worth = [one for stage in search.importances for one in stage]
+    values = [importance for stage in search.importances for importance in stage]
     entry = {
         "row": _name(1),
         "status": "same trend",
-        "ours": f"{len(worth)} MetaPaths, worth {min(worth):.2g} to {max(worth):.2g}",
+        "ours": f"{len(values)} MetaPaths, worth {min(values):.2g} to {max(values):.2g}",
         "why": f"With {search.made_of['noise']} noise. Sizes, recipe and the schedule of τ are ours.",
     }
     return finding(entry, _where(slimmed))
 
 
 def measured(tables: Mapping[str, Errors]) -> Finding:
-    """Step 2: how well the sums of lookup tables, by engine, predict whole networks."""
-    worst = max(one.worst_at_speed for one in tables.values())
-    middle = max(one.median_at_speed for one in tables.values())
-    ours = [
-        f"{engine}: off by {one.median_at_speed:.1%} in the median, {one.worst_at_speed:.1%} at worst"
-        for engine, one in tables.items()
+    """Step 2: prediction error of the lookup tables, by engine."""
+    worst = max(errors.worst_at_speed for errors in tables.values())
+    middle = max(errors.median_at_speed for errors in tables.values())
+    sentences = [
+        f"{engine}: off by {errors.median_at_speed:.1%} in the median, {errors.worst_at_speed:.1%} at worst"
+        for engine, errors in tables.items()
     ]
     entry = {
         "row": _name(2),
         "status": "same trend" if worst <= AGREES else "inconclusive" if middle <= AGREES else "disagrees",
-        "ours": "; ".join(ours),
+        "ours": "; ".join(sentences),
         "why": f"Sums of parts against whole networks at one speed of the machine; {AGREES:.0%} are the aim.",
     }
     engine, first = next(iter(tables.items()))
@@ -74,15 +74,17 @@ def measured(tables: Mapping[str, Errors]) -> Finding:
 
 
 def slimmed_down(slimmed: Slimmed) -> Finding | None:
-    """Step 3: the search, and its networks compared with uniform scaling; None while there are too few pairs."""
+    """Step 3: the search, and its networks compared with uniform scaling; None if there are too few pairs."""
     search, front = slimmed.search, slimmed.front
     comparisons = {method: front.compare(method) for method in METHODS if method != "slimming"}
     uniform = comparisons["uniform"]
     status = STATUSES.get(uniform.difference.claim("above", 0)) if uniform else None
     if uniform is None or status is None:
         return None
-    ours = [f"{len(search.steps)} steps to {len(search.family)} of {len(search.targets)} targets"]
-    ours += [f"against {METHODS[method]}: {comparison}" for method, comparison in comparisons.items() if comparison]
+    sentences = [f"{len(search.steps)} steps to {len(search.family)} of {len(search.targets)} targets"]
+    sentences += [
+        f"against {METHODS[method]}: {comparison}" for method, comparison in comparisons.items() if comparison
+    ]
     times = [
         {point.contender.target: point.contender.predicted for point in front.by_method(method)}
         for method in ("slimming", "uniform")
@@ -95,16 +97,16 @@ def slimmed_down(slimmed: Slimmed) -> Finding | None:
     )
     if slimmed.errors:
         why += f" Predicted and measured latency differ by {slimmed.errors.worst_at_speed:.1%} at most."
-    entry = {"row": _name(3), "status": status, "ours": "; ".join(ours), "why": why}
+    entry = {"row": _name(3), "status": status, "ours": "; ".join(sentences), "why": why}
     return finding(entry, _where(slimmed))
 
 
 def _name(number: int) -> str:
-    return next(f"Algorithm 1: step {number}, {one.name}" for one in paper.algorithm1() if one.number == number)
+    return next(f"Algorithm 1: step {number}, {step.name}" for step in paper.algorithm1() if step.number == number)
 
 
 def _where(slimmed: Slimmed) -> dict[str, str]:
-    """Machine, versions and date, of the trainings if there are any; and what runs the slimming again."""
+    """Return machine, versions and date (of the trainings, if any), and the command that repeats the slimming."""
     seeds = max((record.seed for record in slimmed.records), default=0) + 1
     noise = slimmed.search.made_of["noise"]
     command = f"{COMMAND} --engine {slimmed.lookup.engine} --noise {noise} --seeds {seeds}"

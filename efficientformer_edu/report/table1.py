@@ -1,6 +1,6 @@
-"""Table 1 and the comparisons that section 5.1 draws from it in words.
+"""Table 1, and the comparisons that section 5.1 states in words.
 
-Parameters and MACs are counted, as `counted` says. Latency and accuracy need what a laptop does not have.
+Parameters and MACs are counted, see `counted`. Latency and accuracy need hardware and data that a laptop lacks.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ OTHERS = "A network of other authors, which this package does not build."
 
 
 def rows(networks: Networks) -> Iterator[Row]:
-    """Every sourced cell of the published networks, every other model, and every setting behind the table."""
+    """Yield a row for every sourced cell of the published networks, every other model, and every setting."""
     table, row = paper.table1(), partial(Row, "Section 5.1: Table 1", "Table 1")
     counts = published(table, networks)
     for model, item, cell in cells(table):
         if not model.preset:
             continue
-        if one := counts.get((model.preset, cell.quantity)):
-            yield row(item, cell, COUNTING, counted(one), command(one))
+        if derivation := counts.get((model.preset, cell.quantity)):
+            yield row(item, cell, COUNTING, counted(derivation), command(derivation))
         else:
             protocol = f" Protocol: {cell.protocol}." if cell.protocol else ""
             verdict = Verdict("not reproducible here", why=NEEDS[cell.quantity] + protocol)
             yield row(item, cell, CHAPTERS[cell.quantity], verdict)
     for model, item, cell in cells(table):
-        if one := counts.get((model.name, cell.quantity)):  # a rival whose shape is known
-            yield row(item, cell, COUNTING, counted(one), command(one))
+        if derivation := counts.get((model.name, cell.quantity)):  # a baseline whose architecture is known
+            yield row(item, cell, COUNTING, counted(derivation), command(derivation))
     for model in table.rows:
         if not model.preset:
-            rest = tuple(cell for cell in model.cells if (model.name, cell.quantity) not in counts)
+            remaining = tuple(cell for cell in model.cells if (model.name, cell.quantity) not in counts)
             verdict = Verdict("not reproducible here", why=OTHERS)
-            yield row(model.name, replace(model, cells=rest), CHAPTERS["npu"], verdict)
+            yield row(model.name, replace(model, cells=remaining), CHAPTERS["npu"], verdict)
     for setting in paper.settings("table1"):
         yield row(f"set-up, {setting.name}", setting, CHAPTERS["npu"], Verdict("background"))
 
 
 def comparisons() -> Iterator[Row]:
-    """Every comparison that section 5.1 states in words."""
+    """Yield a row for every comparison that section 5.1 states in words."""
     table = paper.table1()
     for ratio in paper.ratios():
         item = f"{ratio.model} against {ratio.against}, {ratio.stated.quantity}"
@@ -64,7 +64,7 @@ def comparisons() -> Iterator[Row]:
 
 
 def compared(ratio: paper.Ratio, table: paper.Table) -> Verdict:
-    """Whether a stated comparison follows from the table's own cells."""
+    """Check whether a stated comparison follows from the table's own cells."""
     quantity = ratio.stated.quantity
     exact = ratio.from_cells(table)
     if exact is None:

@@ -1,7 +1,7 @@
-"""Table 2 and the settings behind it, section 5.2, beside `dense.recipe` and `dense.usual`, chapter 9.
+"""Table 2 and its settings, section 5.2, compared with `dense.recipe` and `dense.usual` (chapter 9).
 
-The accuracies need data and GPUs. What the settings say is held against the recipes for COCO and ADE20K, field by
-field, and against the neck that stands before a detector.
+The accuracies need data and GPUs. The settings are compared with the recipes for COCO and ADE20K, field by field, and
+with the neck of the detector.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NEEDS = {
         "near; its loss has a term more, Dice."
     ),
 }
-"""Why a cell stays open, by the network in its protocol."""
+"""The reason why a cell has no answer, by the network in its protocol."""
 OPEN = {
     "COCO: images": DATA,
     "COCO: image size": (
@@ -43,13 +43,13 @@ OPEN = {
     "ADE20K: images": DATA,
     "ADE20K: classes": f"{DATA} The head then has a class for each name in the list beside the masks.",
 }
-"""Settings that nothing here can answer."""
+"""Settings without an answer, with the reason."""
 ADE20K_IMAGES = 20_210
-"""To train on, by the data set's own count, which the paper rounds."""
+"""Number of training images according to the data set; the paper rounds it."""
 
 
 def rows() -> Iterator[Row]:
-    """Every model, every sourced cell of the published networks, and every setting behind the table."""
+    """Yield a row for every other model, every sourced cell of the published networks, and every setting."""
     row = partial(Row, "Section 5.2: Table 2", "Table 2", chapter=9)
     for model in paper.table2().rows:
         if not model.preset:
@@ -68,71 +68,71 @@ def rows() -> Iterator[Row]:
 
 
 def check(name: str) -> Verdict:
-    """Whether the recipes and networks here have a setting of Table 2 as it is stated. KeyError for another name."""
+    """Check a stated setting of Table 2 against our recipes and networks. Raises KeyError for an unknown name."""
     stated = {setting.name: setting.paper for setting in paper.settings("table2")}
     return CHECKS[name](stated[name])
 
 
-def epochs(said: paper.Reported) -> Verdict:
-    """The epochs on COCO."""
-    return _compared(f"{COCO.epochs} epochs", COCO.epochs == said.value)
+def epochs(stated: paper.Reported) -> Verdict:
+    """Check the epochs on COCO."""
+    return _compared(f"{COCO.epochs} epochs", COCO.epochs == stated.value)
 
 
-def iterations(said: paper.Reported) -> Verdict:
-    """The steps on ADE20K, which are those of whole epochs here."""
+def iterations(stated: paper.Reported) -> Verdict:
+    """Check the iterations on ADE20K; our runs consist of complete epochs."""
     in_epoch = ADE20K_IMAGES // ADE20K.batch
-    ours = ADE20K.epochs * in_epoch
+    value = ADE20K.epochs * in_epoch
     why = f"A run here has whole epochs, of {in_epoch:,} iterations on {ADE20K_IMAGES:,} images. "
-    nearest = abs(ours - said.value) <= in_epoch / 2
+    nearest = abs(value - stated.value) <= in_epoch / 2
     why += "This number of them comes nearest." if nearest else "Another number of them would come nearer."
-    return _compared(f"{ours:,} iterations, {ADE20K.epochs} epochs", ours == said.value, why)
+    return _compared(f"{value:,} iterations, {ADE20K.epochs} epochs", value == stated.value, why)
 
 
-def images(said: paper.Reported) -> Verdict:
-    """The images in a step on ADE20K."""
-    return _compared(f"{ADE20K.batch} images", ADE20K.batch == said.value)
+def images(stated: paper.Reported) -> Verdict:
+    """Check the batch size on ADE20K."""
+    return _compared(f"{ADE20K.batch} images", ADE20K.batch == stated.value)
 
 
-def images_on_gpus(said: paper.Statement) -> Verdict:
-    """The images in a step on COCO, of all GPUs together."""
-    on_each, gpus = map(int, re.findall(r"\d+", said.text))
-    return _compared(f"{COCO.batch} images over all processes", COCO.batch == on_each * gpus)
+def images_on_gpus(stated: paper.Statement) -> Verdict:
+    """Check the total batch size on COCO, over all GPUs."""
+    per_gpu, gpus = map(int, re.findall(r"\d+", stated.text))
+    return _compared(f"{COCO.batch} images over all processes", COCO.batch == per_gpu * gpus)
 
 
-def optimiser(recipe: DenseRecipe, said: paper.Statement) -> Verdict:
-    """The optimiser and its numbers; its schedule where one is stated."""
-    ours = f"AdamW, learning rate {_short(recipe.learning_rate)}, weight decay {_short(recipe.weight_decay)}"
-    if "schedule" in said.text:
-        ours += f", {schedule(recipe)}"
-    return _compared(ours, ours == said.text)
+def optimiser(recipe: DenseRecipe, stated: paper.Statement) -> Verdict:
+    """Check the optimizer with its hyperparameters, and its schedule if one is stated."""
+    value = f"AdamW, learning rate {_short(recipe.learning_rate)}, weight decay {_short(recipe.weight_decay)}"
+    if "schedule" in stated.text:
+        value += f", {schedule(recipe)}"
+    return _compared(value, value == stated.text)
 
 
 def schedule(recipe: DenseRecipe) -> str:
-    """How the rate falls, in words; of a polynomial with the power that its rate shows half-way."""
+    """Describe the learning-rate schedule. The power of a polynomial is computed from the rate at half of the run."""
     if recipe.schedule != "poly":
         return f"{recipe.schedule} schedule"
     half_way = recipe.rate(recipe.epochs, 2)  # of two steps in each epoch
     return f"polynomial schedule of power {math.log2(recipe.peak / half_way):.6g}"
 
 
-def crop(said: paper.Reported) -> Verdict:
-    """What a network that is trained on squares of the stated size sees of a larger image."""
-    size = int(said.value)
+def crop(stated: paper.Reported) -> Verdict:
+    """Check the crop that training at the stated size takes from a larger image."""
+    size = int(stated.value)
     view, random = View(size, ADE20K.scale, ADE20K.flip), generator(0)
     placement = view.placement(2 * size, 3 * size, random)
     height, width = placement.image(torch.zeros(3, 2 * size, 3 * size, dtype=torch.uint8)).shape[1:]
     least, most = (round(factor * size) for factor in view.scale)
-    ours = f"{height}×{width} pixels of an image whose longer side was resized to {least:,} to {most:,}, at random"
-    return _compared(ours, height == width == said.value)
+    value = f"{height}×{width} pixels of an image whose longer side was resized to {least:,} to {most:,}, at random"
+    return _compared(value, height == width == stated.value)
 
 
-def pyramid(said: paper.Reported) -> Verdict:
-    """The width of the pyramid before RetinaNet's head, for L1."""
+def pyramid(stated: paper.Reported) -> Verdict:
+    """Check the width of the feature pyramid of RetinaNet, for L1."""
     neck, _ = PARTS["anchor_decoupled_head"]
-    ours = (isinstance(neck, FPNConfig) and neck.out_channels) or PRESETS["l1"].embed_dims[-1]
+    value = (isinstance(neck, FPNConfig) and neck.out_channels) or PRESETS["l1"].embed_dims[-1]
     why = "As NetsPresso has it, the pyramid before a detector is as wide as the backbone's last map. "
-    why += f"FPNConfig(out_channels={said.value:g}) makes the paper's."
-    return _compared(f"{ours} channels for L1", ours == said.value, why)
+    why += f"FPNConfig(out_channels={stated.value:g}) makes the paper's."
+    return _compared(f"{value} channels for L1", value == stated.value, why)
 
 
 CHECKS: Mapping[str, Callable[..., Verdict]] = {
@@ -147,11 +147,11 @@ CHECKS: Mapping[str, Callable[..., Verdict]] = {
 }
 
 
-def _compared(ours: str, same: bool, why: str = "The recipe here has another value.") -> Verdict:
-    return Verdict("exact", ours, "computed") if same else Verdict("disagrees", ours, "computed", why)
+def _compared(value: str, same: bool, why: str = "The recipe here has another value.") -> Verdict:
+    return Verdict("exact", value, "computed") if same else Verdict("disagrees", value, "computed", why)
 
 
 def _short(number: float) -> str:
-    """As a paper writes it: 2e-4."""
+    """Format a number as papers write it: 2e-4."""
     digits, exponent = f"{number:e}".split("e")
     return f"{float(digits):g}e{int(exponent)}"

@@ -1,6 +1,6 @@
-"""The rows that no check answers: what a later chapter is to measure, and what no laptop can.
+"""Rows without a check: items that a chapter measures, and items that need more than a laptop.
 
-A chapter that measures something stores it in `results/`; `findings` then answers the row of that name.
+A chapter stores its measurements in `results/`; `findings` then answers the row of that name.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from efficientformer_edu.report.wording import cells
 
 WAITS = Verdict("not yet")
 CLAIMS = ("CONV-BN is", "Users who trained", "L1 gains from", "With small batches")
-"""How the remarks begin that claim something measurable; the others are background."""
+"""First words of the remarks with a measurable claim; the other remarks are background."""
 
 
 def observations() -> Iterator[Row]:
-    """Section 3, chapter 1."""
+    """Yield the rows of section 3 (chapter 1)."""
     row = partial(Row, "Section 3: four observations and Fig. 2", chapter=1, verdict=WAITS)
-    for one in paper.observations():
-        yield row("§3", f"observation {one.number}", one)
+    for observation in paper.observations():
+        yield row("§3", f"observation {observation.number}", observation)
     yield row("Fig. 2", "latency by class of operators", paper.figure2())
 
 
 def appendix_b() -> Iterator[Row]:
-    """Appendix B, chapter 7."""
+    """Yield the rows of Appendix B (chapter 7)."""
     row = partial(Row, "Appendix B: ablations", "Appendix B", chapter=7)
     for _, item, cell in cells(paper.appendix_b()):
         yield row(f"L3 with {item}", cell, verdict=Verdict("not reproducible here", why=NEEDS[cell.quantity]))
@@ -36,7 +36,7 @@ def appendix_b() -> Iterator[Row]:
 
 
 def elsewhere() -> Iterator[Row]:
-    """The published networks on other phones. Their numbers are never set beside those of Table 1."""
+    """Yield the published networks on other phones, which are not comparable with Table 1."""
     for table in paper.measured_elsewhere():
         for _, item, cell in cells(table):
             verdict = Verdict("not reproducible here", why=NEEDS["npu"])
@@ -44,7 +44,7 @@ def elsewhere() -> Iterator[Row]:
 
 
 def evaluated() -> Iterator[Row]:
-    """The published checkpoints' accuracies with other projects' crops."""
+    """Yield the accuracies of the published checkpoints with other projects' crops."""
     for table in paper.evaluated_elsewhere():
         for _, item, cell in cells(table):
             verdict = Verdict("not reproducible here", why=NEEDS[cell.quantity])
@@ -52,6 +52,6 @@ def evaluated() -> Iterator[Row]:
 
 
 def remarks(topic: str) -> Iterator[tuple[paper.Statement, Verdict]]:
-    """The remarks on a topic, those with a claim waiting for a chapter."""
+    """Yield the remarks on a topic; the verdict of a measurable claim is `WAITS`."""
     for remark in paper.remarks(topic):
         yield remark, WAITS if remark.text.startswith(CLAIMS) else Verdict("background")

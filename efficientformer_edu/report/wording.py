@@ -1,4 +1,4 @@
-"""What a record of `efficientformer_edu.paper` reports, as one line for a table."""
+"""Describe a record of `efficientformer_edu.paper` in one line, for a table."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from efficientformer_edu import paper
 
 @singledispatch
 def reported(record: object) -> str:
-    """The line. Raises TypeError for what is no record of the paper."""
-    raise TypeError(f"{type(record).__name__} is no record of the paper")
+    """Return the description. Raises TypeError for any other object."""
+    raise TypeError(f"{type(record).__name__} is not a record of the paper")
 
 
 @reported.register
 def _(record: paper.Reported) -> str:
     values = (record, *record.also)
-    return "; ".join(f"{one.printed} {one.unit}".strip() + (f" ({one.note})" if one.note else "") for one in values)
+    return "; ".join(
+        f"{value.printed} {value.unit}".strip() + (f" ({value.note})" if value.note else "") for value in values
+    )
 
 
 @reported.register
@@ -58,8 +60,8 @@ def _(record: paper.Printed) -> str:
 
 @reported.register
 def _(record: paper.Difference) -> str:
-    said = {"paper": record.paper, "code": record.code}
-    sides = "; ".join(f"{side}: {reported(value)}" for side, value in said.items() if value is not None)
+    stated = {"paper": record.paper, "code": record.code}
+    sides = "; ".join(f"{side}: {reported(value)}" for side, value in stated.items() if value is not None)
     return f"{sides} {record.consequence.text}" if record.consequence else sides
 
 
@@ -80,18 +82,18 @@ def _(record: paper.Step) -> str:
 
 
 def described(widths: tuple[int, ...], depths: tuple[int, ...], mb3d: int) -> str:
-    """A network in words."""
+    """Describe a network."""
     lists = (", ".join(map(str, numbers)) for numbers in (widths, depths))
     return "widths {}; depths {}; the last {} MB3D".format(*lists, mb3d)
 
 
 def blocks(mb4d: int, mb3d: int) -> str:
-    """The blocks of a stage in words."""
+    """Describe the blocks of a stage."""
     return f"{mb4d} MB4D" + (f" + {mb3d} MB3D" if mb3d else "")
 
 
 def cells(table: paper.Table) -> Iterator[tuple[paper.Row, str, paper.Reported]]:
-    """The sourced cells of a table, each with its row and the words for its place."""
+    """Yield the sourced cells of a table, each with its row and a description."""
     labels = {column.name: column.label for column in table.columns}
     for row in table.rows:
         for cell in row.cells:

@@ -24,8 +24,8 @@ ROWS = {row.name: row for row in rows() if row.part == slimming.PART}
             "stage 1: MB4D, I; stage 2: MB4D, I; stage 3: MB4D, MB3D, I; stage 4: MB4D, MB3D, I",
         ),
         ("§4.2: gumbel", "exact", "equal to the formula, to 1e-12"),
-        ("§4.2: importance_early", "disagrees", "the quotient of the weights e^α"),
-        ("§4.2: importance_late", "disagrees", "the quotient of the weights e^α"),
+        ("§4.2: importance_early", "disagrees", "the ratio of the weights e^α"),
+        ("§4.2: importance_late", "disagrees", "the ratio of the weights e^α"),
         ("Algorithm 1: action 1, depth reduction", "exact", "I for MetaPath 2 of stage 3"),
         ("Algorithm 1: action 2, MB3D reduction", "exact", "MB4D for MB3D at MetaPath 1 of stage 3"),
         ("Algorithm 1: action 3, width reduction", "exact", "16 channels off stage 2"),
@@ -66,7 +66,7 @@ def test_a_quotient_of_alpha_would_be_called_exact(monkeypatch: pytest.MonkeyPat
     assert slimming.check("importance_late").status == "exact"
     monkeypatch.setattr(slimming, "importance", lambda weights: 1.0)
     verdict = slimming.check("importance_late")
-    assert (verdict.status, verdict.ours) == ("disagrees", "another number")
+    assert (verdict.status, verdict.ours) == ("disagrees", "a different number")
 
 
 def test_a_check_leaves_the_random_numbers_as_they_were() -> None:
