@@ -101,7 +101,7 @@ def printed(text: str, name: str = "stdout") -> list[Any]:
         (spoilt(at=3, source="# Another title"), "only H1"),
         (spoilt(at=3, source="## A\n\n#### B"), "skips a level"),
         (spoilt(at=3, source="Look:\n* a list"), "blank line before it"),
-        (spoilt(at=3, source="* a list\n  * inside"), "four blanks"),
+        (spoilt(at=3, source="* a list\n  * inside"), "four spaces"),
         (spoilt(at=3, source="![](a.png)"), "no alt text"),
         (spoilt(at=1, source="## What you will learn\n\n## What you need"), "no minutes"),
         (spoilt(at=7, source="## What we found"), "the last H2"),
@@ -123,7 +123,7 @@ def printed(text: str, name: str = "stdout") -> list[Any]:
         (spoilt(at=8, source="### Exercise 7: Count"), "not numbered"),
         (spoilt(at=10, source="count_tokens = 1"), "BEGIN SOLUTION"),
         (spoilt(at=11, metadata={"tags": ["mistake"]}), "without the metadata"),
-        (spoilt(at=11, metadata={"tags": []}), "a raw cell that is no mistake"),
+        (spoilt(at=11, metadata={"tags": []}), "a raw cell that is not tagged mistake"),
     ],
 )
 def test_each_fault_is_said(notebook: Notebook, sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""What the Makefile runs: small scripts, each started from the top folder as `python -m tools.NAME`."""
+"""Small scripts that the Makefile runs, each from the top folder as `python -m tools.NAME`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page `Audit a network` has from the code: the table of the presets, and the form with its first answer."""
+"""Generate the parts of the page `Audit a network`: the tables of the presets, and the form with its first result."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from efficientformer_edu.figures.live import DEFAULTS, answer
 from tools import ROOT
 
 TEMPLATES = ROOT / "docs" / "includes"
-SHAPE = ("depths", "embed_dims", "num_vit")  # what the form asks of a configuration
+SHAPE = ("depths", "embed_dims", "num_vit")  # the fields of the configuration in the form
 
 
 def presets() -> str:
-    """What the published networks cost, and what every counter prints for them: three tables in Markdown."""
+    """Return three Markdown tables: the costs of the published networks, and the results of every counter for them."""
     names = [name.upper() for name in PRESETS]
     ledgers = [count(name) for name in PRESETS]
     costs: tuple[tuple[Cell, ...], ...] = (
@@ -49,7 +49,7 @@ def _printed(quantity: Quantity) -> tuple[tuple[Cell, ...], ...]:
 
 
 def live() -> str:
-    """The form, and beside it the answer to what it holds at first."""
+    """Return the form together with the result for its initial values."""
     config = get_config(DEFAULTS["model"])
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
@@ -67,6 +67,6 @@ def live() -> str:
 
 
 def _fields(config: EfficientFormerConfig) -> dict[str, str]:
-    """What the form holds for a network."""
+    """Return the values of the form for a network."""
     values = {name: getattr(config, name) for name in SHAPE}
     return {name: str(value).strip("()").replace(" ", "") for name, value in values.items()}

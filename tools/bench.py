@@ -1,7 +1,7 @@
-"""Measures what should be quick, beside its target: `make bench`.
+"""Measure the time of commands and compare it with targets: `make bench`.
 
-Short commands are the median of several fresh processes; the site and the tests, from scratch, run once. An audit of
-L7 is also timed in this process, many times over, beside fvcore's count of the same network.
+Short commands are timed as the median of several new processes. The site and the tests run once, from scratch. An audit
+of L7 is also timed repeatedly in this process, and compared with fvcore's count of the same network.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ ROWS: list[tuple[str, list[str], float | None]] = [  # what, command, target in 
     ("make test, once set up", ["make", "test"], 360),
 ]
 EDIT_TARGET = 100  # milliseconds
-AUDIT, RATIO = 0.001, 300  # targets: seconds for L7 in this process, and how often fvcore takes that
+AUDIT, RATIO = 0.001, 300  # targets: seconds for L7 in this process, and fvcore's time divided by ours
 
 
 def seconds(command: list[str], runs: int = RUNS) -> float:
-    """The wall time of `command` in seconds: the median of `runs` after one that is not counted, or that of one run."""
+    """Return the wall time of `command` in seconds: the median of `runs` after one warm-up run, or of a single run."""
     times = []
     for _ in range(runs + 1):
         started = time.perf_counter()
@@ -44,7 +44,7 @@ def seconds(command: list[str], runs: int = RUNS) -> float:
 
 
 def timed(call: Callable[[], object], runs: int) -> float:
-    """The wall time of a call in seconds: the median of `runs` after one that is not counted."""
+    """Return the wall time of a call in seconds: the median of `runs` after one warm-up run."""
     times = []
     for _ in range(runs + 1):
         started = time.perf_counter()
@@ -54,7 +54,7 @@ def timed(call: Callable[[], object], runs: int) -> float:
 
 
 def audits() -> int:
-    """Print how long an audit of L7 takes here, and fvcore's; returns how many targets are missed."""
+    """Print the time of an audit of L7 and of fvcore; return the number of missed targets."""
     from efficientformer_edu.audit.counters import build, fvcore_analysis
 
     def audit() -> tuple[int, int]:
@@ -62,17 +62,20 @@ def audits() -> int:
         return costs.params, costs.macs
 
     network, images = build(count("l7"))
-    took, theirs = timed(audit, AUDITS), timed(lambda: fvcore_analysis(network, images).total(), 3)
+    audit_time, fvcore_time = timed(audit, AUDITS), timed(lambda: fvcore_analysis(network, images).total(), 3)
     print(f"measured, in milliseconds, in one process: the median of {AUDITS} audits and of 3 of fvcore's")
-    rows = [("audit of L7", 1e3 * took, 1e3 * AUDIT, took > AUDIT), ("fvcore on L7", 1e3 * theirs, None, False)]
-    rows.append(("fvcore / audit", theirs / took, RATIO, theirs / took < RATIO))
+    rows = [
+        ("audit of L7", 1e3 * audit_time, 1e3 * AUDIT, audit_time > AUDIT),
+        ("fvcore on L7", 1e3 * fvcore_time, None, False),
+    ]
+    rows.append(("fvcore / audit", fvcore_time / audit_time, RATIO, fvcore_time / audit_time < RATIO))
     for what, value, target, missed in rows:
         print(f"{what:30}{value:10.3f}{'':13}{target or '':>8}{'  missed' if missed else ''}", flush=True)
     return sum(row[-1] for row in rows)
 
 
 def main() -> int:
-    """Print the tables; the exit status is 1 where a row misses its target."""
+    """Print the tables; the exit status is 1 if a row misses its target."""
     missed = audits()
     print(f"measured, in seconds: the median of {RUNS} fresh processes, for site and tests one run")
     print(f"{'':30}{'measured':>10}{'beyond bare':>13}{'target':>8}")
@@ -87,10 +90,10 @@ def main() -> int:
 
 
 def page() -> int:
-    """Print how long the page `Audit a network` takes to answer an edit of L7; returns whether its target is missed."""
+    """Print the latency of an edit of L7 on the page `Audit a network`; return 1 if the target is missed, else 0."""
     times = milliseconds("l7")
     if times is None:
-        print("an edit of L7 on the page: not measured, for this machine has no chromedriver")
+        print("an edit of L7 on the page: not measured, because chromedriver is missing")
         return 0
     middle, worst = times
     print(f"measured, in milliseconds, from an edit to the frame that shows the answer: {EDITS} edits of L7")

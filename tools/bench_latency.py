@@ -1,8 +1,8 @@
-"""Times L1 against timm's, side by side in one run, and stores the records in results/: a part of `make bench`.
+"""Compare the latency of L1 with timm's in one run, and store the records in results/: a part of `make bench`.
 
-timm's EfficientFormer-L1 stands for the public implementations. Every row is a ratio, taken round by round, beside its
-target; the milliseconds, the machine and the share of its own matrix-multiply peak that each subject reaches go into
-the records.
+timm's EfficientFormer-L1 represents the public implementations. Every row is a ratio of paired rounds, next to its
+target. The records contain the milliseconds, the machine, and the fraction of the machine's matrix-multiply peak that
+each subject reaches.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from tools import ROOT
 
 RECORDS, PROFILES = ROOT / "results" / "bench.json", ROOT / "results" / "profiles.json"
 ROUNDS = 40
-SIDE = 1024  # of the square matrices whose product is the peak
+SIDE = 1024  # of the square matrices whose product defines the peak
 TIMM = "efficientformer_l1"
 PEAK = "matrix product"
-ALLOWED = 0.05  # of a profile's time: unexplained, and in no class
+ALLOWED = 0.05  # largest share of a profile's time that is unexplained, or in no class
 TARGETS: list[tuple[str, str, dict[int, float]]] = [  # subject, against, largest ratio by threads
     ("ours, folded", "timm, eager", {1: 0.60, 2: 0.55}),
     ("ours, ONNX Runtime", "timm, ONNX Runtime", {1: 0.92, 2: 0.92}),
@@ -37,16 +37,16 @@ TARGETS: list[tuple[str, str, dict[int, float]]] = [  # subject, against, larges
 
 
 def inference(threads: int) -> Measurement:
-    """Both networks in every engine, and the product of two square matrices, in turns."""
-    ours, theirs, images = EfficientFormer().eval(), peer(TIMM), torch.randn(1, 3, 224, 224)
+    """Measure both networks in every engine, and a product of two square matrices, in interleaved rounds."""
+    network, timm_network, images = EfficientFormer().eval(), peer(TIMM), torch.randn(1, 3, 224, 224)
     subjects: dict[str, Callable[[], object]] = {
-        "timm, eager": prepare("eager", theirs, images, threads),
-        "ours, eager": prepare("eager", ours, images, threads),
-        "ours, folded": prepare("folded", ours, images, threads),
+        "timm, eager": prepare("eager", timm_network, images, threads),
+        "ours, eager": prepare("eager", network, images, threads),
+        "ours, folded": prepare("folded", network, images, threads),
     }
-    for engine, words in (("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO")):
-        subjects[f"timm, {words}"] = prepare(engine, theirs, images, threads)
-        subjects[f"ours, {words}"] = prepare(f"{engine}-folded", ours, images, threads)
+    for engine, label in (("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO")):
+        subjects[f"timm, {label}"] = prepare(engine, timm_network, images, threads)
+        subjects[f"ours, {label}"] = prepare(f"{engine}-folded", network, images, threads)
     square = torch.randn(SIDE, SIDE)
     subjects[PEAK] = lambda: square @ square
     with torch.inference_mode():
@@ -54,7 +54,7 @@ def inference(threads: int) -> Measurement:
 
 
 def training(threads: int, batch: int = 4) -> Measurement:
-    """Forward and backward of both networks in training mode."""
+    """Measure forward and backward passes of both networks in training mode."""
     images, labels = torch.randn(batch, 3, 224, 224), torch.arange(batch)
 
     def step(network: nn.Module) -> Callable[[], Tensor]:
@@ -73,17 +73,17 @@ def training(threads: int, batch: int = 4) -> Measurement:
 
 
 def ratios(records: Mapping[int, tuple[Measurement, ...]]) -> Iterator[tuple[str, float, float]]:
-    """Each row: what is compared, the ratio, and its target."""
+    """Yield the rows: what is compared, the ratio, and its target."""
     for threads, measured in records.items():
         for subject, against, targets in TARGETS:
-            for one in measured:
-                if subject in (timing.name for timing in one.timings) and threads in targets:
+            for measurement in measured:
+                if subject in (timing.name for timing in measurement.timings) and threads in targets:
                     label = f"{subject} / {against}, {threads} thread{'s' * (threads > 1)}"
-                    yield label, one.ratio(subject, against).value, targets[threads]
+                    yield label, measurement.ratio(subject, against).value, targets[threads]
 
 
 def peaks(measured: Measurement) -> Iterator[tuple[str, float]]:
-    """The share of the machine's own peak that each subject reaches, by the network's MACs."""
+    """Yield the share of the machine's peak that each subject reaches, from the network's MACs."""
     peak = SIDE**3 / measured[PEAK].estimate.value
     for timing in measured.timings:
         if timing.name != PEAK:
@@ -91,17 +91,17 @@ def peaks(measured: Measurement) -> Iterator[tuple[str, float]]:
 
 
 def main() -> int:
-    """Measure, store and print; returns how many targets are missed. Without timm there is nothing to compare with."""
+    """Measure, store and print; return the number of missed targets. Does nothing if timm is missing."""
     try:
         peer(TIMM)
     except ImportError as error:
-        print(f"latency beside timm's: not measured: {error}")
+        print(f"latency compared with timm: not measured: {error}")
         return 0
     numbers = sorted({1, min(2, cores())})
     records = {threads: (inference(threads), training(threads)) for threads in numbers}
     store(records, RECORDS)
-    found = profiles()
-    save_profiles(found, PROFILES)
+    breakdowns = profiles()
+    save_profiles(breakdowns, PROFILES)
     print(f"measured, as ratios to timm's EfficientFormer-L1 in the same run, medians of {ROUNDS} rounds")
     missed = 0
     for what, ratio, target in ratios(records):
@@ -110,21 +110,21 @@ def main() -> int:
     for threads, (measured, _) in records.items():
         for what, share in peaks(measured):
             print(f"share of the matrix-multiply peak, {threads} threads: {what:24}{share:6.1%}")
-    print("Fig. 2: the sum of the classes against the clock, and what stays in no class")
-    for one in found:
-        fits = abs(one.ratio - 1) <= ALLOWED and one.shares["other"] <= ALLOWED
+    print("Fig. 2: sum of the classes divided by the measured time, and the share in no class")
+    for breakdown in breakdowns:
+        fits = abs(breakdown.ratio - 1) <= ALLOWED and breakdown.shares["other"] <= ALLOWED
         missed += not fits
-        print(f"{one.name:58}{one.ratio:7.1%}{one.shares['other']:7.1%}{'' if fits else '  missed'}")
+        print(f"{breakdown.name:58}{breakdown.ratio:7.1%}{breakdown.shares['other']:7.1%}{'' if fits else '  missed'}")
     return missed
 
 
 def profiles() -> list[Profile]:
-    """Fig. 2 rebuilt: L1, folded L1 and the relatives of the paper, by class of operators, on one thread."""
+    """Reproduce Fig. 2: L1, folded L1 and the paper's baselines, by class of operators, on one thread."""
     images = torch.randn(1, 3, 224, 224)
     networks: dict[str, nn.Module] = {PEERS[name]: peer(name) for name in FIGURE2}
     gelu_for_hardswish(networks["LeViT-256"])
-    ours = EfficientFormer().eval()
-    networks |= {"EfficientFormer-L1": ours, "EfficientFormer-L1, folded": fold(ours)}
+    l1 = EfficientFormer().eval()
+    networks |= {"EfficientFormer-L1": l1, "EfficientFormer-L1, folded": fold(l1)}
     return [
         profile(network, images, name=name, num_threads=1, rounds=ROUNDS, command="make bench")
         for name, network in networks.items()
@@ -132,11 +132,11 @@ def profiles() -> list[Profile]:
 
 
 def store(records: Mapping[int, tuple[Measurement, ...]], path: Path) -> None:
-    """Write all records into one file."""
+    """Write all records to one file."""
     named = {
-        f"{what}, {threads} threads": one
+        f"{what}, {threads} threads": measurement
         for threads, measured in records.items()
-        for what, one in zip(("inference", "training"), measured, strict=True)
+        for what, measurement in zip(("inference", "training"), measured, strict=True)
     }
     path.parent.mkdir(exist_ok=True)
     save(named, path)

@@ -1,4 +1,4 @@
-"""How long the page `Audit a network` takes to answer an edit, in a headless Chromium: a row of `tools.bench`."""
+"""Measure the latency of an edit on the page `Audit a network` in headless Chromium: a row of `tools.bench`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from tools.site import SITE
 
 EDITS = 20
-# One edit, from the event to the next frame that shows the answer.
+# One edit, from the event to the next frame that shows the result.
 EDIT = """
 const [value, done] = arguments, field = document.querySelector(".audit [name=resolution]")
 const began = performance.now()
@@ -28,11 +28,14 @@ class Quiet(SimpleHTTPRequestHandler):
     """A server that logs nothing."""
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def milliseconds(model: str = "l7") -> tuple[float, float] | None:
-    """Median and worst time of an edit of `model`, once Python is loaded; None without the site or chromedriver."""
+    """Return median and worst latency (ms) of an edit of `model` after Python has loaded.
+
+    None without the site or chromedriver.
+    """
     from selenium import webdriver
     from selenium.webdriver.support.ui import WebDriverWait
 

@@ -1,6 +1,6 @@
-"""Reads a chapter, which is one notebook: its cells, tags and exercises, and the cut of a solution.
+"""Read a chapter, which is one notebook: its cells, tags, exercises, and solutions replaced by stubs.
 
-The conventions are written down in CONTRIBUTING.md; `tools.shape` holds a chapter to them.
+The conventions are described in CONTRIBUTING.md; `tools.shape` checks them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from efficientformer_edu.files import whole
 Cell = Any  # a cell, an output and a notebook are nbformat's dictionaries with attributes
 Notebook = Any
 
-OUTPUT_TAGS = ("exact", "measured", "trained", "reported")  # what a text output holds, see `kinds`
+OUTPUT_TAGS = ("exact", "measured", "trained", "reported")  # the kinds of numbers in a text output, see `kinds`
 CODE_TAGS = (*OUTPUT_TAGS, "whole-class", "solution", "check")
 EXERCISE = re.compile(r"^### Exercise (\d+): (.+)$", re.MULTILINE)
 EFFORT = re.compile(r"^Difficulty ([1-5])/5 · importance ([1-5])/5 · (\d+) minutes$", re.MULTILINE)
@@ -31,7 +31,7 @@ MARKER = re.compile(r"^ *### (?:BEGIN|END) SOLUTION *\n?", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise: its task, its solution, the check, and the mistakes that the check must explain."""
+    """One exercise: its task, its solution, its check, and the mistakes that the check must explain."""
 
     number: int
     title: str
@@ -42,55 +42,55 @@ class Exercise:
 
 
 def read(path: Path) -> Notebook:
-    """The notebook in `path`, as nbformat 4."""
+    """Read the notebook in `path`, as nbformat 4."""
     return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
 
 
 def write(notebook: Notebook, path: Path) -> None:
-    """Store `notebook` in `path`, whole or not at all."""
+    """Write `notebook` to `path`, atomically."""
     write_text(path, nbformat.writes(notebook) + "\n")  # type: ignore[no-untyped-call]
 
 
 def write_text(path: Path, text: str) -> None:
-    """Store `text` in `path`, whole or not at all."""
+    """Write `text` to `path`, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def chapters(folder: Path) -> list[Path]:
-    """The notebooks of a folder in the order of the book."""
+    """Return the notebooks of a folder in the order of the book."""
     return sorted(folder.glob("*.ipynb"))
 
 
 def tags(cell: Cell) -> set[str]:
-    """The tags of a cell."""
+    """Return the tags of a cell."""
     return set(cell.metadata.get("tags", []))
 
 
 def kinds(cell: Cell) -> tuple[str, ...]:
-    """Which kinds of numbers the text outputs hold: one of ours, or reported ones, or one of ours beside those."""
+    """Return the kinds of numbers in the text outputs: one of our kinds, reported numbers, or both."""
     return tuple(tag for tag in OUTPUT_TAGS if tag in tags(cell))
 
 
 def same_everywhere(cell: Cell) -> bool:
-    """Whether the cell's text outputs are the same on every machine: computed numbers and reported ones are."""
+    """Return whether the text outputs are the same on every machine, that is, computed or reported."""
     return bool(kinds(cell)) and not {"measured", "trained"} & tags(cell)
 
 
 def alt_texts(cell: Cell) -> list[str]:
-    """What the cell says is to be seen in its pictures, one text a picture."""
+    """Return the alt texts of the cell's pictures, one per picture."""
     alt = cell.metadata.get("alt", [])
     return [alt] if isinstance(alt, str) else list(alt)
 
 
 def code_cells(notebook: Notebook) -> list[Cell]:
-    """The code cells that hold code."""
+    """Return the code cells that are not empty."""
     return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
 
 
 def output_text(output: Cell) -> dict[str, str]:
-    """The text of one output by its kind: everything but pictures, and the words that stand for a picture."""
+    """Return the text of one output by type, without pictures and their text representations."""
     if output.output_type == "stream":
         return {output.name: output.text}
     if output.output_type == "error":
@@ -105,12 +105,12 @@ def output_text(output: Cell) -> dict[str, str]:
 
 
 def texts(cell: Cell) -> list[dict[str, str]]:
-    """The text outputs of a cell, in order."""
+    """Return the text outputs of a cell, in order."""
     return [text for text in map(output_text, cell.outputs) if text]
 
 
 def pictures(cell: Cell) -> int:
-    """How many of the cell's outputs are a picture or a Mermaid diagram."""
+    """Count the outputs of a cell that are a picture or a Mermaid diagram."""
     return sum(
         any(kind.startswith("image/") or kind == "text/vnd.mermaid" for kind in output.get("data", {}))
         or "```mermaid" in output.get("data", {}).get("text/markdown", "")
@@ -119,7 +119,7 @@ def pictures(cell: Cell) -> int:
 
 
 def exercises(notebook: Notebook) -> Iterator[Exercise]:
-    """The exercises of a chapter: from each `### Exercise` heading to the next heading."""
+    """Yield the exercises of a chapter: from each `### Exercise` heading to the next heading."""
     cells = notebook.cells
     starts = [i for i, cell in enumerate(cells) if cell.cell_type == "markdown" and EXERCISE.search(cell.source)]
     for start in starts:
@@ -140,12 +140,12 @@ def exercises(notebook: Notebook) -> Iterator[Exercise]:
 
 
 def cut(source: str) -> str:
-    """The solution's source with each marked region replaced by a stub: what the learner starts from."""
+    """Replace each marked region of a solution by a stub, the learner's starting point."""
     return REGION.sub(_stub, source)
 
 
 def shown(source: str) -> str:
-    """The solution's source without its markers."""
+    """Return the source of a solution without its markers."""
     return MARKER.sub("", source)
 
 

@@ -1,9 +1,9 @@
-"""Derives the chapters for Colab, and links a chapter to them and to its downloads.
+"""Create Colab versions of the chapters, and the links from a chapter to Colab and to its downloads.
 
-Colab opens notebooks from GitHub, and has none of our packages. So the derived ones, with a first cell that installs
-the kit from the repository, stand at the top of the repository's branch `colab`; .github/workflows/pages.yml writes
-them to build/colab and pushes them there. The repository's address is one setting, `extra.repository` in mkdocs.yml;
-while it is empty, or no address on GitHub, there are no such notebooks and no links to them.
+Colab opens notebooks from GitHub, and does not have our packages. The Colab versions start with a cell that installs
+the kit from the repository. They are at the top of the branch `colab`; .github/workflows/pages.yml writes them to
+build/colab and pushes them there. The repository's address is the setting `extra.repository` in mkdocs.yml. If it is
+empty or not an address on GitHub, there are no Colab versions and no links to them.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ JUPYTER = {"jupyterlab", "ipykernel", "nbclient", "nbformat", "nbconvert"}  # Co
 
 
 def repository(settings: Path = ROOT / "mkdocs.yml") -> str:
-    """The repository's address as mkdocs.yml has it; empty while there is none."""
+    """Return the repository's address from mkdocs.yml; empty if there is none."""
     with settings.open("rb") as file:
         address: str = yaml_load(file)["extra"]["repository"]
     return address
 
 
 def links(name: str, address: str) -> str:
-    """The line of Markdown under the title of chapter `name`: its downloads, and Colab where that can open it."""
-    found = [
+    """Return the line under the title of chapter `name`: links to its downloads, and to Colab if available."""
+    items = [
         f"[Notebook]({name}.ipynb){{ download }}",
         f"[Without solutions]({name}.student.ipynb){{ download }}",
     ]
     if github := GITHUB.fullmatch(address):
-        found.append(f"[Open in Colab]({COLAB}/{github['name']}/blob/{BRANCH}/{name}.ipynb)")
-    return " · ".join(found) + "\n{ .downloads }"
+        items.append(f"[Open in Colab]({COLAB}/{github['name']}/blob/{BRANCH}/{name}.ipynb)")
+    return " · ".join(items) + "\n{ .downloads }"
 
 
 def colab_version(notebook: Notebook, address: str) -> Notebook:
-    """A copy of `notebook` without the mistakes, whose first code cell installs the kit from the repository."""
+    """Return a copy of `notebook` without mistake cells, with a first code cell that installs the kit."""
     derived = copy.deepcopy(notebook)
     derived.cells = [cell for cell in derived.cells if "mistake" not in tags(cell)]
     first = derived.cells.index(code_cells(derived)[0])
@@ -55,15 +55,17 @@ def colab_version(notebook: Notebook, address: str) -> Notebook:
 
 
 def install(address: str) -> str:
-    """The cell that installs the kit and what its chapters need beside Jupyter."""
+    """Return the cell that installs the kit and the requirements of its chapters, except Jupyter."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    needed = [one for one in extras["notebooks"] if re.split(r"[^\w-]", one)[0] not in JUPYTER]
-    wanted = [f"efficientformer-edu @ git+{address.rstrip('/')}", *needed]
-    return "# Only on Colab: install the kit.\n%pip install -q " + " ".join(f'"{one}"' for one in wanted)
+    needed = [requirement for requirement in extras["notebooks"] if re.split(r"[^\w-]", requirement)[0] not in JUPYTER]
+    requirements = [f"efficientformer-edu @ git+{address.rstrip('/')}", *needed]
+    return "# Only on Colab: install the kit.\n%pip install -q " + " ".join(
+        f'"{requirement}"' for requirement in requirements
+    )
 
 
 def main(folder: Path = NOTEBOOKS, target: Path = TARGET, address: str | None = None) -> int:
-    """Write the Colab version of every chapter, with the outputs that it is stored with."""
+    """Write the Colab version of every chapter, with its stored outputs."""
     address = repository() if address is None else address
     if not GITHUB.fullmatch(address):
         print("  none: extra.repository in mkdocs.yml names no repository on GitHub")

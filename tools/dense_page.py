@@ -1,4 +1,4 @@
-"""What the page `Necks and heads` has from the code: tables of what goes together, and the drawing of a detector."""
+"""Generate the parts of the page `Necks and heads`: compatibility tables, and the diagram of a detector."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ YES = "✓"
 
 
 def matrix() -> str:
-    """Which neck goes with which head, on which network, and why the others do not: from `results/`."""
+    """Return the compatibility tables of necks and heads, from `results/`."""
     return of_record(stored())
 
 
 def of_record(record: dict[str, Any]) -> str:
-    """Three tables in Markdown, and where their cells come from."""
+    """Return three Markdown tables and the origin of their cells."""
     networks = record["networks"]
     cells: list[Cell] = [cell for network in PRESETS for cell in networks[network]["cells"]]
     necks = (WITHOUT, *NECKS)
     by_pair = {(neck, head): _of(cells, neck, head) for head in HEADS for neck in necks}
     heads = tuple((f"`{head}`", *(_works(by_pair[neck, head]) for neck in necks)) for head in HEADS)
-    together = {pair: found for pair, found in by_pair.items() if not found[0].refused}
+    together = {pair: row for pair, row in by_pair.items() if not row[0].refused}
     steps = list(next(iter(together.values()))[0].tried)
     tried: tuple[tuple[str | int, ...], ...] = tuple(
-        (_name(neck), f"`{head}`", *(_counted(found, step) for step in steps), *(cell.parameters for cell in found))
-        for (neck, head), found in together.items()
+        (_name(neck), f"`{head}`", *(_counted(row, step) for step in steps), *(cell.parameters for cell in row))
+        for (neck, head), row in together.items()
     )
     refused = tuple(
-        (_name(neck), f"`{head}`", found[0].refused.partition(" is not possible: ")[2].partition("; allowed")[0])
-        for (neck, head), found in by_pair.items()
-        if found[0].refused
+        (_name(neck), f"`{head}`", row[0].refused.partition(" is not possible: ")[2].partition("; allowed")[0])
+        for (neck, head), row in by_pair.items()
+        if row[0].refused
     )
     faults = [f"* {fault}" for cell in cells for fault in cell.faults]
     columns = ("neck", "head", *steps, *(f"parameters, {name.upper()}" for name in PRESETS))
@@ -58,26 +58,26 @@ def of_record(record: dict[str, Any]) -> str:
 
 
 def diagram() -> str:
-    """L1 as a detector."""
+    """Return the diagram of L1 as a detector."""
     config = DenseConfig(PRESETS["l1"], AnchorDecoupledHeadConfig(), FPNConfig(), num_classes=20)
     return f"```mermaid\n{dense_mermaid(config)}```"
 
 
 def _of(cells: Iterable[Cell], neck: str, head: str) -> list[Cell]:
-    """The cells of one pair, one for each network."""
-    found = {cell.network: cell for cell in cells if (cell.neck, cell.head) == (neck, head)}
-    return [found[network] for network in PRESETS]
+    """Return the cells of one pair, one per network."""
+    by_network = {cell.network: cell for cell in cells if (cell.neck, cell.head) == (neck, head)}
+    return [by_network[network] for network in PRESETS]
 
 
-def _works(found: list[Cell]) -> str:
-    if found[0].refused:
+def _works(row: list[Cell]) -> str:
+    if row[0].refused:
         return "refused"
-    failed = [cell.network.upper() for cell in found if cell.faults]
+    failed = [cell.network.upper() for cell in row if cell.faults]
     return f"not on {_and(failed)}" if failed else YES
 
 
-def _counted(found: list[Cell], step: str) -> str:
-    outcomes = [fault for cell in found for fault in cell.tried[step].values()]
+def _counted(row: list[Cell], step: str) -> str:
+    outcomes = [fault for cell in row for fault in cell.tried[step].values()]
     return f"{outcomes.count('')} of {len(outcomes)}"
 
 
@@ -90,6 +90,6 @@ def _name(neck: str) -> str:
     return neck if neck == WITHOUT else f"`{neck}`"
 
 
-def _and(words: Iterable[str]) -> str:
-    *most, last = words
+def _and(items: Iterable[str]) -> str:
+    *most, last = items
     return f"{', '.join(most)} and {last}" if most else last

@@ -1,10 +1,10 @@
-"""Tries every exercise of one notebook, and prints the verdicts as JSON.
+"""Run every exercise of one notebook, and print the results as JSON.
 
-An exercise is tried in several versions: the solution, its cut version, each mistake.
+An exercise is run in several versions: the solution, the stub, and each mistake.
 
-The notebook's other cells run once, without the solutions and without what trains a network: that takes minutes, and no
-exercise rests on it. Each version then runs in a copy of their namespace. Started by tests/test_exercises.py, one
-process a notebook.
+The notebook's other cells run once, without solutions and without cells that train a network, because training takes
+minutes and exercises do not depend on it. Each version then runs in a copy of their namespace. tests/test_exercises.py
+starts one process per notebook.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from tools.chapters import Cell, Exercise, Notebook, code_cells, cut, exercises,
 
 
 def verdicts(notebook: Notebook) -> list[dict[str, Any]]:
-    """One record for each version of an exercise: what came of it, and what the check should explain."""
-    found: list[dict[str, Any]] = []
+    """Return one record per version of an exercise: its outcome, and the phrase that the check should print."""
+    records: list[dict[str, Any]] = []
     namespace: dict[str, Any] = {"__name__": "__main__", "display": lambda *_: None}
     at_solution = {id(exercise.solution): exercise for exercise in exercises(notebook)}
-    passed_over = False
+    skipped = False
     for cell in code_cells(notebook):
         if id(cell) in at_solution:
-            found += _try(at_solution[id(cell)], namespace)
+            records += _try(at_solution[id(cell)], namespace)
         elif "trained" in tags(cell):
-            passed_over = True
+            skipped = True
         elif not tags(cell) & {"check", "solution"}:
-            # What comes after may want what training leaves; test_notebooks runs every cell.
-            with contextlib.suppress(Exception) if passed_over else contextlib.nullcontext():
+            # Later cells may use results of the training; test_notebooks runs every cell.
+            with contextlib.suppress(Exception) if skipped else contextlib.nullcontext():
                 _execute(cell.source, namespace)
-    return found
+    return records
 
 
 def _try(exercise: Exercise, namespace: dict[str, Any]) -> list[dict[str, Any]]:

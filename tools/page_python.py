@@ -1,7 +1,7 @@
-"""Lays out the Python that a page runs: Pyodide, and of this package the very files that the live audit needs.
+"""Write the Python of the live audit page: Pyodide, and the files of this package that the page needs.
 
-Which files these are, a fresh Python says after it has imported `efficientformer_edu.figures.live`. They travel as one
-archive, unchanged. A page that is opened from a folder may not read files, so only the served version has all this.
+The list of files is taken from a new Python process after importing `efficientformer_edu.figures.live`. They are served
+unchanged, as one archive. A page opened from a folder cannot read files, so only the served version has them.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ ARCHIVE = f"{PACKAGE.name}.zip"
 PYODIDE = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json")
 LICENCES = {
     LOCK / "pyodide.LICENSE.txt": "LICENSE.txt",
-    Path("axe-core", "LICENSE"): "MPL-2.0.txt",  # the same licence as Pyodide's, which comes without its text
+    Path("axe-core", "LICENSE"): "MPL-2.0.txt",  # Pyodide has the same licence, but does not include its text
 }
 SIZES = "sizes.json"
-OLDEST = (1980, 1, 1, 0, 0, 0)  # the first date that a zip can hold: equal files make an equal archive
+OLDEST = (1980, 1, 1, 0, 0, 0)  # the earliest date in a zip; a fixed date makes the archive reproducible
 IMPORTED = f"""
 import sys
 import {ENTRY}
@@ -35,13 +35,13 @@ print(*sorted(m.__file__ for name, m in sys.modules.items() if name.split(".")[0
 
 
 def modules() -> list[Path]:
-    """The files of this package that the live audit imports."""
+    """Return the files of this package that the live audit imports."""
     listed = subprocess.run([sys.executable, "-c", IMPORTED], cwd=ROOT, capture_output=True, text=True, check=True)
     return [Path(line) for line in listed.stdout.splitlines()]
 
 
 def write_archive(target: Path) -> None:
-    """Put those files into one archive, which is the same for the same files."""
+    """Write those files to one reproducible archive."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in modules():
             name = zipfile.ZipInfo(path.relative_to(ROOT).as_posix(), OLDEST)
@@ -49,7 +49,7 @@ def write_archive(target: Path) -> None:
 
 
 def serve(target: Path) -> None:
-    """Write everything that the page loads into `target`, with licences, and the sizes that its progress bar needs."""
+    """Write all files that the page loads to `target`, with licences, and the sizes for its progress bar."""
     packages = fetch()
     target.mkdir(parents=True, exist_ok=True)
     for name in PYODIDE:

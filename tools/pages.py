@@ -1,12 +1,13 @@
-"""Fills the pages of docs/ with what comes from the code and from the chapters; `tools.site` calls `fill`.
+"""Fill the pages of docs/ with generated content from the code and the chapters; `tools.site` calls `fill`.
 
-A marker is a comment: `<!-- numbers -->` becomes the table of parameters and MACs, `<!-- presets -->` what counters
-print for the published networks, `<!-- audit -->` the form that audits any other, `<!-- matrix -->` which neck goes
-with which head, `<!-- detector -->` the drawing of a network with both, `<!-- glossary -->` the abbreviations that
-every page shows as tooltips, `<!-- mark exact -->` the mark of one kind of number, `<!-- written -->` the chapters that
-exist, `<!-- module map -->` every module of the package, `<!-- options audit -->` the options of one command,
-`<!-- chapter 2: Building blocks; in class 1, 5 -->` one chapter of the lecture plan, `<!-- picture 9: Six scenes
--->` the picture of a chapter whose alt text begins so. A link to a chapter that is not written yet becomes its text.
+Each marker is a comment: `<!-- numbers -->` becomes the table of parameters and MACs, `<!-- presets -->` the results of
+the counters for the published networks, `<!-- audit -->` the form that audits any configuration, `<!-- matrix -->` the
+compatibility tables of necks and heads, `<!-- detector -->` the diagram of a detector, `<!-- glossary -->` the
+abbreviations that every page shows as tooltips, `<!-- mark exact -->` the label of one kind of number,
+`<!-- written -->` the existing chapters, `<!-- module map -->` all modules of the package, `<!-- options audit -->` the
+options of one command, `<!-- chapter 2: Building blocks; in class 1, 5 -->` one chapter of the lecture plan, and
+`<!-- picture 9: Six scenes -->` the picture of a chapter whose alt text begins with these words. A link to a missing
+chapter becomes plain text.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ ABBREVIATIONS = Path("includes", "abbreviations.md")
 
 
 def fill(folder: Path, notebooks: Mapping[str, Notebook]) -> None:
-    """Fill the pages in `folder`, which is laid out as docs/ is; `notebooks` are the chapters by file name."""
+    """Fill the pages in `folder`, a copy of docs/; `notebooks` are the chapters by file name."""
     abbreviations = (folder / ABBREVIATIONS).read_text(encoding="utf-8")
     for path in sorted(folder.glob("*.md")):
         path.write_text(filled(path.read_text(encoding="utf-8"), notebooks, abbreviations), encoding="utf-8")
 
 
 def filled(text: str, notebooks: Mapping[str, Notebook], abbreviations: str) -> str:
-    """A page with every marker replaced."""
+    """Replace every marker of a page."""
     parts: dict[str, Callable[[], str]] = {
         "<!-- numbers -->": numbers,
         "<!-- presets -->": audit_page.presets,
@@ -54,23 +55,23 @@ def filled(text: str, notebooks: Mapping[str, Notebook], abbreviations: str) -> 
         if marker in text:
             text = text.replace(marker, part())
     text = OPTIONS.sub(lambda marker: reference.options(marker[1]), text)
-    text = MARK.sub(lambda marker: mark(marker[1], "a machine that is named here, with versions and date"), text)
+    text = MARK.sub(lambda marker: mark(marker[1], "the machine named here, with versions and date"), text)
     text = CHAPTER.sub(lambda marker: lesson(marker, notebooks), text)
     text = PICTURE.sub(lambda marker: picture(marker, notebooks), text)
     return LINK.sub(lambda link: link[0] if link["name"] in notebooks else link["text"], text)
 
 
 def glossary(abbreviations: str) -> str:
-    """A table in alphabetical order; words with the same explanation stand together."""
-    words: dict[str, list[str]] = defaultdict(list)
+    """Return a table in alphabetical order; words with the same explanation share a row."""
+    groups: dict[str, list[str]] = defaultdict(list)
     for word, meaning in ABBREVIATION.findall(abbreviations):
-        words[meaning].append(word)
-    entries = sorted(((", ".join(several), meaning) for meaning, several in words.items()), key=lambda e: e[0].lower())
+        groups[meaning].append(word)
+    entries = sorted(((", ".join(names), meaning) for meaning, names in groups.items()), key=lambda e: e[0].lower())
     return "\n".join([_row("word", "meaning"), "|---|---|", *(_row(*entry) for entry in entries)])
 
 
 def written(notebooks: Mapping[str, Notebook]) -> str:
-    """The chapters that exist: minutes to read, the student version, exercises and their minutes."""
+    """Return a table of the existing chapters: reading time, student version, exercises and their time."""
     rows = [_row("chapter", "minutes", "for students", "exercises", "their minutes"), "|---|--:|---|--:|--:|"]
     for name, notebook in notebooks.items():
         efforts = _efforts(notebook)
@@ -87,62 +88,62 @@ def written(notebooks: Mapping[str, Notebook]) -> str:
 
 
 def lesson(marker: re.Match[str], notebooks: Mapping[str, Notebook]) -> str:
-    """One chapter of a lecture: its minutes, and which of its exercises are for the lecture and which for later.
+    """Return one chapter of a lecture plan: its minutes, and its exercises in class and at home.
 
     Raises:
-        ValueError: if an exercise is chosen that the chapter does not have.
+        ValueError: if the plan names an exercise that the chapter does not have.
     """
     name = _chapter(marker["number"], notebooks)
     if name is None:
         number = int(marker["number"])
         return f"**{number}. {marker['title']}**: not written yet.\n{{ .missing }}"
     efforts = _efforts(notebooks[name])
-    chosen = [int(one) for one in re.findall(r"\d+", marker["chosen"] or "")]
-    if unknown := set(chosen) - {exercise for exercise, *_ in efforts}:
+    selected = [int(digits) for digits in re.findall(r"\d+", marker["chosen"] or "")]
+    if unknown := set(selected) - {exercise for exercise, *_ in efforts}:
         raise ValueError(f"{name} has no exercise {unknown}, which the lecture plan names")
     head = f"**[{_title(notebooks[name])}](chapters/{name}.md)**, {_minutes(notebooks[name])} minutes to read."
     if not efforts:
         return head
     rows = [_row("exercise", "where", "minutes", "difficulty", "importance"), "|---|---|--:|--:|--:|"]
     rows += [
-        _row(f"{exercise}. {title}", place, minutes, f"{difficulty}/5", f"{importance}/5")
-        for place, ours in (("in class", True), ("at home", False))
+        _row(f"{exercise}. {title}", location, minutes, f"{difficulty}/5", f"{importance}/5")
+        for location, in_class in (("in class", True), ("at home", False))
         for exercise, title, difficulty, importance, minutes in efforts
-        if (exercise in chosen) == ours
+        if (exercise in selected) == in_class
     ]
     return "\n".join([head, "", *rows])
 
 
 def picture(marker: re.Match[str], notebooks: Mapping[str, Notebook]) -> str:
-    """A picture of a chapter, which lies beside the chapter's page; above it the kinds of numbers that its cell has.
+    """Return a picture of a chapter, below the label with the kinds of numbers of its cell.
 
     Raises:
-        ValueError: if the chapter has no picture, or several, whose alt text begins so.
+        ValueError: unless exactly one picture of the chapter has an alt text that begins with these words.
     """
     number, alt = marker["number"], marker["alt"]
     name = _chapter(number, notebooks)
     text = "" if name is None else page(notebooks[name], name).text
-    found = re.findall(rf"^!\[{re.escape(alt)}.*$", text, re.MULTILINE)
-    if name is None or len(found) != 1:
-        raise ValueError(f"chapter {number} has {len(found)} pictures whose alt text begins {alt!r}")
-    image = found[0].replace(f"]({name}/", f"](chapters/{name}/")
-    cell = next(cell for cell in notebooks[name].cells if any(one.startswith(alt) for one in alt_texts(cell)))
+    matches = re.findall(rf"^!\[{re.escape(alt)}.*$", text, re.MULTILINE)
+    if name is None or len(matches) != 1:
+        raise ValueError(f"chapter {number} has {len(matches)} pictures whose alt text begins {alt!r}")
+    image = matches[0].replace(f"]({name}/", f"](chapters/{name}/")
+    cell = next(cell for cell in notebooks[name].cells if any(alt_text.startswith(alt) for alt_text in alt_texts(cell)))
     return f"{marks(cell, notebooks[name])}\n\n{image}" if kinds(cell) else image
 
 
 def _chapter(number: str, notebooks: Mapping[str, Notebook]) -> str | None:
-    """The file name of a chapter; None if it is not written yet."""
+    """Return the file name of a chapter; None if it does not exist."""
     return next((name for name in notebooks if name.startswith(f"{int(number):02}_")), None)
 
 
 def _efforts(notebook: Notebook) -> list[tuple[int, str, int, int, int]]:
-    """Number, title, difficulty, importance and minutes of each exercise."""
-    found = []
+    """Return number, title, difficulty, importance and minutes of each exercise."""
+    efforts = []
     for exercise in exercises(notebook):
         effort = EFFORT.search(exercise.task.source)
         assert effort, f"exercise {exercise.number} lacks its line with difficulty, importance and minutes"
-        found.append((exercise.number, exercise.title, int(effort[1]), int(effort[2]), int(effort[3])))
-    return found
+        efforts.append((exercise.number, exercise.title, int(effort[1]), int(effort[2]), int(effort[3])))
+    return efforts
 
 
 def _minutes(notebook: Notebook) -> int:

@@ -1,4 +1,4 @@
-"""Fills the generated parts of README.md: figure, findings, chapters, commands. `make readme` stores them.
+"""Fill the generated parts of README.md: figure, findings, chapters, commands. `make readme` stores them.
 
 Each part is between two comments, such as `<!-- chapters -->` and `<!-- /chapters -->`. A test compares them.
 """
@@ -28,7 +28,7 @@ MINUTES = re.compile(r"(\d+) minutes")
 
 
 def numbers() -> str:
-    """Parameters and MACs of the published networks: computed here and reported by the paper."""
+    """Return a table of parameters and MACs of the published networks, computed here and reported by the paper."""
     rows = [
         "| | parameters, computed | reported | MACs at 224×224, computed | reported |",
         "|---|--:|--:|--:|--:|",
@@ -43,7 +43,7 @@ def numbers() -> str:
 
 
 def findings() -> str:
-    """Three findings with their numbers, from the stored records and the ledger."""
+    """Return three findings with their numbers, from the stored records and the ledger."""
     return "\n".join([*map("* {}".format, (_speed(), _counters(), _slimming())), ""]).rstrip()
 
 
@@ -83,7 +83,7 @@ def _slimming() -> str:
 
 
 def chapter_list() -> str:
-    """The chapters in order, each with the first sentence of its introduction and its minutes."""
+    """Return the chapters in order, each with the first sentence of its introduction and its minutes."""
     rows = ["| chapter | what you do there | minutes |", "|---|---|--:|"]
     for path in chapters(NOTEBOOKS):
         cells = read(path).cells
@@ -95,13 +95,13 @@ def chapter_list() -> str:
 
 
 def heading(source: str) -> tuple[str, str]:
-    """Title and first sentence of a chapter, from its first cell."""
-    title, _, rest = source.partition("\n")
-    return title.lstrip("# "), re.split(r"(?<=[.!?])\s", " ".join(rest.split()), maxsplit=1)[0]
+    """Return title and first sentence of a chapter, from its first cell."""
+    title, _, body = source.partition("\n")
+    return title.lstrip("# "), re.split(r"(?<=[.!?])\s", " ".join(body.split()), maxsplit=1)[0]
 
 
 def get() -> str:
-    """How to get the code: a clone line if mkdocs.yml names the repository, else the archive."""
+    """Return instructions to get the code: git clone if mkdocs.yml names the repository, else the archive."""
     address = repository()
     if not address:
         return "Unpack the source archive and open a terminal in its top folder, the one with this file. Then run:"
@@ -109,19 +109,19 @@ def get() -> str:
 
 
 def command_list() -> str:
-    """Every command with the first sentence of its help."""
+    """Return every command with the first sentence of its help."""
     sentences = {name: " ".join(command.help.split("\n\n")[0].split()) for name, command in commands().items()}
     rows = [f"| [`{name}`](docs/cli.md#{name}) | {sentence} |" for name, sentence in sentences.items()]
     return "\n".join(["| command | |", "|---|---|", *rows])
 
 
 def filled(text: str) -> str:
-    """README.md with every generated part filled in."""
+    """Fill in every generated part of README.md."""
     for name, part in {"findings": findings, "get": get, "chapters": chapter_list, "commands": command_list}.items():
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         assert begin in text and end in text, f"README.md lacks the comments {begin} and {end}"
-        before, _, rest = text.partition(begin)
-        text = f"{before}{begin}\n\n{part()}\n\n{end}{rest.partition(end)[2]}"
+        before, _, after = text.partition(begin)
+        text = f"{before}{begin}\n\n{part()}\n\n{end}{after.partition(end)[2]}"
     return text
 
 

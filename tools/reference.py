@@ -1,4 +1,4 @@
-"""The generated parts of two reference pages: the options of each command, and the map of the package's modules."""
+"""Generate parts of two reference pages: the options of each command, and the module map of the package."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ HEADER = ("| module | contents |", "|---|---|")
 
 
 def commands() -> dict[str, Any]:
-    """The commands of the command line by name, as Click sees them."""
+    """Return the commands of the command line by name, as Click objects."""
     return dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
 
 def options(name: str) -> str:
-    """What a command does, its usage, and a table of its arguments and options, from its own help.
+    """Return the help text, usage, and table of arguments and options of a command.
 
     Raises:
         ValueError: for an unknown command.
@@ -46,7 +46,7 @@ def _cell(text: str) -> str:
 
 
 def module_map() -> str:
-    """Every subpackage with the first sentence of its docstring and its modules; then the top-level modules."""
+    """Return the top-level modules and all subpackages with their modules, each with its docstring's first line."""
     lines = []
     for folder in sorted(path.parent for path in PACKAGE.glob("*/__init__.py")):
         lines += ["", f"### {folder.name}/", "", _summary(folder / "__init__.py"), "", *HEADER]

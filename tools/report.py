@@ -1,4 +1,4 @@
-"""Writes the reproduction report as a page of the site: `python -m tools.report`. `tools.site` calls `write`."""
+"""Write the reproduction report as a page of the site: `python -m tools.report`. `tools.site` calls `write`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tools import ROOT
 from tools.chapters import write_text
 
 PAGE = ROOT / "build" / "docs" / "report.md"
-WIDE = "---\nhide:\n  - navigation\n---\n\n"  # its tables need the room, and the navigation has no more to say here
+WIDE = "---\nhide:\n  - navigation\n---\n\n"  # leaves more space for the wide tables
 
 
 def write(page: Path = PAGE, checkout: Path = ROOT) -> None:
-    """Store the report in `page`, whole or not at all."""
+    """Write the report to `page`, atomically."""
     write_text(page, WIDE + to_markdown(report(checkout)))
 
 

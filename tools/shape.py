@@ -1,4 +1,4 @@
-"""Holds a chapter to the conventions of CONTRIBUTING.md, and says in sentences what is amiss."""
+"""Check a chapter against the conventions of CONTRIBUTING.md, and report violations."""
 
 from __future__ import annotations
 
@@ -31,38 +31,38 @@ PICTURE = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?P<address>[^)]*)\)")
 ITEM = r"(?:[*+-]|\d+\.) "
 CRAMPED = re.compile(rf"^(?!{ITEM}|#|\||>|<| |$).+\n{ITEM}", re.MULTILINE)
 SHALLOW = re.compile(rf"^ {{1,3}}{ITEM}", re.MULTILINE)
-REPORTED = re.compile(r"\((?:reported|derived from what is reported), [A-Z]")  # how a reported value prints its source
+REPORTED = re.compile(r"\((?:reported|derived from what is reported), [A-Z]")  # source of a printed reported value
 MACHINE = re.compile(r"(?:^|[\s'\"(=:])(?:/(?:home|root|Users|tmp|var|work)/|[A-Z]:\\Users\\)")
 
 
 def faults(notebook: Notebook, with_exercises: bool = True) -> list[str]:
-    """Everything that is amiss in an executed chapter, one sentence each; none for a good one."""
-    found = [*_outline(notebook, with_exercises), *_balance(notebook), *_prose(notebook)]
+    """Return all violations in an executed chapter, one sentence each; empty if there are none."""
+    violations = [*_outline(notebook, with_exercises), *_balance(notebook), *_prose(notebook)]
     for number, cell in enumerate(notebook.cells, start=1):
-        found += [f"cell {number}: {fault}" for fault in _cell(cell)]
+        violations += [f"cell {number}: {fault}" for fault in _cell(cell)]
     counts = [cell.execution_count for cell in code_cells(notebook)]
     if counts != list(range(1, len(counts) + 1)):
-        found.append(f"the code cells were not run from top to bottom: their counts are {counts}")
-    return found + list(_exercises(notebook, with_exercises))
+        violations.append(f"the code cells were not run from top to bottom: their counts are {counts}")
+    return violations + list(_exercises(notebook, with_exercises))
 
 
 def headings(notebook: Notebook) -> list[tuple[int, str]]:
-    """Level and text of each heading."""
+    """Return level and text of each heading."""
     prose = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     return [(len(marks), text) for marks, text in HEADING.findall(FENCE.sub("", prose))]
 
 
 def _outline(notebook: Notebook, with_exercises: bool) -> Iterator[str]:
-    found = headings(notebook)
-    levels = [level for level, _ in found]
+    sections = headings(notebook)
+    levels = [level for level, _ in sections]
     if levels.count(1) != 1 or levels[0] != 1:
         yield f"a chapter starts with its only H1, this one has {levels.count(1)}"
-    elif not re.match(r"\d+\. ", found[0][1]):
-        yield f"the title has its chapter's number, as in '2. Building blocks', not {found[0][1]!r}"
-    for (before, _), (level, text) in pairwise(found):
+    elif not re.match(r"\d+\. ", sections[0][1]):
+        yield f"the title has its chapter's number, as in '2. Building blocks', not {sections[0][1]!r}"
+    for (before, _), (level, text) in pairwise(sections):
         if level > before + 1:
             yield f"heading {text!r} skips a level"
-    second = [text for level, text in found if level == 2]
+    second = [text for level, text in sections if level == 2]
     if second[:2] != OPENING:
         yield f"the first two H2 are {OPENING}, here {second[:2]}"
     closing = CLOSING if with_exercises else [text for text in CLOSING if text != "Exercises"]
@@ -78,7 +78,7 @@ def _first_code(notebook: Notebook) -> int:
 
 
 def _balance(notebook: Notebook) -> Iterator[str]:
-    """Prose and code are weighed in characters that are not blank; solutions are folded and do not count."""
+    """Compare the amounts of prose and code in non-blank characters; solutions are collapsed and do not count."""
     prose = sum(len("".join(cell.source.split())) for cell in notebook.cells if cell.cell_type == "markdown")
     code = sum(len("".join(cell.source.split())) for cell in code_cells(notebook) if "solution" not in tags(cell))
     if prose < code:
@@ -105,7 +105,7 @@ def _prose(notebook: Notebook) -> Iterator[str]:
         if cramped := CRAMPED.search(prose):
             yield f"cell {number}: a list needs a blank line before it, at {cramped[0].splitlines()[0][:60]!r}"
         if SHALLOW.search(prose):
-            yield f"cell {number}: the items of an inner list are indented by four blanks"
+            yield f"cell {number}: the items of an inner list are indented by four spaces"
 
 
 def _cell(cell: Cell) -> Iterator[str]:
@@ -116,7 +116,7 @@ def _cell(cell: Cell) -> Iterator[str]:
     if unknown := own - allowed:
         yield f"no such tag on a {cell.cell_type} cell: {', '.join(sorted(unknown))}"
     if cell.cell_type == "raw" and "mistake" not in own:
-        yield "a raw cell that is no mistake"
+        yield "a raw cell that is not tagged mistake"
 
 
 def _code(cell: Cell, own: set[str]) -> Iterator[str]:
@@ -136,23 +136,23 @@ def _code(cell: Cell, own: set[str]) -> Iterator[str]:
 
 
 def _kinds(cell: Cell) -> Iterator[str]:
-    found, ours = kinds(cell), [kind for kind in kinds(cell) if kind != "reported"]
-    if texts(cell) and (not found or len(ours) > 1):
-        yield f"has a text output, so it is tagged with one of {', '.join(OUTPUT_TAGS)}; it has {list(found)}"
-    if found and not texts(cell) and "trained" not in found:  # what trains is marked, whatever it shows
-        yield f"is tagged {', '.join(found)}, but has no text output"
+    cell_kinds, own_kinds = kinds(cell), [kind for kind in kinds(cell) if kind != "reported"]
+    if texts(cell) and (not cell_kinds or len(own_kinds) > 1):
+        yield f"has a text output, so it is tagged with one of {', '.join(OUTPUT_TAGS)}; it has {list(cell_kinds)}"
+    if cell_kinds and not texts(cell) and "trained" not in cell_kinds:  # training cells are always tagged
+        yield f"is tagged {', '.join(cell_kinds)}, but has no text output"
     shows = any(REPORTED.search(text) for output in texts(cell) for text in output.values())
-    if texts(cell) and shows != ("reported" in found):
+    if texts(cell) and shows != ("reported" in cell_kinds):
         yield "is tagged reported if it shows a reported value with its source, and only then"
 
 
 def _exercises(notebook: Notebook, needed: bool) -> Iterator[str]:
-    found = list(exercises(notebook))
-    if needed and not 3 <= len(found) <= 5:
-        yield f"has {len(found)} exercises, not 3 to 5"
-    if [exercise.number for exercise in found] != list(range(1, len(found) + 1)):
+    chapter_exercises = list(exercises(notebook))
+    if needed and not 3 <= len(chapter_exercises) <= 5:
+        yield f"has {len(chapter_exercises)} exercises, not 3 to 5"
+    if [exercise.number for exercise in chapter_exercises] != list(range(1, len(chapter_exercises) + 1)):
         yield "the exercises are not numbered 1, 2, 3 …"
-    for exercise in found:
+    for exercise in chapter_exercises:
         name = f"exercise {exercise.number}"
         if not EFFORT.search(exercise.task.source):
             yield f"{name} lacks its line 'Difficulty 2/5 · importance 4/5 · 10 minutes'"

@@ -1,8 +1,8 @@
-"""Builds the web site, twice: into site/ to be served, into site-folder/ to be opened from there: `make site`.
+"""Build the web site twice, `site/` for a server and `site-folder/` for opening from disk: `make site`.
 
-The site is Markdown only. build/docs holds docs/ as it is, and each chapter run and turned into Markdown; MkDocs builds
-that strictly, the browser's assets are laid beside the pages, and both versions are searched for anything that a page
-would load from outside. The version for a folder goes into the other as a download.
+The source of the site is Markdown. build/docs has a copy of docs/, and every executed chapter converted to Markdown.
+MkDocs builds it in strict mode, the browser assets are copied next to the pages, and both versions are searched for
+external resources. The version for opening from disk is also a download of the served version.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ MODULES_HERE = re.compile(r"<!-- modules of (\w+) -->")
 
 
 class SiteError(Exception):
-    """A site that would not work without a network."""
+    """A site that would not work offline."""
 
 
 def gather(notebooks: Path = NOTEBOOKS, docs: Path = DOCS, target: Path = PAGES) -> None:
-    """Lay out what MkDocs reads: the pages of docs/ and the chapters, each with its pictures and its notebooks."""
+    """Write the input of MkDocs: the pages of docs/ and the chapters, each with its pictures and notebooks."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(docs, target)
     entries, book = [], {}
@@ -68,39 +68,41 @@ def _write_chapter(notebook: Notebook, name: str, folder: Path) -> None:
 
 
 def _entry(notebook: Notebook, name: str) -> str:
-    """The chapter's line in the list on the home page: its title and the first sentence of its introduction."""
+    """Return the chapter's line on the home page: its title and the first sentence of its introduction."""
     title, sentence = heading(notebook.cells[0].source)
     return f"* [{title}](chapters/{name}.md): {sentence}"
 
 
-def _reference(room: str) -> str:
-    """The directives for mkdocstrings of one room: its own text, then its public modules in alphabetical order."""
+def _reference(subpackage: str) -> str:
+    """Return the mkdocstrings directives of a subpackage: its docstring, then its public modules alphabetically."""
     package = ROOT / "efficientformer_edu"
-    name = f"{package.name}.{room}"
-    if not (package / room).is_dir():  # config stands beside its companions
-        return "\n\n".join(f"::: {package.name}.{path.stem}" for path in sorted(package.glob(f"{room}*.py")))
+    name = f"{package.name}.{subpackage}"
+    if not (package / subpackage).is_dir():  # top-level modules that share a prefix, such as config
+        return "\n\n".join(f"::: {package.name}.{path.stem}" for path in sorted(package.glob(f"{subpackage}*.py")))
     own = (
         f"::: {name}\n    options:\n      members: false\n      show_root_heading: false\n      show_submodules: false"
     )
-    modules = [path.stem for path in sorted((package / room).glob("*.py")) if not path.stem.startswith("_")]
-    return "\n\n".join([own, *(_directive(f"{name}.{module}", package / room / f"{module}.py") for module in modules)])
+    modules = [path.stem for path in sorted((package / subpackage).glob("*.py")) if not path.stem.startswith("_")]
+    return "\n\n".join(
+        [own, *(_directive(f"{name}.{module}", package / subpackage / f"{module}.py") for module in modules)]
+    )
 
 
 def _directive(name: str, path: Path) -> str:
-    """The directive of one module. What a module only hands on is described where it is written."""
+    """Return the directive of one module. Re-exported names are documented where they are defined."""
     statements = ast.parse(path.read_text(encoding="utf-8")).body
-    hands_on = all(
-        isinstance(one, ast.Expr | ast.Import | ast.ImportFrom) or ast.unparse(one).startswith("__all__")
-        for one in statements
+    only_reexports = all(
+        isinstance(statement, ast.Expr | ast.Import | ast.ImportFrom) or ast.unparse(statement).startswith("__all__")
+        for statement in statements
     )
-    return f"::: {name}" + ("\n    options:\n      members: false" if hands_on else "")
+    return f"::: {name}" + ("\n    options:\n      members: false" if only_reexports else "")
 
 
 def build() -> None:
-    """Run MkDocs strictly for both versions at once. Never quietly: that hides the warnings from the count.
+    """Run MkDocs in strict mode for both versions in parallel. `--quiet` would hide warnings from strict mode.
 
     Raises:
-        subprocess.CalledProcessError: MkDocs found a fault, which is printed.
+        subprocess.CalledProcessError: MkDocs reported an error, which is printed.
     """
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir"]
     runs = [
@@ -114,25 +116,25 @@ def build() -> None:
         )
         for target in (SITE, FOLDER)
     ]
-    said = [run.communicate()[0] for run in runs]  # both are waited for, whatever the first one says
-    for run, text in zip(runs, said, strict=True):
+    outputs = [run.communicate()[0] for run in runs]  # wait for both, even if the first one fails
+    for run, text in zip(runs, outputs, strict=True):
         if run.returncode:
             print(text, file=sys.stderr)
             raise subprocess.CalledProcessError(run.returncode, run.args)
     for target in (SITE, FOLDER):
         serve(target / "assets", folder=target == FOLDER)
     page_python.serve(SITE / "assets" / "python")
-    (FOLDER / "404.html").unlink()  # what a server shows; its addresses begin at the server's root
+    (FOLDER / "404.html").unlink()  # only for a server; its links are absolute
 
 
 def pack() -> None:
-    """Put the version for a folder into the other, as one file to download."""
+    """Add the version for opening from disk to the served version, as one file to download."""
     made = shutil.make_archive(str(DOWNLOAD.with_suffix("")), "zip", root_dir=ROOT, base_dir=FOLDER.name)
     assert Path(made) == DOWNLOAD
 
 
 def sources() -> str:
-    """A hash of everything that the site is made from."""
+    """Hash all sources of the site."""
     digest = hashlib.sha256()
     for path in sorted(path for name in SOURCES for path in [ROOT / name, *(ROOT / name).rglob("*")]):
         if path.is_file() and "__pycache__" not in path.parts:
@@ -141,7 +143,7 @@ def sources() -> str:
 
 
 def current() -> bool:
-    """Whether both versions of the site are there, made from the present sources."""
+    """Return whether both versions of the site exist and are built from the current sources."""
     return STAMP.exists() and STAMP.read_text(encoding="utf-8") == sources() and SITE.is_dir() and FOLDER.is_dir()
 
 
@@ -149,8 +151,8 @@ def make() -> None:
     """Build both versions of the site.
 
     Raises:
-        SiteError: a page would load something from outside.
-        NotebookError: a chapter does not run.
+        SiteError: a page would load an external resource.
+        NotebookError: a chapter cannot be run.
         subprocess.CalledProcessError: MkDocs or npm failed.
     """
     STAMP.unlink(missing_ok=True)
@@ -159,15 +161,15 @@ def make() -> None:
     gather()
     print("[2/3] pages, to be served and to be opened from a folder", flush=True)
     build()
-    print("[3/3] nothing from outside", flush=True)
-    if found := [f"{version.name}/{sentence}" for version in (SITE, FOLDER) for sentence in outside(version)]:
-        raise SiteError("The pages would load from outside:\n  " + "\n  ".join(found))
+    print("[3/3] check for external resources", flush=True)
+    if problems := [f"{version.name}/{sentence}" for version in (SITE, FOLDER) for sentence in outside(version)]:
+        raise SiteError("The pages would load external resources:\n  " + "\n  ".join(problems))
     pack()
     write_text(STAMP, stamp)
 
 
 def main() -> int:
-    """Build the site, and say how to open it."""
+    """Build the site, and print how to open it."""
     try:
         make()
     except (NotebookError, SiteError) as error:

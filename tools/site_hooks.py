@@ -1,4 +1,4 @@
-"""Settings that mkdocs.yml leaves to code: chapters in the navigation, glossary tooltips, the repository's address."""
+"""MkDocs settings that need code: chapters in the navigation, glossary tooltips, the repository's address."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ ABBREVIATION = re.compile(r"^\*\[(.+?)\]: (.+)$", re.MULTILINE)
 
 
 def on_config(config: Any) -> Any:
-    """Put the pages of docs/chapters into the entry `Chapters`, which goes if there are none, and load the glossary."""
+    """Fill the entry `Chapters` of the navigation, or remove it if there are none, and load the glossary."""
     pages = sorted(Path(config.docs_dir, "chapters").glob("*.md"))
     config.nav = [
         {CHAPTERS: [f"chapters/{page.name}" for page in pages]} if entry == CHAPTERS else entry
         for entry in config.nav
         if entry != CHAPTERS or pages
     ]
-    # Once for the whole site. Appended as a snippet, the glossary would be parsed again for every docstring.
+    # Loaded once for the site. As a snippet, the glossary would be parsed again for every docstring.
     abbreviations = Path(config.docs_dir, "includes", "abbreviations.md").read_text(encoding="utf-8")
     config.mdx_configs["abbr"] = {"glossary": dict(ABBREVIATION.findall(abbreviations))}
     if address := config.extra.get("repository"):

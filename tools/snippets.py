@@ -1,4 +1,4 @@
-"""Reads the code blocks of a Markdown page, so that the tests can run them: tests/test_docs.py."""
+"""Read the code blocks of a Markdown page, so that tests/test_docs.py can run them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Block:
     """One code block of a page.
 
     Attributes:
-        line: the line of the page on which its fence stands, from 1.
-        language: the first word after the fence, such as `python`; empty where there is none.
-        source: what stands between the fences, without their indentation.
-        says: the text block right behind it, which holds what the reader will see; None where there is none.
-        file: the title after the fence, `title="model.yaml"`: the file that the reader is to write; else empty.
+        line: line number of its opening fence, from 1.
+        language: the first word after the fence, such as `python`; empty if there is none.
+        source: the code between the fences, without their indentation.
+        says: the text block directly after it, with the expected output; None if there is none.
+        file: the title after the fence, `title="model.yaml"`: the file that the reader creates; else empty.
     """
 
     line: int
@@ -35,7 +35,7 @@ class Block:
 
 
 def blocks(page: Path) -> Iterator[Block]:
-    """The code blocks of a page, in order. A `text` block right behind another block belongs to it."""
+    """Yield the code blocks of a page, in order. A `text` block directly after another block belongs to it."""
     text = page.read_text(encoding="utf-8")
     fences = list(FENCE.finditer(text))
     for fence, following in zip_longest(fences, fences[1:]):
@@ -50,11 +50,11 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def said(block: Block, output: str) -> bool:
-    """Whether the output is what the text block says; line breaks do not count, and `…` stands for anything."""
+    """Return whether the output matches the text block; line breaks are ignored, and `…` matches anything."""
     pattern = ".*".join(re.escape(" ".join(part.split())) for part in (block.says or "").split("…"))
     return re.fullmatch(pattern, " ".join(output.split())) is not None
 
 
 def _language(fence: re.Match[str]) -> str:
-    words = re.findall(r"\w[\w+-]*", fence["header"])
-    return words[0] if words else ""
+    labels = re.findall(r"\w[\w+-]*", fence["header"])
+    return labels[0] if labels else ""

@@ -1,6 +1,6 @@
-"""Derives the student version of the chapters: solutions cut to a stub, mistakes dropped, hints folded.
+"""Create the student version of the chapters: solutions become stubs, mistakes are removed, hints are collapsed.
 
-The outputs of the exercises go with their solutions; all others stay. The files go to notebooks/student/, which git
+Outputs of exercises are removed; all other outputs are kept. The files are written to notebooks/student/, which git
 ignores.
 """
 
@@ -15,7 +15,7 @@ from tools.chapters import Cell, Notebook, chapters, cut, read, tags, write
 
 
 def student_version(notebook: Notebook) -> Notebook:
-    """A copy of `notebook` without the answers to its exercises."""
+    """Return a copy of `notebook` without the answers to its exercises."""
     student = copy.deepcopy(notebook)
     student.cells = [_student_cell(cell) for cell in student.cells if "mistake" not in tags(cell)]
     student.metadata.pop("efficientformer_edu", None)

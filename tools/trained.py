@@ -1,6 +1,6 @@
-"""Trains the small network that ships with the package again: `make trained`.
+"""Retrain the small network that ships with the package: `make trained`.
 
-It takes about ten minutes on two cores. The full Fashion-MNIST must be there, as Debian's package puts it.
+It takes about ten minutes on two cores, and needs the full Fashion-MNIST data set, for example from Debian's package.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from efficientformer_edu.training.run import Run
 from efficientformer_edu.training.small import SMALL
 from efficientformer_edu.training.trained import FOLDER
 
-RECIPE = LAPTOP.replace(epochs=12, crop=1)  # long enough for every image to be seen in several places
+RECIPE = LAPTOP.replace(epochs=12, crop=1)  # enough epochs to see every image in several crop positions
 KEPT = (checkpoints.WEIGHTS, checkpoints.LOG, checkpoints.RUN)
 
 
 def main() -> int:
-    """Train, and put weights, log and description into the package; what was there stays until all is well."""
+    """Train, and copy weights, log and description into the package; on failure the old files are kept."""
     train, test = (load_data("fashion-mnist", split) for split in ("train", "test"))
     with TemporaryDirectory() as folder:
         follow(Loop(Run(SMALL, train, test, RECIPE, size=32), Path(folder, "run")))

@@ -120,7 +120,7 @@ def test_a_fault_is_a_sentence() -> None:
     outputs, fault = attempt(lambda: finite(Broken(), images))
     assert torch.equal(outputs[0], images + 1) and not fault
     assert attempt(lambda: finite(Broken(), torch.ones(1, 3, 128, 64)))[1] == (
-        "ValueError: an output is infinite or no number"
+        "ValueError: an output is infinite or NaN"
     )
     assert attempt(lambda: torch.fx.symbolic_trace(Broken()))[1].startswith("TraceError: symbolically traced variables")
     assert attempt(lambda: same(Broken(), images, [images]))[1].startswith("AssertionError: Tensor-likes are not close")
