@@ -72,9 +72,9 @@ def test_a_wrong_shape_is_told_with_both_shapes() -> None:
     import torch
 
     expect_shape(torch.zeros(1, 3), (1, 3), "never shown")
-    with pytest.raises(ExerciseError, match=r"Too flat\. The shape is \(3,\), expected is \(1, 3\)"):
+    with pytest.raises(ExerciseError, match=r"Too flat\. Expected shape \(1, 3\), got \(3,\)"):
         expect_shape(torch.zeros(3), (1, 3), "Too flat.")
-    with pytest.raises(ExerciseError, match="A tensor was expected, 7 came"):
+    with pytest.raises(ExerciseError, match="Expected a tensor, got 7"):
         expect_shape(7, (1, 3), "Too flat.")
 
 

@@ -1,7 +1,7 @@
-"""What the checks are written with.
+"""Helper functions of the exercise checks.
 
-A check takes what the learner wrote, tries it, and raises `ExerciseError` with one sentence about the likely mistake.
-Jupyter shows that sentence instead of a traceback.
+A check runs the learner's code and raises `ExerciseError` with one sentence about the likely mistake. Jupyter shows
+this sentence instead of a traceback.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ Value = TypeVar("Value")
 
 
 class ExerciseError(AssertionError):
-    """The learner's answer is not right yet; the message says what is likely to be wrong."""
+    """The learner's answer is not correct yet; the message names the likely mistake."""
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython prints in place of a traceback."""
+        """Return the lines that IPython prints instead of a traceback."""
         return [f"Not yet: {self}"]
 
 
 def require(condition: object, sentence: str) -> None:
-    """Go on if `condition` holds.
+    """Check that `condition` is true.
 
     Raises:
-        ExerciseError: with `sentence`, if it does not.
+        ExerciseError: with `sentence`, if it is false.
     """
     if not condition:
         raise ExerciseError(sentence)
 
 
 def given(value: Value, name: str) -> Value:
-    """The learner's `value`, if there is one.
+    """Return the learner's `value` if it is set.
 
     Raises:
-        ExerciseError: `value` is still `...` or `None`.
+        ExerciseError: if `value` is still `...` or `None`.
     """
     require(value is not ..., f"{name} is not done yet.")
     require(value is not None, f"{name} is None: it is not done yet, or a `return` is missing.")
@@ -42,10 +42,10 @@ def given(value: Value, name: str) -> Value:
 
 
 def call(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """What the learner's `function` returns for these arguments.
+    """Return the result of the learner's `function` for these arguments.
 
     Raises:
-        ExerciseError: it is not done yet, returned nothing, or raised something.
+        ExerciseError: if it is not done yet, returns None, or raises an exception.
     """
     name = getattr(function, "__name__", type(function).__name__)
     shown = ", ".join([*map(describe, arguments), *(f"{key}={describe(value)}" for key, value in named.items())])
@@ -61,7 +61,7 @@ def call(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
 
 
 def describe(value: object) -> str:
-    """A short description of a value: a tensor or an array by its shape."""
+    """Describe a value briefly; tensors and arrays by their shape."""
     shape = getattr(value, "shape", None)
     if shape is not None:
         return f"<{type(value).__name__} of shape {tuple(shape)}>"
@@ -70,16 +70,16 @@ def describe(value: object) -> str:
 
 
 def expect_shape(value: Any, shape: tuple[int, ...], sentence: str) -> None:
-    """Go on if `value` is a tensor or an array of this shape.
+    """Check that `value` is a tensor or an array of this shape.
 
     Raises:
         ExerciseError: with `sentence` and both shapes, if it is not.
     """
-    found = getattr(value, "shape", None)
-    require(found is not None, f"{sentence} A tensor was expected, {describe(value)} came.")
-    require(tuple(found or ()) == shape, f"{sentence} The shape is {tuple(found or ())}, expected is {shape}.")
+    actual = getattr(value, "shape", None)
+    require(actual is not None, f"{sentence} Expected a tensor, got {describe(value)}.")
+    require(tuple(actual or ()) == shape, f"{sentence} Expected shape {shape}, got {tuple(actual or ())}.")
 
 
 def done(sentence: str) -> None:
-    """Say that the exercise is solved."""
+    """Print that the exercise is solved."""
     print(f"Well done: {sentence}")

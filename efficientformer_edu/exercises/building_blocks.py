@@ -1,7 +1,7 @@
-"""Checks of chapter 2, the building blocks: layer scale, pooling, folding, attention, and the table of offsets.
+"""Checks of chapter 2, the building blocks: layer scale, pooling, folding, attention, and the attention-bias table.
 
-Paper: section 4.1, Eq. 4 to 6. Each check has an oracle of its own: loops over places, the unfolded layers, the
-package's attention, or a table whose values on another grid are known.
+Paper: section 4.1, Eq. 4 to 6. Each check has an independent oracle: loops over pixels, the unfolded layers, the
+package's attention, or a table whose resized values are known.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ IMAGES = ((224, 224), (225, 320), (1000, 600), (32, 100))
 
 
 def check_layer_scale(layer_scale: Callable[[Tensor, Tensor], Tensor]) -> None:
-    """Compare with a loop over the channels, where every axis is as long as the channels are many."""
+    """Compare with a loop over the channels, on tensors whose axes all have the same length."""
     import torch
 
     gamma = torch.tensor([0.5, -1.0, 2.0, 3.0])
@@ -27,22 +27,22 @@ def check_layer_scale(layer_scale: Callable[[Tensor, Tensor], Tensor]) -> None:
         x = _random(*shape)
         got = call(layer_scale, x, gamma)
         expect_shape(got, shape, f"Layer scale keeps the shape of the {kind}.")
-        wanted = torch.stack([c * factor for c, factor in zip(x.unbind(axis), gamma, strict=True)], dim=axis)
+        expected = torch.stack([c * factor for c, factor in zip(x.unbind(axis), gamma, strict=True)], dim=axis)
         require(
             kind != "map" or not _same(got, x * gamma),
-            "You scaled along the width of the map: PyTorch aligns shapes from the right. The channels are axis 1, so "
+            "You scaled along the width of the map: PyTorch aligns shapes from the right. Channels are axis 1, so "
             "gamma needs the shape (C, 1, 1).",
         )
         require(
             kind != "tokens" or not _same(got, x * gamma[:, None, None]),
-            "You scaled the wrong axis of the tokens: tokens have their channels last, so (C,) is right as it is.",
+            "You scaled the wrong axis of the tokens: tokens have their channels last, so (C,) is correct.",
         )
-        require(_same(got, wanted), f"For {kind} of shape {shape}, channel c must be multiplied by gamma[c], no other.")
-    done("one factor a channel, on maps and on tokens.")
+        require(_same(got, expected), f"For {kind} of shape {shape}, channel c must be multiplied by gamma[c].")
+    done("one factor per channel, on feature maps and on tokens.")
 
 
 def check_pool_by_convolution(pool_by_convolution: Callable[[Tensor], Tensor]) -> None:
-    """Compare with means that a loop over all places takes."""
+    """Compare with means computed in a loop over all pixels."""
     x = _random(2, 3, 5, 6)
     got = call(pool_by_convolution, x)
     expect_shape(got, tuple(x.shape), "The token mixer keeps the shape of the map.")
@@ -54,16 +54,16 @@ def check_pool_by_convolution(pool_by_convolution: Callable[[Tensor], Tensor]) -
     require(
         not _same(got, padded - x),
         "Inside the map it is right, at the border it is not: you divide by 9 where only 6 or 4 places exist. Count "
-        "the places with a convolution of ones.",
+        "the pixels in each window with a convolution of ones.",
     )
     across = mean.mean(1, keepdim=True)  # what a kernel over all channels averages
     for times in (1, x.shape[1]):
         require(
             not _same(got[..., 1:-1, 1:-1], (times * across - x)[..., 1:-1, 1:-1]),
-            "Your kernel mixes the channels. Pooling treats each by itself: groups=C.",
+            "Your kernel mixes the channels. Pooling treats each separately: groups=C.",
         )
-    require(_same(got, mean - x), "Take the sum over the 3×3 places, divide by how many of them exist, subtract x.")
-    done("sum and count are convolutions; their quotient is not, because of the border.")
+    require(_same(got, mean - x), "Sum over the 3×3 window, divide by the number of pixels in it, and subtract x.")
+    done("sum and count are convolutions; their ratio is not, because of the border.")
 
 
 def check_fold_all(fold_all: Callable[[nn.Conv2d, nn.BatchNorm2d, Tensor], tuple[Tensor, Tensor]]) -> None:
@@ -79,10 +79,10 @@ def check_fold_all(fold_all: Callable[[nn.Conv2d, nn.BatchNorm2d, Tensor], tuple
     own_bias = _random(4, seed=6)
     conv.load_state_dict({"weight": _random(4, 6, 1, 1, seed=7), "bias": own_bias})
     answer = call(fold_all, conv, norm, gamma)
-    require(isinstance(answer, tuple) and len(answer) == 2, "fold_all returns two tensors: a weight and a bias.")
+    require(isinstance(answer, tuple) and len(answer) == 2, "fold_all must return two tensors: a weight and a bias.")
     weight, bias = answer
     expect_shape(weight, (4, 6, 1, 1), "The folded weight has the shape of the convolution's.")
-    expect_shape(bias, (4,), "The folded bias has one number for each channel.")
+    expect_shape(bias, (4,), "The folded bias has one value per channel.")
     variance = values["running_var"] + norm.eps
     scale = values["weight"] / variance.sqrt()
     shift = values["bias"] - values["running_mean"] * scale
@@ -105,15 +105,15 @@ def check_fold_all(fold_all: Callable[[nn.Conv2d, nn.BatchNorm2d, Tensor], tuple
     )
     x = _random(2, 6, 3, 3)
     with torch.no_grad():
-        wanted, got = gamma.view(-1, 1, 1) * norm(conv(x)), F.conv2d(x, weight, bias)
+        expected, got = gamma.view(-1, 1, 1) * norm(conv(x)), F.conv2d(x, weight, bias)
     require(
-        _same(got, wanted), "F.conv2d(x, weight, bias) is not gamma · norm(conv(x)). Work through the formula again."
+        _same(got, expected), "F.conv2d(x, weight, bias) is not gamma · norm(conv(x)). Work through the formula again."
     )
     done("three operations became one convolution.")
 
 
 def check_attend(attend: Callable[..., Tensor]) -> None:
-    """Compare with the package's attention up to its projection, and try the usual slips on the same numbers."""
+    """Compare with the package's attention before its projection, and with common mistakes on the same input."""
     import torch
     from torch import nn
 
@@ -126,16 +126,16 @@ def check_attend(attend: Callable[..., Tensor]) -> None:
     oracle.proj = nn.Identity()  # type: ignore[assignment]
     x, bias = _random(2, tokens, dim), oracle.bias((2, 3)).detach()
     with torch.no_grad():
-        got, wanted = call(attend, x, oracle.qkv, bias, heads, key_dim), oracle(x, (2, 3))
+        got, expected = call(attend, x, oracle.qkv, bias, heads, key_dim), oracle(x, (2, 3))
         expect_shape(got, (2, tokens, heads * value_dim), "Each token gets the values of all heads, side by side.")
-        for sentence, slip in _slips(x, oracle, bias, key_dim, wanted).items():
+        for sentence, slip in _slips(x, oracle, bias, key_dim, expected).items():
             require(not _same(got, slip), sentence)
-    require(_same(got, wanted), "Slice one head's query, key and value out of qkv, and apply Eq. 6 to them.")
+    require(_same(got, expected), "Slice one head's query, key and value out of qkv, and apply Eq. 6 to them.")
     done("the same values as the package's attention, one head at a time.")
 
 
 def check_bias_for_image(bias_for_image: Callable[[Tensor, tuple[int, int], tuple[int, int]], Tensor]) -> None:
-    """Compare with a table that grows linearly with the offset: its values on any other grid are known."""
+    """Compare with a table that is linear in the offset, so that its values on any grid are known."""
     import torch
     from torch.nn import functional as F
 
@@ -150,17 +150,17 @@ def check_bias_for_image(bias_for_image: Callable[[Tensor, tuple[int, int], tupl
         at = f"An image of {height}×{width} pixels has {h}×{w} tokens"
         shape = (2, h * w, h * w)
         expect_shape(
-            got, shape, f"{at}: the stem and the embeddings round up. One number is due for each head and pair."
+            got, shape, f"{at}: the stem and the embeddings round up. There is one value per head and pair of tokens."
         )
         down, right = _offsets(h, w)
-        wanted = linear(down.abs() * (6 / max(h - 1, 1)), right.abs() * (6 / max(w - 1, 1)))
+        expected = linear(down.abs() * (6 / max(h - 1, 1)), right.abs() * (6 / max(w - 1, 1)))
         matrix = F.interpolate(trained[None], size=shape[1:], mode="bilinear", align_corners=True)[0]
         maps = table.view(1, 2, 7, 7)
         centred = F.interpolate(maps, size=(h, w), mode="bilinear", align_corners=False)[0].flatten(1)
         cornered = F.interpolate(maps, size=(h, w), mode="bilinear", align_corners=True)[0].flatten(1)
         require(
             (h, w) == (7, 7) or not _same(got, matrix),
-            f"{at}. You resized the N×N matrix: its neighbours are no neighbours in the image where a row of tokens "
+            f"{at}. You resized the N×N matrix: its neighbours are not neighbours in the image where a row of tokens "
             "ends. Resize the table, then look up.",
         )
         require(
@@ -171,12 +171,12 @@ def check_bias_for_image(bias_for_image: Callable[[Tensor, tuple[int, int], tupl
             not _same(got, cornered[:, (down * w + right).long()]),
             "A negative index reads the table from its end, without an error. Offsets are absolute: |Δy| and |Δx|.",
         )
-        require(_same(got, wanted), f"{at}; entry (i, j) must be the resized table at |Δy|·{w} + |Δx|.")
+        require(_same(got, expected), f"{at}; entry (i, j) must be the resized table at |Δy|·{w} + |Δx|.")
     done("one table serves images of any size.")
 
 
-def _slips(x: Tensor, oracle: Any, bias: Tensor, key_dim: int, wanted: Tensor) -> dict[str, Tensor]:
-    """What the usual mistakes give, each under the sentence that explains it."""
+def _slips(x: Tensor, oracle: Any, bias: Tensor, key_dim: int, expected: Tensor) -> dict[str, Tensor]:
+    """Return the results of common mistakes, by the sentence that explains each."""
     import torch
 
     heads, parts = oracle.num_heads, oracle.head_parts
@@ -202,13 +202,13 @@ def _slips(x: Tensor, oracle: Any, bias: Tensor, key_dim: int, wanted: Tensor) -
             mix(by_head, x.shape[-1] ** -0.5)
         ),
         "You left out the scale: the scores are divided by √key_dim.": join(mix(by_head, 1.0)),
-        "The numbers of different heads and tokens are mixed up: transpose heads and tokens before you join the heads, "
-        "or concatenate the heads along the channels.": right.reshape(wanted.shape),
+        "The values of different heads and tokens are mixed up: transpose heads and tokens before you join the heads, "
+        "or concatenate the heads along the channels.": right.reshape(expected.shape),
     }
 
 
 def _means(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean over the 3×3 places that exist, and the sum over them divided by 9, place by place."""
+    """Return the mean over the existing pixels of each 3×3 window, and their sum divided by 9."""
     import torch
 
     mean, padded = torch.empty_like(x), torch.empty_like(x)
@@ -222,7 +222,7 @@ def _means(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _offsets(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Δy and Δx, (N, N) each, between each two tokens of a grid."""
+    """Return Δy and Δx, (N, N) each, between all pairs of tokens of a grid."""
     import torch
 
     y = torch.arange(float(height)).repeat_interleave(width)

@@ -1,7 +1,7 @@
 """Checks of chapter 10, weights and pitfalls: heads, schedule, a split qkv, and a test for biases.
 
-Each check has an oracle of its own: the logits of both heads, fractions, the attention of single heads, or biases whose
-offsets are known. Released code: `Attention` and the heads of `EfficientFormer` in `models/efficientformer.py`.
+Each check has an independent oracle: the logits of both heads, fractions, the attention of single heads, or biases with
+known offsets. Released code: `Attention` and the heads of `EfficientFormer` in `models/efficientformer.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ GRIDS = ((3, 3), (2, 4), (4, 2))
 
 
 def check_one_head(one_head: Callable[[State], State]) -> None:
-    """Compare the logits of the one head with the mean of both heads' logits."""
+    """Compare the logits of the merged head with the mean of both heads' logits."""
     import torch
 
     shapes = {"norm.bias": (4,), "head.weight": (3, 4), "head.bias": (3,), "head_dist.weight": (3, 4)}
@@ -30,14 +30,16 @@ def check_one_head(one_head: Callable[[State], State]) -> None:
     state = {name: _random(*shape, seed=seed) for seed, (name, shape) in enumerate(shapes.items())}
     before = {name: value.clone() for name, value in state.items()}
     got = call(one_head, dict(state))
-    require(isinstance(got, Mapping), f"one_head returns a dictionary of tensors; {describe(got)} came.")
+    require(isinstance(got, Mapping), f"one_head must return a dictionary of tensors, got {describe(got)}.")
     require(
         all(torch.equal(state[name], before[name]) for name in state),
         "You changed the tensors that came in: `+=` and `/=` write into them. Make new ones.",
     )
-    require("norm.bias" in got, "All tensors that are no head stay: norm.bias is missing.")
+    require("norm.bias" in got, "Keep all tensors outside of the heads: norm.bias is missing.")
     left = [name for name in got if name.startswith("head_dist")]
-    require(not left, f"A network with one head has no place for {', '.join(left)}; a strict load would refuse it.")
+    require(
+        not left, f"A network with one head has no place for {', '.join(left)}; a strict load would raise an error."
+    )
     require("head.weight" in got and "head.bias" in got, "The result has no head.weight or no head.bias.")
     expect_shape(got["head.weight"], (3, 4), "One head is as large as each of the two.")
     expect_shape(got["head.bias"], (3,), "One head is as large as each of the two.")
@@ -61,17 +63,17 @@ def check_one_head(one_head: Callable[[State], State]) -> None:
         "The weight is the mean, the bias is not: a head is both.",
     )
     require(_same(mine, (first + second) / 2), "The logits are not the mean of both heads' logits.")
-    require(torch.equal(got["norm.bias"], state["norm.bias"]), "Only the heads change; norm.bias came out different.")
-    done("one head, the logits of two.")
+    require(torch.equal(got["norm.bias"], state["norm.bias"]), "Only the heads change; norm.bias is different.")
+    done("one head gives the mean logits of two.")
 
 
 def check_schedule(schedule: Callable[[Sequence[int], float], Sequence[float]]) -> None:
-    """Compare with fractions of the last rate."""
+    """Compare with exact fractions of the last rate."""
     for depths, rate in SCHEDULES:
         blocks = sum(depths)
         got = [float(value) for value in call(schedule, depths, rate)]
         of = f"depths={depths}, rate={rate}"
-        require(len(got) == blocks, f"With {of} there are {blocks} blocks, so {blocks} rates; {len(got)} came.")
+        require(len(got) == blocks, f"With {of} there are {blocks} blocks, so {blocks} rates; {len(got)} returned.")
         require(max(got) < 1, f"With {of} a rate reaches {max(got):.2f}: divide, so that the last block has {rate}.")
         require(
             rate == 0 or not _close(got, [rate * i / blocks for i in range(blocks)]),
@@ -83,52 +85,55 @@ def check_schedule(schedule: Callable[[Sequence[int], float], Sequence[float]]) 
             rate == 0 or not _close(got, restarted),
             f"With {of} the rate falls back to 0 in each stage. Blocks are counted through the whole network.",
         )
-        wanted = [float(Fraction(i, blocks - 1)) * rate for i in range(blocks)]
-        require(_close(got, wanted), f"With {of} the rates must rise evenly from 0 to {rate}.")
-    done("from 0 to the rate that was asked for, and never above it.")
+        expected = [float(Fraction(i, blocks - 1)) * rate for i in range(blocks)]
+        require(_close(got, expected), f"With {of} the rates must rise evenly from 0 to {rate}.")
+    done("from 0 to the given rate, and never above it.")
 
 
 def check_split_qkv(split_qkv: Callable[[Tensor, int, int], tuple[Tensor, Tensor, Tensor]]) -> None:
-    """Compare the three matrices with rows that are picked one by one, for weights and for biases."""
+    """Compare the three matrices with individually selected rows, for weights and for biases."""
     import torch
 
     heads, key_dim, value_dim = 3, 2, 5
-    one = 2 * key_dim + value_dim
+    head_rows = 2 * key_dim + value_dim
     rows = {
-        "query": [h * one + c for h in range(heads) for c in range(key_dim)],
-        "key": [h * one + key_dim + c for h in range(heads) for c in range(key_dim)],
-        "value": [h * one + 2 * key_dim + c for h in range(heads) for c in range(value_dim)],
+        "query": [h * head_rows + c for h in range(heads) for c in range(key_dim)],
+        "key": [h * head_rows + key_dim + c for h in range(heads) for c in range(key_dim)],
+        "value": [h * head_rows + 2 * key_dim + c for h in range(heads) for c in range(value_dim)],
     }
-    for shape in ((heads * one, 4), (heads * one,)):
-        qkv = torch.arange(heads * one, dtype=torch.float32).view(-1, *[1] * (len(shape) - 1)).expand(shape)
+    for shape in ((heads * head_rows, 4), (heads * head_rows,)):
+        qkv = torch.arange(heads * head_rows, dtype=torch.float32).view(-1, *[1] * (len(shape) - 1)).expand(shape)
         got = call(split_qkv, qkv, heads, key_dim)
         require(isinstance(got, (tuple, list)) and len(got) == 3, "split_qkv returns query, key and value.")
         sizes = [tuple(getattr(part, "shape", (0,)))[:1] for part in got]
-        third = heads * one // 3
+        third = heads * head_rows // 3
         require(
             sizes != [(third,)] * 3,
             f"You cut into three equal parts. A value is wider than a key: a head has {key_dim} rows of query, "
             f"{key_dim} of key and {value_dim} of value here.",
         )
-        for (name, wanted), part in zip(rows.items(), got, strict=True):
-            expect_shape(part, (len(wanted), *shape[1:]), f"For qkv of shape {shape} the {name} has the wrong shape.")
-        found = {name: part.reshape(len(part), -1)[:, 0].tolist() for name, part in zip(rows, got, strict=True)}
+        for (name, expected), part in zip(rows.items(), got, strict=True):
+            expect_shape(part, (len(expected), *shape[1:]), f"For qkv of shape {shape} the {name} has the wrong shape.")
+        selected = {name: part.reshape(len(part), -1)[:, 0].tolist() for name, part in zip(rows, got, strict=True)}
         require(
-            found["query"] != list(range(heads * key_dim)),
+            selected["query"] != list(range(heads * key_dim)),
             "You took the first rows of all as queries. The rows lie head by head: q, k and v of head 0, then those of "
             "head 1.",
         )
-        for name, wanted in rows.items():
+        for name, expected in rows.items():
             require(
-                sorted(found[name]) != wanted or found[name] == wanted,
+                sorted(selected[name]) != expected or selected[name] == expected,
                 f"The {name} has the right rows in the wrong order: first all rows of head 0, then those of head 1.",
             )
-            require(found[name] == wanted, f"The {name} must be the rows {wanted} of qkv; yours are {found[name]}.")
-    done("three linear maps in place of one, the heads still in order.")
+            require(
+                selected[name] == expected,
+                f"The {name} must be the rows {expected} of qkv; yours are {selected[name]}.",
+            )
+    done("three linear layers instead of one, with the heads in order.")
 
 
 def check_by_offset(by_offset: Callable[[Tensor, tuple[int, int]], bool]) -> None:
-    """Give it biases that depend on the offset alone, and biases that do not, each spoilt in its own way."""
+    """Call it with biases that depend only on the offset, and with biases corrupted in different ways."""
     for grid in GRIDS:
         height, width = grid
         tokens = [(y, x) for y in range(height) for x in range(width)]
@@ -150,17 +155,17 @@ def check_by_offset(by_offset: Callable[[Tensor, tuple[int, int]], bool]) -> Non
         shifted[:, -1, :] += 1
         matrix = sound + _random(2, len(tokens), len(tokens), seed=5)
         symmetric = matrix + matrix.transpose(1, 2)
-        one_head = sound.clone()
-        one_head[1] = symmetric[1]
-        spoilt = {
+        broken_head = sound.clone()
+        broken_head[1] = symmetric[1]
+        corrupted = {
             "the last row is another: compare all queries, not the first alone": shifted,
             "the bias from i to j differs from that from j to i. Offsets are absolute": signed,
             "they are symmetric, and that is all. Pairs with the same offset have different biases": symmetric,
-            "head 0 is sound and head 1 is not: look at every head": one_head,
+            "head 0 is sound and head 1 is not: look at every head": broken_head,
         }
-        for sentence, bias in spoilt.items():
+        for sentence, bias in corrupted.items():
             require(not bool(call(by_offset, bias, grid)), f"{of} your test accepts biases where {sentence}.")
-    done("this test finds a resized matrix, whatever its numbers look like.")
+    done("this test detects a resized matrix, regardless of its values.")
 
 
 def _looked_up(table: Tensor, tokens: Sequence[tuple[int, int]]) -> Tensor:

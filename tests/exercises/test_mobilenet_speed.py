@@ -103,7 +103,7 @@ def test_the_pooling_kernel_by_impulses_passes(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("answer", "match"),
     [
-        (lambda gamma: 7, "A tensor was expected, 7 came"),
+        (lambda gamma: 7, "Expected a tensor, got 7"),
         (lambda gamma: by_impulses(2 * gamma), "weight γ/9 each"),
         (lambda gamma: by_impulses(gamma) + torch.eye(3)[1].outer(torch.eye(3)[1]), "1 − γ"),
     ],

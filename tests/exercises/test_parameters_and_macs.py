@@ -28,11 +28,11 @@ def mb4d(config: EfficientFormerConfig, stage: int, image: tuple[int, int]) -> t
 @pytest.mark.parametrize(
     ("answer", "match"),
     [
-        (lambda *_: 7, "returns two numbers"),
+        (lambda *_: 7, "must return two numbers"),
         (lambda *at: (mb4d(*at)[0] - at[0].embed_dims[at[1]] - at[0].hidden_dim(at[1]), 0), "biases of the two conv"),
-        (lambda *at: (mb4d(*at)[0] - 2 * at[0].embed_dims[at[1]], 0), "layer scales hold"),
+        (lambda *at: (mb4d(*at)[0] - 2 * at[0].embed_dims[at[1]], 0), "layer scales have"),
         (lambda *at: (mb4d(*at)[0] + 1, 0), "you have 19,249"),
-        (lambda *at: (mb4d(*at)[0], mb4d(*at)[1] // prod(at[0].grids(at[2])[at[1]])), "the work at one place"),
+        (lambda *at: (mb4d(*at)[0], mb4d(*at)[1] // prod(at[0].grids(at[2])[at[1]])), "the MACs of one pixel"),
         (lambda *at: (mb4d(*at)[0], mb4d(*at)[1] // 2), "two convolutions"),
         (lambda *at: (mb4d(*at)[0], 2 * mb4d(*at)[1]), "FLOPs"),
         (lambda *at: (mb4d(*at)[0], mb4d(*at)[1] + 1), "Only its two convolutions"),
@@ -49,9 +49,9 @@ def mended(c_in: int, c_out: int, kernel: int) -> int:
 @pytest.mark.parametrize(
     ("slip", "match"),
     [
-        (lambda config: config.embed_dims[3], "where the sum begins"),
+        (lambda config: config.embed_dims[3], "the sum starts too late"),
         (lambda config: config.embed_dims[3] - config.embed_dims[0], "halfway"),
-        (lambda config: config.embed_dims[3] - 3 + (config.in_channels != 3), "you say"),
+        (lambda config: config.embed_dims[3] - 3 + (config.in_channels != 3), "your answer is"),
     ],
 )
 def test_a_wrong_slip_is_named(slip: Any, match: str) -> None:
@@ -63,8 +63,8 @@ def test_a_wrong_rule_for_convolutions_is_told() -> None:
 
 
 def test_one_answer_for_every_print_is_no_search() -> None:
-    refused(checks.check_misprint, lambda config, printed: [1], match="fits, you found")
-    refused(checks.check_misprint, lambda config, printed: 1, match="return a list; 1 came")
+    refused(checks.check_misprint, lambda config, printed: [1], match="fits, you return")
+    refused(checks.check_misprint, lambda config, printed: 1, match="return a list, got 1")
 
 
 def test_a_prediction_without_the_square_of_a_size_is_told() -> None:
