@@ -88,7 +88,7 @@ def predict_dense_file(photo: Path, weights: Path, out: Path | None) -> None:
     """Print what the network in a file finds in a photograph; draw it into `out`."""
     from efficientformer_edu.dense.files import load_dense
     from efficientformer_edu.dense.predict import predict_photo
-    from efficientformer_edu.figures.overlays import SCORE, draw_overlay, shares
+    from efficientformer_edu.figures.overlays import SCORE, class_shares, draw_overlay
     from efficientformer_edu.figures.style import FORMATS, save
 
     if out is not None and out.suffix not in FORMATS:
@@ -101,7 +101,7 @@ def predict_dense_file(photo: Path, weights: Path, out: Path | None) -> None:
             typer.echo(f"{score:8.2%}  {found.classes[label]:14}" + "".join(f"{side:7.0f}" for side in box))
     if found.semantic is not None:
         typer.echo("  pixels  class")
-        for name, part in shares(found.semantic, found.classes).items():
+        for name, part in class_shares(found.semantic, found.classes).items():
             typer.echo(f"{part:8.2%}  {name}")
     if out is not None:
         save(draw_overlay(found), out)

@@ -1,8 +1,8 @@
-"""One colour for each part of the network, the same in every drawing.
+"""The palette: one colour per component of the network, the same in every figure. Standard library only.
 
-The tones are after Okabe and Ito's, which stay apart for readers with any colour vision. Each part is filled with a
-pale tint of its tone, framed by the tone, and written on in near-black, so that text keeps a contrast of at least 9 to
-1 whether the page around it is light or dark. Colour never stands alone: every part also bears its name.
+The tones are based on Okabe and Ito's, which readers with any colour vision can distinguish. Each component has a pale
+fill and a frame in the full tone; near-black text on it has a contrast of at least 9 to 1, on a light page and on a
+dark one. Colour is never the only cue: every component is labelled, too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class Colour(NamedTuple):
-    """Fill and frame of a part, as hexadecimal RGB."""
+    """Fill and frame of a component, as hexadecimal RGB."""
 
     fill: str
     line: str
@@ -19,8 +19,9 @@ class Colour(NamedTuple):
 
 INK = "#1A1A1A"  # text and arrows
 FAINT = "#5F6368"  # remarks and shapes
-FRAME_LINE = "#888888"  # stands out against a light page and a dark one
+FRAME_LINE = "#888888"  # visible on a light page and on a dark one
 PAPER = "#FFFFFF"
+GRID = "#E6E6E6"
 QUERY = "#D55E00"  # what the reader should look at
 
 PARTS = {
@@ -31,4 +32,9 @@ PARTS = {
     "MB3D": Colour("#F9DFA8", "#C47F00"),
     "head": Colour("#F0D3E2", "#B0508A"),
 }
-NECK = Colour("#DFDBF3", "#5546A6")  # stands in networks for dense tasks only
+NECK = Colour("#DFDBF3", "#5546A6")  # only in networks for dense tasks
+SERIES = (  # colour, line style and marker of up to three lines: colour is never the only difference
+    (QUERY, "-", "s"),
+    (PARTS["embedding"].line, "--", "^"),
+    (PARTS["MB4D"].line, "-", "o"),
+)

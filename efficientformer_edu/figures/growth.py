@@ -1,6 +1,6 @@
-"""How parameters and MACs grow with the input and with the shape of the network, and what attention takes of them.
+"""How parameters and MACs grow with the image and with the shape of the network, and the share of attention in them.
 
-Paper: the claim of section 3, observation 2, that attention need not be slow, holds where the tokens are few.
+Paper: section 3, observation 2: attention is not necessarily slow, if there are few tokens.
 """
 
 from __future__ import annotations
@@ -20,17 +20,16 @@ from efficientformer_edu.audit.growth import (
     sweep_width,
 )
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig, get_config
-from efficientformer_edu.figures.colours import FAINT, PARTS
+from efficientformer_edu.figures.colours import FAINT, GRID, PARTS
 from efficientformer_edu.figures.style import Drawing, drawing
 
 RESOLUTIONS = (112, 224, 448, 896)
-FACTORS = (1, 2, 4, 8)  # as far apart as the resolutions, so that slopes can be compared by eye
+FACTORS = (1, 2, 4, 8)  # in the same ratios as the resolutions, so that slopes can be compared by eye
 MULTIPLES = (0.25, 1, 4, 16, 64)
 WIDE_RESOLUTIONS = (112, 224, 448, 896, 1792, 3584)
 SHARES = (0.001, 0.01, 0.1, 1.0)
 SLOPE = "#C4C4C4"
-GRID = "#E6E6E6"
-LOOKS = (  # colour, marker, its size and line: never told apart by colour alone, nor hidden behind each other
+LOOKS = (  # colour, marker and its size, line style: colour is never the only difference, and none hides another
     (PARTS["MB4D"].line, "o", 4.0, "-"),
     (PARTS["MB3D"].line, "s", 5.0, "--"),
     (PARTS["head"].line, "^", 10.0, ":"),
@@ -38,11 +37,11 @@ LOOKS = (  # colour, marker, its size and line: never told apart by colour alone
 
 
 def draw_growth(model: str | EfficientFormerConfig = "l1") -> Drawing:
-    """Parameters and MACs, as multiples of the network's own at 224 pixels, in four panels.
+    """Parameters and MACs, relative to the network at 224 pixels, in four panels.
 
-    The first three have two logarithmic axes, on which a power is a straight line: MACs grow with the square of the
-    resolution and of the width, and in proportion to the depth. The fourth trades MB4D blocks of the last stage for
-    MB3D blocks, on linear axes.
+    The first three have logarithmic axes, on which a power law is a straight line: MACs grow with the square of the
+    resolution and of the width, and linearly with the depth. The fourth replaces MB4D blocks of the last stage by MB3D
+    blocks, on linear axes.
 
     Args:
         model: a configuration, or the name of a published network such as `"l1"`.
@@ -63,29 +62,29 @@ def draw_growth(model: str | EfficientFormerConfig = "l1") -> Drawing:
         last.margins(y=0.15)
         last.set_ylim(bottom=0)
         last.grid(color=GRID, lw=0.6)
-        powers[0].set_ylabel("times the network at 224 pixels")
+        powers[0].set_ylabel("relative to the network at 224 pixels")
         figure.legend(*last.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
     return figure
 
 
 def draw_attention_share() -> Drawing:
-    """The attention products' part of all MACs against the resolution, for the published networks."""
+    """The share of attention products in all MACs by resolution, for the published networks."""
     with drawing(height=3.4, width=6.5) as figure:
         axes = figure.subplots()
-        for place, name in enumerate(PRESETS):
+        for number, name in enumerate(PRESETS):
             points = sweep_resolution(name, WIDE_RESOLUTIONS)
-            _line(axes, place, name.upper(), points, [attention_share(point.costs) for point in points])
+            _line(axes, number, name.upper(), points, [attention_share(point.costs) for point in points])
         _logarithmic(axes, WIDE_RESOLUTIONS, SHARES)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
         axes.axvline(224, color=FAINT, lw=0.8, ls=(0, (1, 2)))
         axes.set_xlabel("resolution in pixels")
-        axes.set_ylabel("attention products, part of all MACs")
+        axes.set_ylabel("attention products, share of all MACs")
         axes.legend(frameon=False)
     return figure
 
 
 def _draw_power(axes: Axes, config: EfficientFormerConfig, points: Sequence[Point], power: int, varied: str) -> None:
-    """A panel on logarithmic axes, with the line of a power through the network itself."""
+    """A panel with logarithmic axes, and the line of a power law through the network itself."""
     xs = _values(points)
     itself = 224 if 224 in xs else 1
     axes.plot(xs, [(x / itself) ** power for x in xs], color=SLOPE, lw=6, zorder=1)

@@ -1,7 +1,7 @@
-"""An audit that answers as the reader changes the network: from words in a form or a link to pieces of a page.
+"""The live audit: from the fields of a form or a link to the HTML of a page. Standard library only.
 
-The page that runs Python in the browser and the sliders of chapter 4 show the same pieces. Needs nothing but the
-standard library and this package's ledger.
+The page that runs Python in the browser and the sliders of chapter 4 show the same HTML. All numbers come from the
+ledger; the page does not compute any.
 """
 
 from __future__ import annotations
@@ -9,25 +9,33 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple, get_args
+from html import escape
+from typing import Any, Literal, NamedTuple, get_args
 from urllib.parse import urlencode
 
 from efficientformer_edu.audit import COUNTERS, Costs, Form, count
-from efficientformer_edu.audit.explain import get_rule
+from efficientformer_edu.audit.explain import explain_costs, get_rule
+from efficientformer_edu.audit.growth import attention_share
+from efficientformer_edu.audit.rules import Code
+from efficientformer_edu.audit.tables import Cell, Table, shown
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig, get_config, resolution_pair
 from efficientformer_edu.config_values import known_fields, wrong
-from efficientformer_edu.figures.fragments import counters_html, explanation_html, ledger_html, summary_html
 from efficientformer_edu.figures.strip import strip
 
 DEFAULTS = {"model": "l1", "resolution": "224", "form": "trained", "counter": next(iter(COUNTERS))}
 SHAPE = tuple(field.name for field in dataclasses.fields(EfficientFormerConfig))
-MOST_BLOCKS = 100  # more would neither fit the drawing nor be answered while one types
-LARGEST = 30_000  # for any one number, so that sums stay readable; ImageNet-21k has 21,841 classes
-WORDS = {"true": True, "false": False, "none": None}
+MAX_BLOCKS = 100  # more neither fit the figure nor can be counted while the reader types
+MAX_VALUE = 30_000  # of any number, so that sums stay readable; ImageNet-21k has 21,841 classes
+CONSTANTS = {"true": True, "false": False, "none": None}
+NUMBER = re.compile(r"[+-]?\d[\d,.]*(?: %)?")
+CODES: dict[Code, str] = {
+    "released": "the authors' code, timm's and mmpretrain's",
+    "huggingface": "the classes of Hugging Face",
+}
 
 
 class Question(NamedTuple):
-    """What a reader asks about.
+    """The network to audit.
 
     Attributes:
         config: the network.
@@ -43,16 +51,16 @@ class Question(NamedTuple):
 
 
 class Live(NamedTuple):
-    """The answer in pieces, each a string.
+    """The answer as strings.
 
     Attributes:
         diagram: the network as a strip of bars, SVG.
-        summary: parameters, MACs, bytes and attention's share, HTML.
-        ledger: what each stage costs, an HTML table.
-        kinds: what each kind of operation costs, an HTML table.
-        counters: what every counter prints, an HTML table.
-        explanation: the steps to the chosen counter's numbers, HTML.
-        yaml: the configuration as `EfficientFormerConfig.from_yaml` reads it.
+        summary: parameters, MACs, bytes and the share of attention, HTML.
+        ledger: costs by stage, an HTML table.
+        kinds: costs by kind of operation, an HTML table.
+        counters: the output of every counter, an HTML table.
+        explanation: the steps to the numbers of the selected counter, HTML.
+        yaml: the configuration in the format of `EfficientFormerConfig.from_yaml`.
         python: code that builds the configuration and counts it.
     """
 
@@ -67,24 +75,24 @@ class Live(NamedTuple):
 
 
 def read(fields: Mapping[str, str]) -> Question:
-    """A question from words, as a form or the query of a link gives them.
+    """Parse the fields of a form or the query of a link.
 
     Args:
         fields: `model`, `resolution` ("224" or "384x640"), `form`, `counter`, and any field of the configuration, such
-            as `depths` ("3,2,6,4") or `num_vit` ("1" or "0,0,1,1"). What is not named is that of the model, L1 if no
-            model is named, at 224 pixels.
+            as `depths` ("3,2,6,4") or `num_vit` ("1" or "0,0,1,1"). Missing fields are those of the model; without a
+            model, those of L1 at 224 pixels.
 
     Raises:
-        ValueError: in one sentence, for a name that is no field and for a value that is not possible.
+        ValueError: for an unknown field or an invalid value, in one sentence.
     """
     known_fields(fields, (*DEFAULTS, *SHAPE))
     values = {**DEFAULTS, **fields}
     config = get_config(values["model"]).replace(
-        **{name: _value(name, fields[name]) for name in SHAPE if name in fields}
+        **{name: _parse(name, fields[name]) for name in SHAPE if name in fields}
     )
-    if sum(config.depths) > MOST_BLOCKS:
-        raise wrong("depths", config.depths, f"at most {MOST_BLOCKS} blocks in all")
-    resolution = resolution_pair(_value("resolution", re.sub("[x×]", ",", values["resolution"])))
+    if sum(config.depths) > MAX_BLOCKS:
+        raise wrong("depths", config.depths, f"at most {MAX_BLOCKS} blocks in all")
+    resolution = resolution_pair(_parse("resolution", re.sub("[x×]", ",", values["resolution"])))
     if values["form"] not in get_args(Form):
         raise wrong("form", values["form"], ", ".join(get_args(Form)))
     get_rule(values["counter"])
@@ -93,48 +101,80 @@ def read(fields: Mapping[str, str]) -> Question:
 
 
 def fields(question: Question) -> dict[str, str]:
-    """The shortest words that `read` makes the same question of."""
+    """The shortest fields that `read` parses to the same question."""
     config, (height, width) = question.config, question.resolution
     model, changes = min(
-        ((name, differences(config, preset)) for name, preset in PRESETS.items()), key=lambda pair: len(pair[1])
+        ((name, _differences(config, preset)) for name, preset in PRESETS.items()), key=lambda pair: len(pair[1])
     )
-    words = {"model": model} | {name: _words(value) for name, value in changes.items()}
-    rest = {
+    options = {
         "resolution": f"{height}" if height == width else f"{height}x{width}",
         "form": question.form,
         "counter": question.counter,
     }
-    return words | {name: value for name, value in rest.items() if value != DEFAULTS[name]}
+    changed_options = {name: value for name, value in options.items() if value != DEFAULTS[name]}
+    return {"model": model} | {name: _to_text(value) for name, value in changes.items()} | changed_options
 
 
 def live(question: Question) -> Live:
-    """Everything that a page shows about a question."""
+    """Everything that a page shows for a question."""
     costs = count(question.config, question.resolution, question.form)
     return Live(
         diagram=str(strip(costs)),
-        summary=summary_html(costs),
-        ledger=ledger_html(costs, "stage"),
-        kinds=ledger_html(costs, "kind"),
-        counters=counters_html(costs),
-        explanation=explanation_html(costs, question.counter),
+        summary=_summary(costs),
+        ledger=_ledger(costs, "stage"),
+        kinds=_ledger(costs, "kind"),
+        counters=_counters(costs),
+        explanation=_explanation(costs, question.counter),
         yaml=question.config.to_yaml(),
-        python=python(costs),
+        python=_python(costs),
     )
 
 
-def answer(words: Mapping[str, str]) -> dict[str, str]:
-    """What a page gets for the words of its form: the pieces and the query of a link to them, or only the error."""
+def answer(values: Mapping[str, str]) -> dict[str, str]:
+    """The fields of `Live` and the query of a link to them for the fields of a form; or only `error`."""
     try:
-        question = read(words)
+        question = read(values)
     except ValueError as error:
         return {"error": str(error)}
     return live(question)._asdict() | {"link": urlencode(fields(question), safe=",")}
 
 
-def python(costs: Costs) -> str:
-    """Code that builds the network of a ledger and counts it; fields that have their default are left out."""
+# Text and values
+
+
+def _differences(config: EfficientFormerConfig, other: EfficientFormerConfig) -> dict[str, Any]:
+    """The fields of `config` whose value differs from that in `other`."""
+    return {name: value for name in SHAPE if (value := getattr(config, name)) != getattr(other, name)}
+
+
+def _parse(name: str, text: str) -> Any:
+    """A number, True, False, None, or a tuple of them. Other text is returned unchanged, for the config to reject."""
+    if "," in text:
+        return tuple(_parse(name, part) for part in text.split(","))
+    text = text.strip()
+    if text.lower() in CONSTANTS:
+        return CONSTANTS[text.lower()]
+    for number in (int, float):
+        try:
+            value = number(text)
+        except ValueError:
+            continue
+        if abs(value) > MAX_VALUE:
+            raise wrong(name, text, f"numbers up to {MAX_VALUE:,}")
+        return value
+    return text
+
+
+def _to_text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(_to_text, value))
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def _python(costs: Costs) -> str:
+    """Code that builds the network of a ledger and counts it, without the fields that have their default."""
     height, width = costs.resolution
-    changes = differences(costs.config, EfficientFormerConfig())
+    changes = _differences(costs.config, EfficientFormerConfig())
     arguments = "".join(f"\n    {name}={value!r}," for name, value in changes.items()) + ("\n" if changes else "")
     options = f"resolution={height if height == width else costs.resolution}"
     if costs.form != "trained":
@@ -147,30 +187,85 @@ def python(costs: Costs) -> str:
     )
 
 
-def differences(config: EfficientFormerConfig, other: EfficientFormerConfig) -> dict[str, Any]:
-    """The fields of a configuration that have another value than in the other one."""
-    return {name: value for name in SHAPE if (value := getattr(config, name)) != getattr(other, name)}
+# HTML
 
 
-def _value(name: str, text: str) -> Any:
-    """A number, a word, or a tuple of them. What is neither stays text, which the configuration then refuses."""
-    if "," in text:
-        return tuple(_value(name, part) for part in text.split(","))
-    word = text.strip()
-    if word.lower() in WORDS:
-        return WORDS[word.lower()]
-    for number in (int, float):
-        try:
-            value = number(word)
-        except ValueError:
-            continue
-        if abs(value) > LARGEST:
-            raise wrong(name, text, f"numbers up to {LARGEST:,}")
-        return value
-    return text
+def _summary(costs: Costs) -> str:
+    """Parameters, MACs, memory and the share of attention as a list of terms."""
+    sums = costs.sums
+    items: tuple[tuple[str, str, str], ...] = (
+        ("parameters", f"{sums.params:,}", "learned values"),
+        ("MACs", f"{sums.macs:,}", "multiply-accumulates for one image"),
+        ("weights", f"{sums.weight_bytes:,} bytes", "parameters and stored statistics in float32"),
+        ("activations", f"{sums.activation_bytes:,} bytes", "all outputs of operations, in float32"),
+        ("attention products", f"{100 * attention_share(costs):.2f} %", "of all MACs"),
+    )
+    terms = (
+        f'<div><dt>{term}</dt><dd><span class="number">{value}</span> <small>{note}</small></dd></div>'
+        for term, value, note in items
+    )
+    return f'<dl class="summary">{"".join(terms)}</dl>'
 
 
-def _words(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ",".join(map(_words, value))
-    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+def _ledger(costs: Costs, level: Literal["stage", "kind"]) -> str:
+    """Costs by stage or by kind of operation."""
+    height, width = costs.resolution
+    return _table(costs.table(level), f"Costs by {level}, as {costs.form}, for one image of {height}×{width} pixels")
+
+
+def _counters(costs: Costs) -> str:
+    """The output of every counter for the network in this package's code, next to the audit's count."""
+    rows: list[tuple[Cell, ...]] = [("this audit", costs.macs, None, costs.params, None, None)]
+    for counter, rule in COUNTERS.items():
+        macs = explain_costs(counter, costs, "macs").total
+        params = None if rule.params is None else explain_costs(counter, costs, "params").total
+        more = None if params is None else _signed(params - costs.params)
+        status = "run in the tests" if rule.runs else "derived, not run"
+        rows.append((counter, macs, _signed(macs - costs.macs), params, more, status))
+    columns = ("counter", "MACs", "MACs beyond ours", "parameters", "parameters beyond ours", "how we know")
+    return _table(Table(columns, tuple(rows)), "What every counter prints for this network")
+
+
+def _explanation(costs: Costs, counter: str) -> str:
+    """The steps from the audit's counts to those of a counter, a note on it, and its results for other code."""
+    rule = COUNTERS[counter]
+    html = [f"<p><strong>{escape(rule.tool)}</strong>. {escape(rule.note)}</p>"]
+    macs = explain_costs(counter, costs, "macs")
+    html.append(_table(macs.table(), f"From our MACs to what {counter} prints"))
+    if rule.params is not None:
+        params = explain_costs(counter, costs, "params")
+        html.append(
+            _table(params.table(), f"From our parameters to what {counter} prints")
+            if params.steps
+            else f"<p>It counts the same {costs.params:,} parameters as we do.</p>"
+        )
+    others = [explain_costs(counter, costs, "macs", code) for code in CODES]
+    differing = [f"{shown(other.total)} for {CODES[other.code]}" for other in others if other.total != macs.total]
+    if differing:
+        html.append(f"<p>Other implementations of the same network count as {escape('; '.join(differing))}.</p>")
+    return "".join(html)
+
+
+def _table(table: Table, caption: str) -> str:
+    """A table as HTML; the first cell of a row is its header, and a row of totals is the footer."""
+    body = table.formatted()
+    numeric = [any(NUMBER.fullmatch(row[index]) for row in body) for index, _ in enumerate(table.columns)]
+    head = "".join(_cell("th", name, right, "col") for name, right in zip(table.columns, numeric, strict=True))
+    rows = []
+    for first, *others in body:
+        cells = (_cell("td", text, right) for text, right in zip(others, numeric[1:], strict=True))
+        rows.append(f"<tr>{_cell('th', first, False, 'row')}{''.join(cells)}</tr>")
+    foot = f"<tfoot>{rows.pop()}</tfoot>" if table.total else ""
+    return (
+        f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody>{foot}</table>"
+    )
+
+
+def _cell(tag: Literal["th", "td"], text: str, right: bool, scope: str = "") -> str:
+    attributes = (f' scope="{scope}"' if scope else "") + (' class="number"' if right else "")
+    return f"<{tag}{attributes}>{escape(text)}</{tag}>"
+
+
+def _signed(difference: int) -> str:
+    return f"{difference:+,}" if difference else "0"

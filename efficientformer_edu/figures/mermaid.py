@@ -1,44 +1,109 @@
-"""The network as a Mermaid flowchart: text that a notebook, the site and GitHub draw themselves.
+"""The network as a Mermaid flowchart, which notebooks, the site and GitHub render. Needs neither torch nor matplotlib.
 
-Paper: Fig. 3. Every shape comes from the analytic ledger, so that the chart is right for any configuration and size.
-Needs neither torch nor matplotlib.
+Paper: Fig. 3. `parts` folds the analytic ledger into stem, embeddings, runs of equal blocks, and head; every shape in a
+figure of the network comes from there, so that figures are right for any configuration and image size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import groupby, pairwise
 
-from efficientformer_edu.audit import count
+from efficientformer_edu.audit import Costs, Operation, count
 from efficientformer_edu.config import EfficientFormerConfig, Resolution
 from efficientformer_edu.figures.colours import FRAME_LINE, INK, PARTS
-from efficientformer_edu.figures.parts import Part, Shape, alt_text, parts, shape_text
 
-FRAME = (
-    f"fill:none,stroke:{FRAME_LINE}"  # of a stage: the page shows through, so that its title keeps the page's colours
-)
+FRAME = f"fill:none,stroke:{FRAME_LINE}"  # of a stage: transparent, so that its title keeps the colours of the page
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A run of equal blocks, an embedding, the stem or the head.
+
+    Attributes:
+        kind: "stem", "embedding", "MB4D", "MB3D" or "head".
+        stage: "stem", "stage 1" to "stage 4" or "head".
+        repeats: number of equal blocks in the run.
+        input_shape: of the first block: (C, H, W) for a feature map, (N, C) for tokens.
+        operations: rows of the ledger for the run.
+    """
+
+    kind: str
+    stage: str
+    repeats: int
+    input_shape: Shape
+    operations: tuple[Operation, ...]
+
+    @property
+    def output_shape(self) -> Shape:
+        """(C, H, W) for a feature map, (N, C) for tokens, (classes,) for logits."""
+        return self.operations[-1].output_shape
+
+    @property
+    def first(self) -> tuple[Operation, ...]:
+        """The rows of the first block of the run."""
+        return tuple(row for row in self.operations if row.block == self.operations[0].block)
 
 
 class Mermaid(str):
-    """The source of a Mermaid diagram, which Jupyter shows as the drawing. `print` shows the source."""
+    """The source of a Mermaid diagram, which Jupyter renders. `print` shows the source."""
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return {
-            "text/vnd.mermaid": str(self),  # JupyterLab draws this one
-            "text/markdown": f"```mermaid\n{self}```",  # other front ends know the fence
+            "text/vnd.mermaid": str(self),  # for JupyterLab
+            "text/markdown": f"```mermaid\n{self}```",  # for other front ends
             "text/plain": str(self),
         }
 
 
+def parts(costs: Costs) -> list[Part]:
+    """The parts of a network in execution order."""
+    maps = [
+        (dim, *grid) for dim, grid in zip(costs.config.embed_dims, costs.config.grids(costs.resolution), strict=True)
+    ]
+    current: Shape = (costs.config.in_channels, *costs.resolution)  # the input of the next embedding or of the stem
+    network = []
+    for (stage, kind), run in groupby(costs.rows, key=lambda row: (row.stage, _kind(row))):
+        operations = tuple(run)
+        # Norms and pooling keep the shape, so the first row of a block, or of the head, has the shape of its input.
+        entry = current if kind in ("stem", "embedding") else operations[0].output_shape
+        network.append(Part(kind, stage, len({row.block for row in operations}), entry, operations))
+        current = maps[int(stage[-1]) - 1] if stage.startswith("stage") else operations[-1].output_shape
+    return network
+
+
+def shape_text(shape: Shape) -> str:
+    """A shape on one line: 48×56×56 for a feature map, 49×448 for tokens."""
+    return "×".join(str(size) for size in shape)
+
+
+def alt_text(model: str | EfficientFormerConfig, resolution: Resolution = 224) -> str:
+    """A description of the network's figure for screen readers. Arguments and errors as for `count`."""
+    costs = count(model, resolution)
+    stages = []
+    for stage, run in groupby(parts(costs), key=lambda part: part.stage):
+        if stage.startswith("stage"):
+            blocks = [part for part in run if part.kind != "embedding"]
+            runs = " and ".join(f"{part.repeats} {part.kind} on {shape_text(part.output_shape)}" for part in blocks)
+            stages.append(f"{stage} has {runs}")
+    heads = "two heads" if costs.config.distillation else "one head"
+    return (
+        f"EfficientFormer on an image of {shape_text(costs.resolution)} pixels: after the stem, {'; '.join(stages)}; "
+        f"then layer norm, the mean over the tokens and {heads} for {costs.config.num_classes} classes."
+    )
+
+
 def architecture_mermaid(model: str | EfficientFormerConfig, resolution: Resolution = 224) -> Mermaid:
-    """A flowchart of a network with the shape of every tensor between its parts; equal blocks in a row are folded.
+    """A flowchart of a network with the shape of every tensor between its parts; runs of equal blocks are folded.
 
     Args:
         model: a configuration, or the name of a published network such as `"l1"`.
         resolution: height and width of the image in pixels, or one number for both.
 
     Returns:
-        Mermaid source. A shape is C×H×W for a map, N×C for tokens.
+        Mermaid source. Shapes are C×H×W for feature maps, N×C for tokens.
 
     Raises:
         ValueError: for an unknown name, or a resolution below 32 pixels.
@@ -56,7 +121,7 @@ def architecture_mermaid(model: str | EfficientFormerConfig, resolution: Resolut
     ]
     for stage, run in stages:
         lines += _stage(stage, run)
-    # Links between whole stages, not their blocks: only then does Mermaid lay the blocks of a stage side by side.
+    # Links connect the stages, not their blocks: only then does Mermaid put the blocks of a stage side by side.
     lines.append(edge("stem", _id(stages[0][0]), stem.output_shape))
     for (stage, run), (after, following) in pairwise(stages):
         lines.append(edge(_id(stage), _id(after), *_between(run[-1], following[0])))
@@ -64,6 +129,11 @@ def architecture_mermaid(model: str | EfficientFormerConfig, resolution: Resolut
     lines.append(edge(_id(stages[-1][0]), "head", *_between(body[-1], head)))
     lines += [f"classDef {name} fill:{fill},stroke:{line},color:{INK}" for name, (fill, line) in PARTS.items()]
     return Mermaid("\n".join(lines) + "\n")
+
+
+def edge(start: str, end: str, *shapes: Shape) -> str:
+    """An arrow between two nodes, labelled with the shape of the tensor that passes."""
+    return f'{start} -->|"{" → ".join(map(shape_text, shapes))}"| {end}'
 
 
 def _stage(stage: str, run: tuple[Part, ...]) -> Iterator[str]:
@@ -95,7 +165,7 @@ def _head(head: Part) -> Iterator[str]:
 
 
 def _between(part: Part, following: Part) -> Iterable[Shape]:
-    """The shape of a tensor on its way, and its other shape where a map becomes tokens or tokens a map."""
+    """The shape of a tensor between two parts, and its second shape if it is reshaped from map to tokens or back."""
     return dict.fromkeys((part.output_shape, following.input_shape))
 
 
@@ -106,9 +176,8 @@ def _label(part: Part) -> str:
     return f"{part.kind} ×{part.repeats}<br/>{mixer}"
 
 
-def edge(start: str, end: str, *shapes: Shape) -> str:
-    """An arrow between two parts, with the shape of what passes."""
-    return f'{start} -->|"{" → ".join(map(shape_text, shapes))}"| {end}'
+def _kind(row: Operation) -> str:
+    return row.block.split()[0] if row.block else row.stage
 
 
 def _id(*names: str) -> str:

@@ -1,9 +1,9 @@
-"""One style for every drawing, and how a drawing is shown and saved.
+"""The style of every figure, and how a figure is shown and saved.
 
-A drawing is a white card with round corners on a transparent ground: its text and tints keep their contrast on a light
-page and on a dark one, without a second version of each file. Text is at least 8 points high at 100 dots an inch and
-set in the font that comes with matplotlib, so that a drawing is the same everywhere. Drawings are built without pyplot:
-nothing stays open, and no backend is chosen for the reader.
+A figure is a white card with round corners on a transparent background, so text and tints keep their contrast on a
+light page and on a dark one, without a second version of the file. Text is at least 8 points at 100 dots per inch, in
+the font that ships with matplotlib, so figures are identical on every machine. Figures are built without pyplot: none
+stays open, and the reader's backend is not changed.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import FancyBboxPatch, Rectangle
 from numpy.typing import NDArray
 
-from efficientformer_edu.figures.colours import FRAME_LINE, INK, PAPER
+from efficientformer_edu.figures.colours import FRAME_LINE, INK, PAPER, QUERY
 from efficientformer_edu.files import whole
 
 DPI = 100
-WIDTH = 10.0  # inches; 1000 dots, a notebook's column
+WIDTH = 10.0  # inches; 1000 dots, the width of a notebook's column
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
@@ -40,13 +41,13 @@ STYLE: Any = {
     "xtick.color": INK,
     "ytick.color": INK,
     "image.interpolation": "nearest",
-    "svg.hashsalt": "efficientformer-edu",  # else the names inside an SVG change from run to run
+    "svg.hashsalt": "efficientformer-edu",  # makes the ids inside an SVG reproducible
 }
-FORMATS = {".svg": {"Date": None, "Creator": None}, ".png": {"Software": None}}  # with the metadata that would vary
+FORMATS = {".svg": {"Date": None, "Creator": None}, ".png": {"Software": None}}  # metadata that would vary
 
 
 class Drawing(Figure):
-    """A figure that a notebook shows when it is the value of a cell, whether or not pyplot is in use."""
+    """A figure that a notebook shows when it is the value of a cell, with or without pyplot."""
 
     def _repr_png_(self) -> bytes:
         return _rendered(self, ".png")
@@ -54,11 +55,11 @@ class Drawing(Figure):
 
 @contextmanager
 def drawing(height: float, width: float = WIDTH) -> Iterator[Drawing]:
-    """A new drawing of so many inches, on its card; what is drawn inside the `with` block has the style."""
+    """A new figure on its card, in inches. Inside the `with` block, everything that you draw has the style."""
     with mpl.rc_context(STYLE):
         figure = Drawing(figsize=(width, height), dpi=DPI, facecolor="none")
         figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
-        edge = 0.02  # inches, so that the frame is not cut
+        edge = 0.02  # inches, so that the frame is not cut off
         card = FancyBboxPatch(
             (edge, edge),
             width - 2 * edge,
@@ -76,11 +77,11 @@ def drawing(height: float, width: float = WIDTH) -> Iterator[Drawing]:
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write a drawing as SVG or PNG, by the path's ending; the file is whole or not there, and the same at each run.
+    """Write a figure atomically as SVG or PNG, according to the suffix. Equal figures give identical files.
 
     Raises:
-        ValueError: for another ending.
-        OSError: if the folder does not exist or cannot be written.
+        ValueError: for another suffix.
+        OSError: if the folder does not exist or is not writable.
     """
     path = Path(path)
     if path.suffix not in FORMATS:
@@ -90,16 +91,38 @@ def save(figure: Figure, path: str | Path) -> None:
 
 
 def array(values: Any) -> NDArray[Any]:
-    """A numpy array from an array, a list or a tensor, on whatever device and with or without gradient."""
+    """A numpy array from an array, a list or a tensor on any device, with or without gradient."""
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
 
 
 def bare(axes: Axes) -> None:
-    """Leave out ticks and frame: the picture is the content."""
+    """Hide ticks and frame of an image."""
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
+
+
+def outline(
+    axes: Axes, x: float, y: float, width: float, height: float, line_width: float = 2.0, colour: str = QUERY
+) -> None:
+    """Frame a rectangle with its corner at (x, y), in the units of the axes."""
+    axes.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor=colour, lw=line_width, clip_on=False))
+
+
+def ink_on(colour: str) -> str:
+    """Near-black or white, whichever has more contrast on the colour."""
+    return max((INK, PAPER), key=lambda ink: contrast(ink, colour))
+
+
+def contrast(first: str, second: str) -> float:
+    """The contrast ratio of two colours according to WCAG 2.2, from 1 to 21."""
+    luminances = []
+    for colour in (first, second):
+        rgb = np.array(to_rgb(colour))
+        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        luminances.append(float(linear @ (0.2126, 0.7152, 0.0722)))
+    return (max(luminances) + 0.05) / (min(luminances) + 0.05)
 
 
 def _rendered(figure: Figure, suffix: str) -> bytes:

@@ -1,6 +1,6 @@
-"""Drawings of training: what the network sees, how its learning rate moves, how a run goes, what comes out.
+"""Figures of training: input images and crops, schedules, learning curves, and the confusion matrix.
 
-Paper: section 5.1. What a trained network looks at is drawn in `training_fields`.
+Paper: section 5.1. Crops: `weights.crops`. Receptive fields of a trained network are in `figures.maps`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from efficientformer_edu.config_values import count
-from efficientformer_edu.figures.colours import FAINT, INK, PAPER, PARTS, QUERY
-from efficientformer_edu.figures.latency_times import GRID
+from efficientformer_edu.figures.colours import FAINT, GRID, INK, PAPER, PARTS, QUERY, SERIES
 from efficientformer_edu.figures.style import WIDTH, Drawing, array, bare, drawing
 from efficientformer_edu.training.evaluation import Evaluation
 from efficientformer_edu.training.fashion_mnist import statistics
@@ -24,33 +24,33 @@ from efficientformer_edu.training.optimization import learning_rate
 from efficientformer_edu.training.recipe import Recipe
 from efficientformer_edu.weights.images import MEAN, STD
 
-MOST_NAMES = 20  # classes whose names and shares a drawing has room for
-MOST_CELLS = 100  # in a row
+MAX_NAMES = 20  # classes whose names and percentages fit
+MAX_CELLS = 100  # per row
 SHARES = LinearSegmentedColormap.from_list("shares", [PAPER, *PARTS["MB4D"], "#00304D"])
 RUNS = [PARTS[part].line for part in ("MB4D", "MB3D", "embedding", "head", "stem")] + [QUERY]
-POINTS = 600  # of a curve: more than a drawing has dots for
+POINTS = 600  # of a curve: more than the figure has dots
 
 
 def draw_confusion(evaluation: Evaluation) -> Drawing:
-    """How often each class (row) is taken for each (column), as part of the images of its row.
+    """The confusion matrix: how often a class (row) is predicted as another (column), as a share of its images.
 
-    Up to 20 classes bear their names and percentages. Of more than 100, neighbours share a cell: a dot for each of
-    ImageNet's pairs of classes would not be seen. Colours grow with the square root, so that seldom mistakes are to be
-    seen beside what is mostly right.
+    Up to 20 classes are shown with names and percentages. With more than 100, neighbouring classes share a cell,
+    because single cells would not be visible. The colour scale is a square root, so that rare mistakes are visible next
+    to large values on the diagonal.
     """
     classes, counts = evaluation.classes, array(evaluation.confusion)
-    together = math.ceil(len(classes) / MOST_CELLS)
+    together = math.ceil(len(classes) / MAX_CELLS)
     for axis in (0, 1):
         counts = np.add.reduceat(counts, range(0, len(classes), together), axis=axis)
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)  # a class without images has a row of zeros
-    named = len(classes) <= MOST_NAMES
+    named = len(classes) <= MAX_NAMES
     side = 2.4 + 0.52 * len(classes) if named else 7.0
     with drawing(height=side, width=side + 1.0) as figure:
         axes = figure.subplots()
         edges = (-0.5, together * len(counts) - 0.5)
-        drawn = axes.imshow(shares, cmap=SHARES, norm=PowerNorm(0.5, vmin=0, vmax=1), extent=(*edges, *edges[::-1]))
+        image = axes.imshow(shares, cmap=SHARES, norm=PowerNorm(0.5, vmin=0, vmax=1), extent=(*edges, *edges[::-1]))
         axes.set_title(str(evaluation))
-        axes.set(xlabel="taken for", ylabel="is" + f", {together} classes to a cell" * (together > 1))
+        axes.set(xlabel="predicted class", ylabel="true class" + f", {together} per cell" * (together > 1))
         if named:
             axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor")
             axes.set_yticks(range(len(classes)), classes)
@@ -61,24 +61,24 @@ def draw_confusion(evaluation: Evaluation) -> Drawing:
                     axes.text(column, row, f"{100 * share:.3g}", color=colour, ha="center", va="center", fontsize=8)
         ticks = [0, 0.05, 0.2, 0.5, 1]
         format = PercentFormatter(1, decimals=0)
-        figure.colorbar(drawn, ax=axes, shrink=0.7, label="of the images of a row", ticks=ticks, format=format)
+        figure.colorbar(image, ax=axes, shrink=0.7, label="share of the images of a row", ticks=ticks, format=format)
     return figure
 
 
 def draw_curves(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Drawing:
-    """Learning curves: loss and top-1 accuracy after each epoch, one colour for each run.
+    """Learning curves: loss and top-1 accuracy after each epoch, one colour per run.
 
-    The loss in training is the mean over the epoch's steps, on augmented images and smoothed targets: that of the test
-    images, after the epoch and on neither, can be lower.
+    The training loss is the mean over the steps of an epoch, with augmented images and smoothed targets. The test loss
+    is computed after the epoch without either, so it can be lower.
 
     Args:
-        logs: for each run, by its name, rows as `Loop.epochs` yields them.
+        logs: name of each run to its rows, one per epoch.
 
     Raises:
-        ValueError: without runs, with more than there are colours, or for a run without an epoch.
+        ValueError: without runs, for more runs than colours, or for a run without an epoch.
     """
     if not 1 <= len(logs) <= len(RUNS):
-        raise ValueError(f"{len(logs)} runs to draw; wanted: 1 to {len(RUNS)}")
+        raise ValueError(f"{len(logs)} runs to draw; expected 1 to {len(RUNS)}")
     if empty := [name for name, rows in logs.items() if not rows]:
         raise ValueError(f"the run {empty[0]!r} has no epoch to draw")
     with drawing(height=4.0) as figure:
@@ -94,25 +94,25 @@ def draw_curves(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Drawing:
             axes.set_xlabel("epoch")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             _quiet(axes)
-        for style, words in (("--", "training images, augmented"), ("-", "test images")):
-            left.plot([], [], color=FAINT, ls=style, label=words)
+        for style, label in (("--", "training images, augmented"), ("-", "test images")):
+            left.plot([], [], color=FAINT, ls=style, label=label)
         for axes in (left, right):
             axes.legend(frameon=False)
     return figure
 
 
 def draw_rates(recipes: Mapping[str, Recipe], steps_per_epoch: int) -> Drawing:
-    """The learning rate at every step of a run, with the warm-up shaded; one panel for each recipe, one scale for all.
+    """The learning rate at every step of a run, with the warm-up shaded; one panel per recipe, with a common scale.
 
     Args:
-        recipes: by the names that they shall bear.
-        steps_per_epoch: steps in an epoch, in each of them.
+        recipes: title of each panel to its recipe.
+        steps_per_epoch: of all recipes.
 
     Raises:
         ValueError: without recipes, or for an epoch without a step.
     """
     if not recipes:
-        raise ValueError("no recipes to draw; wanted: at least one")
+        raise ValueError("no recipes to draw; expected at least one")
     count("steps_per_epoch", steps_per_epoch)
     with drawing(height=3.4, width=min(WIDTH, 1.0 + 4.0 * len(recipes))) as figure:
         panels = figure.subplots(1, len(recipes), squeeze=False, sharey=True)[0]
@@ -123,8 +123,8 @@ def draw_rates(recipes: Mapping[str, Recipe], steps_per_epoch: int) -> Drawing:
             rates = {step: learning_rate(recipe, step, steps_per_epoch) for step in sorted(steps)}
             axes.axvspan(0, warm, color=PARTS["stem"].fill, lw=0)
             axes.plot([step / steps_per_epoch for step in rates], list(rates.values()), color=colour, lw=1.8)
-            words = f"warm-up: {warm:g} epochs" if warm else "no warm-up"
-            axes.annotate(words, (warm, 0), (4, 6), textcoords="offset points", fontsize=8)
+            label = f"warm-up: {warm:g} epochs" if warm else "no warm-up"
+            axes.annotate(label, (warm, 0), (4, 6), textcoords="offset points", fontsize=8)
             axes.set_title(f"{name}, at most {max(rates.values()):.2g}")
             axes.set_xlabel("epoch")
             _quiet(axes)
@@ -134,20 +134,20 @@ def draw_rates(recipes: Mapping[str, Recipe], steps_per_epoch: int) -> Drawing:
 
 
 def draw_samples(images: Any, titles: Sequence[str]) -> Drawing:
-    """A row of images as the network gets them, with the normalisation taken back.
+    """A row of images as the network receives them, with the normalization undone.
 
     Args:
-        images: (B, C, H, W), normalised, as `TrainBatches` makes them.
-        titles: one for each image, such as `target_words` makes them.
+        images: (B, C, H, W), normalized, as `TrainBatches` makes them.
+        titles: one per image, for example from `target_labels`.
 
     Raises:
-        ValueError: for another shape, or if there are not as many titles as images.
+        ValueError: for another shape, or if the numbers of titles and images differ.
     """
     arrays = array(images)
     if arrays.ndim != 4 or arrays.shape[1] not in (1, 3):
-        raise ValueError(f"images have the shape {arrays.shape}; wanted: (B, 1 or 3, H, W)")
+        raise ValueError(f"images have the shape {arrays.shape}; expected (B, 1 or 3, H, W)")
     if len(arrays) != len(titles) or not titles:
-        raise ValueError(f"{len(arrays)} images and {len(titles)} titles; wanted: at least one, and as many of both")
+        raise ValueError(f"{len(arrays)} images and {len(titles)} titles; expected at least one, and as many of both")
     mean, std = (np.array(numbers) for numbers in (statistics() if arrays.shape[1] == 1 else (MEAN, STD)))
     side = min(1.6, (WIDTH - 0.4) / len(arrays))  # inches
     with drawing(height=side + 0.5, width=side * len(arrays) + 0.4) as figure:
@@ -159,18 +159,76 @@ def draw_samples(images: Any, titles: Sequence[str]) -> Drawing:
     return figure
 
 
-def target_words(targets: Any, classes: Sequence[str], least: float = 0.05) -> list[str]:
-    """For each image the classes that its target names, one a line with its part.
+def target_labels(targets: Any, classes: Sequence[str], threshold: float = 0.05) -> list[str]:
+    """The classes in the target of each image with their probabilities, one per line.
 
     Args:
         targets: (B, classes), mixed and smoothed.
         classes: their names.
-        least: what a class has by smoothing alone is below this part, and left out.
+        threshold: smaller probabilities, which come from label smoothing, are left out.
     """
     return [
-        "\n".join(f"{classes[label]} {row[label]:.0%}" for label in np.argsort(-row) if row[label] >= least)
+        "\n".join(f"{classes[label]} {row[label]:.0%}" for label in np.argsort(-row) if row[label] >= threshold)
         for row in array(targets)
     ]
+
+
+def draw_crops(photo: Any, crops: Mapping[str, tuple[tuple[float, float, float, float], Any]]) -> Drawing:
+    """The crop of each rule, and below it the input of the network.
+
+    At the top, the part outside the crop is faded out. At the bottom, a pixel has the same size everywhere, so a larger
+    input is drawn larger.
+
+    Args:
+        photo: (H, W, 3), uint8 or floats from 0 to 1.
+        crops: title of each rule to its box (left, top, right, bottom), in pixels of the image, and the input of the
+            network, (h, w, 3).
+    """
+    image = array(photo)
+    height, width = image.shape[:2]
+    inputs = {title: array(pixels) for title, (_, pixels) in crops.items()}
+    largest = max(max(pixels.shape[:2]) for pixels in inputs.values())
+    with drawing(height=5.0) as figure:
+        above, below = figure.subplots(2, len(crops), squeeze=False)
+        for axes, (title, (box, _)) in zip(above, crops.items(), strict=True):
+            left, top, right, bottom = box
+            extent = (0, width, height, 0)
+            axes.imshow(image, extent=extent)
+            axes.add_patch(Rectangle((0, 0), width, height, facecolor=PAPER, alpha=0.72))
+            kept = axes.imshow(image, extent=extent, zorder=2)  # above the faded image, clipped to the frame
+            frame = Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=QUERY, lw=2, zorder=3)
+            axes.add_patch(frame)
+            kept.set_clip_path(frame)
+            axes.set_title(title)
+            bare(axes)
+        for axes, pixels in zip(below, inputs.values(), strict=True):
+            rows, columns = pixels.shape[:2]
+            middle = largest / 2
+            corners = (middle - columns / 2, middle + columns / 2, middle + rows / 2, middle - rows / 2)
+            axes.imshow(pixels, extent=corners)
+            axes.set(xlim=(0, largest), ylim=(largest, 0))
+            axes.set_title(f"input: {rows}×{columns}", fontsize=9)
+            bare(axes)
+    return figure
+
+
+def draw_schedules(schedules: Mapping[str, Sequence[float]]) -> Drawing:
+    """The drop path rate of each block, and the limit of 1, which no rate may reach.
+
+    Args:
+        schedules: label of each schedule to its rates, in the order of the blocks; at most three.
+    """
+    with drawing(height=2.9, width=7.0) as figure:
+        axes = figure.subplots()
+        for (label, rates), (colour, style, marker) in zip(schedules.items(), SERIES, strict=False):
+            axes.plot(range(1, 1 + len(rates)), rates, color=colour, ls=style, marker=marker, label=label)
+        axes.axhline(1.0, color=FAINT, linewidth=1.0, linestyle=":")
+        axes.annotate("1: the branch is always dropped", (1, 1.0), (0, 4), textcoords="offset points", color=FAINT)
+        axes.set(xlabel="block", ylabel="drop path rate", ylim=(-0.05, None))
+        axes.set_xticks(range(1, 1 + max(map(len, schedules.values()))))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, loc="center left")
+    return figure
 
 
 def _quiet(axes: Axes) -> None:

@@ -1,4 +1,4 @@
-"""The picture of the network: its words are the ledger's."""
+"""The figure of the network shows the ledger's numbers and shapes."""
 
 from __future__ import annotations
 
@@ -11,35 +11,34 @@ from matplotlib.text import Text
 
 from efficientformer_edu.audit import count
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
-from efficientformer_edu.figures.architecture import draw_architecture
-from efficientformer_edu.figures.chains import stacks
+from efficientformer_edu.figures.architecture import draw_architecture, stacks
 from efficientformer_edu.figures.colours import PARTS
-from efficientformer_edu.figures.parts import parts
+from efficientformer_edu.figures.mermaid import parts
 from efficientformer_edu.figures.style import Drawing, save
 
 SUPERNET = EfficientFormerConfig(num_vit=(0, 1, 6, 2), distillation=False, layer_scale_init=None, act="hard_swish")
 
 
-def words(figure: Drawing) -> list[str]:
+def texts(figure: Drawing) -> list[str]:
     return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
 
 
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("resolution", [224, (225, 480)])
-def test_words_are_the_ledgers(name: str, resolution: int | tuple[int, int]) -> None:
-    costs, said = count(name, resolution), words(draw_architecture(name, resolution))
-    assert f"EfficientFormer-{name.upper()}" in said
-    assert any(f"{costs.params:,} parameters · {costs.macs:,} MACs" in each for each in said)
+def test_numbers_and_shapes_are_the_ledgers(name: str, resolution: int | tuple[int, int]) -> None:
+    costs, labels = count(name, resolution), texts(draw_architecture(name, resolution))
+    assert f"EfficientFormer-{name.upper()}" in labels
+    assert any(f"{costs.params:,}" in label and f"{costs.macs:,}" in label for label in labels)
     known = {row.output_shape for row in costs.rows} | {(3, *costs.resolution), costs.resolution}
-    for each in said:
-        for shape in re.findall(r"\d+(?:×\d+){1,2}", re.sub(r"conv \S+|pool \S+", "", each)):
+    for label in labels:
+        for shape in re.findall(r"\d+(?:×\d+){1,2}", re.sub(r"conv \S+|pool \S+", "", label)):
             assert tuple(map(int, shape.split("×"))) in known
     runs = [part for part in parts(costs) if part.kind in ("MB4D", "MB3D")]
-    assert [each for each in said if each.startswith("×")] == [f"×{part.repeats}" for part in runs]
+    assert [label for label in labels if label.startswith("×")] == [f"×{part.repeats}" for part in runs]
 
 
 @pytest.mark.parametrize("config", [*PRESETS.values(), SUPERNET])
-def test_one_card_a_block(config: EfficientFormerConfig) -> None:
+def test_every_block_has_a_card(config: EfficientFormerConfig) -> None:
     figure = draw_architecture(config)
     boxes = [patch for patch in figure.findobj(FancyBboxPatch) if abs(patch.get_height() - 8.0) < 1e-9]
     cards = [tuple(patch.get_facecolor()) for patch in boxes]
@@ -49,22 +48,24 @@ def test_one_card_a_block(config: EfficientFormerConfig) -> None:
 
 
 def test_operations_follow_the_configuration() -> None:
-    said = words(draw_architecture(SUPERNET, (225, 480)))
-    assert "HardSwish" in said
-    assert "GELU" not in said
-    assert not {"γ₁", "γ₂", "head_dist"} & set(said)
-    said = words(draw_architecture("l1"))
-    assert {"γ₁", "γ₂", "GELU", "ReLU", "head", "head_dist", "/ √32", "pool 3×3", "8×49×128"} <= set(said)
+    labels = texts(draw_architecture(SUPERNET, (225, 480)))
+    assert "HardSwish" in labels
+    assert "GELU" not in labels
+    assert not {"γ₁", "γ₂", "head_dist"} & set(labels)
+    labels = texts(draw_architecture("l1"))
+    assert {"γ₁", "γ₂", "GELU", "ReLU", "head", "head_dist", "/ √32", "pool 3×3", "8×49×128"} <= set(labels)
 
 
-def test_steps_of_attention_are_one_stack() -> None:
+def test_steps_of_attention_share_a_stack() -> None:
     block = next(part for part in parts(count("l1")) if part.kind == "MB3D").first
     assert [len(stack) for stack in stacks(block)] == [1, 1, 5, 1, 1, 1, 1, 2, 1, 1, 1]
 
 
 @pytest.mark.parametrize("config", [*PRESETS.values(), SUPERNET, PRESETS["l1"].replace(num_vit=0)])
 @pytest.mark.parametrize("resolution", [224, (64, 320)])
-def test_no_words_leave_the_card_or_meet(config: EfficientFormerConfig, resolution: int | tuple[int, int]) -> None:
+def test_labels_stay_on_the_card_and_do_not_overlap(
+    config: EfficientFormerConfig, resolution: int | tuple[int, int]
+) -> None:
     figure = draw_architecture(config, resolution)
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text()]
@@ -78,7 +79,7 @@ def test_text_is_never_small() -> None:
     assert min(text.get_fontsize() for text in draw_architecture("l7").axes[0].texts) >= 8
 
 
-def test_saved_files_are_the_same_at_each_run(tmp_path: Path) -> None:
+def test_saved_files_are_reproducible(tmp_path: Path) -> None:
     for suffix in (".svg", ".png"):
         first, second = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
         save(draw_architecture("l1"), first)
@@ -94,17 +95,17 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("os.replace", lambda *paths: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         save(draw_architecture("l1"), path)
-    assert [each.name for each in tmp_path.iterdir()] == ["network.svg"]
+    assert [file.name for file in tmp_path.iterdir()] == ["network.svg"]
     assert path.read_text() == "old"
 
 
-def test_other_endings_and_missing_folders_are_refused(tmp_path: Path) -> None:
+def test_other_suffixes_and_missing_folders_are_rejected(tmp_path: Path) -> None:
     figure = Drawing()
-    with pytest.raises(ValueError, match=r"'network.jpg' does not end in .svg or .png"):
+    with pytest.raises(ValueError, match=r"network\.jpg"):
         save(figure, tmp_path / "network.jpg")
-    with pytest.raises(FileNotFoundError, match="the folder does not exist"):
-        save(figure, tmp_path / "no" / "network.png")
+    with pytest.raises(FileNotFoundError, match="missing"):
+        save(figure, tmp_path / "missing" / "network.png")
 
 
-def test_shows_itself_without_pyplot() -> None:
+def test_a_figure_renders_itself_without_pyplot() -> None:
     assert draw_architecture("l1")._repr_png_().startswith(b"\x89PNG")

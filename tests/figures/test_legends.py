@@ -1,4 +1,4 @@
-"""The legend of a figure shows the colour and the line that the figure itself uses for what each entry names."""
+"""Every entry of a legend has the colour and the line style of the artists that it names."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.container import BarContainer
+from matplotlib.lines import Line2D
 
 from efficientformer_edu.audit import count
 from efficientformer_edu.dense.detections import Detections
 from efficientformer_edu.dense.examples import Example
 from efficientformer_edu.dense.predict import Found
-from efficientformer_edu.figures.class_colours import class_colours
 from efficientformer_edu.figures.latency import draw_profiles
-from efficientformer_edu.figures.legends import Key, paint_legend
-from efficientformer_edu.figures.overlays import draw_overlay
-from efficientformer_edu.figures.photographs import DASHED, DOTTED, SOLID, canvas
+from efficientformer_edu.figures.overlays import canvas, class_colours, class_key, draw_legend, draw_overlay
 from efficientformer_edu.figures.scenes import draw_scenes
 from efficientformer_edu.figures.strip import strip
 from efficientformer_edu.figures.training import draw_curves
@@ -31,46 +29,38 @@ from efficientformer_edu.latency.profile import Profile
 A, B = [10.0, 10.0, 30.0, 30.0], [40.0, 40.0, 60.0, 80.0]
 
 
-def painted(axes: Axes) -> dict[str, tuple[str, Any]]:
-    """What stands to the left of each text of a legend, on its line: colour and line style (None for a patch)."""
-    marks: list[tuple[float, float, str, Any]] = []
-    for patch in (patch for patch in axes.patches if patch.get_fill()):
-        middle = patch.get_y() + patch.get_height() / 2
-        marks.append((patch.get_x(), middle, to_hex(patch.get_facecolor()), None))
-    for line in axes.lines:
-        left, middle = line.get_xydata()[0]
-        style = line._unscaled_dash_pattern  # get_linestyle() says "--" for every pattern of its own
-        marks.append((left, middle, to_hex(line.get_color()), style))
+def legend_entries(axes: Axes) -> dict[str, Any]:
+    """Label to the artist next to it, which is the nearest on its left."""
+    axes.figure.draw_without_rendering()
+    legend = axes.get_legend()
+    assert legend is not None
+    handles = [(handle, handle.get_window_extent()) for handle in (*legend.get_lines(), *legend.get_patches())]
     entries = {}
-    for text in axes.texts:
-        x, y = text.get_position()
-        left = [mark for mark in marks if mark[0] < x and abs(mark[1] - y) < text.get_fontsize()]
-        if left:
-            entries[text.get_text()] = max(left)[2:]
+    for text in legend.get_texts():
+        box = text.get_window_extent()
+        row = [(extent.x1, handle) for handle, extent in handles if box.y0 < (extent.y0 + extent.y1) / 2 < box.y1]
+        entries[text.get_text()] = max((pair for pair in row if pair[0] <= box.x0), key=lambda pair: pair[0])[1]
     return entries
 
 
-def pattern(style: Any) -> Any:
-    return (0, None) if style == SOLID else (style[0], list(style[1]))
-
-
-def test_each_entry_has_its_own_colour_and_line() -> None:
-    keys = [
-        Key("patch", "#112233"),
-        Key("solid", "#445566", SOLID),
-        Key("dashed", "#778899", DASHED),
-        Key("dotted", "#aabbcc", DOTTED),
-        Key("another patch", "#ddeeff"),
-    ]
-    for room in (1000, 120):  # in one row, and one below the other
-        with canvas(1000, 300) as (_, axes):
-            paint_legend(axes, [*keys, Key("neither")], (0, 0), room, 12)
-        entries = painted(axes)
-        for key in keys:
-            colour, style = entries[key.words]
-            assert colour == key.colour
-            assert style is None if key.line is None else (style[0], style[1] and list(style[1])) == pattern(key.line)
-        assert [text.get_text() for text in axes.texts][-1] == "neither"
+@pytest.mark.parametrize("room", [1000, 120])
+def test_every_entry_has_its_own_artist(room: int) -> None:
+    keys = {
+        "patch": class_key("#112233"),
+        "line": Line2D([], [], color="#445566"),
+        "dashed": Line2D([], [], color="#778899", ls=(0, (4, 2.5))),
+        "another patch": class_key("#ddeeff"),
+    }
+    with canvas(1000, 300) as (_, axes):
+        draw_legend(axes, keys, (0, 0), room, 12)
+    entries = legend_entries(axes)
+    for label, key in keys.items():
+        assert type(entries[label]).__name__ == ("Line2D" if isinstance(key, Line2D) else "Rectangle")
+        if isinstance(key, Line2D):
+            assert entries[label].get_color() == key.get_color()
+            assert entries[label]._unscaled_dash_pattern == key._unscaled_dash_pattern
+        else:
+            assert to_hex(entries[label].get_facecolor()) == to_hex(key.get_facecolor())
 
 
 def test_right_wrong_and_missed_boxes() -> None:
@@ -80,10 +70,10 @@ def test_right_wrong_and_missed_boxes() -> None:
     example = Example(image, boxes, labels, torch.zeros(2, dtype=torch.bool), masks, semantic)
     boxes = Detections(torch.tensor([A, A]), torch.tensor([0.9, 0.8]), torch.tensor([0, 2]))
     (axes,) = draw_scenes([(example, Found(image, ("disc", "square", "ring"), boxes))]).axes
-    boxes_drawn = [patch for patch in axes.patches if not patch.get_fill()][1::2]  # without the white ones below them
-    right, wrong, missed = (patch._unscaled_dash_pattern for patch in boxes_drawn[-3:])
-    entries = painted(axes)
-    assert [entries[name][1] for name in ("right", "wrong", "missed")] == [right, wrong, missed]
+    rectangles = [patch for patch in axes.patches if not patch.get_fill()]
+    right, wrong, missed = (patch._unscaled_dash_pattern for patch in rectangles[-3:])
+    entries = legend_entries(axes)
+    assert [entries[name]._unscaled_dash_pattern for name in ("right", "wrong", "missed")] == [right, wrong, missed]
     assert len({str(style) for style in (right, wrong, missed)}) == 3
 
 
@@ -93,14 +83,14 @@ def test_areas() -> None:
     semantic[10:40, 150:190] = 3
     classes = ("background", "disc", "square", "ring")
     (axes,) = draw_overlay(Found(torch.zeros(3, 100, 200, dtype=torch.uint8), classes, semantic=semantic)).axes
-    entries = painted(axes)
+    entries = legend_entries(axes)
     for text in ("disc 40%", "ring 6%"):
-        assert entries[text] == (class_colours(classes)[text.split()[0]].lower(), None)
+        assert to_hex(entries[text].get_facecolor()).upper() == class_colours(classes)[text.split()[0]]
 
 
 def test_learning_curves() -> None:
     rows = [{"epoch": 1, "train_loss": 2.0, "test_loss": 1.0, "top1": 0.5}]
-    losses, accuracies = draw_curves({"one run": rows, "another": rows}).axes
+    losses, accuracies = draw_curves({"first": rows, "second": rows}).axes
     styles = {float(line.get_ydata()[0]): line.get_linestyle() for line in losses.lines if len(line.get_ydata())}
     legend = losses.get_legend()
     assert legend is not None
@@ -119,11 +109,11 @@ def test_learning_curves() -> None:
 def test_classes_of_a_profile() -> None:
     milliseconds = {kind: float(number) for number, kind in enumerate(CLASSES, start=1)}
     figure = draw_profiles([Profile("net", 36.0, milliseconds, 5, Conditions())])
-    (bars,) = ([bar for one in figure.axes[0].containers if isinstance(one, BarContainer) for bar in one],)
-    drawn = {round(bar.get_width()): (bar.get_facecolor(), bar.get_edgecolor()) for bar in bars}
+    (bars,) = ([bar for bars in figure.axes[0].containers if isinstance(bars, BarContainer) for bar in bars],)
+    colours = {round(bar.get_width()): (bar.get_facecolor(), bar.get_edgecolor()) for bar in bars}
     (legend,) = figure.legends
     for text, patch in zip(legend.get_texts(), legend.get_patches(), strict=True):
-        assert (patch.get_facecolor(), patch.get_edgecolor()) == drawn[round(milliseconds[text.get_text()])]
+        assert (patch.get_facecolor(), patch.get_edgecolor()) == colours[round(milliseconds[text.get_text()])]
 
 
 @pytest.mark.parametrize("model", ["l1", "l7"])

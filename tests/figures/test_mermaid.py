@@ -1,4 +1,4 @@
-"""The flowchart says what the ledger says."""
+"""The flowchart shows the shapes and repeats of the ledger."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from strategies import configs, resolutions
 from efficientformer_edu.audit import count
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
 from efficientformer_edu.figures.colours import INK, NECK, PAPER, PARTS, Colour
-from efficientformer_edu.figures.mermaid import architecture_mermaid
-from efficientformer_edu.figures.parts import alt_text, parts
+from efficientformer_edu.figures.mermaid import alt_text, architecture_mermaid, parts
+from efficientformer_edu.figures.style import contrast
 
 SIZES = [224, (225, 480)]
 
@@ -24,11 +24,11 @@ def shapes(text: str) -> set[tuple[int, ...]]:
 
 
 def blocks(text: str) -> dict[int, list[tuple[str, int]]]:
-    """Stage to its (kind, repeats), as the chart's labels say."""
-    found: dict[int, list[tuple[str, int]]] = {}
+    """Stage to its (kind, repeats), from the labels of the chart."""
+    runs: dict[int, list[tuple[str, int]]] = {}
     for stage, kind, times in re.findall(r'stage(\d)_MB\dD\["(MB\dD) ×(\d+)<br/>', text):
-        found.setdefault(int(stage), []).append((kind, int(times)))
-    return found
+        runs.setdefault(int(stage), []).append((kind, int(times)))
+    return runs
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -44,10 +44,10 @@ def test_every_shape_is_in_the_ledger(name: str, resolution: int | tuple[int, in
 
 @given(config=configs())
 def test_folded_repeats_are_the_depths(config: EfficientFormerConfig) -> None:
-    found = blocks(architecture_mermaid(config))
+    runs = blocks(architecture_mermaid(config))
     for stage, (depth, vit) in enumerate(zip(config.depths, config.vits, strict=True), start=1):
-        wanted = [("MB4D", depth - vit), ("MB3D", vit)]
-        assert found[stage] == [(kind, times) for kind, times in wanted if times > 0]
+        expected = [("MB4D", depth - vit), ("MB3D", vit)]
+        assert runs[stage] == [(kind, times) for kind, times in expected if times > 0]
 
 
 @given(config=configs(), resolution=resolutions)
@@ -73,13 +73,13 @@ def test_dimension_changes_are_on_the_links() -> None:
     assert 'stage4 -->|"49×448"| head' in text
 
 
-def test_a_network_without_attention_makes_tokens_for_its_head() -> None:
+def test_an_attention_free_network_makes_tokens_for_its_head() -> None:
     text = architecture_mermaid(PRESETS["l1"].replace(num_vit=0, distillation=False))
     assert 'stage4 -->|"448×7×7 → 49×448"| head' in text
     assert "head_dist" not in text
 
 
-def test_shows_itself_in_a_notebook() -> None:
+def test_a_notebook_renders_the_chart() -> None:
     chart = architecture_mermaid("l1")
     bundle = chart._repr_mimebundle_()
     assert bundle["text/vnd.mermaid"] == chart
@@ -87,42 +87,38 @@ def test_shows_itself_in_a_notebook() -> None:
     assert chart.endswith("\n")
 
 
-def test_alt_text_tells_the_whole_network() -> None:
-    assert alt_text("l1", (384, 640)) == (
-        "EfficientFormer on an image of 384×640 pixels: after the stem, stage 1 has 3 MB4D on 48×96×160; "
-        "stage 2 has 2 MB4D on 96×48×80; stage 3 has 6 MB4D on 224×24×40; "
-        "stage 4 has 3 MB4D on 448×12×20 and 1 MB3D on 240×448; "
-        "then layer norm, the mean over the tokens and two heads for 1000 classes."
-    )
+def test_the_alt_text_has_every_stage() -> None:
+    text = alt_text("l1", (384, 640))
+    assert re.findall(r"(stage \d) has ([^;]+);", text) == [
+        ("stage 1", "3 MB4D on 48×96×160"),
+        ("stage 2", "2 MB4D on 96×48×80"),
+        ("stage 3", "6 MB4D on 224×24×40"),
+        ("stage 4", "3 MB4D on 448×12×20 and 1 MB3D on 240×448"),
+    ]
+    assert "384×640" in text and "two heads for 1000 classes" in text
     assert f"accDescr: {alt_text('l1')}\n" in architecture_mermaid("l1")
 
 
 @given(config=configs(), resolution=resolutions)
-def test_parts_hold_every_row_once_and_fit_together(config: EfficientFormerConfig, resolution: tuple[int, int]) -> None:
+def test_parts_contain_every_row_once_and_fit_together(
+    config: EfficientFormerConfig, resolution: tuple[int, int]
+) -> None:
     costs = count(config, resolution)
-    found = parts(costs)
-    assert tuple(row for part in found for row in part.operations) == costs.rows
-    assert all(len(part.first) * part.repeats == len(part.operations) for part in found)
-    for before, after in pairwise(found):
-        # The same numbers flow on, as a map or as tokens.
+    network = parts(costs)
+    assert tuple(row for part in network for row in part.operations) == costs.rows
+    assert all(len(part.first) * part.repeats == len(part.operations) for part in network)
+    for before, after in pairwise(network):
+        # The same elements, as a feature map or as tokens
         assert elements(before.output_shape) == elements(after.input_shape)
-    assert [stage for stage, _ in groupby(found, key=lambda part: part.stage)] == list(costs.by("stage"))
+    assert [stage for stage, _ in groupby(network, key=lambda part: part.stage)] == list(costs.by("stage"))
 
 
 def elements(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Places and channels of a map or of tokens."""
+    """Positions and channels of a feature map or of tokens."""
     return (shape[1] * shape[2], shape[0]) if len(shape) == 3 else (shape[0], shape[1])
 
 
 @pytest.mark.parametrize("colour", [*PARTS.values(), NECK], ids=[*PARTS, "neck"])
 def test_text_has_contrast(colour: Colour) -> None:
-    lighter, darker = luminance(colour.fill), luminance(INK)
-    assert (lighter + 0.05) / (darker + 0.05) > 9
-    assert (luminance(PAPER) + 0.05) / (luminance(colour.line) + 0.05) > 3  # a frame, as WCAG asks of graphics
-
-
-def luminance(colour: str) -> float:
-    """Relative luminance as WCAG 2 defines it."""
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    assert contrast(colour.fill, INK) > 9
+    assert contrast(PAPER, colour.line) > 3  # WCAG's requirement for graphics

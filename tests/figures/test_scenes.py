@@ -1,4 +1,4 @@
-"""Truth and prediction beside each other: what is wrong and what was missed is marked, and said."""
+"""Truth and prediction next to each other: wrong and missed objects, and wrong pixels, are marked and counted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from efficientformer_edu.dense.detections import Detections
 from efficientformer_edu.dense.examples import Example
 from efficientformer_edu.dense.predict import Found
 from efficientformer_edu.figures.colours import QUERY
-from efficientformer_edu.figures.photographs import DASHED, DOTTED, SOLID
+from efficientformer_edu.figures.overlays import DASHED, DOTTED, SOLID
 from efficientformer_edu.figures.scenes import draw_scenes, draw_truth, scenes_alt_text
 from efficientformer_edu.figures.style import Drawing
 from efficientformer_edu.figures.verdicts import judge, wrong_pixels, wrong_words
@@ -31,7 +31,7 @@ def example(*objects: Row, crowds: tuple[int, ...] = (), size: tuple[int, int] =
 
 
 def detections(*rows: Row) -> Detections:
-    """Each less sure than the one before: the first has 90 %."""
+    """With decreasing scores, from 90 %."""
     scores = torch.tensor([0.9 - 0.1 * n for n in range(len(rows))])
     labels = torch.tensor([label for _, label in rows], dtype=torch.int64)
     return Detections(torch.tensor([box for box, _ in rows]).reshape(-1, 4), scores, labels)
@@ -64,23 +64,23 @@ def test_the_verdict(
     assert judge(example(*truth, crowds=crowds), detections(*rows)) == (right, found)
 
 
-def test_a_verdict_in_words() -> None:
+def test_the_text_of_a_verdict() -> None:
     assert str(judge(example((A, 0), (B, 1)), detections((A, 0), (A, 1), (B, 2)))) == "1 of 2 found, 2 wrong"
 
 
 def texts(figure: Drawing) -> list[str]:
-    return [text.get_text() for text in figure.axes[0].texts]
+    legend = figure.axes[0].get_legend()
+    return [text.get_text() for text in [*figure.axes[0].texts, *(legend.get_texts() if legend else ())]]
 
 
 def kinds(figure: Drawing) -> list[object]:
-    """The lines of boxes, without the white ones under them."""
-    lines = [patch for patch in figure.axes[0].patches if not patch.get_fill()]
-    return [patch.get_linestyle() for patch in lines[1::2]]
+    """The line styles of the boxes."""
+    return [patch.get_linestyle() for patch in figure.axes[0].patches if not patch.get_fill()]
 
 
 def scene(truth: list[Row], rows: list[Row], **fields: object) -> tuple[Example, Found]:
-    there = example(*truth, **fields)
-    return there, Found(there.image, OBJECTS, detections(*rows))
+    annotated = example(*truth, **fields)
+    return annotated, Found(annotated.image, OBJECTS, detections(*rows))
 
 
 MIXED = scene([(A, 0), (B, 1)], [(A, 0), (A, 2)])
@@ -96,24 +96,24 @@ def test_wrong_boxes_are_dashed_and_missed_objects_dotted() -> None:
     assert kinds(figure) == [SOLID, SOLID, SOLID, DASHED, DOTTED]
 
 
-def test_boxes_with_a_low_score_take_no_part() -> None:
+def test_boxes_with_a_low_score_are_not_counted() -> None:
     figure = draw_scenes([MIXED], score=0.85)
     assert "1 of 2 found, 0 wrong" in texts(figure) and "ring 80%, wrong" not in texts(figure)
 
 
-def test_a_crowd_is_named_and_never_missed() -> None:
+def test_a_crowd_is_labelled_and_never_missed() -> None:
     figure = draw_scenes([scene([(B, 1)], [], crowds=(0,))])
     assert "square, crowd" in texts(figure) and "0 of 0 found, 0 wrong" in texts(figure)
     assert kinds(figure) == [SOLID]
 
 
 def areas(size: tuple[int, int] = (100, 80)) -> tuple[Example, Found]:
-    there = example(size=size)
-    there.semantic[:50, :40] = 1
-    there.semantic[50:60] = 255
-    answered = torch.zeros(size, dtype=torch.uint8)
-    answered[:60, :20] = 1
-    return there, Found(there.image, PIXELS, semantic=answered)
+    annotated = example(size=size)
+    annotated.semantic[:50, :40] = 1
+    annotated.semantic[50:60] = 255
+    predicted = torch.zeros(size, dtype=torch.uint8)
+    predicted[:60, :20] = 1
+    return annotated, Found(annotated.image, PIXELS, semantic=predicted)
 
 
 def striped(figure: Drawing) -> np.ndarray:
@@ -121,29 +121,28 @@ def striped(figure: Drawing) -> np.ndarray:
 
 
 def test_wrong_pixels_are_striped() -> None:
-    there, found = areas()
-    figure = draw_scenes([(there, found)])
-    shown = striped(figure)
-    assert shown.shape == (300, 240, 4)
-    wrong = shown[..., 3].reshape(100, 3, 80, 3).max(axis=(1, 3)) > 0  # a pixel is 3×3 dots
+    figure = draw_scenes([areas()])
+    stripes = striped(figure)
+    assert stripes.shape == (300, 240, 4)
+    wrong = stripes[..., 3].reshape(100, 3, 80, 3).max(axis=(1, 3)) > 0  # a pixel is 3×3 dots
     assert not wrong[:, :20].any() and not wrong[50:].any() and not wrong[:, 40:].any()
-    assert shown[:150, 60:120, 3].mean() == pytest.approx(4 / 12, abs=0.01)
-    assert (shown[:150, 60:120] == to_rgba(QUERY)).all(-1).mean() == pytest.approx(3 / 12, abs=0.01)
+    assert stripes[:150, 60:120, 3].mean() == pytest.approx(4 / 12, abs=0.01)
+    assert (stripes[:150, 60:120] == to_rgba(QUERY)).all(-1).mean() == pytest.approx(3 / 12, abs=0.01)
     assert "13.9% of the pixels wrong" in texts(figure)  # 1000 of 8000 − 800
     assert texts(figure)[-2:] == ["disc", "wrong pixels"]
 
 
 def test_pixels_without_a_class_are_not_wrong() -> None:
-    there, found = areas()
-    assert found.semantic is not None
-    assert int(wrong_pixels(there, found.semantic).sum()) == 1000
+    annotated, prediction = areas()
+    assert prediction.semantic is not None
+    assert int(wrong_pixels(annotated, prediction.semantic).sum()) == 1000
     nothing = example()
     nothing.semantic[:] = 255
-    assert wrong_words(nothing, found.semantic) == "0.0% of the pixels wrong"
+    assert wrong_words(nothing, prediction.semantic) == "0.0% of the pixels wrong"
 
 
 @pytest.mark.parametrize("size", [(100, 80), (40, 100), (100, 11), (700, 1)])
-def test_words_stay_in_the_drawing_and_tags_in_their_picture(size: tuple[int, int]) -> None:
+def test_labels_stay_in_the_figure(size: tuple[int, int]) -> None:
     height, width = size
     rows: list[Row] = [([0.7 * width, 0.7 * height, width, height], 2), ([0.0, 0.0, 2.0, 2.0], 0)]
     for figure in (draw_scenes([scene(rows, rows[:1], size=size)] * 2), draw_scenes([areas(size)] * 2)):
@@ -154,46 +153,44 @@ def test_words_stay_in_the_drawing_and_tags_in_their_picture(size: tuple[int, in
             assert box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, text.get_text()
 
 
-def test_words_for_readers_who_do_not_see_it() -> None:
-    assert scenes_alt_text([MIXED, scene([], [])]) == (
-        "Truth and prediction side by side, scenes: 2. "
-        "1: disc, square; 1 of 2 found, 1 wrong; missed: square; wrong: ring. "
-        "2: no object; 0 of 0 found, 0 wrong."
-    )
-    assert scenes_alt_text([areas()]) == (
-        "Truth and prediction side by side, scenes: 1. "
-        "1: background 65%, disc 25%, no class 10%; 13.9% of the pixels wrong."
-    )
+def test_the_alt_text_has_objects_mistakes_and_shares() -> None:
+    heading, first, second = scenes_alt_text([MIXED, scene([], [])]).split(". ")
+    assert "2" in heading
+    assert first == "1: disc, square; 1 of 2 found, 1 wrong; missed: square; wrong: ring"
+    assert "0 of 0 found, 0 wrong" in second
+    text = scenes_alt_text([areas()])
+    assert "background 65%, disc 25%, no class 10%" in text and "13.9%" in text
 
 
-def other_size(found: Found) -> Found:
-    return Found(torch.zeros(3, 7, 9, dtype=torch.uint8), found.classes, found.detections, found.semantic)
+def other_size(prediction: Found) -> Found:
+    image = torch.zeros(3, 7, 9, dtype=torch.uint8)
+    return Found(image, prediction.classes, prediction.detections, prediction.semantic)
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_scenes_that_do_not_fit_are_rejected() -> None:
     for draw in (draw_scenes, scenes_alt_text):
-        with pytest.raises(ValueError, match="0 scenes to draw; wanted: at least one"):
+        with pytest.raises(ValueError, match="0 scenes"):
             draw([])
-        with pytest.raises(ValueError, match="all with boxes or all without"):
+        with pytest.raises(ValueError, match="2 scenes"):
             draw([MIXED, areas()])
-        with pytest.raises(ValueError, match="an example has 100×80 pixels and what was found 7×9"):
+        with pytest.raises(ValueError, match="100×80 .* 7×9"):
             draw([(MIXED[0], other_size(MIXED[1]))])
-        with pytest.raises(ValueError, match="neither boxes nor classes of pixels"):
+        with pytest.raises(ValueError, match="neither boxes nor classes"):
             draw([(MIXED[0], Found(MIXED[0].image, OBJECTS))])
         with pytest.raises(ValueError, match="score=2"):
             draw([MIXED], 2)
 
 
-def test_the_truth_alone_has_a_box_with_its_name_for_each_object() -> None:
-    drawn = draw_truth([example((A, 0), (B, 1)), example((B, 2)), example(), example((A, 2))], OBJECTS)
-    (axes,) = drawn.axes
+def test_the_truth_has_a_labelled_box_per_object() -> None:
+    figure = draw_truth([example((A, 0), (B, 1)), example((B, 2)), example(), example((A, 2))], OBJECTS)
+    (axes,) = figure.axes
     assert sorted(text.get_text() for text in axes.texts) == ["disc", "ring", "ring", "square"]
     lefts, tops = zip(*((image.get_extent()[0], image.get_extent()[3]) for image in axes.images), strict=True)
-    assert (len(set(lefts)), len(set(tops))) == (3, 2)  # three in a row, and the fourth below
+    assert (len(set(lefts)), len(set(tops))) == (3, 2)  # three per row, and the fourth below
 
 
-def test_the_truth_of_scenes_of_one_size_only() -> None:
-    with pytest.raises(ValueError, match="2 examples of 2 sizes; wanted: at least one, all of one size"):
+def test_the_truth_of_different_sizes_is_rejected() -> None:
+    with pytest.raises(ValueError, match="2 examples of 2 sizes"):
         draw_truth([example(), example(size=(80, 80))], OBJECTS)
     with pytest.raises(ValueError, match="0 examples of 0 sizes"):
         draw_truth([], OBJECTS)

@@ -1,4 +1,4 @@
-"""The strip is well-formed, its bars are the ledger's blocks to the last digit, and nothing leaves the card."""
+"""The strip is well-formed, its bars have the exact costs of the blocks, and nothing leaves the card."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from efficientformer_edu.audit import Costs, count
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
 from efficientformer_edu.figures.colours import FAINT, INK, PAPER
 from efficientformer_edu.figures.strip import GROUND, LANE, LETTER, Svg, groups, short, strip
+from efficientformer_edu.figures.style import contrast
 
 SVG = "{http://www.w3.org/2000/svg}"
 BAR = re.compile(r"(.+): ([\d,]+) MACs, ([\d,]+) parameters")
@@ -29,22 +30,23 @@ HARD = [
 
 def bars(picture: Svg) -> list[tuple[str, int, int, list[ElementTree.Element]]]:
     """Name, MACs, parameters and the two rectangles of each bar."""
-    found = []
+    result = []
     for group in ElementTree.fromstring(picture).iter(f"{SVG}g"):
-        words = BAR.fullmatch(group.findtext(f"{SVG}title") or "")
-        assert words
-        macs, params = (int(number.replace(",", "")) for number in words.groups()[1:])
-        found.append((words[1], macs, params, group.findall(f"{SVG}rect")))
-    return found
+        match = BAR.fullmatch(group.findtext(f"{SVG}title") or "")
+        assert match
+        macs, params = (int(number.replace(",", "")) for number in match.groups()[1:])
+        result.append((match[1], macs, params, group.findall(f"{SVG}rect")))
+    return result
 
 
 def check(costs: Costs) -> None:
-    found = bars(strip(costs))
-    assert [bar[:3] for bar in found] == [(name, each.macs, each.params) for name, each in costs.by("block").items()]
-    assert sum(macs for _, macs, _, _ in found) == costs.macs
-    assert sum(params for _, _, params, _ in found) == costs.params
-    most_macs, most_params = max(bar[1] for bar in found), max(bar[2] for bar in found)
-    for _, macs, params, (up, down) in found:
+    rendered = bars(strip(costs))
+    expected = [(name, sums.macs, sums.params) for name, sums in costs.by("block").items()]
+    assert [bar[:3] for bar in rendered] == expected
+    assert sum(macs for _, macs, _, _ in rendered) == costs.macs
+    assert sum(params for _, _, params, _ in rendered) == costs.params
+    most_macs, most_params = max(bar[1] for bar in rendered), max(bar[2] for bar in rendered)
+    for _, macs, params, (up, down) in rendered:
         assert float(up.attrib["height"]) == pytest.approx(LANE * macs / most_macs, abs=0.006)
         assert float(down.attrib["height"]) == pytest.approx(LANE * params / most_params, abs=0.006)
         bottom = float(up.attrib["y"]) + float(up.attrib["height"])
@@ -80,7 +82,7 @@ def test_nothing_overlaps_or_leaves_the_card(costs: Costs) -> None:
             assert end <= start
 
 
-def test_stages_say_name_map_and_width() -> None:
+def test_stages_are_labelled_with_name_grid_and_width() -> None:
     assert [group.lines for group in groups(count("l1", (384, 640)))] == [
         ("stem",),
         ("stage 1", "96×160", "width 48"),
@@ -89,35 +91,30 @@ def test_stages_say_name_map_and_width() -> None:
         ("stage 4", "12×20", "width 448"),
         ("head",),
     ]
-    parts = [bar.part for bar in groups(count("l1"))[4].bars]
-    assert parts == ["embedding", "MB4D", "MB4D", "MB4D", "MB3D"]
+    kinds = [bar.kind for bar in groups(count("l1"))[4].bars]
+    assert kinds == ["embedding", "MB4D", "MB4D", "MB4D", "MB3D"]
 
 
-def test_it_is_described_in_words() -> None:
+def test_the_svg_has_a_title_and_a_description() -> None:
     picture = strip(count("l1", form="folded"))
     root = ElementTree.fromstring(picture)
     assert root.attrib["role"] == "img"
     assert root.findtext(f"{SVG}title") == picture.caption == "11.8 M parameters, 1.29 G MACs at 224×224, folded"
     macs = 49 * (448 * 8 * 192 + 8 * 128 * 448 + 2 * 448 * 1792) + 8 * 49 * 49 * 160
-    assert f"20 bars in the order in which the blocks run. Most MACs: stage 4, MB3D 1, {macs:,}." in picture
+    description = root.findtext(f"{SVG}desc") or ""
+    assert "20 bars" in description and f"stage 4, MB3D 1, {macs:,}" in description
 
 
-def test_jupyter_gets_the_picture_and_one_line() -> None:
+def test_jupyter_gets_the_svg_and_its_title() -> None:
     picture = strip(count("l1"))
     shown = picture._repr_mimebundle_()
     assert shown == {"image/svg+xml": str(picture), "text/plain": "12.3 M parameters, 1.29 G MACs at 224×224"}
 
 
-def luminance(colour: str) -> float:
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
 @pytest.mark.parametrize("ink", [INK, FAINT])
 @pytest.mark.parametrize("ground", [PAPER, GROUND])
-def test_text_stands_out(ink: str, ground: str) -> None:
-    assert (luminance(ground) + 0.05) / (luminance(ink) + 0.05) >= 4.5
+def test_text_has_contrast(ink: str, ground: str) -> None:
+    assert contrast(ground, ink) >= 4.5
 
 
 @pytest.mark.parametrize(
@@ -135,5 +132,5 @@ def test_text_stands_out(ink: str, ground: str) -> None:
         (123_456_000_000_000_000, "123,456 T"),
     ],
 )
-def test_three_digits(number: int, text: str) -> None:
+def test_three_significant_digits(number: int, text: str) -> None:
     assert short(number) == text
