@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -30,6 +32,16 @@ def read_resolution(text: str) -> Resolution:
     if len(sizes) > 2 or not all(size.isdecimal() and int(size) for size in sizes):
         raise ValueError(f"--resolution {text!r} is not possible; give a number such as 224, or 384x640")
     return int(sizes[0]) if len(sizes) == 1 else (int(sizes[0]), int(sizes[1]))
+
+
+@contextmanager
+def collect_warnings() -> Iterator[list[str]]:
+    """Collect the warnings of a block, each once, as lines to print when it is known that the command goes on."""
+    lines: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield lines
+    lines += dict.fromkeys(f"Warning: {warning.message}" for warning in caught)
 
 
 def refuse(what: str, options: Mapping[str, object]) -> None:

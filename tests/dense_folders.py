@@ -61,10 +61,10 @@ def write_coco(root: Path, content: Any, part: str = "train2017") -> tuple[Path,
 
 
 def write_masks(root: Path, masks: str = "masks", splits: tuple[str, str] = ("train", "val")) -> Path:
-    """Two images to train and one to test, whose masks have 0 on the left, 2 on the right and 255 in the last row."""
+    """Two images to train and one to test. Masks have 0 left, 2 right, and 1 and 255 in the last rows."""
     ids = np.zeros((HEIGHT, WIDTH), np.uint8)
     ids[:, WIDTH // 2 :] = 2
-    ids[-1] = 255
+    ids[-2], ids[-1] = 1, 255
     for split, names in zip(splits, (("a", "deeper/b"), ("c",)), strict=True):
         for name in names:
             put(root / "images" / split / f"{name}.jpg")

@@ -21,7 +21,7 @@ TOOLS = sorted((ROOT / "tools").glob("*.py"))
 # A module that does not stand on the floor of its room has its own entry.
 DENSE_TRAINING = (  # one room, though in the folder of the networks below
     *("boxes", "assignment", "losses", "places", "criteria", "detections"),
-    *("examples", "shapes", "photos", "outlines", "coco", "mask_folders", "data", "views"),
+    *("examples", "shapes", "coco", "mask_folders", "data", "views"),
     *("recipe", "usual", "metrics", "evaluation", "loop", "files", "predict", "stored", "offset_tables"),
 )
 FLOORS = [

@@ -1,6 +1,6 @@
-"""Images to train and evaluate on, for boxes and for the class of each pixel: drawn ones, COCO's, or a folder of masks.
+"""Images with boxes or with the class of each pixel, for training and evaluation: drawn, COCO's, or a folder of masks.
 
-Paper: section 5.2 trains on COCO 2017 and on ADE20K. Drawn scenes are what a laptop can learn in minutes.
+Paper: section 5.2 trains on COCO 2017 and on ADE20K. A laptop can learn drawn scenes in minutes.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from efficientformer_edu import config_values as values
-from efficientformer_edu.dense.coco import read_coco
 from efficientformer_edu.dense.examples import Examples
 from efficientformer_edu.dense.mask_folders import ADE20K, PLAIN, read_mask_folder
 from efficientformer_edu.dense.shapes import Shapes
@@ -23,16 +22,17 @@ def load_examples(data: str | Path, split: Split, *, strict: bool = False, size:
     """The images of one split.
 
     Args:
-        data: `"shapes"`, scenes that are drawn when they are asked for; or a folder, with one of two contents. COCO's:
-            `annotations/instances_train2017.json` with the images in `train2017`, and the same with `val2017`; other
-            names may stand for the year. Or `images` beside `masks` or, as ADE20K has it, beside `annotations`.
+        data: `"shapes"`, scenes that are drawn when they are indexed; or a folder in one of two layouts. COCO's:
+            `annotations/instances_train2017.json` with the images in `train2017`, and the same with `val2017`; the year
+            may differ or be missing. Or `images` next to `masks` or, as in ADE20K, next to `annotations`.
         split: `"train"` or `"test"`.
-        strict: refuse a folder with broken images or entries; otherwise they are left out and counted.
-        size: height and width of drawn scenes in pixels. Photographs keep theirs.
+        strict: refuse images and entries that cannot be used; otherwise they are left out, with a warning.
+        size: height and width of drawn scenes in pixels. Images from files keep theirs.
 
     Raises:
-        FileNotFoundError: if there are no such data, or not this split of them.
-        ValueError: for another split or content; with `strict`, for what is broken.
+        FileNotFoundError: if the data or this split of it does not exist.
+        ImportError: if pycocotools is missing, which reads COCO's layout.
+        ValueError: for an unknown split or layout, and as `read_coco` and `read_mask_folder`.
     """
     if split not in SCENES:
         raise values.unknown(split, SCENES, "split")
@@ -42,6 +42,8 @@ def load_examples(data: str | Path, split: Split, *, strict: bool = False, size:
     if not root.is_dir():
         raise FileNotFoundError(f"{data} is no folder; use {SHAPES!r}, a folder as COCO's, or one of images and masks")
     if any((root / "annotations").glob("instances_*.json")):
+        from efficientformer_edu.dense.coco import read_coco  # pycocotools is needed for this layout alone
+
         annotations = _instances(root, COCO_SPLITS[split])
         return read_coco(annotations, root / annotations.stem.removeprefix("instances_"), strict)
     if (root / "images").is_dir() and any((root / name).is_dir() for name in (PLAIN, ADE20K)):

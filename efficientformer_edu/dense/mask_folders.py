@@ -1,17 +1,17 @@
-"""Folders of images and of masks: beside each image a PNG of the same size that holds the class of each pixel.
+"""Folders of images and masks: for each image a PNG of the same size that holds the class of each pixel.
 
 Two layouts. A plain one: `images/train` and `masks/train`, `images/val` and `masks/val`, names of the classes in
-`classes.txt`, one a line; a mask holds places in that list, and 255 where a pixel has no class. And ADE20K's, as Zhou
-et al., *Scene Parsing through ADE20K Dataset*, 2017, publish it: `images/training` and `annotations/training`,
-`validation` likewise, names in `objectInfo150.txt`; there 0 is a pixel without a class, and the classes count from 1.
-
-Comes: a folder. Goes: `Example`s without objects, each read when it is asked for.
+`classes.txt`, one per line; a mask holds indices into that list, and 255 where a pixel has no class. And ADE20K's, as
+Zhou et al., *Scene Parsing through ADE20K Dataset*, 2017, publish it: `images/training` and `annotations/training`,
+`validation` likewise, names in `objectInfo150.txt`. There the classes count from 1; 0, like 255, is no class.
 """
 
 from __future__ import annotations
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +19,20 @@ import torch
 from numpy.typing import NDArray
 
 from efficientformer_edu.dense.examples import IGNORED, Example, Examples
-from efficientformer_edu.dense.photos import check_photo, read_photo
+from efficientformer_edu.training.checkpoints import fingerprint_files
 from efficientformer_edu.training.data import Split
-from efficientformer_edu.training.folders import SUFFIXES
-from efficientformer_edu.weights.images import open_image
+from efficientformer_edu.training.folders import image_files, warn_left_out
+from efficientformer_edu.weights.images import check_image, open_image, read_image, upright
 
 SPLITS = {"train": ("train", "training"), "test": ("val", "validation", "test")}
-PLAIN, ADE20K = "masks", "annotations"  # folder of the masks; it tells which layout it is
+PLAIN, ADE20K = "masks", "annotations"  # folder of the masks, which identifies the layout
 NAMES = {PLAIN: "classes.txt", ADE20K: "objectInfo150.txt"}
-ONE_CHANNEL = ("1", "L", "P")  # Pillow's modes whose pixels are whole numbers of at most eight bits
+ONE_CHANNEL = ("1", "L", "P")  # Pillow's modes whose pixels are integers of at most eight bits
+SHOWN = 5  # names in a message, at most
+BLACK_AND_WHITE = (
+    "the masks hold only 0 and 255, and 255 means no class, so that only the first class is left. To make 255 the "
+    "second class, write 0 and 1: Image.fromarray((mask > 0).astype(numpy.uint8))"
+)
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,8 @@ class Pair:
     """An image and its mask.
 
     Attributes:
-        image: its file.
-        mask: its file.
+        image: path of the image.
+        mask: path of the mask.
         first: the number in the mask that stands for the first class.
     """
 
@@ -46,17 +51,19 @@ class Pair:
 
     def ids(self) -> NDArray[np.uint8]:
         """(H, W): the class of each pixel, from 0, or `IGNORED`."""
-        picture = open_image(self.mask)
-        if picture.mode not in ONE_CHANNEL:
+        mask = upright(open_image(self.mask))
+        if mask.mode not in ONE_CHANNEL:
             raise ValueError(
-                f"{self.mask} has the mode {picture.mode}; a mask has one channel that holds the class of each pixel. "
+                f"{self.mask} has the mode {mask.mode}; a mask has one channel that holds the class of each pixel. "
                 "Look up the class of each colour, and save the classes with Image.fromarray(ids.astype(numpy.uint8))"
             )
-        return np.array(picture).astype(np.uint8) - np.uint8(self.first)  # with ADE20K's, 0 wraps to 255
+        numbers = np.array(mask).astype(np.uint8)
+        no_class = (numbers < self.first) | (numbers == IGNORED)
+        return np.where(no_class, np.uint8(IGNORED), numbers - np.uint8(self.first))
 
 
 class MaskFolder(Examples):
-    """Images with the class of each pixel, as `read_mask_folder` finds them."""
+    """Images with the class of each pixel, as `read_mask_folder` reads them."""
 
     classes = ()
 
@@ -70,56 +77,63 @@ class MaskFolder(Examples):
         """One image, without objects.
 
         Raises:
-            ValueError: naming the file, if it has become unreadable, or is broken in a way that `read_mask_folder`
+            ValueError: naming the file, if it can no longer be read, or is broken in a way that `read_mask_folder`
                 overlooks.
         """
         pair = self.pairs[index]
-        semantic = torch.from_numpy(pair.ids())  # (H, W)
-        none = torch.zeros(0, dtype=torch.int64)
-        masks = torch.zeros(0, *semantic.shape, dtype=torch.bool)
-        return Example(read_photo(pair.image), torch.zeros(0, 4), none, none.bool(), masks, semantic)
+        classes = torch.from_numpy(pair.ids())  # (H, W)
+        no_label = torch.zeros(0, dtype=torch.int64)
+        no_mask = torch.zeros(0, *classes.shape, dtype=torch.bool)
+        return Example(read_image(pair.image), torch.zeros(0, 4), no_label, no_label.bool(), no_mask, classes)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        files = [file for pair in self.pairs for file in (pair.image, pair.mask)]
+        return fingerprint_files(files, "\n".join(self.pixel_classes))
 
 
 def read_mask_folder(root: Path, split: Split, strict: bool = False) -> MaskFolder:
-    """The images and masks of one split.
+    """The images and masks of one split. Warnings count what is left out, and name classes that never occur.
 
-    Where no file names the classes, they are as many as the masks of training have, and are called by their numbers.
+    If no file names the classes, there are as many as the training masks have, and they are called by their numbers.
 
     Args:
-        root: holds `images` and `masks`, or `images` and `annotations`.
+        root: contains `images` and `masks`, or `images` and `annotations`.
         split: `"train"` or `"test"`.
-        strict: refuse broken pairs; otherwise they are left out and counted. Those are an image that is broken or has
-            no mask, and a mask that is broken, is no picture of one channel, has another size than its image, or holds
-            a number that is no class.
+        strict: refuse pairs that cannot be used instead of leaving them out: an image that is broken or has no mask,
+            and a mask that is broken, has several channels or another size than its image, or holds a number that is
+            not a class.
 
     Raises:
         FileNotFoundError: if a folder is missing; with `strict`, for the first missing mask.
-        ValueError: if the file of names is broken, or no pair is left; with `strict`, for the first broken pair.
+        ValueError: if the file of names is broken, or no pair can be used; if the pixels of all training masks have the
+            same class; with `strict`, for the first pair that cannot be used.
     """
-    kind = PLAIN if (root / PLAIN).is_dir() else ADE20K
-    pairs = _pairs(root, kind, split)
-    names = _names(root / NAMES[kind], kind) or _numbers(_pairs(root, kind, "train"))
+    layout = PLAIN if (root / PLAIN).is_dir() else ADE20K
+    pairs = _pairs(root, layout, split)
+    names = _names(root / NAMES[layout], layout) or _numbers(_pairs(root, layout, "train"))
     with ThreadPoolExecutor() as pool:  # most of the time is spent waiting for files
-        errors = list(pool.map(lambda pair: _error(pair, len(names)), pairs))
-    first = next((error for error in errors if error is not None), None)
-    if strict and first is not None:
-        raise first
-    whole = [pair for pair, error in zip(pairs, errors, strict=True) if error is None]
-    if not whole or not names:
-        reason = "no pixel has a class" if first is None else str(first)
-        raise ValueError(f"{root.name}: of {len(pairs)} images none is whole and has a mask; such as: {reason}")
-    skipped = len(pairs) - len(whole)
-    words = f"{root.name}, {len(whole):,} {'training' if split == 'train' else 'test'} images, pixels of "
-    words += f"{len(names)} classes" + f", {skipped:,} broken left out" * bool(skipped)
-    return MaskFolder(whole, names, words, skipped)
+        results = list(pool.map(lambda pair: _classes(pair, len(names)), pairs))
+    errors = [result for result in results if not isinstance(result, frozenset)]
+    if strict and errors:
+        raise errors[0]
+    usable = [pair for pair, result in zip(pairs, results, strict=True) if isinstance(result, frozenset)]
+    occurring = frozenset[int]().union(*(result for result in results if isinstance(result, frozenset)))
+    if not usable or not occurring - {IGNORED}:
+        reason = f"; first reason: {errors[0]}" if errors else ", because no pixel has a class" if usable else ""
+        raise ValueError(f"{root.name}: none of {len(pairs)} images can be used{reason}")
+    _check_classes(root.name, names, occurring, split, layout)
+    warn_left_out(root.name, [str(error) for error in errors], len(pairs))
+    words = f"{root.name}, {len(usable):,} {'training' if split == 'train' else 'test'} images, pixels of "
+    words += f"{len(names)} classes" + f", {len(errors):,} left out" * bool(errors)
+    return MaskFolder(usable, names, words, len(errors))
 
 
-def _pairs(root: Path, kind: str, split: Split) -> list[Pair]:
-    """The images of a split with the places where their masks should be."""
-    images, masks = (_split_folder(root / name, split) for name in ("images", kind))
-    paths = [path for path in sorted(images.rglob("*")) if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
-    first = 1 if kind == ADE20K else 0
-    return [Pair(path, (masks / path.relative_to(images)).with_suffix(".png"), first) for path in paths]
+def _pairs(root: Path, layout: str, split: Split) -> list[Pair]:
+    """The images of a split with the paths where their masks should be."""
+    images, masks = (_split_folder(root / name, split) for name in ("images", layout))
+    first = 1 if layout == ADE20K else 0
+    return [Pair(path, (masks / path.relative_to(images)).with_suffix(".png"), first) for path in image_files(images)]
 
 
 def _split_folder(folder: Path, split: Split) -> Path:
@@ -129,45 +143,55 @@ def _split_folder(folder: Path, split: Split) -> Path:
     raise FileNotFoundError(f"{folder} has no folder {' or '.join(SPLITS[split])}")
 
 
-def _error(pair: Pair, classes: int) -> ValueError | FileNotFoundError | None:
-    """What is wrong with a pair, naming the file."""
+def _classes(pair: Pair, count: int) -> frozenset[int] | ValueError | OSError:
+    """The classes that occur in a mask, `IGNORED` included; or what is wrong with the pair, naming the file."""
     try:
-        height, width = check_photo(pair.image)
+        size = check_image(pair.image)
         if not pair.mask.is_file():
             return FileNotFoundError(f"{pair.mask} is missing, the mask of {pair.image.name}")
         ids = pair.ids()
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         return error
-    if ids.shape != (height, width):
-        return ValueError(f"{pair.mask} has {ids.shape[0]}×{ids.shape[1]} pixels, its image has {height}×{width}")
-    if len(beyond := np.unique(ids[(ids >= classes) & (ids != IGNORED)])):
-        least, most = pair.first, pair.first + classes - 1
-        return ValueError(
-            f"{pair.mask} holds {int(beyond[0]) + pair.first}; its {classes} classes are the numbers {least} to {most}"
-        )
-    return None
+    if ids.shape != size:
+        return ValueError(f"{pair.mask} has {ids.shape[0]}×{ids.shape[1]} pixels, its image has {size[0]}×{size[1]}")
+    classes = frozenset(np.unique(ids).tolist())
+    if beyond := sorted(number for number in classes if number >= count and number != IGNORED):
+        least, most = pair.first, pair.first + count - 1
+        return ValueError(f"{pair.mask} holds {beyond[0] + pair.first}; its {count} classes are {least} to {most}")
+    return classes
 
 
-def _names(path: Path, kind: str) -> tuple[str, ...]:
-    """The names that a file gives to the classes; none if there is no file."""
+def _check_classes(root: str, names: tuple[str, ...], occurring: frozenset[int], split: Split, layout: str) -> None:
+    """Warn of classes that never occur in training, and refuse training masks of a single class."""
+    black_and_white = layout == PLAIN and len(names) <= 2 and occurring == {0, IGNORED}
+    missing = [names[number] for number in range(len(names)) if number not in occurring]
+    if split == "train" and len(occurring - {IGNORED}) == 1:
+        (only,) = occurring - {IGNORED}
+        reason = BLACK_AND_WHITE if black_and_white else f"in the training masks only {names[only]!r} occurs"
+        raise ValueError(f"{root}: there is one class of pixels, and so nothing to learn: {reason}")
+    if black_and_white:
+        warnings.warn(f"{root}: {BLACK_AND_WHITE}", stacklevel=3)
+    elif split == "train" and missing:
+        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+        which = ", ".join(missing[:SHOWN]) + more
+        warnings.warn(f"{root}: these classes never occur in the training masks: {which}", stacklevel=3)
+
+
+def _names(path: Path, layout: str) -> tuple[str, ...]:
+    """The names that a file gives to the classes; empty if there is no file."""
     if not path.is_file():
         return ()
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if kind == ADE20K:  # Idx, Ratio, Train, Val and Name below each other; a name has its synonyms after commas
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    if layout == ADE20K:  # columns Idx, Ratio, Train, Val and Name; a name has its synonyms after commas
         lines = [line.split("\t")[-1].split(",")[0].strip() for line in lines[1:]]
     if not 0 < len(lines) <= IGNORED:
-        raise ValueError(f"{path} names {len(lines)} classes; possible are 1 to {IGNORED}")
+        raise ValueError(f"{path} names {len(lines)} classes; allowed: 1 to {IGNORED}")
     return tuple(lines)
 
 
 def _numbers(pairs: list[Pair]) -> tuple[str, ...]:
-    """A number for each class up to the largest one in masks that can be read."""
+    """A number for each class up to the largest one in masks that can be used."""
     with ThreadPoolExecutor() as pool:
-        largest = max(pool.map(_largest, pairs), default=-1)
-    return tuple(f"class {number}" for number in range(largest + 1))
-
-
-def _largest(pair: Pair) -> int:
-    if _error(pair, IGNORED) is not None:
-        return -1
-    return max((int(number) for number in np.unique(pair.ids()) if number != IGNORED), default=-1)
+        results = pool.map(lambda pair: _classes(pair, IGNORED), pairs)
+        numbers = (number for result in results if isinstance(result, frozenset) for number in result - {IGNORED})
+        return tuple(f"class {number}" for number in range(max(numbers, default=-1) + 1))

@@ -191,6 +191,5 @@ def _part(photograph: Image.Image, width: float, height: float, random: Random) 
 
 def _example(scene: Image.Image, labels: list[int], masks: Bool[Tensor, "objects H W"]) -> Example:
     image = torch.from_numpy(np.array(scene)).permute(2, 0, 1).contiguous()  # (3, H, W)
-    which = torch.tensor(labels)
-    semantic = (masks * (which + 1).to(torch.uint8)[:, None, None]).sum(dim=0, dtype=torch.uint8)  # none overlap
-    return Example(image, boxes_around(masks), which, torch.zeros(len(labels), dtype=torch.bool), masks, semantic)
+    crowd = torch.zeros(len(labels), dtype=torch.bool)
+    return Example(image, boxes_around(masks), torch.tensor(labels), crowd, masks)

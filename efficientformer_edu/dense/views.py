@@ -86,11 +86,11 @@ class Placement:
         found = classes[rows.clamp(0, last)[:, None], columns.clamp(0, last)]
         return found.masked_fill(~shown, IGNORED)
 
-    def target(self, example: Example) -> Target:
-        """What is left of an image's objects and pixels.
+    def target(self, example: Example, pixels: bool = True) -> Target:
+        """The objects and, with `pixels`, the classes of the pixels that the square shows.
 
-        Boxes are clipped to the part of the image that the square shows. Left out are crowds, and boxes of which less
-        than a tenth, or less than one pixel in width or height, is left.
+        Boxes are clipped to the part of the image that the square shows. Crowds are left out, and boxes of which less
+        than a tenth, or less than one pixel in width or height, remains.
         """
         own = ~example.crowd
         whole = self.boxes(example.boxes[own])
@@ -102,7 +102,8 @@ class Placement:
         clipped = whole.unflatten(1, (2, 2)).clamp(corners[0], corners[1]).flatten(1)  # (n, 4)
         sides, before = clipped[:, 2:] - clipped[:, :2], whole[:, 2:] - whole[:, :2]  # (n, 2)
         kept = (sides >= LEAST_SIDE).all(dim=1) & (sides.prod(dim=1) >= LEAST_PART * before.prod(dim=1))
-        return Target(clipped[kept], example.labels[own][kept], self.semantic(example.semantic))
+        semantic = self.semantic(example.semantic) if pixels else None
+        return Target(clipped[kept], example.labels[own][kept], semantic)
 
     def _scale(self, like: Tensor) -> Tensor:
         """Pixels of the square over pixels of the image, for each of the four numbers of a box."""
@@ -141,22 +142,25 @@ class View:
         scale: least and largest longer side of an image in training, over the square's; drawn evenly on a scale of
             ratios.
         flip: whether half of the images are mirrored in training.
+        pixels: whether targets have the class of each pixel, which detection does not need.
 
     Raises:
         ValueError: for another size or scale.
     """
 
-    def __init__(self, size: int, scale: tuple[float, float] = (1.0, 1.0), flip: bool = False) -> None:
+    def __init__(
+        self, size: int, scale: tuple[float, float] = (1.0, 1.0), flip: bool = False, pixels: bool = True
+    ) -> None:
         self.size = values.natural("size", size, least=SMALLEST_INPUT)
         least, most = (values.positive("scale", number) for number in scale)
         if least > most:
             raise values.wrong("scale", scale, "the least first, then the largest")
-        self.scale, self.flip = (least, most), values.flag("flip", flip)
+        self.scale, self.flip, self.pixels = (least, most), values.flag("flip", flip), pixels
 
     def __call__(self, example: Example, generator: torch.Generator | None = None) -> Viewed:
         """One image: at random as in training with a generator, as in evaluation without."""
         placement = self.placement(example.image.shape[1], example.image.shape[2], generator)
-        return Viewed(placement.image(example.image), placement.target(example), placement)
+        return Viewed(placement.image(example.image), placement.target(example, self.pixels), placement)
 
     def placement(self, height: int, width: int, generator: torch.Generator | None = None) -> Placement:
         """Where an image of this height and width goes; at random with a generator."""

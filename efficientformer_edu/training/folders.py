@@ -1,35 +1,33 @@
-"""Folders of photographs: one sub-folder for each class, as ImageNet has them.
+"""Folders of images: one sub-folder per class, as in ImageNet and for torchvision's ImageFolder.
 
-Released code: `build_dataset` in `util/datasets.py`, which reads `train` and `val`. There a broken file ends the run
-when its turn comes; here it is found before.
+Released code: `build_dataset` in `util/datasets.py`, which reads `train` and `val`. There a broken file stops the run
+when it is its turn; here every file is checked before training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
-from efficientformer_edu.weights.images import open_image
+from efficientformer_edu.weights.images import check_image
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 SPLITS = {"train": ("train",), "test": ("val", "test")}
-JPEG_END, TAIL = b"\xff\xd9", 1024
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a folder holds.
+    """The images of a folder.
 
     Attributes:
-        files: of the images that are whole.
-        labels: of these; places in `classes`.
+        files: paths of the images that can be read.
+        labels: of these images; indices into `classes`.
         classes: names of the sub-folders, sorted.
-        skipped: broken images that were left out.
-        words: what it is, without its path.
+        skipped: images that cannot be read and were left out.
+        words: a description without the path.
     """
 
     files: list[Path]
@@ -40,75 +38,91 @@ class Found:
 
 
 def find(root: Path, split: str, strict: bool) -> Found:
-    """The images of a folder.
+    """The images of a folder. A warning counts those that are left out.
 
-    Classes are those of `train`, where it is there, so that a label means the same in both splits.
+    The classes are those of `train` if it exists, so that a label means the same in both splits.
 
     Args:
-        root: holds the class folders, or `train`, `val` or `test` with the class folders.
-        split: `"train"` or `"test"`; a folder without `train`, `val` and `test` is taken whole.
-        strict: refuse broken images instead of leaving them out.
+        root: contains the class folders, or `train`, `val` or `test` with the class folders.
+        split: `"train"` or `"test"`; without `train`, `val` and `test` all images belong to either.
+        strict: refuse images that cannot be read instead of leaving them out.
 
     Raises:
-        ValueError: if there are no classes, a class has no whole image, or a class is not among those of training; with
-            `strict`, naming the first image that is broken.
-        FileNotFoundError: if the folder has the other split alone.
+        ValueError: if there are no classes, a class has no readable image, or a class does not occur in training; with
+            `strict`, for the first image that cannot be read. Each message gives the first reason.
+        FileNotFoundError: if the folder only has the other split.
     """
     top = _split_folder(root, split)
     classes = _classes(root / "train") if (root / "train").is_dir() else _classes(top)
     if unknown := sorted(set(_classes(top)) - set(classes)):
         raise ValueError(f"{top / unknown[0]}: there is no class of this name in {root / 'train'}")
-    places = [(path, label) for label, name in enumerate(classes) for path in _images(top / name)]
+    images = [(path, label) for label, name in enumerate(classes) for path in image_files(top / name)]
     with ThreadPoolExecutor() as pool:  # most of the time is spent waiting for files
-        faults = list(pool.map(lambda place: fault(place[0]), places))
-    broken = [text for text in faults if text]
-    if strict and broken:
-        raise ValueError(f"{broken[0]} (and {len(broken) - 1} more)" if len(broken) > 1 else broken[0])
-    whole = [place for place, text in zip(places, faults, strict=True) if not text]
-    filled = {classes[label] for _, label in whole}
-    if empty := [name for name in classes if name not in filled and (top / name).is_dir()]:
-        raise ValueError(f"{top / empty[0]} holds no whole image; remove the folder if the class is not meant")
-    words = f"{root.name}, {len(whole):,} {'training' if split == 'train' else 'test'} images of {len(classes)} classes"
-    words += f", {len(broken):,} broken left out" * bool(broken)
-    return Found([path for path, _ in whole], [label for _, label in whole], classes, len(broken), words)
+        errors = list(pool.map(lambda image: _error(image[0]), images))
+    reasons = [error for error in errors if error]
+    if strict and reasons:
+        raise ValueError(f"{reasons[0]} (and {len(reasons) - 1} more)" if len(reasons) > 1 else reasons[0])
+    usable = [image for image, error in zip(images, errors, strict=True) if not error]
+    readable = {label for _, label in usable}
+    for label, name in enumerate(classes):
+        if label not in readable and (top / name).is_dir():
+            errors_of_class = (error for (_, other), error in zip(images, errors, strict=True) if other == label)
+            first = next(errors_of_class, "it is empty")
+            raise ValueError(f"{top / name} has no readable image ({first}); remove the folder if it is not a class")
+    warn_left_out(root.name, reasons, len(images))
+    kind = "training" if split == "train" else "test"
+    words = f"{root.name}, {len(usable):,} {kind} images of {len(classes)} classes"
+    words += f", {len(reasons):,} left out" * bool(reasons)
+    return Found([path for path, _ in usable], [label for _, label in usable], classes, len(reasons), words)
 
 
-def fault(path: Path) -> str:
-    """What is wrong with an image file, naming it; empty if nothing is.
+def image_files(folder: Path) -> Iterator[Path]:
+    """All image files below a folder, sorted by path.
 
-    To decode a large folder would take as long as an epoch. So a JPEG whose end is there is taken to be whole, as a
-    JPEG that is cut short or empty has none; everything else is decoded.
+    Linked folders are followed, except back to a folder above, which would never end. Hidden files and folders are
+    skipped, such as the `._name.jpg` that macOS writes.
     """
+    return _image_files(folder, frozenset(parent.resolve() for parent in folder.absolute().parents))
+
+
+def warn_left_out(name: str, reasons: Sequence[str], count: int, what: str = "images") -> None:
+    """Warn how many of `count` images, or of other entries, are left out, with the first reason."""
+    if reasons:
+        text = f"{name}: {len(reasons):,} of {count:,} {what} left out; first reason: {reasons[0]}"
+        warnings.warn(text, stacklevel=3)
+
+
+def _image_files(folder: Path, parents: frozenset[Path]) -> Iterator[Path]:
+    if (real := folder.resolve()) in parents or not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _image_files(path, parents | {real})
+        elif path.suffix.lower() in SUFFIXES:
+            yield path
+
+
+def _error(path: Path) -> str:
+    """Why an image cannot be read; empty if it can."""
     try:
-        if not _is_whole_jpeg(path):
-            open_image(path)
+        check_image(path)
     except (ValueError, OSError) as error:
         return str(error)
     return ""
 
 
-def _is_whole_jpeg(path: Path) -> bool:
-    try:
-        with Image.open(path) as image:
-            if image.format != "JPEG":
-                return False
-    except Exception:  # what decoders raise for broken files has no common class; `open_image` says what it was
-        return False
-    with path.open("rb") as file:
-        file.seek(-min(TAIL, path.stat().st_size), 2)
-        return JPEG_END in file.read()
-
-
 def _split_folder(root: Path, split: str) -> Path:
     names = [name for several in SPLITS.values() for name in several]
-    there = [name for name in names if (root / name).is_dir()]
-    if not there:
+    existing = [name for name in names if (root / name).is_dir()]
+    if not existing:
         return root
-    wanted = [name for name in SPLITS[split] if name in there]
-    if not wanted:
+    usable = [name for name in SPLITS[split] if name in existing]
+    if not usable:
         expected = " or ".join(SPLITS[split])
-        raise FileNotFoundError(f"{root} has {' and '.join(there)}, but no {expected} to take {split} images from")
-    return root / wanted[0]
+        raise FileNotFoundError(f"{root} has {' and '.join(existing)}, but no {expected} for the {split} images")
+    return root / usable[0]
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
@@ -116,9 +130,3 @@ def _classes(folder: Path) -> tuple[str, ...]:
     if not names:
         raise ValueError(f"{folder} has no sub-folders; expected is one for each class, with its images")
     return tuple(names)
-
-
-def _images(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):  # macOS leaves ._name.jpg
-            yield path

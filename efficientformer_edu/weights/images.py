@@ -1,19 +1,25 @@
-"""From a photograph to the network's input, and the names of ImageNet's classes.
+"""Image files: open, check, turn upright, convert to RGB and to the network's input; and ImageNet's class names.
 
-Released code: `build_transform` in `util/datasets.py`. It and its four ports divide by 255 and normalise with
-ImageNet's mean and deviation; they differ in how they crop, which `crops` writes down.
+Everything in the package that reads an image file reads it here, so `predict`, class folders, COCO and mask folders
+agree on what an image is, which way up it is, and when it is broken.
+
+Released code: `build_transform` in `util/datasets.py`. It and its four ports divide by 255 and normalize with
+ImageNet's mean and standard deviation. They differ in how they crop; see `crops`.
 """
 
 from __future__ import annotations
 
+import io
+import os
+import zlib
 from importlib import resources
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from PIL import Image, ImageOps
+from jaxtyping import Float, UInt8
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from efficientformer_edu import config_values as values
@@ -23,14 +29,32 @@ from efficientformer_edu.weights.crops import get_rule
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's training images in [0, 1]: red, green, blue
 STD = (0.229, 0.224, 0.225)
 
+PIXEL_LIMIT = "EFFICIENTFORMER_EDU_MAX_IMAGE_PIXELS"
+"""Environment variable: the value of `PIL.Image.MAX_IMAGE_PIXELS`. Pillow refuses images of more than twice as many."""
+
+ROTATED = 5  # EXIF orientations from here on exchange height and width
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns an image upright, by its EXIF orientation."""
+
+PNG_START, PNG_PIXELS = b"\x89PNG\r\n\x1a\n", (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+JPEG_END, TAIL = b"\xff\xd9", 1024
+
 Picture = str | Path | Image.Image | np.ndarray
 
 
 def preprocess(image: Picture, size: int | None = None, rule: str = "official") -> Float[Tensor, "1 3 size size"]:
-    """A picture as the network wants it: cut to a square by a rule, divided by 255, normalised as ImageNet is.
+    """The network's input from an image: cropped to a square by a rule, divided by 255, normalized as ImageNet is.
 
-    Before that a picture is turned as its EXIF data says, repeated from grey to three channels, converted from CMYK or
-    a palette, and loses its alpha channel; 16 bits become 8.
+    First the image is turned upright by its EXIF orientation and converted to 8-bit RGB, from grey, CMYK, a palette
+    or 16 bits; an alpha channel is dropped.
 
     An accuracy belongs to the rule that it was measured with: the ports publish different ones for the same weights.
 
@@ -59,7 +83,12 @@ def preprocess(image: Picture, size: int | None = None, rule: str = "official") 
 
 
 def open_image(image: Picture) -> Image.Image:
-    """The picture in memory, in whatever mode it has."""
+    """An image, decoded, in the mode that its file has, not yet turned upright.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not an image, is broken, or is larger than Pillow's limit; the message names the file.
+    """
     if isinstance(image, np.ndarray):
         return _from_array(image)
     if isinstance(image, Image.Image):
@@ -68,9 +97,52 @@ def open_image(image: Picture) -> Image.Image:
         return _loaded(file, image)
 
 
+def read_image(image: Picture) -> UInt8[Tensor, "3 H W"]:
+    """Red, green and blue of an image, upright. Raises what `open_image` and `to_rgb` raise."""
+    return torch.from_numpy(np.array(to_rgb(open_image(image)))).permute(2, 0, 1).contiguous()
+
+
+def check_image(path: Path) -> tuple[int, int]:
+    """Height and width of an image file, upright, without decoding it where possible.
+
+    Decoding a large folder would take as long as an epoch. So a JPEG with an end marker counts as complete, because a
+    JPEG that is truncated or empty has none. Every other file is decoded.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: as `open_image`.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing")
+    if (size := _complete_jpeg(path)) is not None:
+        return size
+    return _upright_size(open_image(path))
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8. It is 1, upright, if the metadata has none, an unknown one, or cannot be read."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # damaged blocks make Pillow raise errors of many types
+        return 1
+    return value if isinstance(value, int) and value in TURNS else 1
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned by its `orientation`; a copy without metadata, so that nothing turns it a second time."""
+    turn = TURNS.get(orientation(image))
+    turned = image.copy() if turn is None else image.transpose(turn)
+    turned.info = {key: value for key, value in image.info.items() if key == "transparency"}
+    return turned
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Eight bits of red, green and blue, the right way up."""
-    image = ImageOps.exif_transpose(image)
+    """8-bit RGB, upright.
+
+    Raises:
+        ValueError: for floating-point values, and for integers outside 0 to 65535.
+    """
+    image = upright(image)
     if image.mode.startswith("I"):  # whole numbers of 16 bits, which Pillow would cut at 255
         grey = np.asarray(image).astype(np.int64)
         if grey.min() < 0 or grey.max() > 65535:
@@ -91,14 +163,68 @@ def class_names() -> list[str]:
 
 
 def _loaded(source: Image.Image | BinaryIO, name: object) -> Image.Image:
+    _apply_pixel_limit()
     try:
         image = source if isinstance(source, Image.Image) else Image.open(source)
         image.load()  # until now Pillow may have read the size alone
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(
+            f"{name}: the image is too large: {error} If you trust it, set the environment variable {PIXEL_LIMIT}, or "
+            "PIL.Image.MAX_IMAGE_PIXELS in Python, to the number of pixels to allow"
+        ) from error
     except Exception as error:  # what decoders raise for broken files has no common class
+        if not isinstance(source, Image.Image) and (pixels := _png_pixels(source)):
+            return _loaded(pixels, name)
         raise ValueError(f"{name}: this is no image, or it is broken: {error}") from error
     if 0 in image.size:
         raise ValueError(f"{name}: the image has no pixels: it is {image.height}×{image.width}")
     return image
+
+
+def _apply_pixel_limit() -> None:
+    if limit := os.environ.get(PIXEL_LIMIT):
+        if not limit.isdecimal():
+            raise values.wrong(PIXEL_LIMIT, limit, "a number of pixels")
+        Image.MAX_IMAGE_PIXELS = int(limit)
+
+
+def _png_pixels(file: BinaryIO) -> BinaryIO | None:
+    """A PNG file without its metadata; None if it is not a PNG or has no metadata to remove.
+
+    Pillow refuses a PNG with one damaged or oversized text, profile or EXIF chunk. libpng, and so most viewers, ignore
+    such a chunk. An EXIF chunk with the right checksum stays: it may hold the orientation.
+    """
+    file.seek(0)
+    data = file.read()
+    if not data.startswith(PNG_START):
+        return None
+    kept, start = [PNG_START], len(PNG_START)
+    while start < len(data):
+        end = start + 12 + int.from_bytes(data[start : start + 4])  # length, type, the chunk itself, checksum
+        kind, checksum = data[start + 4 : start + 8], int.from_bytes(data[end - 4 : end])
+        if kind in PNG_PIXELS or (kind == b"eXIf" and checksum == zlib.crc32(data[start + 4 : end - 4])):
+            kept.append(data[start:end])
+        start = end
+    pixels = b"".join(kept)
+    return io.BytesIO(pixels) if len(pixels) < len(data) else None
+
+
+def _complete_jpeg(path: Path) -> tuple[int, int] | None:
+    """Height and width, upright, of a JPEG that has its end marker; None for every other file."""
+    _apply_pixel_limit()
+    try:
+        with path.open("rb") as file, Image.open(file) as image:
+            if image.format != "JPEG":
+                return None
+            size = _upright_size(image)
+            file.seek(-min(TAIL, path.stat().st_size), os.SEEK_END)
+            return size if JPEG_END in file.read() else None
+    except Exception:  # `open_image` says what is wrong
+        return None
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    return image.size if orientation(image) >= ROTATED else (image.height, image.width)
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

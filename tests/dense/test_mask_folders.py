@@ -18,10 +18,16 @@ INFO = "Idx\tRatio\tTrain\tVal\tName\n1\t0.2\t11\t1\twall\n2 \t0.1\t6\t6\tbuildi
 
 @pytest.fixture
 def root(tmp_path):
-    """With names for the classes."""
+    """With names for the classes, each of which occurs in training."""
     (tmp_path / "rooms").mkdir()
     (tmp_path / "rooms/classes.txt").write_text("wall\n bed \nlamp\n\n", encoding="utf-8")
     return write_masks(tmp_path / "rooms")
+
+
+def masks_of(root, ids, split="train"):
+    for mask in (root / "masks" / split).rglob("*.png"):
+        put(mask, np.broadcast_to(np.asarray(ids), (HEIGHT, WIDTH)))
+    return root
 
 
 def test_both_splits(root):
@@ -37,9 +43,9 @@ def test_an_example(root):
     found = read_mask_folder(root, "train")[0]
     with Image.open(root / "images/train/a.jpg") as image:
         assert torch.equal(found.image, torch.from_numpy(np.array(image)).permute(2, 0, 1))
-    assert (found.semantic[:-1, : WIDTH // 2] == 0).all()
-    assert (found.semantic[:-1, WIDTH // 2 :] == 2).all()
-    assert (found.semantic[-1] == IGNORED).all()
+    assert (found.semantic[:-2, : WIDTH // 2] == 0).all()
+    assert (found.semantic[:-2, WIDTH // 2 :] == 2).all()
+    assert (found.semantic[-2:] == torch.tensor([[1], [IGNORED]])).all()
     assert (found.boxes.shape, found.masks.shape) == ((0, 4), (0, HEIGHT, WIDTH))
     assert (found.labels.dtype, found.crowd.dtype, found.masks.dtype) == (torch.int64, torch.bool, torch.bool)
 
@@ -52,8 +58,11 @@ def test_other_names_of_the_splits(tmp_path, name):
 
 def test_classes_without_names_are_numbers(tmp_path):
     root = write_masks(tmp_path)
-    put(root / "masks/val/c.png", np.ones((HEIGHT, WIDTH)))  # class 2 is seen in training alone
+    put(root / "masks/val/c.png", np.ones((HEIGHT, WIDTH)))  # class 2 occurs in training alone
     assert read_mask_folder(root, "test").pixel_classes == ("class 0", "class 1", "class 2")
+    masks_of(root, np.arange(WIDTH) % 2 * 2)
+    with pytest.warns(UserWarning, match="never occur in the training masks: class 1$"):
+        read_mask_folder(root, "train")
 
 
 def test_ade20k(tmp_path):
@@ -61,6 +70,8 @@ def test_ade20k(tmp_path):
     root = write_masks(tmp_path / "ADEChallengeData2016", "annotations", ("training", "validation"))
     ids = np.zeros((HEIGHT, WIDTH))
     ids[:5], ids[5:9] = 1, 3
+    put(root / "annotations/validation/c.png", ids)
+    ids[9], ids[10:12] = 2, 255  # no class either, as in copies of the data set that mark borders
     put(root / "annotations/validation/c.png", ids)
     for mask in (root / "annotations/training").rglob("*.png"):
         put(mask, ids)
@@ -71,14 +82,15 @@ def test_ade20k(tmp_path):
     semantic = data[0].semantic
     assert (semantic[:5] == 0).all()
     assert (semantic[5:9] == 2).all()
-    assert (semantic[9:] == IGNORED).all()
+    assert (semantic[9] == 1).all()
+    assert (semantic[10:] == IGNORED).all()
 
 
 def test_a_number_beyond_ade20ks_classes(tmp_path):
     root = write_masks(tmp_path, "annotations", ("training", "validation"))
     (root / "objectInfo150.txt").write_text(INFO, encoding="utf-8")
     put(root / "annotations/validation/c.png", np.full((HEIGHT, WIDTH), 4))
-    with pytest.raises(ValueError, match="holds 4; its 3 classes are the numbers 1 to 3"):
+    with pytest.raises(ValueError, match="holds 4; its 3 classes are 1 to 3"):
         read_mask_folder(root, "test", strict=True)
 
 
@@ -92,6 +104,18 @@ def test_masks_with_a_palette_or_of_one_bit(root, mode):
         image.putpalette([200, 0, 0, 0, 0, 90])
     image.convert(mode).save(root / "masks/val/c.png")
     assert torch.equal(read_mask_folder(root, "test", strict=True)[0].semantic, torch.from_numpy(ids))
+
+
+def test_a_mask_is_turned_as_its_image_is(root):
+    """By the same function, so that a pixel and its class stay together."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    ids = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 3
+    put(root / "images/val/c.jpg", exif=exif)
+    put(root / "masks/val/c.png", ids, exif=exif)
+    example = read_mask_folder(root, "test", strict=True)[0]
+    assert example.image.shape == (3, WIDTH, HEIGHT)
+    assert np.array_equal(example.semantic.numpy(), np.rot90(ids, -1))
 
 
 def remove(root):
@@ -131,29 +155,31 @@ def sixteen_bits(root):
         (other_size, ValueError, "a.png has 30×20 pixels, its image has 20×30"),
         (colours, ValueError, r"a.png has the mode RGB; a mask has one channel .* Image.fromarray\(ids"),
         (sixteen_bits, ValueError, "a.png has the mode I;16; a mask has one channel"),
-        (beyond, ValueError, "a.png holds 3; its 3 classes are the numbers 0 to 2"),
+        (beyond, ValueError, "a.png holds 3; its 3 classes are 0 to 2"),
     ],
 )
 def test_broken_pairs(root, harm, kind, message):
     harm(root)
     with pytest.raises(kind, match=message):
         read_mask_folder(root, "train", strict=True)
-    data = read_mask_folder(root, "train")
+    with pytest.warns(UserWarning, match=f"rooms: 1 of 2 images left out; first reason: .*{message}"):
+        data = read_mask_folder(root, "train")
     assert (len(data), data.skipped) == (1, 1)
-    assert data.words == "rooms, 1 training images, pixels of 3 classes, 1 broken left out"
+    assert data.words == "rooms, 1 training images, pixels of 3 classes, 1 left out"
 
 
 def test_broken_masks_name_no_class(tmp_path):
     """Without a file of names, only whole pairs say how many classes there are."""
     root = write_masks(tmp_path)
     put(root / "masks/train/a.png", np.full((HEIGHT, WIDTH + 1), 9))
-    assert len(read_mask_folder(root, "train").pixel_classes) == 3
+    with pytest.warns(UserWarning, match="1 of 2 images left out"):
+        assert len(read_mask_folder(root, "train").pixel_classes) == 3
 
 
 def test_no_pair_at_all(root):
     for path in (root / "masks/val").iterdir():
         path.unlink()
-    with pytest.raises(ValueError, match="of 1 images none is whole and has a mask; such as: .*c.png is missing"):
+    with pytest.raises(ValueError, match="none of 1 images can be used; first reason: .*c.png is missing"):
         read_mask_folder(root, "test")
 
 
@@ -161,7 +187,7 @@ def test_no_pixel_has_a_class(tmp_path):
     root = write_masks(tmp_path)
     for mask in (root / "masks/train").rglob("*.png"):
         put(mask, np.full((HEIGHT, WIDTH), IGNORED))
-    with pytest.raises(ValueError, match="no pixel has a class"):
+    with pytest.raises(ValueError, match="because no pixel has a class"):
         read_mask_folder(root, "train")
 
 
@@ -175,7 +201,7 @@ def test_a_split_that_is_not_there(root, folder):
 @pytest.mark.parametrize(("text", "count"), [("\n", 0), ("class\n" * 256, 256)])
 def test_names_of_too_few_or_too_many_classes(root, text, count):
     (root / "classes.txt").write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match=f"classes.txt names {count} classes; possible are 1 to 255"):
+    with pytest.raises(ValueError, match=f"classes.txt names {count} classes; allowed: 1 to 255"):
         read_mask_folder(root, "train")
 
 
@@ -183,3 +209,56 @@ def test_other_files_are_no_images(root):
     (root / "images/train/readme.txt").write_text("no image", encoding="utf-8")
     (root / "images/train/._a.jpg").write_bytes(b"what macOS leaves")
     assert len(read_mask_folder(root, "train", strict=True)) == 2
+
+
+def test_a_class_that_never_occurs_in_training_is_named(root):
+    (root / "classes.txt").write_text("wall\nbed\nlamp\nsofa\nrug\n", encoding="utf-8")
+    with pytest.warns(UserWarning, match="never occur in the training masks: sofa, rug$"):
+        assert len(read_mask_folder(root, "train", strict=True).pixel_classes) == 5
+    read_mask_folder(root, "test", strict=True)  # few test images need not have all classes
+    (root / "classes.txt").write_text("wall\nbed\nlamp\n" + "thing\n" * 20, encoding="utf-8")
+    with pytest.warns(UserWarning, match="thing, thing and 15 more$"):
+        read_mask_folder(root, "train")
+
+
+@pytest.mark.parametrize("names", ["background\ncat\n", None])
+def test_black_and_white_masks(root, names):
+    """255 looks like white, the second of two classes, and is none."""
+    (root / "classes.txt").unlink()
+    if names:
+        (root / "classes.txt").write_text(names, encoding="utf-8")
+    masks_of(masks_of(root, np.arange(WIDTH) % 2 * 255), np.arange(WIDTH) % 2 * 255, "val")
+    advice = r"only 0 and 255, and 255 means no class.* Image.fromarray\(\(mask > 0\)"
+    with pytest.raises(ValueError, match=f"rooms: there is one class of pixels.*{advice}"):
+        read_mask_folder(root, "train")
+    with pytest.warns(UserWarning, match=f"rooms: .*{advice}"):
+        read_mask_folder(root, "test")
+    masks_of(masks_of(root, np.arange(WIDTH) % 2), np.arange(WIDTH) % 2, "val")
+    assert len(read_mask_folder(root, "train", strict=True).pixel_classes) == 2
+    read_mask_folder(root, "test", strict=True)
+
+
+def test_one_class_in_all_training_masks(root):
+    with pytest.raises(ValueError, match="rooms: there is one class of pixels.* only 'bed' occurs"):
+        read_mask_folder(masks_of(root, 1), "train")
+
+
+def test_linked_and_hidden_folders(root):
+    """Links are followed, though not back to a folder above; hidden files and folders are no data at any depth."""
+    for kind in ("images", "masks"):
+        (root / kind / "train/deeper").rename(root / f"elsewhere {kind}")
+        (root / kind / "train/linked").symlink_to(root / f"elsewhere {kind}", target_is_directory=True)
+    (root / "images/train/up").symlink_to(root / "images", target_is_directory=True)
+    for name in (".hidden/x.jpg", "a/.hidden/b/y.jpg"):
+        put(root / "images/train" / name)
+    data = read_mask_folder(root, "train", strict=True)
+    assert [pair.image.relative_to(root / "images/train").as_posix() for pair in data.pairs] == [
+        "a.jpg",
+        "linked/b.jpg",
+    ]
+
+
+def test_the_content_has_a_fingerprint(root):
+    first, again = (read_mask_folder(root, "train").fingerprint for _ in range(2))
+    put(root / "masks/train/a.png", np.full((HEIGHT, WIDTH), 2))
+    assert first == again != read_mask_folder(root, "train").fingerprint

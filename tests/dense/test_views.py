@@ -6,10 +6,12 @@ import dataclasses
 
 import pytest
 import torch
+from dense_runs import run
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from efficientformer_edu.dense.examples import IGNORED, Example
+from efficientformer_edu.dense.loop import DenseBatches
 from efficientformer_edu.dense.shapes import Shapes
 from efficientformer_edu.dense.views import Placement, View
 from efficientformer_edu.training.batches import generator
@@ -64,7 +66,7 @@ def test_an_image_is_averaged_where_it_is_made_smaller():
 def test_an_image_is_interpolated_and_classes_are_not():
     """Two pixels on 32: classes change in the middle, and grey goes from one to the other around it."""
     two = torch.tensor([[0, 1], [0, 1]], dtype=torch.uint8)
-    both = dataclasses.replace(example(2, 2), image=(two * 200).expand(3, 2, 2), semantic=two * 3)
+    both = dataclasses.replace(example(2, 2), image=(two * 200).expand(3, 2, 2), class_map=two * 3)
     image, target, _ = View(32)(both)
     assert target.semantic[5].tolist() == [0] * 16 + [3] * 16
     row = levels(image)[0, 5]
@@ -117,7 +119,7 @@ def test_boxes_and_classes_move_together(height, width, seed):
     right, bottom = left + max(1, width // 2), top + max(1, height // 2)
     semantic = torch.zeros(height, width, dtype=torch.uint8)
     semantic[top:bottom, left:right] = 1
-    plain = dataclasses.replace(example(height, width, (left, top, right, bottom)), semantic=semantic)
+    plain = dataclasses.replace(example(height, width, (left, top, right, bottom)), class_map=semantic)
     _, target, _ = view(plain, generator(seed))
     rows, columns = (target.semantic == 1).nonzero(as_tuple=True)
     assume(len(rows) and len(target.boxes))
@@ -159,6 +161,15 @@ def test_boxes_of_which_too_little_is_left(box, left):
 def test_crowds_are_no_targets():
     target = View(40)(example(40, 40, (0, 0, 9, 9), (5, 5, 20, 20), (1, 1, 8, 8), crowd=(False, True, False))).target
     assert target.labels.tolist() == [0, 2]
+
+
+def test_detection_needs_no_classes_of_pixels():
+    target = View(40, pixels=False)(example(40, 40, (0, 0, 9, 9))).target
+    assert target.semantic is target.to(torch.device("cpu")).semantic is None
+    assert target.boxes.tolist() == [[0, 0, 9, 9]]
+    for task in ("detection", "segmentation"):
+        (first, *_) = DenseBatches(run(task), epoch=0)[0].targets
+        assert (first.semantic is None) == (task == "detection")
 
 
 def test_an_image_without_objects():

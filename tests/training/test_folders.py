@@ -1,4 +1,4 @@
-"""Folders of photographs: layouts, classes, and files that are no whole images."""
+"""Folders of images: layouts, classes, linked and hidden folders, and files that cannot be read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from efficientformer_edu.training.folders import fault, find
+from efficientformer_edu.training.folders import find
+from efficientformer_edu.weights.images import PIXEL_LIMIT, check_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
 
@@ -54,10 +55,10 @@ def test_a_folder_without_splits_is_whole(root: Path) -> None:
 
 def test_a_split_that_is_not_there_is_missed(root: Path) -> None:
     (root / "val").rename(root / "elsewhere")
-    with pytest.raises(FileNotFoundError, match="pets has train, but no val or test to take test images from"):
+    with pytest.raises(FileNotFoundError, match="pets has train, but no val or test for the test images"):
         find(root, "test", False)
     (root / "train").rename(root / "val")
-    with pytest.raises(FileNotFoundError, match="pets has val, but no train to take train images from"):
+    with pytest.raises(FileNotFoundError, match="pets has val, but no train for the train images"):
         find(root, "train", False)
 
 
@@ -70,8 +71,9 @@ def test_labels_are_those_of_training(root: Path) -> None:
 
 
 def test_other_files_are_no_images(root: Path) -> None:
-    for name in ("train/readme.txt", "train/cat/Thumbs.db", "train/cat/._1.jpg", "train/.cache/1.jpg"):
-        (root / name).parent.mkdir(exist_ok=True)
+    hidden = ("train/.cache/1.jpg", "train/cat/.thumbnails/1.jpg", "train/dog/deeper/.cache/a/b/1.jpg")
+    for name in ("train/readme.txt", "train/cat/Thumbs.db", "train/cat/._1.jpg", *hidden):
+        (root / name).parent.mkdir(exist_ok=True, parents=True)
         (root / name).write_bytes(b"no image")
     found = find(root, "train", True)
     assert (len(found.files), found.skipped, found.classes) == (3, 0, ("cat", "dog"))
@@ -82,7 +84,7 @@ def test_folders_without_classes_or_images(root: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="empty has no sub-folders; expected is one for each class"):
         find(tmp_path / "empty", "train", False)
     (root / "train" / "cow").mkdir()
-    with pytest.raises(ValueError, match="cow holds no whole image"):
+    with pytest.raises(ValueError, match=r"cow has no readable image \(it is empty\)"):
         find(root, "train", False)
 
 
@@ -101,12 +103,12 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_file_is_found_left_out_and_counted(root: Path, name: str) -> None:
     path = put(root / "train" / "cat" / name)
-    assert fault(path) == ""
+    check_image(path)
     path.write_bytes(BROKEN[name](path.read_bytes()))
-    assert fault(path).startswith(f"{path}: ")
-    found = find(root, "train", False)
+    with pytest.warns(UserWarning, match=f"pets: 1 of 4 images left out; first reason: .*{name}: "):
+        found = find(root, "train", False)
     assert (names(found.files), found.labels, found.skipped) == (["1.jpg", "2.PNG", "3.jpeg"], [0, 0, 1], 1)
-    assert found.words == "pets, 3 training images of 2 classes, 1 broken left out"
+    assert found.words == "pets, 3 training images of 2 classes, 1 left out"
     with pytest.raises(ValueError, match=re.escape(f"{path}: ")):
         find(root, "train", True)
 
@@ -118,7 +120,36 @@ def test_strict_counts_the_others(root: Path) -> None:
         find(root, "train", True)
 
 
-def test_a_jpeg_with_something_behind_its_end_is_whole(root: Path) -> None:
-    path = root / "train" / "cat" / "1.jpg"
-    path.write_bytes(path.read_bytes() + bytes(5000))
-    assert fault(path) == ""
+def test_a_class_of_broken_images_has_a_first_reason(root: Path) -> None:
+    (root / "train/dog/deeper/3.jpeg").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"dog has no readable image \(.*3.jpeg: this is no image"):
+        find(root, "train", False)
+
+
+def test_linked_folders_are_followed(root: Path, tmp_path: Path) -> None:
+    """A class or a folder in it, and not back to a folder above, which would never end."""
+    (root / "train/cat").rename(tmp_path / "cats")
+    (root / "train/cat").symlink_to(tmp_path / "cats", target_is_directory=True)
+    (root / "train/dog/deeper").rename(tmp_path / "deeper")
+    (root / "train/dog/more").symlink_to(tmp_path / "deeper", target_is_directory=True)
+    (tmp_path / "deeper/again").symlink_to(tmp_path / "deeper", target_is_directory=True)
+    (root / "train/dog/up").symlink_to(root, target_is_directory=True)
+    (root / "train/dog/gone").symlink_to(tmp_path / "gone", target_is_directory=True)
+    found = find(root, "train", True)
+    assert (names(found.files), found.labels, found.classes) == (
+        ["1.jpg", "2.PNG", "3.jpeg"],
+        [0, 0, 1],
+        ("cat", "dog"),
+    )
+
+
+def test_an_image_that_is_too_large_is_not_called_broken(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (600, 400)).save(root / "train/cat/9.jpg")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
+    with pytest.warns(UserWarning) as caught:
+        assert find(root, "train", False).skipped == 1
+    (message,) = (str(one.message) for one in caught)
+    assert re.search(f"9.jpg: the image is too large: .*240000 pixels.*{PIXEL_LIMIT}", message)
+    assert "broken" not in message
+    monkeypatch.setenv(PIXEL_LIMIT, "240000")
+    assert find(root, "train", True).skipped == 0

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms, PngImagePlugin
 
 from efficientformer_edu import preprocess
+from efficientformer_edu.dense.coco import read_coco
+from efficientformer_edu.dense.mask_folders import read_mask_folder
+from efficientformer_edu.training.data import load_data
 from efficientformer_edu.weights import class_names
-from efficientformer_edu.weights.images import open_image, to_rgb
+from efficientformer_edu.weights.images import PIXEL_LIMIT, check_image, open_image, read_image, to_rgb, upright
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
@@ -106,14 +112,170 @@ def test_floats_are_refused():
         preprocess(Image.new("F", (40, 40)))
 
 
-def test_orientation(tmp_path):
-    picture = Image.fromarray(gradient(80, 60))
+def exif_entry(kind, count, value):
+    """An EXIF block whose only entry is the orientation, with a type, a count and four bytes."""
+    head = b"Exif\0\0II*\0\x08\0\0\0\x01\0"
+    return head + struct.pack("<HHI", 0x0112, kind, count) + value + bytes(4)
+
+
+def oriented(number):
+    return exif_entry(3, 1, struct.pack("<HH", number, 0))
+
+
+UNKNOWN = {
+    "damaged": b"Exif\0\0\0\x08\0\x02\x01\x12\0\x03",
+    "text": exif_entry(2, 2, b"6\0\0\0"),
+    "two": exif_entry(3, 2, struct.pack("<HH", 6, 6)),
+    "zero": oriented(0),
+    "nine": oriented(9),
+    "negative": exif_entry(9, 1, struct.pack("<i", -6)),
+    "nothing": b"Exif\0\0",
+}
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+@pytest.mark.parametrize("number", range(1, 9))
+def test_orientation(tmp_path, suffix, number):
+    """Reader and checker agree in every format; the corner that was red is where EXIF says."""
+    array = np.zeros((40, 60, 3), np.uint8)
+    array[:20, :20, 0] = 255
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: show the picture turned clockwise by 90°
-    picture.save(tmp_path / "turned.png", exif=exif)
-    turned = picture.transpose(Image.Transpose.ROTATE_270)
-    assert torch.equal(preprocess(tmp_path / "turned.png"), preprocess(turned))
-    assert not torch.equal(preprocess(tmp_path / "turned.png"), preprocess(picture))
+    exif[0x0112] = number
+    Image.fromarray(array).save(path := tmp_path / f"image{suffix}", exif=exif, quality=95)
+    image = read_image(path)
+    assert check_image(path) == image.shape[1:] == ((40, 60) if number < 5 else (60, 40))
+    corners = image[0, [3, 3, -4, -4], [3, -4, -4, 3]] > 128  # clockwise from the upper left
+    assert corners.tolist() == [corner == (0, 1, 2, 3, 0, 1, 2, 3)[number - 1] for corner in range(4)]
+
+
+@pytest.mark.filterwarnings("default:Corrupt EXIF:UserWarning", "default:Truncated File Read:UserWarning")
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_an_unknown_orientation_is_upright(tmp_path, suffix, name):
+    """In every command and kind of folder."""
+    array = gradient(64, 48)
+    for path in ("train/cat/1", "images/train/1", "images/train/2"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(array).save(tmp_path / f"{path}{suffix}", exif=UNKNOWN[name], lossless=True)
+    path = tmp_path / f"train/cat/1{suffix}"
+    assert check_image(path) == read_image(path).shape[1:] == (48, 64)
+    with Image.open(path) as image:
+        assert torch.equal(preprocess(path), preprocess(np.asarray(image)))
+
+    (data, _), *_ = load_data(tmp_path, "train", strict=True)
+    assert data.size == (64, 48)
+    entry = {"id": 1, "file_name": path.name, "height": 48, "width": 64}
+    thing = {"image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9]}
+    content = {"images": [entry], "annotations": [thing], "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "coco.json").write_text(json.dumps(content), encoding="utf-8")
+    assert read_coco(tmp_path / "coco.json", path.parent, strict=True)[0].image.shape == (3, 48, 64)
+    (tmp_path / "masks/train").mkdir(parents=True)
+    for number in (1, 2):
+        Image.fromarray(array[..., 0] // 200).save(tmp_path / f"masks/train/{number}.png", exif=UNKNOWN[name])
+    example = read_mask_folder(tmp_path, "train", strict=True)[0]
+    assert example.image.shape[1:] == example.semantic.shape == (48, 64)
+
+
+def test_an_image_is_turned_once(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(gradient(80, 60)).save(path := tmp_path / "turned.jpg", exif=exif)
+    turned = to_rgb(open_image(path))
+    assert turned.size == to_rgb(turned).size == upright(turned).size == (60, 80)
+
+
+def png_with_metadata():
+    """A PNG with a text, a compressed text, a profile, a resolution and an EXIF block, and its pixels."""
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Author", "nobody")
+    info.add_text("Comment", "long " * 50, zip=True)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return {"pnginfo": info, "icc_profile": profile, "dpi": (72, 72), "exif": oriented(6)}
+
+
+def chunks(data):
+    """Start, type and length of each chunk of a PNG."""
+    start = 8
+    while start < len(data):
+        length = int.from_bytes(data[start : start + 4])
+        yield start, data[start + 4 : start + 8], length
+        start += 12 + length
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iCCP", b"pHYs", b"eXIf"])
+@pytest.mark.parametrize("harm", ["wrong checksum", "empty", "random"])
+def test_damaged_metadata_of_a_png(tmp_path, kind, harm):
+    """It is ignored, as in most viewers. The orientation is kept where it is not what is damaged."""
+    array = gradient(40, 30)
+    Image.fromarray(array).save(path := tmp_path / "image.png", **png_with_metadata())
+    data = path.read_bytes()
+    (start, length), *_ = ((start, length) for start, name, length in chunks(data) if name == kind)
+    body = bytearray(data[start + 8 : start + 8 + length])
+    if harm == "empty":
+        body.clear()
+    if harm == "random":
+        body[:] = np.random.default_rng(0).integers(0, 256, length, np.uint8).tobytes()
+    checksum = zlib.crc32(kind + body) ^ (harm == "wrong checksum")
+    chunk = len(body).to_bytes(4) + kind + body + checksum.to_bytes(4)
+    path.write_bytes(data[:start] + chunk + data[start + 12 + length :])
+    turned = kind != b"eXIf"
+    expected = np.rot90(array, -1 if turned else 0)
+    assert check_image(path) == expected.shape[:2]
+    assert np.array_equal(read_image(path).permute(1, 2, 0).numpy(), expected)
+
+
+def test_damaged_pixels_of_a_png_are_not_ignored(tmp_path):
+    Image.fromarray(gradient(40, 30)).save(path := tmp_path / "image.png", **png_with_metadata())
+    data = path.read_bytes()
+    (start, length), *_ = ((start, length) for start, name, length in chunks(data) if name == b"IDAT")
+    middle = start + 8 + length // 2
+    path.write_bytes(data[:middle] + bytes([data[middle] ^ 255]) + data[middle + 1 :])
+    for read in (read_image, check_image):
+        with pytest.raises(ValueError, match=r"image.png: this is no image, or it is broken"):
+            read(path)
+
+
+@pytest.mark.parametrize("limit", [100, 200])  # Pillow refuses above twice the limit, and warns above the limit
+def test_an_image_that_is_too_large(tmp_path, monkeypatch, limit):
+    for name in ("large.png", "large.jpg"):
+        Image.new("RGB", (20, 15)).save(path := tmp_path / name)
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        for read in (check_image, read_image, preprocess):
+            with pytest.raises(ValueError, match=rf"{name}: the image is too large: .*300 pixels.*{PIXEL_LIMIT}") as e:
+                read(path)
+            assert "broken" not in str(e.value)
+        monkeypatch.setenv(PIXEL_LIMIT, "300")
+        assert check_image(path) == read_image(path).shape[1:] == (15, 20)
+        monkeypatch.delenv(PIXEL_LIMIT)
+
+
+def test_a_limit_that_is_none(tmp_path, monkeypatch):
+    Image.new("RGB", (20, 15)).save(path := tmp_path / "image.jpg")
+    monkeypatch.setenv(PIXEL_LIMIT, "many")
+    for read in (check_image, read_image):
+        with pytest.raises(ValueError, match=f"{PIXEL_LIMIT}='many' is not possible; allowed: a number of pixels"):
+            read(path)
+
+
+def test_read_image_has_three_channels(tmp_path):
+    Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4)).save(path := tmp_path / "gray.png")
+    image = read_image(path)
+    assert torch.equal(image, torch.arange(12, dtype=torch.uint8).view(1, 3, 4).expand(3, 3, 4))
+    assert image.is_contiguous()
+
+
+def test_check_image_refuses(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing.jpg is missing"):
+        check_image(tmp_path / "nothing.jpg")
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    with pytest.raises(ValueError, match="broken.jpg: this is no image, or it is broken"):
+        check_image(tmp_path / "broken.jpg")
+
+
+def test_a_jpeg_with_more_bytes_after_its_end_is_complete(tmp_path):
+    Image.fromarray(gradient(60, 40)).save(path := tmp_path / "image.jpg")
+    path.write_bytes(path.read_bytes() + bytes(5000))
+    assert check_image(path) == (40, 60)
 
 
 def test_the_picture_is_left_as_it_is():
