@@ -10,6 +10,7 @@ import re
 import sys
 import traceback
 import warnings
+from collections.abc import Sequence
 from importlib import metadata
 from io import TextIOWrapper
 from pathlib import Path
@@ -25,6 +26,7 @@ from efficientformer_edu.cli_latency import bench, export
 from efficientformer_edu.cli_observe import observe
 from efficientformer_edu.cli_slimming import slim
 from efficientformer_edu.cli_training import evaluate, train
+from efficientformer_edu.config import PRESETS
 from efficientformer_edu.files import whole
 
 PROGRAM, PACKAGE = "efficientformer-edu", "efficientformer_edu"
@@ -103,8 +105,13 @@ def convert(
 ) -> None:
     """Write weights in another project's layout."""
     from efficientformer_edu.weights import load, save
+    from efficientformer_edu.weights.files import read_class_names
+    from efficientformer_edu.weights.networks import known_class_names
 
-    save(load(source), target, layout=layout)
+    names = known_class_names(source)
+    save(load(source), target, layout=layout, class_names=names)
+    if names is not None and read_class_names(target) is None:
+        typer.echo(f"Warning: {target} holds only tensors: the class names are not stored.", err=True)
     typer.echo(f"{target}: {layout} layout")
 
 
@@ -118,11 +125,16 @@ def predict(
         typer.Option(help="whose crop: official, timm, mmpretrain, hf or netspresso", show_default="official"),
     ] = None,
     top: Annotated[int | None, typer.Option(min=1, help="how many classes to print", show_default="5")] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|imagenet", help="names of the classes, one per line, if the weights have none"),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="a picture of what a detector or a segmentation found")] = None,
 ) -> None:
-    """Print what a network sees in a photograph: its classes, or its objects, or the classes of its pixels."""
+    """Predict the classes of an image, its objects, or the classes of its pixels."""
     if weights is not None and is_dense(weights):
-        refuse(f"{weights.name}, which is no classifier", {"--model": model, "--rule": rule, "--top": top})
+        options = {"--model": model, "--rule": rule, "--top": top, "--classes": classes}
+        refuse(f"{weights.name}, which is no classifier", options)
         return predict_dense_file(photo, weights, out)
     if out is not None:
         raise ValueError("--out draws what a detector or a segmentation found; give its file with --weights")
@@ -131,12 +143,21 @@ def predict(
     from efficientformer_edu.weights import class_names, from_weights, get_model, inference_model
 
     network: Any = config or "l1"
+    names: Sequence[str] | None = class_names() if network == "l1" or network in PRESETS.values() else None
     if weights is not None:
         network = get_model(config, pretrained=weights) if config else from_weights(weights)
+        names = network.class_names
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         scores = inference_model(network, photo, rule or "official")["pred_scores"]  # (num_classes,)
-    names = class_names() if len(scores) == 1000 else [""] * len(scores)
+    if classes is not None:
+        names = class_names() if classes == "imagenet" else Path(classes).read_text(encoding="utf-8").splitlines()
+    if names is not None and len(names) != len(scores):
+        raise ValueError(f"--classes {classes} has {len(names)} names; the network has {len(scores)} classes")
+    if names is None:
+        note = "does not name its classes; labels count them in the order of training. --classes names them"
+        typer.echo(f"Note: {weights or model} {note}.", err=True)
+        names = [""] * len(scores)
     typer.echo("   score  label  class")
     for label in scores.argsort()[::-1][: top or 5]:
         typer.echo(f"{scores[label]:8.2%}  {label:5d}  {names[label]}".rstrip())

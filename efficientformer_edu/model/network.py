@@ -28,7 +28,12 @@ class EfficientFormer(Backbone):
 
     Args:
         config: the network's shape; the default is L1.
+
+    Attributes:
+        class_names: names of the classes by label, where they are known; they are stored with the weights.
     """
+
+    class_names: tuple[str, ...] | None = None
 
     def __init__(self, config: EfficientFormerConfig | None = None) -> None:
         config = config or EfficientFormerConfig()

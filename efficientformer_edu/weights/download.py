@@ -59,6 +59,12 @@ def find(model: str | EfficientFormerConfig) -> Path | None:
     return _checked(path) if path is not None and path.exists() else None
 
 
+def is_published(path: Path) -> bool:
+    """Whether a file, of any name, is one of the published files, by its hash."""
+    digest = _digest(path)
+    return any(digest.startswith(_hash(Path(name))) for name in FILES.values())
+
+
 def _place(model: str | EfficientFormerConfig) -> Path | None:
     config = get_config(model)
     if isinstance(model, str) and model.lower() == OTHER_WEIGHTS:

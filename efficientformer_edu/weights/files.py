@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import json
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -24,6 +26,7 @@ SWAPPED = (
     "ema_state_dict",
     "current_model_state",
 )  # raw weights: mmengine and Lightning have the average in state_dict
+CLASS_NAMES = "class_names"  # in the metadata of a safetensors file as JSON, or next to the weights in a torch file
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -46,16 +49,44 @@ def read(path: Path) -> dict[str, Tensor]:
     raise ValueError("this is neither a safetensors nor a torch file; was a web page saved in its place?")
 
 
+def read_class_names(path: Path) -> tuple[str, ...] | None:
+    """The class names that `write` stored in a file, by label; None if there are none. Raises as `read` does."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    stored: Any = None
+    if start[8:] == b"{":
+        try:
+            with safetensors.safe_open(path, "pt") as opened:
+                stored = json.loads((opened.metadata() or {}).get(CLASS_NAMES, "null"))
+        except (safetensors.SafetensorError, json.JSONDecodeError) as error:
+            raise ValueError(
+                f"the safetensors file is damaged or cut short ({error}); fetch or save it again"
+            ) from error
+    elif start.startswith((b"PK", b"\x80")):
+        content = _read_torch(path)
+        stored = content.get(CLASS_NAMES) if isinstance(content, Mapping) else None
+    if not isinstance(stored, list | tuple) or not all(isinstance(name, str) for name in stored):
+        return None
+    return tuple(stored)
+
+
 def write(
-    tensors: Mapping[str, Tensor], path: Path, wrapper: str | None, header: Mapping[str, str] = MappingProxyType({})
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    wrapper: str | None,
+    header: Mapping[str, str] = MappingProxyType({}),
+    class_names: Sequence[str] | None = None,
 ) -> None:
     """Write tensors: as safetensors if the suffix says so, else as a torch file, there under the key `wrapper`.
 
-    What `header` says goes into a safetensors file; a torch file has no place for it.
+    `header` goes into the metadata of a safetensors file; a torch file has no place for it. Class names go there, too,
+    or next to the key `wrapper`; a torch file without this key holds only tensors, and class names are left out.
 
     Raises:
         FileNotFoundError: if the folder does not exist.
     """
+    if class_names is not None:
+        header = {**header, CLASS_NAMES: json.dumps(list(class_names), ensure_ascii=False)}
     # A clone of each: views of one storage would be refused by safetensors, and saved with all of it by torch.
     plain = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
     with whole(path) as partial:
@@ -63,7 +94,8 @@ def write(
             # Not `save_file`: others could not read its file. Hugging Face refuses a file without the word "pt".
             partial.write_bytes(safetensors.torch.save(plain, metadata={"format": "pt", **header}))
         else:
-            torch.save({wrapper: plain} if wrapper else plain, partial)
+            names = {} if class_names is None else {CLASS_NAMES: list(class_names)}
+            torch.save({wrapper: plain, **names} if wrapper else plain, partial)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

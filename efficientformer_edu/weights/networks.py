@@ -11,7 +11,9 @@ from typing import Any
 
 from efficientformer_edu.config import EfficientFormerConfig, get_config
 from efficientformer_edu.model import EfficientFormer
-from efficientformer_edu.weights.download import fetch
+from efficientformer_edu.weights import files
+from efficientformer_edu.weights.download import fetch, is_published
+from efficientformer_edu.weights.images import class_names
 from efficientformer_edu.weights.infer import detect, infer
 from efficientformer_edu.weights.store import adopt, read
 
@@ -36,7 +38,8 @@ def get_model(
 
     Returns:
         The network, float32 on the CPU: with weights in evaluation mode, so call `.train()` to fine-tune it; with
-        random weights in training mode.
+        random weights in training mode. Its `class_names` are those that the file stores, ImageNet's for the published
+        files, and None otherwise.
 
     Raises:
         ValueError: for an unknown name or field, a wrong value, weights that do not fit, a network without published
@@ -53,6 +56,7 @@ def get_model(
         tensors = read(path, use_ema)
         same_classes = infer(tensors, detect(tensors)).num_classes == network.config.num_classes
         network.load_state_dict(adopt(tensors, network.config, head=same_classes), strict=same_classes)
+        network.class_names = known_class_names(path) if same_classes else None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return network.eval()
@@ -70,7 +74,8 @@ def from_weights(file: str | Path, *, use_ema: bool | None = None) -> EfficientF
         use_ema: which weights of a training checkpoint, as for `load`.
 
     Returns:
-        The network, float32 on the CPU and in evaluation mode; `.config` tells what was found.
+        The network, float32 on the CPU and in evaluation mode; `.config` tells what was found. `.class_names` are those
+        that the file stores, ImageNet's for the published files, and None otherwise.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -86,4 +91,11 @@ def from_weights(file: str | Path, *, use_ema: bool | None = None) -> EfficientF
         raise ValueError(f"{path}: {error}") from error
     network = EfficientFormer(config)
     network.load_state_dict(state)
+    network.class_names = known_class_names(path)
     return network.eval()
+
+
+def known_class_names(path: Path) -> tuple[str, ...] | None:
+    """The class names of a file of weights: those that it stores, ImageNet's if it is a published file, or None."""
+    names = files.read_class_names(path)
+    return tuple(class_names()) if names is None and is_published(path) else names

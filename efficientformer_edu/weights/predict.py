@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from efficientformer_edu.config import PRESETS, get_config
 from efficientformer_edu.model import EfficientFormer, unwrap
 from efficientformer_edu.weights.download import find
 from efficientformer_edu.weights.images import Picture, class_names, preprocess
@@ -37,7 +38,8 @@ def inference_model(model: str | nn.Module, image: Picture, rule: str = "officia
 
     Returns:
         `pred_label`, the class with the highest score; `pred_score`, its probability; `pred_scores`, all of them,
-        float32 (num_classes,); `pred_class`, its ImageNet name, or None for a network without 1000 classes.
+        float32 (num_classes,); `pred_class`, its name: ImageNet's where a published network is given by name, else one
+        of the network's `class_names`, and None if it has none.
 
     Raises:
         ValueError: for an unknown name or rule, a picture that cannot be read, or published weights in the cache folder
@@ -48,6 +50,7 @@ def inference_model(model: str | nn.Module, image: Picture, rule: str = "officia
         network = unwrap(model)
         if not isinstance(network, EfficientFormer):
             raise ValueError(f"{type(network).__name__} has no head for classification")
+        names = getattr(network, "class_names", None)
     else:
         if (path := find(model)) is None:
             warnings.warn(
@@ -55,6 +58,7 @@ def inference_model(model: str | nn.Module, image: Picture, rule: str = "officia
                 f"get_model({model!r}, pretrained=True) fetches the published ones, once and for all",
                 stacklevel=2,
             )
+        names = tuple(class_names()) if get_config(model) in PRESETS.values() else None
         network = get_model(model, pretrained=path or False)
     size = None
     if network.input_size is not None:
@@ -65,7 +69,7 @@ def inference_model(model: str | nn.Module, image: Picture, rule: str = "officia
     images = preprocess(image, size, rule).to(parameter.device, parameter.dtype)  # (1, 3, size, size)
     scores = _probabilities(network, images)  # (num_classes,)
     label = int(scores.argmax())
-    name = class_names()[label] if len(scores) == 1000 else None
+    name = None if names is None else names[label]
     return Prediction(pred_label=label, pred_score=float(scores[label]), pred_scores=scores, pred_class=name)
 
 

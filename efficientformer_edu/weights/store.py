@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -62,7 +62,13 @@ def load(
         raise ValueError(f"{path}: {error}") from error
 
 
-def save(model: nn.Module | Mapping[str, Tensor], path: str | Path, *, layout: str = "timm") -> None:
+def save(
+    model: nn.Module | Mapping[str, Tensor],
+    path: str | Path,
+    *,
+    layout: str = "timm",
+    class_names: Sequence[str] | None = None,
+) -> None:
     """Write weights in a layout: safetensors for the suffix `.safetensors`, else a torch file as the project writes it.
 
     A torch file holds the tensors under `model` in the official layout, under `state_dict` in mmpretrain's, and alone
@@ -73,11 +79,13 @@ def save(model: nn.Module | Mapping[str, Tensor], path: str | Path, *, layout: s
         model: the network, wrapped or pruned as `model.unwrap` takes it, or its `state_dict` in our names.
         path: where to write; a file that is there is replaced.
         layout: `"official"`, `"timm"`, `"hf"`, `"mmpretrain"`, `"netspresso"`, or `"native"` for our own names.
+        class_names: names of the classes by label, stored with the weights; by default those of the network. A torch
+            file that holds only tensors, in the other three layouts, has no place for them.
 
     Raises:
         FileNotFoundError: if the folder does not exist.
-        ValueError: for an unknown layout, a network that has no place in it, a folded network, or a `state_dict` that
-            is not complete.
+        ValueError: for names that are not as many as the classes, an unknown layout, a network that has no place in it,
+            a folded network, or a `state_dict` that is not complete.
     """
     wrapper = get_layout(layout).wrapper
     if isinstance(model, nn.Module):
@@ -90,11 +98,16 @@ def save(model: nn.Module | Mapping[str, Tensor], path: str | Path, *, layout: s
         if (found := detect(state)) != "native":
             raise ValueError(f"the tensors already have the names of the {found} layout; give them in our names")
         check(state, config := infer(state, "native"), "native", head=True)
+    names = class_names or getattr(model, "class_names", None)
+    if names is not None and len(names) != config.num_classes:
+        raise ValueError(
+            f"{len(names)} class names for a network with {config.num_classes} classes; give one per class"
+        )
     try:
         tensors = to_layout(state, config, layout)
     except KeyError as error:
         raise ValueError(f"the network is not a complete EfficientFormer: it has no tensor {error}") from error
-    files.write(tensors, Path(path), wrapper)
+    files.write(tensors, Path(path), wrapper, class_names=names)
 
 
 def read(path: Path, use_ema: bool | None = None) -> dict[str, Tensor]:

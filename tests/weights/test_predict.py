@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 import efficientformer_edu as ef
-from efficientformer_edu.weights import class_names
+from efficientformer_edu.weights import class_names, download
 
 PICTURE = Image.effect_noise((260, 300), 80)
 
@@ -33,7 +34,7 @@ def test_prediction(make_network, training):
     assert prediction["pred_scores"].dtype == np.float32 and prediction["pred_scores"].shape == (1000,)
     assert prediction["pred_label"] == int(expected.argmax()) and type(prediction["pred_label"]) is int
     assert prediction["pred_score"] == expected.max() and type(prediction["pred_score"]) is float
-    assert prediction["pred_class"] == class_names()[prediction["pred_label"]]
+    assert prediction["pred_class"] is None  # a thousand classes need not be ImageNet's
 
 
 def test_prediction_from_file_image_and_array(network, tmp_path):
@@ -43,8 +44,43 @@ def test_prediction_from_file_image_and_array(network, tmp_path):
         np.testing.assert_array_equal(ef.inference_model(network, picture)["pred_scores"], expected)
 
 
-def test_other_classes_have_no_names(network):
+def test_classes_have_the_names_that_the_network_knows(network, tmp_path):
     assert ef.inference_model(network, PICTURE)["pred_class"] is None
+    network.class_names = tuple(f"class {label}" for label in range(network.config.num_classes))
+    label = ef.inference_model(network, PICTURE)["pred_label"]
+    ef.save(network, tmp_path / "named.safetensors")
+    for known in (network, ef.fold(network, resolution=224), ef.from_weights(tmp_path / "named.safetensors")):
+        assert ef.inference_model(known, PICTURE)["pred_class"] == f"class {label}"
+
+
+@pytest.mark.parametrize(
+    ("file", "layout", "stored"),
+    [
+        ("named.safetensors", "timm", True),
+        ("named.safetensors", "native", True),
+        ("named.pth", "official", True),
+        ("named.pth", "mmpretrain", True),
+        ("named.pth", "timm", False),  # the file holds only tensors, so that others can load it
+    ],
+)
+def test_class_names_are_stored_where_the_format_has_a_place(network, tmp_path, file, layout, stored):
+    names = tuple(f"Straße {label}" for label in range(network.config.num_classes))
+    ef.save(network, tmp_path / file, layout=layout, class_names=names)
+    found = ef.from_weights(tmp_path / file)
+    assert found.class_names == (names if stored else None)
+    assert ef.get_model(found.config, pretrained=tmp_path / file).class_names == (names if stored else None)
+    assert ef.get_model(found.config, pretrained=tmp_path / file, num_classes=3).class_names is None
+    with pytest.raises(ValueError, match=f"2 class names .* {len(names)} classes"):
+        ef.save(network, tmp_path / "wrong.safetensors", class_names=names[:2])
+    assert not (tmp_path / "wrong.safetensors").exists()
+
+
+def test_a_published_file_of_any_name_has_imagenets_names(network, tmp_path, monkeypatch):
+    ef.save(network, tmp_path / "mine.pth", layout="mmpretrain")
+    assert ef.from_weights(tmp_path / "mine.pth").class_names is None
+    digest = hashlib.sha256((tmp_path / "mine.pth").read_bytes()).hexdigest()
+    monkeypatch.setitem(download.FILES, "l1", f"efficientformer-l1-{digest[:8]}.pth")
+    assert ef.from_weights(tmp_path / "mine.pth").class_names == tuple(class_names())
 
 
 def test_prediction_in_half_precision(network):
