@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from efficientformer_edu.audit.tables import Format
-from efficientformer_edu.cli_arguments import YAML, read_model
+from efficientformer_edu.cli_arguments import YAML, collect_warnings, read_model
 from efficientformer_edu.config_formats import read_yaml
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def train_dense(
     out: Path,
     *,
     head: str | None,
-    backbone: str | None,
+    init_from: str | None,
     recipe: str,
     changed: dict[str, Any],
     size: int | None,
@@ -40,23 +40,25 @@ def train_dense(
     """Train a network for a task. Arguments are those of the command; `changed` are fields of the recipe."""
     from efficientformer_edu.dense.data import load_examples
     from efficientformer_edu.dense.evaluation import classes_of
-    from efficientformer_edu.dense.files import load_backbone
     from efficientformer_edu.dense.loop import DenseLoop, DenseRun
+    from efficientformer_edu.dense.metrics import check_installed
     from efficientformer_edu.dense.recipe import get_dense_recipe
     from efficientformer_edu.training.guard import NotFiniteError
     from efficientformer_edu.training.progress import follow
 
+    check_installed(task)
     side = size or SCENE
-    examples, tests = (load_examples(data, split, strict=strict, size=side) for split in ("train", "test"))
+    with collect_warnings() as warned:
+        examples, tests = (load_examples(data, split, strict=strict, size=side) for split in ("train", "test"))
     config = _config(model, task, len(classes_of(examples, task)), head)
     chosen = get_dense_recipe(recipe).replace(**changed)
-    weights = None if backbone is None else load_backbone(backbone, config.backbone)
     pixels = size or (SCENE if data == SHAPES else PHOTOGRAPH)
-    words = "" if backbone is None else Path(backbone).name
-    run = DenseRun(config, examples, tests, chosen, pixels, seed, weights, words)
-    _say(examples, tests)
+    run = DenseRun(config, examples, tests, chosen, pixels, seed, init_from)
+    with collect_warnings() as more:
+        loop = DenseLoop(run, out, resume=resume, workers=workers)
+    _say([*warned, *more], examples, tests)
     try:
-        follow(DenseLoop(run, out, resume=resume, workers=workers))
+        follow(loop)
     except NotFiniteError as error:
         raise ValueError(str(error)) from error
 
@@ -64,21 +66,23 @@ def train_dense(
 def evaluate_dense_file(
     weights: str, data: str, format: Format, *, size: int | None, batch: int, workers: int, strict: bool
 ) -> None:
-    """Judge the network in a file and print its table."""
+    """Evaluate the network in a file and print its table."""
     import torch
 
     from efficientformer_edu.dense.data import load_examples
     from efficientformer_edu.dense.evaluation import classes_of, evaluate_dense
     from efficientformer_edu.dense.files import load_dense
+    from efficientformer_edu.dense.metrics import check_installed
+    from efficientformer_edu.training.evaluation import check_classes
 
     saved = load_dense(weights)
+    check_installed(saved.network.config.task)
     pixels, device = size or saved.size, "cuda" if torch.cuda.is_available() else "cpu"
-    tests = load_examples(data, "test", strict=strict, size=pixels)
-    if (classes := classes_of(tests, saved.network.config.task)) != saved.classes:
-        here, there = ", ".join(saved.classes), ", ".join(classes)
-        raise ValueError(f"{weights} tells apart {here}; these data have {there}")
+    with collect_warnings() as warned:
+        tests = load_examples(data, "test", strict=strict, size=pixels)
+    check_classes(saved.classes, classes_of(tests, saved.network.config.task), weights)
     found = evaluate_dense(saved.network.to(device), tests, pixels, batch, device=device, workers=workers)
-    _say(tests)
+    _say(warned, tests)
     typer.echo(found.table().to(format), nl=False)
     if format == "table":
         typer.echo(f"\n{found}; {pixels}×{pixels} pixels")
@@ -131,14 +135,12 @@ def _config(model: str, task: str, num_classes: int, head: str | None) -> DenseC
         if config.task != task or head is not None:
             raise ValueError(f"{model} is a whole network for {config.task}; give --task {config.task} and no --head")
         for warning in caught:
-            typer.echo(f"Take care: {warning.message}.", err=True)
+            typer.echo(f"Warning: {warning.message}.", err=True)
         return config
     backbone = SMALL_BACKBONE if model == SMALL else read_model(model)
     return usual(backbone.replace(in_channels=3), task, num_classes, head)  # all these data are in colour
 
 
-def _say(*data: Examples) -> None:
-    for examples in data:
-        typer.echo(examples.words, err=True)
-        if examples.skipped:
-            typer.echo(f"Take care: broken entries left out: {examples.skipped:,}; --strict names the first.", err=True)
+def _say(warned: list[str], *data: Examples) -> None:
+    for line in (*warned, *(examples.words for examples in data)):
+        typer.echo(line, err=True)

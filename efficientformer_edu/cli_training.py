@@ -1,15 +1,16 @@
-"""The commands `efficientformer-edu train` and `evaluate`: learn from images, and say how good a network is."""
+"""The commands `efficientformer-edu train` and `evaluate`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from errno import ENOENT
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from efficientformer_edu.audit.tables import Format
-from efficientformer_edu.cli_arguments import MODEL_HELP, read_model, refuse
+from efficientformer_edu.cli_arguments import MODEL_HELP, collect_warnings, read_model, refuse
 from efficientformer_edu.cli_dense import evaluate_dense_file, is_dense, train_dense
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
 
@@ -31,7 +32,9 @@ USUAL: Mapping[bool, tuple[str, str]] = {True: ("fashion-mnist-small", "laptop")
 """Whether the task is classification: the data and the recipe unless others are named."""
 DataDir = Annotated[Path | None, typer.Option(help="where Fashion-MNIST's files lie")]
 Download = Annotated[bool, typer.Option("--download", help="fetch Fashion-MNIST if it is not there, 30 MB")]
-Strict = Annotated[bool, typer.Option("--strict", help="a broken image is an error; without, it is left out")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="refuse images that cannot be read; otherwise they are left out")
+]
 Workers = Annotated[int, typer.Option(min=0, help="processes that read images, besides each that trains")]
 Size = Annotated[int | None, typer.Option(min=32, help="height and width in pixels that the network sees")]
 
@@ -48,15 +51,21 @@ def train(
             show_default="laptop, or shapes",
         ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="instead of the recipe's")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="instead of the recipe's; may grow with --resume")] = None,
     batch: Annotated[int | None, typer.Option(min=2, help="images in a step, over all processes")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="instead of the recipe's; for classification per 1,024 images in a batch")
+    ] = None,
     teacher: Annotated[
         str | None,
-        typer.Option(metavar="FILE|timm:NAME|logits:FILE|none", help="whom to learn from besides the labels"),
+        typer.Option(metavar="FILE|timm:NAME|logits:FILE|none", help="teacher for distillation"),
     ] = None,
-    head: Annotated[str | None, typer.Option(help="of segmentation or detection, instead of the usual one")] = None,
-    backbone: Annotated[
-        str | None, typer.Option(metavar="FILE", help="weights to begin with, a classifier's or another network's")
+    head: Annotated[str | None, typer.Option(help="of segmentation or detection, instead of the default one")] = None,
+    init_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="weights to start from; the head is kept if the file has the same classes as the data"
+        ),
     ] = None,
     size: Size = None,
     seed: Annotated[int, typer.Option(min=0, help="of all that is random")] = 0,
@@ -66,20 +75,26 @@ def train(
     download: Download = False,
     strict: Strict = False,
 ) -> None:
-    """Train a network. A run that was stopped goes on with --resume, to the same weights.
+    """Train or fine-tune a network.
+
+    A run that was stopped continues with --resume, to the same weights; with more --epochs a finished run continues
+    with the learning rates of the longer schedule. --init-from FILE fine-tunes given weights.
 
     On several GPUs or in several processes: torchrun --nproc_per_node 8 -m efficientformer_edu.cli train ...
     """
+    for file in (init_from, teacher):
+        _check_exists(file)
     usual_data, usual_recipe = USUAL[task == "classification"]
     data, recipe, out = data or usual_data, recipe or usual_recipe, out or Path("runs") / Path(model).stem
     if task != "classification":
         refuse(f"--task {task}", {"--teacher": teacher, "--data-dir": data_dir, "--download": download})
-        changed = {name: value for name, value in {"epochs": epochs, "batch": batch}.items() if value is not None}
-        given: dict[str, Any] = {"head": head, "backbone": backbone, "recipe": recipe, "changed": changed}
+        settings = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate}
+        changed = {name: value for name, value in settings.items() if value is not None}
+        given: dict[str, Any] = {"head": head, "init_from": init_from, "recipe": recipe, "changed": changed}
         return train_dense(
             model, task, data, out, **given, size=size, seed=seed, resume=resume, workers=workers, strict=strict
         )
-    refuse("--task classification", {"--head": head, "--backbone": backbone})
+    refuse("--task classification", {"--head": head})
     config = _config(model)
     _check_split(data)
 
@@ -89,11 +104,12 @@ def train(
     from efficientformer_edu.training.progress import follow
     from efficientformer_edu.training.run import Run
 
-    images, tests = (
-        load_data(data, split, data_dir=data_dir, download=download, strict=strict) for split in ("train", "test")
-    )
+    with collect_warnings() as warned:
+        images, tests = (
+            load_data(data, split, data_dir=data_dir, download=download, strict=strict) for split in ("train", "test")
+        )
     config = config.replace(num_classes=len(images.classes), in_channels=images.channels)
-    chosen = _recipe(recipe, epochs, batch, teacher)
+    chosen = _recipe(recipe, teacher, epochs=epochs, batch=batch, learning_rate=learning_rate)
     teaches = _teacher(teacher, images) if chosen.distillation else None
     run = Run(
         config,
@@ -104,10 +120,13 @@ def train(
         seed,
         teaches,
         teacher if teaches and teacher else "",
+        init_from=init_from,
     )
-    _say(images, tests)
+    with collect_warnings() as more:
+        loop = Loop(run, out, resume=resume, workers=workers)
+    _say([*warned, *more], images, tests)
     try:
-        follow(Loop(run, out, resume=resume, workers=workers))
+        follow(loop)
     except NotFiniteError as error:
         raise ValueError(str(error)) from error
 
@@ -128,10 +147,10 @@ def evaluate(
     download: Download = False,
     strict: Strict = False,
 ) -> None:
-    """How good a network is on the test images, class by class.
+    """Evaluate a network on the test images, in total and per class.
 
-    Top-1 and top-5 accuracy of a classifier; COCO's average precision of a detector; the mean intersection over union
-    of a segmentation.
+    Top-1 and top-5 accuracy for classification; COCO's average precision for detection; mean intersection over union
+    for segmentation. The class names stored with the weights have to be those of the data.
     """
     if is_dense(weights):
         given = {"--rule": rule, "--out": out, "--data-dir": data_dir, "--download": download}
@@ -145,19 +164,23 @@ def evaluate(
     import torch
 
     from efficientformer_edu.training.data import load_data
-    from efficientformer_edu.training.evaluation import evaluate as ask
+    from efficientformer_edu.training.evaluation import check_classes
+    from efficientformer_edu.training.evaluation import evaluate as evaluate_network
     from efficientformer_edu.training.loading import TestBatches, loader
     from efficientformer_edu.weights import from_weights, get_model
     from efficientformer_edu.weights.crops import get_rule
 
     published = weights in PRESETS and not Path(weights).exists()
     network = get_model(weights, pretrained=True) if published else from_weights(weights)
-    tests = load_data(data, "test", data_dir=data_dir, download=download, strict=strict)
+    with collect_warnings() as warned:
+        tests = load_data(data, "test", data_dir=data_dir, download=download, strict=strict)
+    if note := check_classes(network.class_names, tests.classes, weights):
+        warned.append(f"Note: {note}.")
     pixels = size or (get_rule(rule).size if tests.channels == 3 else _usual_size(network.config, tests))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     batches = TestBatches(tests, pixels, network.config.in_channels, batch, rule)
-    found = ask(network.to(device), loader(batches, workers), tests.classes, device)
-    _say(tests)
+    found = evaluate_network(network.to(device), loader(batches, workers), tests.classes, device)
+    _say(warned, tests)
     typer.echo(found.table().to(format), nl=False)
     if format == "table":
         typer.echo(f"\n{found}; {pixels}×{pixels} pixels, crop rule {rule}")
@@ -187,15 +210,27 @@ def _check_split(data: str) -> None:
         )
 
 
-def _recipe(name: str, epochs: int | None, batch: int | None, teacher: str | None) -> Recipe:
-    """The recipe by name with what is given beside it: a teacher makes it distil, no teacher keeps it from that."""
+def _recipe(name: str, teacher: str | None, **fields: Any) -> Recipe:
+    """The recipe by name with the fields that are given; a teacher makes it distill, `none` keeps it from that."""
     from efficientformer_edu.training.recipe import get_recipe
 
-    given: dict[str, Any] = {"epochs": epochs, "batch": batch}
-    recipe = get_recipe(name).replace(**{field: value for field, value in given.items() if value is not None})
+    recipe = get_recipe(name).replace(**{field: value for field, value in fields.items() if value is not None})
     if teacher == NONE:
         return recipe.replace(distillation=None)
     return recipe.replace(distillation=recipe.distillation or "hard") if teacher else recipe
+
+
+def _check_exists(option: str | None) -> None:
+    """Refuse a file that is missing, and timm if it is not installed, before the images are read."""
+    if option is None or option == NONE:
+        return
+    if option.startswith(TIMM):
+        from efficientformer_edu.latency.peers import check_installed
+
+        return check_installed()
+    path = Path(option.removeprefix(LOGITS))
+    if not path.is_file():
+        raise FileNotFoundError(ENOENT, "No such file or directory", str(path))
 
 
 def _teacher(teacher: str | None, images: Images) -> Teacher:
@@ -210,10 +245,7 @@ def _teacher(teacher: str | None, images: Images) -> Teacher:
     if teacher.startswith(LOGITS):
         return StoredLogits.load(teacher.removeprefix(LOGITS), len(images), len(images.classes))
     if teacher.startswith(TIMM):
-        try:
-            return network_teacher(peer(teacher.removeprefix(TIMM), pretrained=True))
-        except ImportError as error:
-            raise ValueError(str(error)) from error
+        return network_teacher(peer(teacher.removeprefix(TIMM), pretrained=True))
     network = from_weights(teacher)
     theirs, ours = (network.config.num_classes, network.config.in_channels), (len(images.classes), images.channels)
     if theirs != ours:
@@ -229,8 +261,6 @@ def _usual_size(config: EfficientFormerConfig, images: Images) -> int:
     return PHOTOGRAPH if images.channels == 3 else smallest_size(config)
 
 
-def _say(*data: Images) -> None:
-    for images in data:
-        typer.echo(images.words, err=True)
-        if images.skipped:
-            typer.echo(f"Take care: broken images left out: {images.skipped:,}; --strict names the first.", err=True)
+def _say(warned: list[str], *data: Images) -> None:
+    for line in (*warned, *(images.words for images in data)):
+        typer.echo(line, err=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from dense_networks import SMALL
 
+from efficientformer_edu.dense.evaluation import evaluate_dense
 from efficientformer_edu.dense.examples import Example, Examples
 from efficientformer_edu.dense.loop import DenseLoop, DenseRun
 from efficientformer_edu.dense.recipe import SHAPES, DenseRecipe
@@ -47,6 +48,11 @@ def first_step(task: str, head: str | None, path: str) -> None:
     """Judge, take one step, and let the first process write the gradients, the statistics and the scores."""
     loop = DenseLoop(run(task, STILL, head))
     before = loop.evaluate()
+    if loop.accelerator.is_main_process:  # criteria and scores of one process alone need no other
+        batch, network = loop.batches()[0], loop.network.eval()
+        loop.criterion(network(batch.images), batch.targets, getattr(network.head, "strides", ()))
+        evaluate_dense(network, loop.run.test, SIZE, 4)
+        network.train()
     loss = loop.step(loop.batches()[0], 0, 2)
     if loop.accelerator.is_main_process:
         found = {name: parameter.grad for name, parameter in loop.network.named_parameters()}

@@ -26,7 +26,7 @@ from efficientformer_edu.training.data import load_data
 from efficientformer_edu.training.distillation import StoredLogits
 from efficientformer_edu.training.fashion_mnist import CLASSES
 from efficientformer_edu.training.recipe import LAPTOP
-from efficientformer_edu.weights import from_weights, save
+from efficientformer_edu.weights import class_names, from_weights, save
 
 QUICK = ("--epochs", "1", "--batch", "1000")
 PHOTOGRAPHS = ("--size", "32", "--epochs", "1", "--batch", "4")
@@ -110,7 +110,7 @@ def test_a_run_that_stopped_goes_on_to_the_same_weights(
     with monkeypatch.context() as patched:
         patched.setattr(checkpoints, "save_checkpoint", full_disk)
         assert refused(capsys, *arguments, "stopped") == "checkpoint.pt: No space left on device"
-    assert "add --resume, or take another folder" in refused(capsys, *arguments, "stopped")
+    assert "add --resume" in refused(capsys, *arguments, "stopped")
     out, _ = run(*arguments, "stopped", "--resume")
     _, epoch, *_ = out.splitlines()  # the first epoch is not trained again
     assert epoch.startswith("    2 ")
@@ -124,11 +124,82 @@ def test_a_run_that_stopped_goes_on_to_the_same_weights(
 def test_resume_of_what_cannot_go_on(trained: tuple[Path, str, str], capsys: pytest.CaptureFixture[str]) -> None:
     folder, *_ = trained
     begun = ("train", "tiny.yaml", "--batch", "1000", "--seed", "3", "--out", folder)
-    assert "there is a run already" in refused(capsys, *begun, "--epochs", "1")
-    assert "recipe was" in refused(capsys, *begun, "--epochs", "2", "--resume")
+    assert "add --resume" in refused(capsys, *begun, "--epochs", "1")
+    other = refused(capsys, *begun, "--epochs", "1", "--resume", "--learning-rate", "0.1")
+    assert f"recipe.learning_rate was {LAPTOP.learning_rate!r} and now is 0.1" in other and "--init-from" in other
+    assert other.count(" was ") == 1  # nothing that is the same
     assert "there is no run to resume" in refused(capsys, "train", "tiny.yaml", *QUICK, "--resume")
     out, _ = run(*begun, "--epochs", "1", "--resume")  # it is at its end: nothing is trained
     assert len(out.splitlines()) == 4
+
+
+def test_a_finished_run_continues_with_more_epochs(pets: Path) -> None:
+    words = ("train", "tiny.yaml", "--data", pets, "--size", "32", "--batch", "4", "--out", "run")
+    run(*words, "--epochs", "1")
+    out, err = run(*words, "--epochs", "2", "--resume")
+    assert out.splitlines()[1].startswith("    2 ")
+    assert "2 epochs instead of 1" in err
+    stored = json.loads(Path("run/run.json").read_text(encoding="utf-8"))
+    assert (stored["recipe"]["epochs"], stored["extended"]) == (2, [{"after_epoch": 1, "epochs": 1}])
+
+
+def test_fine_tuning_keeps_the_head_of_the_same_classes_and_replaces_others(
+    pets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def head(folder: str) -> torch.Tensor:
+        return from_weights(Path(folder) / checkpoints.WEIGHTS).head.weight
+
+    words = ("train", "tiny.yaml", "--data", pets, *PHOTOGRAPHS, "--out")
+    tuned = ("--init-from", "first/weights.safetensors")
+    run(*words, "first")
+    assert refused_at_once(capsys, "train", "tiny.yaml", "--init-from", "no.pth") == "no.pth: No such file or directory"
+    _, err = run(*words, "same", *tuned)
+    assert "is kept" in err
+    stored = json.loads(Path("same/run.json").read_text(encoding="utf-8"))
+    assert (stored["init_from"], stored["classes"]) == ("weights.safetensors", ["cat", "dog"])
+    for split in ("train", "val"):
+        (pets / split / "dog").rename(pets / split / "bird")
+    _, err = run(*words, "other", *tuned)
+    assert "other classes than the data" in err
+    assert not torch.equal(head("first"), head("other"))
+
+
+def test_class_names_of_the_data_are_those_that_predict_prints_and_evaluate_compares(
+    pets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = Path("run") / checkpoints.WEIGHTS
+    run("train", "tiny.yaml", "--data", pets, *PHOTOGRAPHS, "--out", "run")
+    out, err = run("predict", pets / "val/cat/0.png", "--weights", weights)
+    assert {line.split()[-1] for line in out.splitlines()[1:]} == {"cat", "dog"} and err == ""
+    _, err = run("evaluate", weights, "--data", pets, "--size", "32")
+    assert "does not name" not in err
+    for target in ("copy.safetensors", "copy.pth"):  # the layout has no place for names in a torch file
+        _, err = run("convert", weights, target, "--layout", "native")
+        out, note = run("predict", pets / "val/cat/0.png", "--weights", target)
+        assert ("class names are not stored" in err) == ("does not name its classes" in note) == (target == "copy.pth")
+        assert ("dog" in out) == (target != "copy.pth")
+    (pets / "names.txt").write_text("tabby\nhound\n", encoding="utf-8")
+    out, err = run("predict", pets / "val/cat/0.png", "--weights", "copy.pth", "--classes", pets / "names.txt")
+    assert {line.split()[-1] for line in out.splitlines()[1:]} == {"tabby", "hound"} and err == ""
+    said = refused(capsys, "predict", pets / "val/cat/0.png", "--weights", "copy.pth", "--classes", "imagenet")
+    assert "1000 names" in said and "2 classes" in said
+    _, err = run("evaluate", "copy.pth", "--data", pets, "--size", "32")
+    assert "copy.pth does not name its classes" in err
+    for split in ("train", "val"):
+        (pets / split / "dog").rename(pets / split / "bird")
+    said = refused_at_once(capsys, "evaluate", weights, "--data", pets, "--size", "32")
+    assert "class 0 is 'cat'" in said and "'bird' in the data" in said
+
+
+def test_a_thousand_classes_are_not_imagenets_for_that(pets: Path) -> None:
+    network = EfficientFormer(CONFIG.replace(num_classes=1000, in_channels=3))
+    save(network, "thousand.safetensors", layout="native")
+    out, err = run("predict", pets / "val/cat/0.png", "--weights", "thousand.safetensors")
+    assert all(len(line.split()) == 2 for line in out.splitlines()[1:])
+    assert "does not name its classes" in err
+    out, err = run("predict", pets / "val/cat/0.png", "--weights", "thousand.safetensors", "--classes", "imagenet")
+    _, label, name = out.splitlines()[1].split(maxsplit=2)
+    assert class_names()[int(label)] == name and err == ""
 
 
 def test_what_is_unknown_or_missing_is_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -206,11 +277,9 @@ def test_numbers_that_are_none_end_in_one_line(here: Path, capsys: pytest.Captur
 
 def test_photographs_and_a_broken_one(pets: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, err = run("train", "tiny.yaml", "--data", pets, *PHOTOGRAPHS)
-    assert err.splitlines() == [
-        "pets, 12 training images of 2 classes, 1 broken left out",
-        "Take care: broken images left out: 1; --strict names the first.",
-        "pets, 4 test images of 2 classes",
-    ]
+    warning, *lines = err.splitlines()
+    assert re.match("Warning: pets: 1 of 13 images left out; .*broken.png: ", warning)
+    assert lines == ["pets, 12 training images of 2 classes, 1 left out", "pets, 4 test images of 2 classes"]
     assert "judged by: pets, 4 test images of 2 classes" in out
     network = from_weights("runs/tiny/weights.safetensors")
     assert (network.config.num_classes, network.config.in_channels) == (2, 3)
@@ -228,7 +297,7 @@ def test_folders_that_are_not_split_or_mixed_up(pets: Path, capsys: pytest.Captu
     shutil.copy(pets / "val/cat/0.png", pets / "val/bird/0.png")
     assert re.search(r"bird: there is no class of this name", line(pets))
     shutil.rmtree(pets / "val")
-    assert "has train, but no val or test to take test images from" in line(pets)
+    assert "has train, but no val or test" in line(pets)
 
 
 def test_labels_that_belong_to_other_images(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -262,7 +331,7 @@ def test_evaluate_photographs_by_a_rule(pets: Path) -> None:
     out, _ = run("evaluate", "pets.safetensors", "--data", pets)
     assert out.splitlines()[-1].endswith("224×224 pixels, crop rule official")
     whole, err = run("evaluate", "pets.safetensors", "--data", pets / "train", "--size", "32")
-    assert "of 12 images" in whole and "broken images left out: 1;" in err
+    assert "of 12 images" in whole and "1 of 13 images left out" in err
 
 
 def test_evaluate_refuses(pets: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:

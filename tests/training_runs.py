@@ -7,7 +7,9 @@ import torch
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.training import fashion_mnist
 from efficientformer_edu.training.data import Images
-from efficientformer_edu.training.loading import TrainBatches
+from efficientformer_edu.training.evaluation import evaluate
+from efficientformer_edu.training.guard import NotFiniteError, check_loss
+from efficientformer_edu.training.loading import TestBatches, TrainBatches, loader
 from efficientformer_edu.training.loop import Loop
 from efficientformer_edu.training.recipe import LAPTOP, Recipe
 from efficientformer_edu.training.run import Run
@@ -60,3 +62,35 @@ def first_step(path: str) -> None:
         found |= {name: buffer for name, buffer in loop.network.named_buffers() if "running" in name}
         found["confusion"], found["in top 5"] = before.confusion, torch.tensor(before.in_top5)
         torch.save(found, path)
+
+
+def several_processes(folder: str) -> None:
+    """What two processes check together, for `test_distributed`; each writes what it found into the folder."""
+    found: dict[str, object] = {}
+    unshared = run(STILL.replace(sync_bn=False, learning_rate=0.1), config=ALIKE["config"])
+    loop = Loop(unshared)
+    row = next(loop.epochs())
+    rank = loop.share.process
+    found["batch norms"] = {
+        type(module).__name__ for module in loop.network.modules() if "BatchNorm" in str(type(module))
+    }
+    whole = TestBatches(unshared.test, 32, 1, 50)
+    alone = evaluate(loop.network, loader(whole), unshared.test.classes)  # of this process alone: nobody waits
+    found["logged"], found["alone"] = row["test_loss"], alone.loss
+    found["running"] = loop.network.get_buffer("stem.norm1.running_mean").tolist()
+    found["train_loss"] = row["train_loss"]
+
+    synchronized = Loop(run(**ALIKE))  # type: ignore[arg-type]
+    batch = synchronized.batches()[0]
+    if rank == 0:  # looking for the cause of a loss that is not finite needs no other process
+        try:
+            check_loss(torch.tensor(float("nan")), synchronized.network, batch.images, 0)
+        except NotFiniteError:
+            found["looked"] = True
+    if rank == 1:
+        batch.images[0, 0, 0, 0] = float("nan")
+    try:  # without synchronized batch norms, through which the other process would see it, too
+        loop.step(batch, 7, 4)
+    except NotFiniteError as error:
+        found["stopped"] = str(error)
+    torch.save(found, f"{folder}/{rank}.pt")

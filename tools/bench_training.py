@@ -56,7 +56,7 @@ def training() -> Measurement:
     batch = Batch(torch.randn(BATCH, 3, 224, 224), targets, torch.arange(BATCH))
     none = Images([], [], tuple(map(str, range(1000))), "no images: the batch is made up")
     loop = Loop(Run(EfficientFormer().config, none, none, RECIPE, size=224))
-    loop.called.train()
+    loop.ddp_model.train()
     theirs: Any = peer("efficientformer_l1")
     theirs.set_distilled_training(True)  # else it returns the mean of both heads
     subjects = {

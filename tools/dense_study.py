@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import date
 from multiprocessing import get_context
 
-from efficientformer_edu.dense.files import load_backbone, save_dense
+from efficientformer_edu.dense.files import save_dense
 from efficientformer_edu.dense.loop import DenseLoop, DenseRun
 from efficientformer_edu.dense.recipe import SHAPES
 from efficientformer_edu.dense.shapes import Shapes
@@ -52,8 +52,7 @@ def train(variant: str, seed: int) -> str:
     classes = train.classes if task == "detection" else train.pixel_classes
     usual_config = usual(SMALL, task, len(classes), OTHER_HEADS.get(variant))
     config = replace(usual_config, norms="without norms" not in variant)
-    first = load_backbone(detector, config.backbone) if variant in THEN else None
-    run = DenseRun(config, train, test, SHAPES, SIZE, seed, first, "the detector's" if first else "")
+    run = DenseRun(config, train, test, SHAPES, SIZE, seed, detector if variant in THEN else None)
     with threads(1):
         loop = DenseLoop(run)
         log = list(loop.epochs())

@@ -4,13 +4,15 @@ Sources: Lin et al., *Focal Loss for Dense Object Detection*, 2017, sections 3 a
 2.1, `get_losses`; NetsPresso Trainer's choice of losses for these heads. Dice is added to its cross entropy for
 segmentation.
 
-Comes: the output of a `DenseNetwork`, and the targets of a batch. Goes: the parts of the loss by name; their sum is the
-loss.
+A criterion takes two steps, so that several processes can share a batch: `sums` adds up what one process's images
+contribute, and `losses` makes the terms of the loss from the sums of all processes. Between the two the trainer adds up
+the processes; nothing here communicates. Calling a criterion takes both steps for the images of one process.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,19 +24,35 @@ from efficientformer_edu.dense import losses
 from efficientformer_edu.dense.anchor_head import AnchorPredictions
 from efficientformer_edu.dense.assignment import BETWEEN, match_anchors, simota
 from efficientformer_edu.dense.boxes import encode, precise
-from efficientformer_edu.dense.examples import Target
+from efficientformer_edu.dense.examples import IGNORED, Target
 from efficientformer_edu.dense.network import DenseConfig
 from efficientformer_edu.dense.places import predictions_at_places
-from efficientformer_edu.training.synchronized import total
 
 BOX_WEIGHT = 5.0  # of YOLOX's loss on boxes
 
-Parts = dict[str, Tensor]
-Criterion = Callable[[Any, Sequence[Target], Sequence[int]], Parts]
-"""The output of a network, one target an image, and the strides of the head's maps, to the parts of the loss.
+Sums = dict[str, Tensor]
+"""What images contribute to the loss, by name: sums over predictions or pixels, and the counts to divide them by."""
 
-Segmentation has no use for strides; there they may be `()`.
-"""
+Terms = dict[str, Tensor]
+"""The terms of a loss by name, scalars; the loss is their sum."""
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """What a head is trained by.
+
+    Attributes:
+        sums: maps the output of a network, one target per image, and the strides of the head's feature maps to what
+            these images contribute. Segmentation does not use strides; there they may be `()`.
+        losses: maps the sums of all images to the terms of the loss.
+    """
+
+    sums: Callable[[Any, Sequence[Target], Sequence[int]], Sums]
+    losses: Callable[[Sums], Terms]
+
+    def __call__(self, output: Any, targets: Sequence[Target], strides: Sequence[int]) -> Terms:
+        """The terms of the loss of these images alone."""
+        return self.losses(self.sums(output, targets, strides))
 
 
 def criterion(config: DenseConfig) -> Criterion:
@@ -51,10 +69,10 @@ def criterion(config: DenseConfig) -> Criterion:
     return _CRITERIA[head]
 
 
-def anchor_criterion(output: AnchorPredictions, targets: Sequence[Target], strides: Sequence[int]) -> Parts:
+def anchor_sums(output: AnchorPredictions, targets: Sequence[Target], strides: Sequence[int]) -> Sums:
     """RetinaNet's: `class`, the focal loss over all anchors that learn, and `box`, the L1 loss of those on a box.
 
-    Both are divided by the number of anchors of the whole batch that are on a box, or by 1 where there are none.
+    `matched` counts the anchors that are on a box.
     """
     classes, boxes, matched = [], [], 0
     for logits, offsets, target in zip(precise(output.classes), precise(output.boxes), targets, strict=True):
@@ -63,53 +81,74 @@ def anchor_criterion(output: AnchorPredictions, targets: Sequence[Target], strid
         one_hot = torch.zeros_like(logits)  # (anchors, num_classes)
         one_hot[on_box, target.labels[number[on_box]]] = 1
         classes.append(losses.focal(logits[learns], one_hot[learns]))
-        wanted = encode(target.boxes[number[on_box]], output.anchors[on_box])  # (matched, 4)
-        boxes.append(losses.offsets_l1(offsets[on_box], wanted))
-        matched += len(wanted)
-    return {"class": _per(matched, classes), "box": _per(matched, boxes)}
+        offset_targets = encode(target.boxes[number[on_box]], output.anchors[on_box])  # (matched, 4)
+        boxes.append(losses.offsets_l1(offsets[on_box], offset_targets))
+        matched += len(offset_targets)
+    return _added(matched, {"class": classes, "box": boxes})
 
 
-def anchor_free_criterion(
+def anchor_free_sums(
     output: Sequence[Float[Tensor, "B _ _ _"]], targets: Sequence[Target], strides: Sequence[int]
-) -> Parts:
-    """YOLOX's: `box`, 5 · (1 − IoU²), and `class` of the places that SimOTA gives a box; `objectness` of all places.
+) -> Sums:
+    """YOLOX's: `box`, 5 · (1 − IoU²), and `class` of the positions that SimOTA assigns a box; `objectness` of all.
 
-    The class is to be as sure as the box is good: its target is the IoU, not 1. All are divided by the number of places
-    of the whole batch that have a box, or by 1 where there are none.
+    The target of the class is the IoU of the predicted box instead of 1, so that its confidence follows the quality of
+    the box. `matched` counts the positions that have a box.
     """
-    found = predictions_at_places(output, strides)
+    predictions = predictions_at_places(output, strides)
     boxes, objects, classes, matched = [], [], [], 0
-    for predicted, objectness, logits, target in zip(*found[:3], targets, strict=True):
-        number, overlap = simota(predicted, objectness, logits, found.places, target.boxes, target.labels)
-        on_box = number >= 0  # (places,)
+    for predicted, objectness, logits, target in zip(*predictions[:3], targets, strict=True):
+        number, overlap = simota(predicted, objectness, logits, predictions.places, target.boxes, target.labels)
+        on_box = number >= 0  # (positions,)
         number, overlap = number[on_box], overlap[on_box]  # (matched,) each
         one_hot = F.one_hot(target.labels[number], logits.shape[1])  # (matched, num_classes)
         boxes.append(BOX_WEIGHT * losses.iou_loss(predicted[on_box], target.boxes[number]))
         objects.append(losses.binary(objectness, on_box.to(objectness)))
         classes.append(losses.binary(logits[on_box], one_hot * overlap[:, None]))
         matched += len(number)
-    return {"box": _per(matched, boxes), "objectness": _per(matched, objects), "class": _per(matched, classes)}
+    return _added(matched, {"box": boxes, "objectness": objects, "class": classes})
 
 
-def segmentation_criterion(
+def per_match(sums: Sums) -> Terms:
+    """The terms of detection: each sum divided by the number of matched predictions, or by 1 where there are none."""
+    return {name: value / sums["matched"].clamp(min=1) for name, value in sums.items() if name != "matched"}
+
+
+def segmentation_sums(
     output: Float[Tensor, "B num_classes _ _"], targets: Sequence[Target], strides: Sequence[int]
-) -> Parts:
-    """`cross_entropy` and `dice`, on logits that are enlarged to the size of the targets."""
-    semantic = torch.stack([target.semantic for target in targets])  # (B, H, W)
+) -> Sums:
+    """The sums of cross-entropy and Dice, on logits that are enlarged to the size of the targets."""
+    semantic = torch.stack([target.semantic for target in targets if target.semantic is not None])  # (B, H, W)
     size = (semantic.shape[1], semantic.shape[2])
     logits = F.interpolate(precise(output), size=size, mode="bilinear", align_corners=False)  # (B, num_classes, H, W)
-    return {"cross_entropy": losses.cross_entropy(logits, semantic), "dice": losses.dice(logits, semantic)}
+    overlap, predicted_area, true_area = losses.dice_areas(logits, semantic)
+    return {
+        "cross_entropy": losses.cross_entropy_sum(logits, semantic),
+        "pixels": (semantic != IGNORED).sum(),
+        "overlap": overlap,
+        "predicted_area": predicted_area,
+        "true_area": true_area,
+    }
 
 
+def segmentation_losses(sums: Sums) -> Terms:
+    """`cross_entropy` and `dice`."""
+    return {
+        "cross_entropy": sums["cross_entropy"] / sums["pixels"].clamp(min=1),
+        "dice": losses.dice_from_areas(sums["overlap"], sums["predicted_area"], sums["true_area"]),
+    }
+
+
+_SEGMENTATION = Criterion(segmentation_sums, segmentation_losses)
 _CRITERIA: Mapping[str, Criterion] = {
-    "anchor_decoupled_head": anchor_criterion,
-    "anchor_free_decoupled_head": anchor_free_criterion,
-    "all_mlp_decoder": segmentation_criterion,
-    "semantic_fpn": segmentation_criterion,
+    "anchor_decoupled_head": Criterion(anchor_sums, per_match),
+    "anchor_free_decoupled_head": Criterion(anchor_free_sums, per_match),
+    "all_mlp_decoder": _SEGMENTATION,
+    "semantic_fpn": _SEGMENTATION,
 }
 
 
-def _per(matched: int, sums: Sequence[Tensor]) -> Tensor:
-    """The sums of all images of all processes, for one matched prediction."""
-    lost = torch.stack(list(sums)).sum()
-    return total(lost) / total(torch.tensor(matched, device=lost.device)).clamp(min=1)
+def _added(matched: int, by_image: Mapping[str, Sequence[Tensor]]) -> Sums:
+    """The sums over images, and the number of matched predictions."""
+    sums = {name: torch.stack(list(values)).sum() for name, values in by_image.items()}
+    return {**sums, "matched": torch.tensor(matched, device=next(iter(sums.values())).device)}

@@ -17,8 +17,14 @@ from torch.utils.data import Dataset
 
 from efficientformer_edu.dense.boxes import area
 from efficientformer_edu.dense.detections import Detections, detect
-from efficientformer_edu.dense.examples import Example, Examples
-from efficientformer_edu.dense.metrics import DetectionScores, SegmentationScores, judge_detections, judge_pixels
+from efficientformer_edu.dense.examples import IGNORED, Example, Examples
+from efficientformer_edu.dense.metrics import (
+    DetectionScores,
+    Gather,
+    SegmentationScores,
+    judge_detections,
+    judge_pixels,
+)
 from efficientformer_edu.dense.network import DenseNetwork
 from efficientformer_edu.dense.views import Placement, View
 from efficientformer_edu.training.batches import ALONE, Share
@@ -36,8 +42,9 @@ def evaluate_dense(
     device: torch.device | str = "cpu",
     workers: int = 0,
     share: Share = ALONE,
+    gather: Gather | None = None,
 ) -> Scores:
-    """Judge a network, in evaluation mode; it is then put back into the mode it had.
+    """Evaluate a network, in evaluation mode; it is then put back into the mode it had.
 
     Args:
         network: for detection or segmentation, on the device.
@@ -47,6 +54,7 @@ def evaluate_dense(
         device: where the network is.
         workers: processes that make images ahead.
         share: of the process among all.
+        gather: as for `metrics.judge_detections`, where several processes share the images.
 
     Raises:
         ValueError: if the network has another number of classes than the examples, there is no image, nothing to judge
@@ -65,7 +73,7 @@ def evaluate_dense(
     try:
         pairs = _answers(network, Squares(examples, View(size), batch, share), device, workers)
         judge: Any = judge_detections if detects else judge_pixels
-        scores: Scores = judge(pairs, classes, len(examples))
+        scores: Scores = judge(pairs, classes, len(examples), gather)
         return scores
     finally:
         network.train(was_training)
@@ -112,7 +120,13 @@ def classes_of(examples: Examples, task: str) -> tuple[str, ...]:
     """What a head for the task tells apart. Raises ValueError if the examples have nothing for it."""
     classes = examples.classes if task == "detection" else examples.pixel_classes
     if not classes:
-        raise ValueError(f"these data have no objects to detect: {examples.words}; train for segmentation instead")
+        what, other = (
+            ("objects to detect", "segmentation") if task == "detection" else ("classes of pixels", "detection")
+        )
+        raise ValueError(f"these data have no {what}: {examples.words}; train for {other} instead")
+    if task == "segmentation" and len(classes) > IGNORED:
+        count = f"these data have {len(classes):,} classes of pixels, and a map of pixels can hold {IGNORED}"
+        raise ValueError(f"{count}: {examples.words}; train for detection instead")
     if task == "segmentation" and len(classes) == 1:
         raise ValueError(f"these data have one class of pixels, from which there is none to tell: {examples.words}")
     return classes
@@ -131,8 +145,9 @@ class Squares(Dataset[tuple[Tensor, list[Placement], list[Example]]]):
 
     def __getitem__(self, number: int) -> tuple[Tensor, list[Placement], list[Example]]:
         examples = [self.examples[index] for index in self.shares[number]]
-        views = [self.view(example) for example in examples]
-        return torch.stack([one.image for one in views]), [one.placement for one in views], examples
+        placements = [self.view.placement(*example.image.shape[1:]) for example in examples]
+        images = [placement.image(example.image) for placement, example in zip(placements, examples, strict=True)]
+        return torch.stack(images), placements, examples
 
 
 def _answers(

@@ -1,28 +1,31 @@
-"""Train a network for detection or segmentation, on the loop that trains classifiers.
+"""Train a network for detection or segmentation, with the loop that trains classifiers.
 
 Paper: section 5.2. Stopping and resuming, several processes, precision and progress are `training.trainer`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from efficientformer_edu.dense.criteria import criterion
 from efficientformer_edu.dense.evaluation import Scores, classes_of, evaluate_dense
 from efficientformer_edu.dense.examples import Examples, Target
-from efficientformer_edu.dense.files import save_dense, to_dict
+from efficientformer_edu.dense.files import header, load_backbone, load_dense, save_dense, to_dict
+from efficientformer_edu.dense.metrics import check_installed
 from efficientformer_edu.dense.network import DenseConfig, DenseNetwork
 from efficientformer_edu.dense.recipe import DenseRecipe
 from efficientformer_edu.dense.views import View
 from efficientformer_edu.training.batches import ALONE, Share, epoch_batches, generator
+from efficientformer_edu.training.run import InitFrom, describe_init, fingerprint_init
 from efficientformer_edu.training.trainer import Trainer
 
 
@@ -37,8 +40,9 @@ class DenseRun:
         recipe: how to learn.
         size: height and width in pixels of the square that the network sees.
         seed: of the first weights, the order of the images and all that is random.
-        backbone: weights that the backbone begins with, such as a classifier's; None for random ones.
-        backbone_words: what they are, for the records.
+        init_from: weights to start from, for fine-tuning: the file of a classifier or of another network for
+            detection or segmentation, or the `state_dict` of a backbone; None for random ones. The backbone has to fit.
+            Neck and head are kept if the file has the same ones for the same classes, and start at random otherwise.
 
     Raises:
         ValueError: for data that do not fit each other, the network or the recipe.
@@ -50,8 +54,7 @@ class DenseRun:
     recipe: DenseRecipe
     size: int
     seed: int = 0
-    backbone: Mapping[str, Tensor] | None = None
-    backbone_words: str = ""
+    init_from: InitFrom | None = None
 
     def __post_init__(self) -> None:
         classes, others = (classes_of(data, self.config.task) for data in (self.train, self.test))
@@ -69,17 +72,25 @@ class DenseRun:
         """Names of what the head tells apart."""
         return classes_of(self.train, self.config.task)
 
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """Hashes of the content of data and initial weights; empty where there is nothing to hash."""
+        data = {"train": self.train.fingerprint, "test": self.test.fingerprint}
+        return {**data, "init_from": fingerprint_init(self.init_from)}
+
     def described(self) -> dict[str, Any]:
-        """The run in numbers and words, as it is stored and compared when it is resumed."""
+        """The run as it is stored, and compared when it is resumed."""
         return {
             "task": self.config.task,
             "config": to_dict(self.config),
             "recipe": {**asdict(self.recipe), "scale": list(self.recipe.scale)},
             "train": self.train.words,
             "test": self.test.words,
+            "classes": list(self.classes),
             "size": self.size,
             "seed": self.seed,
-            "backbone": self.backbone_words,
+            "init_from": describe_init(self.init_from),
+            "fingerprints": self.fingerprints,
         }
 
 
@@ -98,7 +109,8 @@ class DenseBatches(Dataset[DenseBatch]):
 
     def __init__(self, run: DenseRun, epoch: int, share: Share = ALONE) -> None:
         recipe = run.recipe
-        self.examples, self.view = run.train, View(run.size, recipe.scale, recipe.flip)
+        pixels = run.config.task == "segmentation"
+        self.examples, self.view = run.train, View(run.size, recipe.scale, recipe.flip, pixels)
         self.numbers = run.seed, epoch, share.process
         whole = epoch_batches(len(run.train), recipe.batch, seed=run.seed, epoch=epoch)
         self.shares = [share.of_batch(batch) for batch in whole]
@@ -113,27 +125,29 @@ class DenseBatches(Dataset[DenseBatch]):
 
 
 class DenseLoop(Trainer[DenseRun, DenseNetwork, Scores]):
-    """A network for a task under way. Arguments, methods and errors are those of `Trainer`."""
+    """Trains a network for detection or segmentation. Arguments, methods and errors are those of `Trainer`.
 
-    unused_parameters = True  # the backbone's last norm, and that of a map which the neck leaves out
+    Raises:
+        ImportError: also if a package is missing that evaluation needs, with the command that installs it.
+    """
+
+    unused_parameters = True  # the backbone's last norm, and that of a feature map which the neck leaves out
 
     def __init__(self, run: DenseRun, folder: Path | None = None, *, resume: bool = False, workers: int = 0) -> None:
-        self.measures = ("ap", "ap50") if run.config.task == "detection" else ("miou", "pixel_accuracy")
+        self.metric_names = ("ap", "ap50") if run.config.task == "detection" else ("miou", "pixel_accuracy")
         self.criterion = criterion(run.config)
+        check_installed(run.config.task)
         super().__init__(run, folder, resume=resume, workers=workers)
 
-    def first(self) -> DenseNetwork:
-        backbone = self.run.config.backbone.replace(drop_path_rate=self.run.recipe.drop_path)
-        network = DenseNetwork(replace(self.run.config, backbone=backbone))
-        if self.run.backbone is not None:
-            try:
-                begin_with(network, self.run.backbone)
-            except ValueError as error:
-                raise ValueError(f"{self.run.backbone_words or 'backbone'}: {error}") from error
-        return network
+    def build_model(self, drop_path: float | None = None) -> DenseNetwork:
+        config = self.run.config
+        if drop_path is not None:
+            config = replace(config, backbone=config.backbone.replace(drop_path_rate=drop_path))
+        return DenseNetwork(config)
 
-    def plain(self) -> DenseNetwork:
-        return DenseNetwork(self.run.config)
+    def initialize(self) -> None:
+        if self.run.init_from is not None:
+            self.notes.append(load_initial_dense(self.network, self.run.init_from, self.run.classes))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -142,18 +156,20 @@ class DenseLoop(Trainer[DenseRun, DenseNetwork, Scores]):
     def batches(self) -> DenseBatches:
         return DenseBatches(self.run, self.epoch, self.share)
 
-    def rate(self, step: int, steps_per_epoch: int) -> float:
+    def lr_at_step(self, step: int, steps_per_epoch: int) -> float:
         return self.run.recipe.rate(step, steps_per_epoch)
 
-    def loss_of(self, images: Tensor, batch: DenseBatch) -> Tensor:
-        targets = [Target(*(part.to(images.device) for part in target)) for target in batch.targets]
-        with self.accelerator.autocast():
-            output = self.called(images)
-        parts = self.criterion(output, targets, getattr(self.network.head, "strides", ()))
-        return torch.stack(list(parts.values())).sum()
+    def compute_loss(self, images: Tensor, batch: DenseBatch) -> Tensor:
+        targets = [target.to(images.device) for target in batch.targets]
+        with self.autocast():
+            output = self.ddp_model(images)
+        sums = self.criterion.sums(output, targets, getattr(self.network.head, "strides", ()))
+        terms = self.criterion.losses(self.sum_over_processes(sums))
+        return torch.stack(list(terms.values())).sum()
 
-    def evaluate(self) -> Scores:
+    def score(self) -> Scores:
         run, device = self.run, self.accelerator.device
+        gather = None if self.accelerator.num_processes == 1 else self.gather
         return evaluate_dense(
             self.network,
             run.test,
@@ -162,22 +178,56 @@ class DenseLoop(Trainer[DenseRun, DenseNetwork, Scores]):
             device=device,
             workers=self.workers,
             share=self.share,
+            gather=gather,
         )
 
     def save(self, state: Mapping[str, Tensor], path: Path) -> None:
         save_dense(state, self.run.config, self.run.size, self.run.classes, path)
 
 
-def begin_with(network: DenseNetwork, weights: Mapping[str, Tensor]) -> None:
-    """Give the backbone its first weights: what `files.load_backbone` gives. The norms of the maps stay new.
+def _on(device: torch.device, target: Target) -> Target:
+    semantic = None if target.semantic is None else target.semantic.to(device)
+    return Target(target.boxes.to(device), target.labels.to(device), semantic)
+
+
+def load_initial_dense(network: DenseNetwork, init_from: InitFrom, classes: tuple[str, ...]) -> str:
+    """Load the weights that training starts from.
+
+    Args:
+        network: for the classes.
+        init_from: the file of a classifier in any layout, that of a network for detection or segmentation, or the
+            `state_dict` of a backbone.
+        classes: names of the classes of the training images.
+
+    Returns:
+        What became of neck and head, as a sentence.
 
     Raises:
-        ValueError: if the weights are of another network, naming what is missing or too much.
+        FileNotFoundError: if there is no such file.
+        ValueError: if the weights belong to another backbone; the message names the file.
     """
-    own = network.backbone.state_dict()
-    missing = [name for name in own if name not in weights and not name.startswith("norms.")]
+    source, backbone = describe_init(init_from), network.config.backbone
+    if isinstance(init_from, Mapping):
+        weights: Mapping[str, Tensor] = init_from
+    else:
+        if header(init_from) is not None:
+            stored = load_dense(init_from)
+            if stored.classes == classes and replace(stored.network.config, backbone=backbone) == network.config:
+                _load(network, stored.network.state_dict(), source)
+                return f"{source} has the same neck, head and classes: all its weights are kept"
+        weights = load_backbone(init_from, backbone)
+    # The norms of the feature maps belong to the neck that reads them.
+    norms = {name for name in (*weights, *network.backbone.state_dict()) if name.startswith("norms.")}
+    weights = {name: value for name, value in weights.items() if name not in norms}
+    _load(network.backbone, weights, source, may_lack=norms)
+    return f"{source} gives the backbone; neck and head start at random"
+
+
+def _load(module: nn.Module, weights: Mapping[str, Tensor], source: str, may_lack: Set[str] = frozenset()) -> None:
+    own = module.state_dict()
+    missing = [name for name in own if name not in weights and name not in may_lack]
     other = [name for name, value in weights.items() if name not in own or own[name].shape != value.shape]
     if missing or other:
-        what = f"{missing[0]} is missing" if missing else f"{other[0]} is too much or has another shape"
-        raise ValueError(f"these are no weights of this backbone: {what}")
-    network.backbone.load_state_dict(dict(weights), strict=False)
+        what = f"{missing[0]} is missing" if missing else f"{other[0]} is unknown or has another shape"
+        raise ValueError(f"{source}: the weights do not fit this network: {what}")
+    module.load_state_dict(dict(weights), strict=False)

@@ -1,19 +1,19 @@
 """How good a detector or a segmentation is: COCO's average precision, and the mean intersection over union.
 
-Paper: the columns of Table 2. Sources: torchmetrics, with pycocotools behind the average precision. Of several
-processes each brings its images, and gets the scores of all.
+Paper: the columns of Table 2. Sources: torchmetrics, with pycocotools for the average precision. Where several
+processes share the images, the caller passes `gather`, which collects what each process has; without it the scores are
+those of this process's images, and nothing is communicated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import zip_longest
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
-import torch.distributed as dist
 from jaxtyping import UInt8
 from torch import Tensor
 
@@ -22,7 +22,8 @@ from efficientformer_edu.dense.detections import Detections
 from efficientformer_edu.dense.examples import IGNORED, Example
 from efficientformer_edu.torchvision_build import import_beside_torch
 
-T = TypeVar("T")
+Gather = Callable[[Any], list[Any]]
+"""What this process has, to what each process has, in the order of the processes. Every process has to call it."""
 
 INSTALL = "pip install 'efficientformer-edu[dense]'"
 
@@ -104,7 +105,7 @@ class SegmentationScores:
 
 
 def judge_detections(
-    pairs: Iterable[tuple[Detections, Example]], classes: tuple[str, ...], count: int
+    pairs: Iterable[tuple[Detections, Example]], classes: tuple[str, ...], count: int, gather: Gather | None = None
 ) -> DetectionScores:
     """COCO's evaluation of the boxes found.
 
@@ -112,20 +113,22 @@ def judge_detections(
         pairs: what was found in an image, in its own pixels, and the image. Each process brings its own.
         classes: names.
         count: images of all processes.
+        gather: where several processes share the images.
 
     Raises:
         ValueError: if no image has an object.
         ImportError: if torchmetrics, pycocotools or torchvision is missing, with the command that installs them.
     """
-    module = _torchmetrics("torchmetrics.detection.mean_ap")
-    # Its own way to put processes together waits for ever where one has fewer images than another.
+    module = _torchmetrics("detection")
+    # torchmetrics' own synchronization waits forever where one process has fewer images than another.
     metric = module.MeanAveragePrecision(class_metrics=True, sync_on_compute=False)
     metric.warn_on_many_detections = False  # COCO counts the best hundred; that there are more is no news
     mine = []
     for found, truth in pairs:
         wanted = {"boxes": truth.boxes, "labels": truth.labels, "iscrowd": truth.crowd.long()}
         mine.append(({name: value.cpu() for name, value in found._asdict().items()}, wanted))
-    for turn in zip_longest(*_everyones(mine)):  # the order of one process: where scores are alike, it counts
+    everyones = [mine] if gather is None else gather(mine)
+    for turn in zip_longest(*everyones):  # in the order that one process has, which matters where scores are equal
         for found_and_wanted in filter(None, turn):
             metric.update(*([one] for one in found_and_wanted))
     told = metric.compute()
@@ -138,7 +141,10 @@ def judge_detections(
 
 
 def judge_pixels(
-    pairs: Iterable[tuple[UInt8[Tensor, "H W"], Example]], classes: tuple[str, ...], count: int
+    pairs: Iterable[tuple[UInt8[Tensor, "H W"], Example]],
+    classes: tuple[str, ...],
+    count: int,
+    gather: Gather | None = None,
 ) -> SegmentationScores:
     """How well the classes of pixels were told.
 
@@ -146,13 +152,17 @@ def judge_pixels(
         pairs: the class of each pixel of an image as answered, and the image. Each process brings its own.
         classes: names.
         count: images of all processes.
+        gather: where several processes share the images.
 
     Raises:
         ValueError: if no pixel has a class.
         ImportError: if torchmetrics is missing, with the command that installs it.
     """
-    module = _torchmetrics("torchmetrics.classification")
-    more: Any = {"ignore_index": IGNORED, "dist_sync_fn": lambda counts, group: _everyones(counts)}
+    module = _torchmetrics("segmentation")
+    more: Any = {"ignore_index": IGNORED, "sync_on_compute": False}
+    if gather is not None:
+        shared = {"distributed_available_fn": lambda: True, "dist_sync_fn": lambda counts, group: gather(counts)}
+        more |= {**shared, "sync_on_compute": True}
     overlaps = module.MulticlassJaccardIndex(len(classes), "none", zero_division=float("nan"), **more)
     accuracy = module.MulticlassAccuracy(len(classes), average="micro", **more)
     for answered, truth in pairs:
@@ -166,24 +176,21 @@ def judge_pixels(
     return SegmentationScores(classes, float(by_class.nanmean()), float(accuracy.compute()), each, count)
 
 
-def _everyones(mine: T) -> list[T]:
-    """What each process has, on every device: the wire of some carries nothing that lies on the CPU as it is."""
-    if not dist.is_initialized():
-        return [mine]
-    found: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(found, mine)
-    return found
+def check_installed(task: str) -> None:
+    """Raise ImportError, with the command that installs it, if a package that evaluation needs is missing."""
+    _torchmetrics(task)
 
 
-def _torchmetrics(name: str) -> ModuleType:
-    """A module of torchmetrics, with what it needs of torchvision in place."""
+def _torchmetrics(task: str) -> ModuleType:
+    """torchmetrics' module for a task, with the parts of torchvision that it needs."""
     try:
-        if name.startswith("torchmetrics.detection"):
+        if task == "detection":
             import_module("pycocotools.mask")
             import_beside_torch("torchvision")
-        return import_beside_torch(name)
+        return import_beside_torch(f"torchmetrics.{'detection.mean_ap' if task == 'detection' else 'classification'}")
     except ModuleNotFoundError as error:
-        raise ImportError(f"to judge this needs {error.name}; install it with: {INSTALL}") from error
+        missing = str(error.name).partition(".")[0]
+        raise ImportError(f"evaluating {task} needs {missing}; install it with: {INSTALL}") from error
 
 
 def _shown(value: float | None) -> str:

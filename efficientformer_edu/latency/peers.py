@@ -87,6 +87,11 @@ def gelu_for_hardswish(network: nn.Module) -> nn.Module:
     return network
 
 
+def check_installed() -> None:
+    """Raise ImportError, with the command that installs it, if timm is missing."""
+    _timm()
+
+
 def _timm() -> ModuleType:
     try:
         return import_beside_torch("timm")

@@ -1,4 +1,4 @@
-"""A training run on disk: it can be killed at any moment, and goes on from the last whole epoch.
+"""A training run on disk: it can be killed at any moment, and continues from the last complete epoch.
 
 The folder of a run holds, in the end:
 
@@ -8,23 +8,35 @@ The folder of a run holds, in the end:
     weights.safetensors    the trained network, for `load`, `predict` and `evaluate`
     average.safetensors    the average of the weights, where the recipe asks for one
 
-Each file is written whole or not at all.
+Each file is written atomically.
+
+A run is resumed only if it is the same run. Data sets, teachers and initial weights are compared by their content, so
+that a folder may be renamed; everything else is compared field by field. The number of epochs may grow: the remaining
+epochs then have the learning rates that the longer schedule has at their place, so the rate rises again where training
+continues. The result is not that of a run that had the longer schedule from the start, and `run.json` says so.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from efficientformer_edu.files import whole
 
 CHECKPOINT, LOG, RUN = "checkpoint.pt", "log.csv", "run.json"
 WEIGHTS, AVERAGE = "weights.safetensors", "average.safetensors"
+
+EPOCHS = "recipe.epochs"  # the setting that may grow when a run is resumed
+ENDS = 1024  # bytes at the start and at the end of a file that its fingerprint covers
 
 
 def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
@@ -41,31 +53,108 @@ def load_checkpoint(folder: Path, run: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         folder: of the run.
-        run: what this run depends on; it stands under "run" in the checkpoint.
+        run: what this run depends on, to be compared with "run" in the checkpoint. More epochs are allowed.
 
     Raises:
         FileNotFoundError: if there is no checkpoint.
-        ValueError: if it is broken, or belongs to another run, naming what differs.
+        ValueError: if it is broken, or belongs to another run, with the settings that differ and what to do.
     """
     path = folder / CHECKPOINT
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no run to resume; leave --resume out to begin one")
+        raise FileNotFoundError(f"{path}: there is no run to resume; omit --resume to start one")
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         before = state["run"]
     except Exception as error:  # what torch raises for broken files has no common class
-        raise ValueError(f"{path}: this is no checkpoint, or it is broken; begin the run anew") from error
-    changed = [name for name in run if before.get(name) != run[name]]
-    if changed:
-        name = changed[0]
-        raise ValueError(f"{path}: {name} was {before.get(name)!r} and now is {run[name]!r}; a run goes on as it began")
+        raise ValueError(f"{path}: not a checkpoint, or damaged; start the run again") from error
+    found = differences(before, run)
+    if _epochs(run) > _epochs(before):
+        found.pop(EPOCHS, None)
+    if found:
+        raise ValueError(
+            f"{path}: {'; '.join(found.values())}. Repeat the stored settings to continue, or train in another folder; "
+            "--init-from starts from the weights of this run"
+        )
     return state
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """What differs between two descriptions of runs: the name of each setting, and a sentence with both values.
+
+    Settings that only one of them has are not compared: another version of this package wrote the other. What has a
+    fingerprint in both is compared by this alone, and not by its description.
+    """
+    prints, others = (run.get("fingerprints", {}) for run in (before, now))
+    by_content = {name for name, value in others.items() if value and prints.get(name)}
+    stored, current = (dict(_flat({**run, "fingerprints": {}})) for run in (before, now))
+    found = {
+        name: f"{name} was {_shown(stored[name])} and now is {_shown(value)}"
+        for name, value in current.items()
+        if name not in by_content and name in stored and stored[name] != value
+    }
+    found |= {
+        name: f"{name} has changed content: it was {_shown(before.get(name))} and now is {_shown(now.get(name))}"
+        for name in sorted(by_content)
+        if prints[name] != others[name]
+    }
+    return found
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", list(value) if isinstance(value, tuple) else value
+
+
+def _shown(value: Any, longest: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _epochs(run: Mapping[str, Any]) -> int:
+    return int(dict(_flat(run)).get(EPOCHS, 0))
+
+
+def fingerprint_files(files: Sequence[Path], more: str = "") -> str:
+    """A short hash of files in their order: their names, sizes, and first and last kilobyte.
+
+    Args:
+        files: such as the images of a data set. They are not read as a whole, which would take as long as an epoch.
+        more: what else the content depends on, such as labels.
+    """
+    with ThreadPoolExecutor() as pool:  # most of the time is spent waiting for files
+        return _hash([more.encode(), *pool.map(_ends, files)])
+
+
+def fingerprint_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """A short hash of tensors: their names, types, shapes and values."""
+    parts = []
+    for name, value in tensors.items():
+        parts.append(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        parts.append(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return _hash(parts)
+
+
+def _ends(path: Path) -> bytes:
+    with path.open("rb") as file:
+        start, size = file.read(ENDS), file.seek(0, os.SEEK_END)
+        file.seek(max(size - ENDS, 0))
+        return f"{path.name} {size} ".encode() + start + file.read()
+
+
+def _hash(parts: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()[:16]
 
 
 def begin(folder: Path) -> None:
     """Make the folder of a new run. Raises FileExistsError if it holds one already."""
     if (folder / CHECKPOINT).exists() or (folder / WEIGHTS).exists():
-        raise FileExistsError(f"{folder}: there is a run already; add --resume, or take another folder")
+        raise FileExistsError(f"{folder}: the folder holds a run; add --resume, or choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from efficientformer_edu.training import fashion_mnist, folders
+from efficientformer_edu.training.checkpoints import fingerprint_files, fingerprint_tensors
 from efficientformer_edu.weights.images import open_image, to_rgb
 
 FULL, SMALL = "fashion-mnist", "fashion-mnist-small"
@@ -71,6 +73,14 @@ class Images(Dataset[Sample]):
         held, labels = self._pictures, [self.labels[place] for place in places]
         pictures = held[list(places)] if isinstance(held, Tensor) else [held[place] for place in places]
         return Images(pictures, labels, self.classes, words)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the images and labels, by which a resumed run knows its data; see `checkpoints`."""
+        labels = " ".join([*self.classes, *map(str, self.labels)])
+        if isinstance(self._pictures, Tensor):
+            return fingerprint_tensors({labels: self._pictures})
+        return fingerprint_files(self._pictures, labels)
 
     def __repr__(self) -> str:
         return f"Images: {self.words}"

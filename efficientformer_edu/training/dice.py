@@ -1,15 +1,20 @@
-"""Random numbers of many kinds out of one torch generator, so that a run that is resumed goes on as it would have.
+"""Random numbers that depend on given seeds alone, so that a resumed run continues as it would have without the stop.
 
-torch's distributions take no generator; numpy's do. So the state of the run is torch's generator alone, and whoever
-needs numbers that are not uniform or normal takes a seed from it.
+torch's distributions accept no generator, NumPy's do. So the state of a run is a torch generator, and code that needs
+numbers that are neither uniform nor normal draws a NumPy seed from it. Layers such as dropout accept no generator
+either: `seeded` seeds the global state for them and restores it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
+
+from efficientformer_edu.training.batches import mixed
 
 TRIES = 10  # as in timm and torchvision
 
@@ -19,6 +24,25 @@ Range = tuple[float, float]
 def dice(generator: torch.Generator) -> np.random.Generator:
     """A numpy generator whose seed is the next number of a torch generator, which thereby moves on by one."""
     return np.random.default_rng(int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device)))
+
+
+@contextmanager
+def seeded(device: torch.device, *numbers: int) -> Iterator[None]:
+    """Seed torch's global random state for a block of code, and restore it afterwards.
+
+    For code that accepts no generator: initialization, dropout and stochastic depth. Python's and NumPy's global states
+    are not touched.
+
+    Args:
+        device: its generator is seeded as well as the CPU's.
+        numbers: the seed is a function of these, such as seed, step and process.
+    """
+    seed, on_cpu = mixed(*numbers), device.type == "cpu"
+    with torch.random.fork_rng([] if on_cpu else [device], device_type=None if on_cpu else device.type):
+        torch.default_generator.manual_seed(seed)
+        if not on_cpu:
+            torch.get_device_module(device).manual_seed(seed)
+        yield
 
 
 def rectangle(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import safetensors
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 
 from efficientformer_edu.files import whole
 from efficientformer_edu.model.network import Heads
+from efficientformer_edu.training.checkpoints import fingerprint_tensors
 from efficientformer_edu.training.recipe import CHECKS, Kind
 
 Indices = Int[Tensor, " B"] | list[int]
@@ -96,21 +98,32 @@ class DistillationLoss:
         return divergence * self.tau**2 / logits.shape[1]
 
 
-def network_teacher(network: nn.Module) -> Teacher:
+class NetworkTeacher:
+    """A teacher that is a network, as `network_teacher` makes it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network.eval().requires_grad_(False)
+
+    def __call__(self, images: Tensor, indices: Indices) -> Tensor:
+        with torch.no_grad():
+            logits: Tensor = self.network.to(images.device)(images)
+        return logits
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the weights, by which a resumed run knows its teacher."""
+        return fingerprint_tensors(self.network.state_dict())
+
+
+def network_teacher(network: nn.Module) -> NetworkTeacher:
     """A teacher from any network that maps images to logits: an EfficientFormer, one of timm's, or another.
 
-    It sees what the learner sees: the same size, normalisation, crops and mixtures.
+    It sees what the student sees: the same size, normalization, crops and mixtures.
 
     Args:
         network: from now on in evaluation mode and without gradients.
     """
-    network.eval().requires_grad_(False)
-
-    def teacher(images: Tensor, indices: Indices) -> Tensor:
-        with torch.no_grad():
-            return network.to(images.device)(images)
-
-    return teacher
+    return NetworkTeacher(network)
 
 
 class StoredLogits:
@@ -142,6 +155,11 @@ class StoredLogits:
 
     def __call__(self, images: Tensor, indices: Indices) -> Float[Tensor, "B num_classes"]:
         return self.logits[indices].to(images.device)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the logits, by which a resumed run knows its teacher."""
+        return fingerprint_tensors({"logits": self.logits})
 
     def save(self, path: str | Path) -> None:
         """Write the logits as safetensors, whole or not at all. Raises OSError if that fails."""

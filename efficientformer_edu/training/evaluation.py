@@ -5,7 +5,8 @@ Paper: the column "Top-1" of Table 1. A number belongs beside its crop rule (`we
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,6 +15,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from efficientformer_edu.audit.tables import Cell, Table
+from efficientformer_edu.weights.images import class_names
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,13 @@ class Evaluation:
     confusion: Int[Tensor, "classes classes"]
     in_top5: int
     total_loss: float
+
+    @classmethod
+    def total(cls, parts: Sequence[Evaluation]) -> Evaluation:
+        """The evaluation on all images, from those on parts of them."""
+        confusion = torch.stack([part.confusion for part in parts]).sum(0)
+        in_top5, loss = sum(part.in_top5 for part in parts), sum(part.total_loss for part in parts)
+        return cls(parts[0].classes, confusion, in_top5, loss)
 
     @cached_property
     def count(self) -> int:
@@ -117,3 +126,47 @@ def evaluate(
     if not confusion.any():
         raise ValueError("there is no image to evaluate on")
     return Evaluation(classes, confusion, in_top5, loss)
+
+
+WORDNET = re.compile(r"n\d{8}")  # how ImageNet's class folders are called; sorted, they have the order of its labels
+
+
+def same_classes(names: Sequence[str], classes: Sequence[str]) -> bool:
+    """Whether the class names stored with weights are those of a data set, label by label.
+
+    ImageNet's names also fit a data set whose classes are ImageNet's identifiers, such as n01440764.
+    """
+    if tuple(names) == tuple(classes):
+        return True
+    identifiers = len(classes) == len(names) and all(WORDNET.fullmatch(name) for name in classes)
+    return identifiers and list(names) == class_names()
+
+
+def check_classes(names: Sequence[str] | None, classes: Sequence[str], source: str) -> str:
+    """Compare the class names stored with weights with those of a data set.
+
+    Args:
+        names: of the weights; None if they are not known.
+        classes: of the data.
+        source: where the weights come from, for the messages.
+
+    Returns:
+        A sentence if the names are not known, else "".
+
+    Raises:
+        ValueError: if they differ, with the first difference.
+    """
+    if names is None:
+        return f"{source} does not name its classes; they are assumed to be in the order of the data's"
+    if len(names) != len(classes):
+        raise ValueError(
+            f"{source} has {len(names)} classes, {_some(names)}; the data have {len(classes)}, {_some(classes)}"
+        )
+    if same_classes(names, classes):
+        return ""
+    label = next(label for label, (name, other) in enumerate(zip(names, classes, strict=True)) if name != other)
+    raise ValueError(f"class {label} is {names[label]!r} in {source} and {classes[label]!r} in the data")
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")

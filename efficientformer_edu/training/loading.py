@@ -114,4 +114,6 @@ def loader(batches: Dataset[Any], workers: int = 0) -> DataLoader[Any]:
         batches: one of the two data sets above.
         workers: processes that make batches ahead; 0 makes them here, when they are wanted.
     """
-    return DataLoader(batches, batch_size=None, num_workers=workers, pin_memory=torch.cuda.is_available())
+    pinned = torch.cuda.is_available()
+    # Without a generator of its own, a loader would draw from the global random state when an epoch starts.
+    return DataLoader(batches, batch_size=None, num_workers=workers, pin_memory=pinned, generator=torch.Generator())

@@ -1,4 +1,4 @@
-"""The training loop for classification: two heads, labels, and a teacher where the recipe distils.
+"""The training loop for classification: two heads, labels, and a teacher if the recipe distills.
 
 Paper: section 5.1. Released code: `train_one_epoch` in `util/engine.py`. What does not depend on the task is in
 `trainer`.
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from efficientformer_edu.model import EfficientFormer
@@ -18,13 +17,13 @@ from efficientformer_edu.training.distillation import DistillationLoss
 from efficientformer_edu.training.evaluation import Evaluation, evaluate
 from efficientformer_edu.training.loading import Batch, TestBatches, TrainBatches, loader
 from efficientformer_edu.training.optimization import learning_rate
-from efficientformer_edu.training.run import Run
+from efficientformer_edu.training.run import Run, load_initial
 from efficientformer_edu.training.trainer import Trainer
 from efficientformer_edu.weights import save
 
 
 class BothHeads(nn.Module):
-    """The network with both heads' logits as its output: what several processes call together is `forward`."""
+    """The network with the logits of both heads as its output: several processes call it together by `forward`."""
 
     def __init__(self, network: EfficientFormer) -> None:
         super().__init__()
@@ -35,21 +34,31 @@ class BothHeads(nn.Module):
 
 
 class Loop(Trainer[Run, EfficientFormer, Evaluation]):
-    """A classification network under way. Arguments, methods and errors are those of `Trainer`."""
+    """Trains a classifier. Arguments, methods and errors are those of `Trainer`.
 
-    measures = ("test_loss", "top1", "top5")
+    Raises:
+        ValueError: also if there are fewer test images than processes.
+    """
+
+    metric_names = ("test_loss", "top1", "top5")
 
     def __init__(self, run: Run, folder: Path | None = None, *, resume: bool = False, workers: int = 0) -> None:
         self.loss = DistillationLoss(run.recipe.distillation, run.recipe.alpha, run.recipe.tau)
         super().__init__(run, folder, resume=resume, workers=workers)
+        if len(run.test) < self.share.processes:
+            raise ValueError(f"{len(run.test)} test images cannot be shared by {self.share.processes} processes")
 
-    def first(self) -> EfficientFormer:
-        return self.run.build(self.run.config.replace(drop_path_rate=self.run.recipe.drop_path))
+    def build_model(self, drop_path: float | None = None) -> EfficientFormer:
+        config = self.run.config
+        network = self.run.build(config if drop_path is None else config.replace(drop_path_rate=drop_path))
+        network.class_names = self.run.train.classes
+        return network
 
-    def plain(self) -> EfficientFormer:
-        return self.run.build(self.run.config)
+    def initialize(self) -> None:
+        if self.run.init_from is not None:
+            self.notes.append(load_initial(self.network, self.run.init_from, self.run.train.classes))
 
-    def wrapped(self) -> nn.Module:
+    def training_module(self) -> nn.Module:
         return BothHeads(self.network)
 
     @property
@@ -62,25 +71,22 @@ class Loop(Trainer[Run, EfficientFormer, Evaluation]):
             run.train, run.recipe, run.size, channels, seed=run.seed, epoch=self.epoch, share=self.share
         )
 
-    def rate(self, step: int, steps_per_epoch: int) -> float:
+    def lr_at_step(self, step: int, steps_per_epoch: int) -> float:
         return learning_rate(self.run.recipe, step, steps_per_epoch)
 
-    def loss_of(self, images: Tensor, batch: Batch) -> Tensor:
+    def compute_loss(self, images: Tensor, batch: Batch) -> Tensor:
         targets = batch.targets.to(images.device)
         teacher = self.run.teacher(images, batch.indices) if self.run.teacher else None
-        with self.accelerator.autocast():
-            return self.loss(self.called(images), targets, teacher)
+        with self.autocast():
+            heads: Heads = self.ddp_model(images)
+        logits = Heads(*(None if head is None else head.float() for head in heads))  # type: ignore[arg-type]
+        return self.loss(logits, targets, teacher)
 
-    def evaluate(self) -> Evaluation:
-        run, accelerator, classes = self.run, self.accelerator, self.run.test.classes
+    def score(self) -> Evaluation:
+        run = self.run
         batches = TestBatches(run.test, run.size, run.config.in_channels, run.recipe.batch, share=self.share)
-        part = evaluate(self.network, loader(batches, self.workers), classes, accelerator.device)
-        if accelerator.num_processes == 1:
-            return part
-        counts = torch.tensor([part.in_top5, part.total_loss], dtype=torch.float64, device=accelerator.device)
-        confusion = accelerator.reduce(part.confusion.to(accelerator.device)).cpu()
-        in_top5, loss = accelerator.reduce(counts).tolist()
-        return Evaluation(classes, confusion, int(in_top5), loss)
+        part = evaluate(self.network, loader(batches, self.workers), run.test.classes, self.accelerator.device)
+        return Evaluation.total(self.gather(part))
 
     def save(self, state: Mapping[str, Tensor], path: Path) -> None:
-        save(dict(state), path, layout="native")
+        save(dict(state), path, layout="native", class_names=self.run.train.classes)

@@ -32,12 +32,14 @@ def follow(loop: Trainer[R, N, E]) -> Trained[N, E]:
     Of several processes one tells. Raises as `Trainer.epochs` does.
     """
     tells = loop.accelerator.is_main_process
+    for note in loop.notes if tells else ():
+        print(f"Note: {note}.", file=sys.stderr)
     columns = (TextColumn("steps"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not (tells and sys.stderr.isatty())) as bar:
         steps = loop.steps_per_epoch
         task = bar.add_task("", total=steps * loop.run.recipe.total_epochs, completed=steps * loop.epoch)
-        told = ("epoch", "learning_rate", "train_loss", *loop.measures, "seconds")
+        told = ("epoch", "learning_rate", "train_loss", *loop.metric_names, "seconds")
         if tells:
             print("".join(f"{word:>{width}}" for word, width, _ in map(COLUMNS.__getitem__, told)))
         for row in loop.epochs(lambda: bar.advance(task)):

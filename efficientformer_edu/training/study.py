@@ -20,6 +20,7 @@ from typing import Any
 
 from efficientformer_edu.files import whole
 from efficientformer_edu.machine import accelerator, cores, threads, versions
+from efficientformer_edu.training.checkpoints import differences
 from efficientformer_edu.training.guard import NotFiniteError
 from efficientformer_edu.training.loop import Loop
 from efficientformer_edu.training.records import Record, load_records
@@ -124,10 +125,9 @@ class Study:
                 pool.shutdown(cancel_futures=True)
 
     def _check(self, record: Record) -> None:
-        for name, value in as_stored(self.run_of(record.variant, record.seed)).items():
-            if record.run.get(name) != value:
-                was = f"{name} was {record.run.get(name)!r} and now is {value!r}"
-                raise ValueError(f"{self.folder}: {record.variant}, seed {record.seed}: {was}; take another folder")
+        if found := differences(record.run, as_stored(self.run_of(record.variant, record.seed))):
+            what = "; ".join(found.values())
+            raise ValueError(f"{self.folder}: {record.variant}, seed {record.seed}: {what}; take another folder")
 
 
 def as_stored(run: Run) -> dict[str, Any]:

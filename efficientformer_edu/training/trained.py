@@ -14,6 +14,7 @@ from typing import Any
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.training.checkpoints import LOG, RUN, WEIGHTS
+from efficientformer_edu.training.fashion_mnist import CLASSES
 from efficientformer_edu.weights import load
 
 FOLDER = Path(__file__).parent / "trained"
@@ -22,12 +23,13 @@ FOLDER = Path(__file__).parent / "trained"
 def trained_network() -> EfficientFormer:
     """The network with its weights, in evaluation mode.
 
-    It takes grey images of 32×32 pixels, (B, 1, 32, 32), as `augment.Evaluation(32, 1)` makes them, and tells the ten
-    classes of `fashion_mnist.CLASSES` apart. The last stage has 4×4 tokens.
+    Its input is gray images of 32×32 pixels, (B, 1, 32, 32), as `augment.Evaluation(32, 1)` makes them; its output the
+    logits of the ten classes in `fashion_mnist.CLASSES`. The last stage has 4×4 tokens.
     """
     config = EfficientFormerConfig.from_dict(_described()["config"])
     network = EfficientFormer(config)
     network.load_state_dict(load(FOLDER / WEIGHTS, config=config))
+    network.class_names = CLASSES
     return network.eval()
 
 

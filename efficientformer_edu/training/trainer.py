@@ -1,10 +1,12 @@
-"""What every training has in common, whatever the network is for: the same on a laptop and on several machines.
+"""The training loop, for every task: the same on a laptop and on several machines.
 
-Released code: `train_one_epoch` in `util/engine.py` and `main.py`. Processes and precision are accelerate's: under
-`torchrun` each process takes its share of every batch.
+Released code: `train_one_epoch` in `util/engine.py` and `main.py`. Processes are accelerate's: under `torchrun` each
+process takes its share of every batch. All communication between them is called here; losses and metrics do not
+communicate. (Synchronized batch norms do, in the forward pass in training mode.)
 
-What is random in a step depends on the seed, the epoch and the step alone. So nothing but weights, optimizer and
-averages needs to be stored, and a run that was killed ends with the weights of one that was not.
+What is random in a step depends on the seed, the epoch and the step alone. So only weights, optimizer and averages need
+to be stored, and a run that was killed ends with the weights of one that was not. The global random state is left as it
+was.
 """
 
 from __future__ import annotations
@@ -18,17 +20,19 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import gather_object
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from efficientformer_edu.training import checkpoints
-from efficientformer_edu.training.batches import Share, mixed
-from efficientformer_edu.training.guard import check_gradients, check_loss
+from efficientformer_edu.training.batches import Share
+from efficientformer_edu.training.dice import seeded
+from efficientformer_edu.training.distributed import synchronize
+from efficientformer_edu.training.guard import NotFiniteError, check_gradients, check_loss
 from efficientformer_edu.training.loading import loader
 from efficientformer_edu.training.optimization import WeightAverage, clip_adaptive_, parameter_groups
 from efficientformer_edu.training.run import Trained
-from efficientformer_edu.training.synchronized import synchronize
 
 
 class Steps(Protocol):
@@ -39,6 +43,8 @@ class Steps(Protocol):
     @property
     def peak(self) -> float: ...
     @property
+    def epochs(self) -> int: ...
+    @property
     def total_epochs(self) -> int: ...
     @property
     def weight_decay(self) -> float: ...
@@ -46,6 +52,8 @@ class Steps(Protocol):
     def clipping(self) -> float | None: ...
     @property
     def ema(self) -> float | None: ...
+    @property
+    def drop_path(self) -> float: ...
     @property
     def sync_bn(self) -> bool: ...
     @property
@@ -90,15 +98,22 @@ E = TypeVar("E", bound=Scored)
 
 
 class Trainer(ABC, Generic[R, N, E]):
-    """A run under way: `for row in trainer.epochs()` trains one epoch after the other.
+    """A run in progress: `for row in trainer.epochs()` trains one epoch after the other.
 
-    A kind of training says what its network is, which batches make an epoch, what a loss is and how to judge.
+    A subclass says what its network is, which batches make an epoch, what the loss is and how the network is evaluated.
 
     Args:
         run: what to train, on what and how.
         folder: where the run is kept; None keeps nothing.
-        resume: go on with the run in the folder.
-        workers: processes that read images besides each training process.
+        resume: continue the run in the folder; with more epochs than it had, as `checkpoints` describes.
+        workers: processes that read images, in addition to each training process.
+
+    Attributes:
+        network: the network that is trained.
+        epoch: number of complete epochs.
+        log: one row per epoch.
+        extended: for each time that the number of epochs grew, after which epoch, and how many there were before.
+        notes: sentences for the user on how training starts.
 
     Raises:
         ValueError: if the folder holds another run.
@@ -106,44 +121,46 @@ class Trainer(ABC, Generic[R, N, E]):
         FileNotFoundError: if it holds none and `resume` is True.
     """
 
-    measures: tuple[str, ...]  # names of `Scored.scores`, in the order of the log
+    metric_names: tuple[str, ...]  # names of `Scored.scores`, in the order of the log
     unused_parameters: ClassVar[bool] = False  # whether some have no gradient, for which several processes would wait
 
     def __init__(self, run: R, folder: Path | None = None, *, resume: bool = False, workers: int = 0) -> None:
         recipe = run.recipe
         self.run, self.folder, self.workers = run, folder, workers
-        precision = "no" if recipe.precision == "fp32" else recipe.precision
         unused = DistributedDataParallelKwargs(find_unused_parameters=self.unused_parameters)
-        # Of several processes without a GPU each would train alone, unless accelerate is told that this is meant.
+        # Without a GPU each of several processes would train alone, unless accelerate is told that this is intended.
         cpu = "LOCAL_RANK" in os.environ and not torch.cuda.is_available()
-        self.accelerator = Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[unused])
+        # accelerate's precision cannot change within a Python process; a run's own is set in `autocast`.
+        self.accelerator = Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[unused])
         self.share = Share(self.accelerator.process_index, self.accelerator.num_processes)
-        torch.manual_seed(mixed(run.seed))
-        self.network = self.first()
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # quicker on every device
+        self.notes = list[str]()
+        with seeded(self.accelerator.device, run.seed):
+            self.network = self.build_model(recipe.drop_path)
+            self.initialize()
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on every device
         if recipe.sync_bn and self.accelerator.num_processes > 1:
             synchronize(self.network, self.accelerator.device)
         groups = parameter_groups(self.network, recipe.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=recipe.peak, fused=True)  # one call, not some for each parameter
-        self.called, self.optimizer = self.accelerator.prepare(self.wrapped(), optimizer)
+        self.ddp_model, self.optimizer = self.accelerator.prepare(self.training_module(), optimizer)
         self.average = WeightAverage(self.network, recipe.ema) if recipe.ema else None
-        self.epoch, self.log = 0, list[dict[str, Any]]()
+        self.epoch, self.log, self.extended = 0, list[dict[str, Any]](), list[dict[str, int]]()
         self.evaluation: E | None = None
         if folder is not None and resume:
             self._restore(checkpoints.load_checkpoint(folder, run.described()))
-        elif folder is not None and self.accelerator.is_main_process:
+        elif folder is not None:
             checkpoints.begin(folder)
         self.accelerator.wait_for_everyone()
 
     @abstractmethod
-    def first(self) -> N:
-        """The network as training begins with it."""
+    def build_model(self, drop_path: float | None = None) -> N:
+        """A network with random weights; without `drop_path` it has the configuration's rate."""
 
     @abstractmethod
-    def plain(self) -> N:
-        """The network as it is in the end, its weights still to come."""
+    def initialize(self) -> None:
+        """Load the weights that training starts from, if the run names some."""
 
-    def wrapped(self) -> nn.Module:
+    def training_module(self) -> nn.Module:
         """What several processes call together, by `forward`."""
         return self.network
 
@@ -157,20 +174,58 @@ class Trainer(ABC, Generic[R, N, E]):
         """This process's share of each batch of the epoch; a batch has `images`."""
 
     @abstractmethod
-    def rate(self, step: int, steps_per_epoch: int) -> float:
+    def lr_at_step(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate of one step of the whole run."""
 
     @abstractmethod
-    def loss_of(self, images: Float[Tensor, "B C H W"], batch: Any) -> Tensor:
-        """The loss of this process's share, by `called` under `accelerator.autocast()`; images are on the device."""
+    def compute_loss(self, images: Float[Tensor, "B C H W"], batch: Any) -> Tensor:
+        """The loss of this process's share, from `ddp_model` under `autocast()`; the images are on the device.
+
+        The gradient of the whole batch is the mean of the processes' gradients.
+        """
 
     @abstractmethod
-    def evaluate(self) -> E:
-        """The network as it is now, on all test images: each process asks about its share."""
+    def score(self) -> E:
+        """Evaluate the network on all test images, of which each process takes its share."""
 
     @abstractmethod
     def save(self, state: Mapping[str, Tensor], path: Path) -> None:
         """Write weights that the network had."""
+
+    def autocast(self) -> torch.autocast:
+        """The precision of the network's forward pass."""
+        enabled = self.run.recipe.precision == "bf16"
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=enabled)
+
+    def evaluate(self) -> E:
+        """Evaluate the network as it is now, on all test images; with several processes, each has to call it.
+
+        All processes use the main process's running statistics, which are those that are saved.
+        """
+        if self.accelerator.num_processes > 1:
+            for buffer in self.network.buffers():
+                torch.distributed.broadcast(buffer, 0)
+        return self.score()
+
+    def gather(self, value: Any) -> list[Any]:
+        """What each process has, in the order of the processes; each has to call it."""
+        return [value] if self.accelerator.num_processes == 1 else gather_object([value])
+
+    def sum_over_processes(self, sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The sums over all processes; each has to call it.
+
+        Gradients go back to the own process, multiplied by the number of processes. So where every process computes the
+        same loss from these sums, the mean of their gradients is the gradient that one process would have.
+        """
+        processes = self.accelerator.num_processes
+        if processes == 1:
+            return dict(sums)
+        flat = torch.cat([value.detach().reshape(-1).double() for value in sums.values()])
+        totals = self.accelerator.reduce(flat).split([value.numel() for value in sums.values()])
+        return {
+            name: total.view_as(value).to(value.dtype) + processes * (value - value.detach())
+            for (name, value), total in zip(sums.items(), totals, strict=True)
+        }
 
     def epochs(self, after_step: Callable[[], None] = lambda: None) -> Iterator[dict[str, Any]]:
         """Train one epoch after the other.
@@ -182,7 +237,7 @@ class Trainer(ABC, Generic[R, N, E]):
             Each epoch's row of the log, once it is stored.
 
         Raises:
-            NotFiniteError: if a loss or a gradient is no number; what was stored before stays.
+            NotFiniteError: if a loss or a gradient is not finite; what was stored before stays.
             OSError: if the folder cannot be written; what was stored before stays.
         """
         while self.epoch < self.run.recipe.total_epochs:
@@ -196,7 +251,7 @@ class Trainer(ABC, Generic[R, N, E]):
             row = {
                 "epoch": self.epoch,
                 "learning_rate": self.optimizer.param_groups[0]["lr"],
-                "train_loss": float(self.accelerator.reduce(torch.stack(losses).mean(), "mean")),
+                "train_loss": float(torch.stack(losses).mean()),
                 **self.evaluation.scores,
                 "seconds": round(seconds, 2),
             }
@@ -207,33 +262,38 @@ class Trainer(ABC, Generic[R, N, E]):
             yield row
 
     def finish(self) -> Trained[N, E]:
-        """Store the network, and the average of its weights, and what came out; returns them as well."""
-        network = self.plain()
+        """Store the network, the average of its weights and the result, and return network and result."""
+        with seeded(self.accelerator.device, self.run.seed):
+            network = self.build_model()
         network.load_state_dict(self.network.state_dict())
         evaluation = self.evaluation or self.evaluate()
         if self.folder is not None and self.accelerator.is_main_process:
             self.save(network.state_dict(), self.folder / checkpoints.WEIGHTS)
             if self.average is not None:
                 self.save(self.average.state_dict(), self.folder / checkpoints.AVERAGE)
-            checkpoints.write_run(self.folder, {**self.run.described(), "result": dict(evaluation.result)})
+            result = {"extended": self.extended} if self.extended else {}
+            checkpoints.write_run(self.folder, {**self.run.described(), **result, "result": dict(evaluation.result)})
         return Trained(network.eval(), evaluation, tuple(self.log))
 
     def steps(self) -> Iterator[Tensor]:
         """Train one epoch; yields the loss after each step."""
         batches, per_epoch = self.batches(), self.steps_per_epoch
-        self.called.train()
+        self.ddp_model.train()
         for number, batch in enumerate(loader(batches, self.workers)):
             yield self.step(batch, self.epoch * per_epoch + number, per_epoch)
 
     def step(self, batch: Any, step: int, steps_per_epoch: int) -> Tensor:
-        """One step: forward, backward, optimizer. Returns the loss of this process's share, without a gradient."""
+        """One step: forward, backward, optimizer. Returns the loss of the whole batch, without a gradient."""
         recipe, accelerator = self.run.recipe, self.accelerator
         images = batch.images.to(accelerator.device, memory_format=torch.channels_last)
-        torch.manual_seed(mixed(self.run.seed, step, accelerator.process_index))  # for drop path and dropout
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(step, steps_per_epoch)
-        loss = self.loss_of(images, batch)
-        check_loss(loss, self.network, images, step)
+            group["lr"] = self.lr_at_step(step, steps_per_epoch)
+        with seeded(accelerator.device, self.run.seed, step, accelerator.process_index):  # drop path and dropout
+            loss = self.compute_loss(images, batch)
+        batch_loss = accelerator.reduce(loss.detach(), "mean")
+        if not batch_loss.isfinite():  # in every process, so that none waits for one that has stopped
+            check_loss(loss, self.network, images, step)
+            raise NotFiniteError(f"step {step}: the loss of another process is not finite")
         self.optimizer.zero_grad()
         accelerator.backward(loss)
         check_gradients(self.network.named_parameters(), step)
@@ -242,13 +302,14 @@ class Trainer(ABC, Generic[R, N, E]):
         self.optimizer.step()
         if self.average is not None:
             self.average.update(self.network)
-        return loss.detach()
+        return batch_loss
 
     def _state(self) -> Mapping[str, Any]:
         return {
             "run": self.run.described(),
             "epoch": self.epoch,
             "log": self.log,
+            "extended": self.extended,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average and self.average.state_dict(),
@@ -259,4 +320,11 @@ class Trainer(ABC, Generic[R, N, E]):
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        self.epoch, self.log = state["epoch"], list(state["log"])
+        self.epoch, self.log, self.extended = state["epoch"], list(state["log"]), list(state.get("extended", ()))
+        before, now = state["run"]["recipe"]["epochs"], self.run.recipe.epochs
+        if now > before:
+            self.extended.append({"after_epoch": self.epoch, "epochs": before})
+            self.notes.append(
+                f"the schedule now has {now} epochs instead of {before}; from epoch {self.epoch + 1} on, the learning "
+                "rate is that of the longer schedule"
+            )

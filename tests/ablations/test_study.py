@@ -166,7 +166,7 @@ def test_another_study_is_not_mistaken_for_this_one(planted: Path, tmp_path: Pat
     with pytest.raises(FileNotFoundError, match="no study to resume; leave --resume out"):
         get_study(tmp_path / "nothing", QUICK, PLANTED, SEEDS, resume=True)
     other = {**PLANTED, "broken": VARIANTS["relu"]}
-    with pytest.raises(ValueError, match="broken, seed 0: config was .* take another folder"):
+    with pytest.raises(ValueError, match=r"broken, seed 0: config\.\w+ was .* take another folder"):
         get_study(planted, QUICK, other, SEEDS, resume=True)
     (planted / "junk_seed0.json").write_text("{}", encoding="utf-8")
     try:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from dense_networks import SMALL
@@ -16,7 +18,7 @@ from dense_runs import RECIPE, SIZE, STILL, Listed, first_step, run
 
 from efficientformer_edu.dense import DenseConfig, FCConfig
 from efficientformer_edu.dense.files import from_dict, load_dense
-from efficientformer_edu.dense.loop import DenseLoop, begin_with
+from efficientformer_edu.dense.loop import DenseLoop, load_initial_dense
 from efficientformer_edu.dense.network import DenseNetwork
 from efficientformer_edu.dense.recipe import DenseRecipe
 from efficientformer_edu.dense.shapes import Shapes
@@ -27,7 +29,7 @@ from efficientformer_edu.training.batches import Share
 from efficientformer_edu.training.guard import NotFiniteError
 from efficientformer_edu.training.loading import loader
 from efficientformer_edu.training.optimization import unit_norms
-from efficientformer_edu.weights import load, save
+from efficientformer_edu.weights import save
 
 TASKS = ("segmentation", "detection")
 
@@ -107,8 +109,8 @@ def test_a_run_leaves_everything_in_its_folder(task: str, tmp_path: Path) -> Non
     assert checkpoints.load_checkpoint(tmp_path, loop.run.described())["epoch"] == 2
     with (tmp_path / checkpoints.LOG).open(encoding="utf-8") as file:
         logged = list(csv.DictReader(file))
-    assert list(logged[0]) == ["epoch", "learning_rate", "train_loss", *loop.measures, "seconds"]
-    assert [float(line[loop.measures[0]]) for line in logged] == [row[loop.measures[0]] for row in rows]
+    assert list(logged[0]) == ["epoch", "learning_rate", "train_loss", *loop.metric_names, "seconds"]
+    assert [float(line[loop.metric_names[0]]) for line in logged] == [row[loop.metric_names[0]] for row in rows]
     stored, average = (load_dense(tmp_path / name) for name in (checkpoints.WEIGHTS, checkpoints.AVERAGE))
     assert (stored.size, stored.classes) == (SIZE, loop.run.classes)
     for name, value in trained.network.state_dict().items():
@@ -124,9 +126,9 @@ def test_another_run_is_not_mistaken_for_this_one(tmp_path: Path) -> None:
         DenseLoop(run(recipe=STILL), tmp_path)
     for changed, message in (
         (run(recipe=STILL, seed=1), "seed was 0 and now is 1"),
-        (run(recipe=STILL.replace(scale=(0.5, 1.0))), "recipe was"),
+        (run(recipe=STILL.replace(scale=(0.5, 1.0))), r"recipe\.scale was \[1\.0, 1\.0\] and now is \[0\.5, 1\.0\]"),
         (run("detection", STILL), "task was 'segmentation' and now is 'detection'"),
-        (run(recipe=STILL, head="semantic_fpn"), "config was"),
+        (run(recipe=STILL, head="semantic_fpn"), r"config\.head\.name was"),
     ):
         with pytest.raises(ValueError, match=message):
             DenseLoop(changed, tmp_path, resume=True)
@@ -159,6 +161,44 @@ def test_processes_share_a_batch() -> None:
         loop.batches()
 
 
+@pytest.mark.parametrize("flip", [True, False])
+def test_flip_mirrors_about_half_of_the_images_with_their_boxes(flip: bool) -> None:
+    def views(flip: bool) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        recipe = STILL.replace(flip=flip, scale=(1.0, 1.0), batch=8)
+        batch = DenseLoop(run("detection", recipe, train=Shapes(32, SIZE))).batches()
+        return [pair for part in batch for pair in zip(part.images, (one.boxes for one in part.targets), strict=True)]
+
+    mirrored = 0
+    for (image, boxes), (plain, own) in zip(views(flip), views(False), strict=True):
+        if not torch.equal(image, plain):
+            mirrored += 1
+            assert torch.equal(image, plain.flip(2))
+            own = torch.stack([SIZE - own[:, 2], own[:, 1], SIZE - own[:, 0], own[:, 3]], dim=1)
+        torch.testing.assert_close(boxes, own)
+    assert 8 <= mirrored <= 24 if flip else mirrored == 0
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_global_random_states_are_left_as_they_were(task: str, tmp_path: Path) -> None:
+    def states() -> tuple[object, ...]:
+        return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()
+
+    before = states()
+    loop = DenseLoop(run(task, RECIPE.replace(epochs=1)), tmp_path)
+    list(loop.epochs())
+    loop.finish()
+    assert states() == before
+
+
+def test_precisions_in_any_order_in_one_process() -> None:
+    losses = []
+    for precision in ("bf16", "fp32", "bf16"):
+        loop = DenseLoop(run(recipe=STILL.replace(precision=precision)))
+        losses.append([float(loop.step(loop.batches()[number], number, 2)) for number in range(2)])
+    assert losses[0] == losses[2] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
 SCRIPT = """
 from accelerate.state import PartialState
 from dense_runs import first_step
@@ -189,33 +229,53 @@ def test_gradients_statistics_and_scores_of_two_processes_are_those_of_one(tmp_p
             assert float((found[name] - value).abs().max()) < 2e-3 * largest, (two.stem, name)
 
 
-def test_a_classifiers_backbone_is_what_training_begins_with(tmp_path: Path) -> None:
+def test_training_starts_from_a_classifiers_backbone(tmp_path: Path) -> None:
     torch.manual_seed(1)
-    save(EfficientFormer(SMALL), tmp_path / "classifier.safetensors")
-    weights = load(tmp_path / "classifier.safetensors", config=SMALL, head=False)
-    given = run(recipe=STILL, backbone=weights, backbone_words="classifier.safetensors")
-    network, plain = DenseLoop(given).network, DenseLoop(run(recipe=STILL)).network
-    for name, value in network.backbone.state_dict().items():
-        if name.startswith("norms."):
-            assert torch.equal(value, plain.backbone.state_dict()[name])
-        else:
-            assert torch.equal(value, weights[name]), name
-    assert torch.equal(network.head.state_dict()["classifier.weight"], plain.head.state_dict()["classifier.weight"])
-    assert given.described()["backbone"] == "classifier.safetensors"
+    classifier = EfficientFormer(SMALL)
+    save(classifier, tmp_path / "classifier.safetensors")
+    weights = {name: value for name, value in classifier.state_dict().items() if "head" not in name}
+    plain = DenseLoop(run(recipe=STILL)).network
+    for given in (tmp_path / "classifier.safetensors", weights):
+        loop = DenseLoop(run(recipe=STILL, init_from=given))
+        for name, value in loop.network.backbone.state_dict().items():
+            expected = plain.backbone.state_dict()[name] if name.startswith("norms.") else weights[name]
+            assert torch.equal(value, expected), name
+        head = "classifier.weight"
+        assert torch.equal(loop.network.head.state_dict()[head], plain.head.state_dict()[head])
+        assert "neck and head start at random" in loop.notes[0]
+    assert run(init_from=tmp_path / "classifier.safetensors").described()["init_from"] == "classifier.safetensors"
+
+
+def test_neck_and_head_are_kept_for_the_same_classes_alone(tmp_path: Path) -> None:
+    first = DenseLoop(run(recipe=STILL, seed=1), tmp_path)
+    list(first.epochs())
+    trained = first.finish().network.state_dict()
+    file = tmp_path / checkpoints.WEIGHTS
+    kept = DenseLoop(run(recipe=STILL, init_from=file))
+    assert all(torch.equal(value, trained[name]) for name, value in kept.network.state_dict().items())
+    assert "all its weights are kept" in kept.notes[0]
+    shapes = Shapes(8, SIZE)
+    renamed = Listed([shapes[index] for index in range(8)], (), tuple(reversed(shapes.pixel_classes)))
+    other = DenseLoop(run(recipe=STILL, init_from=file, train=renamed, test=renamed))
+    for name, value in other.network.state_dict().items():
+        if name.startswith("backbone.") and "norms." not in name:
+            assert torch.equal(value, trained[name]), name
+    assert not torch.equal(other.network.state_dict()["head.classifier.weight"], trained["head.classifier.weight"])
+    assert "neck and head start at random" in other.notes[0]
 
 
 def test_weights_of_another_backbone() -> None:
-    network = DenseNetwork(usual(SMALL, "detection", 5))
+    network, classes = DenseNetwork(usual(SMALL, "detection", 5)), Shapes(1, SIZE).classes
     weights = {name: value for name, value in EfficientFormer(SMALL).state_dict().items() if "head" not in name}
-    begin_with(network, weights)
+    load_initial_dense(network, weights, classes)
     missing = {name: value for name, value in weights.items() if name != "stem.conv1.weight"}
-    for other, words in (
+    for other, problem in (
         (missing, r"stem\.conv1\.weight is missing"),
-        ({**weights, "head.weight": torch.zeros(1)}, r"head\.weight is too much"),
-        ({**weights, "stem.conv1.weight": torch.zeros(1)}, r"stem\.conv1\.weight is too much or has another shape"),
+        ({**weights, "head.weight": torch.zeros(1)}, r"head\.weight is unknown"),
+        ({**weights, "stem.conv1.weight": torch.zeros(1)}, r"stem\.conv1\.weight .*has another shape"),
     ):
-        with pytest.raises(ValueError, match=f"these are no weights of this backbone: {words}"):
-            begin_with(network, other)
+        with pytest.raises(ValueError, match=f"do not fit this network: {problem}"):
+            load_initial_dense(network, other, classes)
 
 
 def test_stochastic_depth_is_of_training_alone() -> None:
@@ -281,7 +341,7 @@ def test_what_cannot_be_run() -> None:
     with pytest.raises(ValueError, match="4 images do not fill a batch of 5; take a smaller batch, or more images"):
         run("segmentation", RECIPE.replace(batch=5), train=Shapes(4, SIZE))
     masks = Listed(one, (), shapes.pixel_classes)
-    with pytest.raises(ValueError, match="these data have no objects to detect: 4 images"):
+    with pytest.raises(ValueError, match="these data have no objects.*: 4 images"):
         run("detection", train=masks, test=masks)
     with pytest.raises(ValueError, match="fc has no criterion here"):
         DenseLoop(replace(run(), config=DenseConfig(SMALL, FCConfig(), None, 6)))  # what `usual` never makes

@@ -202,4 +202,4 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
     for missing in ("pycocotools.mask", "torchmetrics.detection.mean_ap"):
         said = line(missing)
-        assert said == f"to judge this needs {missing}; install it with: {metrics.INSTALL}"
+        assert missing.partition(".")[0] in said and metrics.INSTALL in said

@@ -28,7 +28,7 @@ def test_what_was_written_comes_back(tmp_path: Path) -> None:
 
 
 def test_nothing_to_resume(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"there is no run to resume; leave --resume out"):
+    with pytest.raises(FileNotFoundError, match="there is no run to resume"):
         checkpoints.load_checkpoint(tmp_path, RUN)
 
 
@@ -38,7 +38,7 @@ def test_a_broken_checkpoint_is_said_to_be_one(tmp_path: Path, keep: float) -> N
     path = tmp_path / checkpoints.CHECKPOINT
     content = path.read_bytes()
     path.write_bytes(content[: int(keep * len(content)) if keep == 0.5 else int(keep)])
-    with pytest.raises(ValueError, match=r"checkpoint\.pt: this is no checkpoint, or it is broken"):
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: not a checkpoint"):
         checkpoints.load_checkpoint(tmp_path, RUN)
 
 
@@ -48,21 +48,84 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
             return (print, ("it ran",))
 
     torch.save({"run": RUN, "epoch": Runs()}, tmp_path / checkpoints.CHECKPOINT)
-    with pytest.raises(ValueError, match="this is no checkpoint"):
+    with pytest.raises(ValueError, match="not a checkpoint"):
         checkpoints.load_checkpoint(tmp_path, RUN)
 
 
 def test_another_run_is_refused_with_what_differs(tmp_path: Path) -> None:
     checkpoints.save_checkpoint(tmp_path, state())
-    with pytest.raises(ValueError, match=r"size was 32 and now is 64; a run goes on as it began"):
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: size was 32 and now is 64\. .*--init-from"):
         checkpoints.load_checkpoint(tmp_path, {**RUN, "size": 64})
+
+
+def test_what_differs_is_named_field_by_field() -> None:
+    before = {"seed": 0, "recipe": {"epochs": 2, "ema": None}, "classes": ("a", "b"), "train": "pets", "old": 1}
+    now = {"seed": 0, "recipe": {"epochs": 2, "ema": 0.5}, "classes": ["a", "b"], "train": "pets", "new": 1}
+    assert list(checkpoints.differences(before, now)) == ["recipe.ema"]
+    assert checkpoints.differences(before, {**before, "classes": ["b", "a"]}).keys() == {"classes"}
+    long = checkpoints.differences({"classes": ["x" * 999]}, {"classes": []})["classes"]
+    assert len(long) < 200
+
+
+def test_what_has_a_fingerprint_is_compared_by_it() -> None:
+    run = {"train": "pets", "teacher": "a.pth", "fingerprints": {"train": "1", "teacher": ""}}
+    renamed = {**run, "train": "moved"}
+    assert checkpoints.differences(run, renamed) == {}
+    assert checkpoints.differences(run, {**run, "fingerprints": {"train": "2", "teacher": ""}}).keys() == {"train"}
+    assert checkpoints.differences(run, {**run, "teacher": "b.pth"}).keys() == {"teacher"}  # nothing to hash
+    older = {name: value for name, value in run.items() if name != "fingerprints"}
+    assert checkpoints.differences(older, renamed).keys() == {"train"}  # stored before there were any
+
+
+@pytest.mark.parametrize(("before", "now", "allowed"), [(2, 3, True), (2, 2, True), (2, 1, False)])
+def test_epochs_may_grow(tmp_path: Path, before: int, now: int, allowed: bool) -> None:
+    checkpoints.save_checkpoint(tmp_path, {**state(), "run": {**RUN, "recipe": {"epochs": before}}})
+    if allowed:
+        checkpoints.load_checkpoint(tmp_path, {**RUN, "recipe": {"epochs": now}})
+    else:
+        with pytest.raises(ValueError, match=r"recipe\.epochs was 2 and now is 1"):
+            checkpoints.load_checkpoint(tmp_path, {**RUN, "recipe": {"epochs": now}})
+
+
+def test_a_fingerprint_of_files_changes_with_what_they_hold(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a", "b")]
+    for file in files:
+        file.write_bytes(bytes(5000))
+
+    def print_of(*changed: tuple[int, int]) -> str:
+        content = bytearray(5000)
+        for place, value in changed:
+            content[place] = value
+        files[1].write_bytes(content)
+        return checkpoints.fingerprint_files(files)
+
+    prints = [print_of(), print_of((0, 1)), print_of((4999, 1))]
+    assert len(set(prints)) == 3 and print_of() == prints[0]
+    assert checkpoints.fingerprint_files(files[::-1]) != prints[0]
+    assert checkpoints.fingerprint_files(files, "labels") != prints[0]
+    files[1].write_bytes(bytes(5001))
+    assert checkpoints.fingerprint_files(files) != prints[0]
+
+
+def test_a_fingerprint_of_tensors_changes_with_names_types_shapes_and_values() -> None:
+    tensors = {"w": torch.arange(4.0), "n": torch.tensor(3)}
+    changed = (
+        {**tensors, "w": torch.arange(4.0).view(2, 2)},
+        {**tensors, "w": torch.arange(4)},
+        {**tensors, "n": torch.tensor(4)},
+        {"v": tensors["w"], "n": tensors["n"]},
+        {**tensors, "w": torch.arange(4.0).bfloat16()},
+    )
+    prints = [checkpoints.fingerprint_tensors(each) for each in (tensors, *changed)]
+    assert len(set(prints)) == len(prints)
+    assert checkpoints.fingerprint_tensors({"w": torch.arange(8.0)[::2] / 2, "n": torch.tensor(3)}) == prints[0]
 
 
 def test_a_folder_holds_one_run(tmp_path: Path) -> None:
     checkpoints.begin(tmp_path / "runs" / "a")
     checkpoints.begin(tmp_path / "runs" / "a")  # still empty
     checkpoints.save_checkpoint(tmp_path / "runs" / "a", state())
-    with pytest.raises(FileExistsError, match="there is a run already; add --resume, or take another folder"):
+    with pytest.raises(FileExistsError, match="the folder holds a run; add --resume"):
         checkpoints.begin(tmp_path / "runs" / "a")
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from efficientformer_edu.training.dice import dice, rectangle
+from efficientformer_edu.training.dice import dice, rectangle, seeded
 
 
 def test_the_same_state_throws_the_same_dice_and_moves_on() -> None:
@@ -23,6 +23,19 @@ def test_global_random_numbers_are_left_alone() -> None:
     dice(torch.Generator().manual_seed(0)).random()
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert np.random.get_state()[1].tolist() == numpy_state
+
+
+def test_a_seeded_block_is_a_function_of_its_seed_and_leaves_the_global_state() -> None:
+    def drawn(*seed: int) -> list[float]:
+        with seeded(torch.device("cpu"), *seed):
+            return torch.rand(3).tolist()
+
+    before = torch.get_rng_state()
+    assert drawn(1, 2) == drawn(1, 2) != drawn(2, 1)
+    with pytest.raises(KeyError), seeded(torch.device("cpu"), 0):
+        torch.rand(1)
+        raise KeyError
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @given(st.integers(8, 300), st.integers(8, 300), st.integers(0, 10**6))

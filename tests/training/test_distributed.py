@@ -11,26 +11,30 @@ import torch
 from torch import nn
 from training_runs import STILL, first_step, images
 
-from efficientformer_edu.training import synchronized
+from efficientformer_edu.training import distributed
 from efficientformer_edu.training.batches import Share
 from efficientformer_edu.training.loading import TrainBatches
 
 SCRIPT = """
-import sys
 from accelerate.state import PartialState
-from training_runs import first_step
-first_step(sys.argv[1])
+import training_runs
+training_runs.{function}(sys.argv[1])
 assert PartialState().num_processes == 2
 """
 
 
-def test_gradients_statistics_and_evaluation_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
-    tests = str(Path(__file__).parents[1])
+def in_two_processes(function: str, tmp_path: Path, argument: Path) -> None:
+    """Run a function of `training_runs` in two processes that know each other."""
+    path = str(Path(__file__).parents[1])
     script = tmp_path / "script.py"
-    script.write_text(f"import sys; sys.path.insert(0, {tests!r})\n{SCRIPT}", encoding="utf-8")
+    script.write_text(f"import sys; sys.path.insert(0, {path!r})\n{SCRIPT.format(function=function)}", encoding="utf-8")
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
-    done = subprocess.run([*launcher, str(script), str(tmp_path / "two.pt")], capture_output=True, text=True)
+    done = subprocess.run([*launcher, str(script), str(argument)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+
+
+def test_gradients_statistics_and_evaluation_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
+    in_two_processes("first_step", tmp_path, tmp_path / "two.pt")
     first_step(str(tmp_path / "one.pt"))
     one, two = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("one", "two"))
     assert one.keys() == two.keys()
@@ -38,6 +42,20 @@ def test_gradients_statistics_and_evaluation_of_two_processes_are_those_of_one(t
         torch.testing.assert_close(
             two[name], value, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
         )
+
+
+def test_two_processes_agree_and_none_waits_for_ever(tmp_path: Path) -> None:
+    in_two_processes("several_processes", tmp_path, tmp_path)
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    # Without synchronized batch norms each process has its own statistics; those of the first are saved, and logged.
+    assert first["batch norms"] == second["batch norms"] == {"BatchNorm2d"}
+    assert first["logged"] == second["logged"] == pytest.approx(first["alone"], rel=1e-5)
+    assert first["running"] == second["running"]
+    assert first["train_loss"] == second["train_loss"]
+    assert first["looked"]
+    # A loss that is not finite in one process stops both.
+    assert first["stopped"] == "step 7: the loss of another process is not finite"
+    assert second["stopped"].startswith("step 7: the loss is nan; an image of the batch is not finite")
 
 
 def test_without_synchronisation_the_gradients_would_differ() -> None:
@@ -50,7 +68,7 @@ def test_without_synchronisation_the_gradients_would_differ() -> None:
 
 def test_a_synchronised_norm_is_the_norm_it_replaces(monkeypatch: pytest.MonkeyPatch) -> None:
     """With one process the sum over all is the own one: then it is torch's batch norm, forward, backward and after."""
-    monkeypatch.setattr(synchronized, "_sum", lambda x: x)
+    monkeypatch.setattr(distributed, "_sum", lambda x: x)
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     with torch.no_grad():
@@ -58,8 +76,8 @@ def test_a_synchronised_norm_is_the_norm_it_replaces(monkeypatch: pytest.MonkeyP
         plain[1].bias.normal_()
     ours = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     ours.load_state_dict(plain.state_dict())
-    synchronized.synchronize(ours, torch.device("cpu"))
-    assert isinstance(ours[1], synchronized.SynchronizedBatchNorm2d)
+    distributed.synchronize(ours, torch.device("cpu"))
+    assert isinstance(ours[1], distributed.SynchronizedBatchNorm2d)
     x = 3 + 2 * torch.randn(2, 3, 8, 8)
     weights = torch.randn(2, 4, 6, 6)
     for network in (plain, ours):

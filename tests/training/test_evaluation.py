@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from efficientformer_edu.training.evaluation import evaluate
+from efficientformer_edu.training.evaluation import check_classes, evaluate
+from efficientformer_edu.weights import class_names
 
 CLASSES = ("ant", "bee", "cat", "dog", "elk", "fox")
 
@@ -77,3 +78,19 @@ def test_the_mode_of_the_network_is_left_as_it_was() -> None:
 def test_refusals(batches: list[tuple[Tensor, Tensor]], classes: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         evaluate(Says(), batches, classes)
+
+
+def test_class_names_of_weights_and_data_are_compared() -> None:
+    assert check_classes(CLASSES, CLASSES, "w.pth") == ""
+    assert "w.pth does not name its classes" in check_classes(None, CLASSES, "w.pth")
+    with pytest.raises(ValueError, match=r"class 4 is 'elk' in w\.pth and 'fox' in the data"):
+        check_classes(CLASSES, (*CLASSES[:4], "fox", "elk"), "w.pth")
+    with pytest.raises(ValueError, match=r"w\.pth has 6 classes, ant, .*; the data have 2, ant, bee"):
+        check_classes(CLASSES, CLASSES[:2], "w.pth")
+
+
+def test_imagenets_names_fit_imagenets_folders() -> None:
+    folders = tuple(f"n{number:08}" for number in range(1000))
+    assert check_classes(class_names(), folders, "l1") == ""
+    with pytest.raises(ValueError, match="class 0 is 'tench'"):
+        check_classes(class_names(), tuple(f"kind {number}" for number in range(1000)), "l1")

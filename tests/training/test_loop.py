@@ -1,4 +1,4 @@
-"""The loop: goes on after a kill to the same weights, stops at numbers that are none, learns nothing from nothing."""
+"""The loop: continues after a kill to the same weights, stops at a loss that is not finite, learns what is there."""
 
 from __future__ import annotations
 
@@ -9,19 +9,28 @@ import random
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from training_runs import CONFIG, LONG, RECIPE, images, run
+from PIL import Image
+from training_runs import ALIKE, CONFIG, LONG, RECIPE, STILL, images, run
 
+from efficientformer_edu.model import EfficientFormer
+from efficientformer_edu.model.blocks import DropPath
 from efficientformer_edu.training import checkpoints, fashion_mnist
 from efficientformer_edu.training.data import Images, load_data
-from efficientformer_edu.training.distillation import network_teacher
+from efficientformer_edu.training.distillation import DistillationLoss, StoredLogits, network_teacher
 from efficientformer_edu.training.guard import NotFiniteError
+from efficientformer_edu.training.loading import Batch
 from efficientformer_edu.training.loop import Loop
+from efficientformer_edu.training.optimization import learning_rate
 from efficientformer_edu.training.recipe import Recipe
-from efficientformer_edu.weights import from_weights, load
+from efficientformer_edu.weights import from_weights, load, save
 
 
 def test_a_run_leaves_everything_in_its_folder(tmp_path: Path) -> None:
@@ -40,6 +49,7 @@ def test_a_run_leaves_everything_in_its_folder(tmp_path: Path) -> None:
     assert [line["epoch"] for line in logged] == ["1", "2"]
     assert [float(line["top1"]) for line in logged] == [row["top1"] for row in rows]
     told = json.loads((tmp_path / checkpoints.RUN).read_text(encoding="utf-8"))
+    assert told["classes"] == list(fashion_mnist.CLASSES)
     assert told["result"] == {"top1": trained.evaluation.top1, "top5": trained.evaluation.top5, "images": 100}
     assert told["train"] == "200 images to train"
     assert Recipe(**told["recipe"]) == RECIPE
@@ -140,8 +150,60 @@ def test_another_run_is_not_mistaken_for_this_one(tmp_path: Path) -> None:
     list(Loop(run(), tmp_path).epochs())
     with pytest.raises(FileExistsError, match="add --resume"):
         Loop(run(), tmp_path)
-    with pytest.raises(ValueError, match="seed was 0 and now is 1"):
-        Loop(run(seed=1), tmp_path, resume=True)
+    for changed, difference in (
+        (run(seed=1), "seed was 0 and now is 1"),
+        (run(RECIPE.replace(ema=0.99)), r"recipe\.ema was 0\.9 and now is 0\.99"),
+        (run(RECIPE.replace(epochs=1)), r"recipe\.epochs was 2 and now is 1"),
+        (run(size=64), "size was 32 and now is 64"),
+    ):
+        with pytest.raises(ValueError, match=rf"checkpoint\.pt: {difference}\. ") as caught:
+            Loop(changed, tmp_path, resume=True)
+        assert str(caught.value).count(" was ") == 1  # nothing that is the same is named
+
+
+def test_more_epochs_continue_a_run_with_the_longer_schedule(tmp_path: Path) -> None:
+    first, longer = Loop(run(), tmp_path), run(RECIPE.replace(epochs=4))
+    log = list(first.epochs())
+    weights = first.finish().network.state_dict()
+    again = Loop(longer, tmp_path, resume=True)
+    assert all(torch.equal(value, weights[name]) for name, value in again.network.state_dict().items())
+    assert "4 epochs instead of 2" in again.notes[0]
+    rows = list(again.epochs())
+    again.finish()
+    assert [row["epoch"] for row in rows] == [3, 4]
+    rates = [learning_rate(longer.recipe, epoch * STEPS - 1, STEPS) for epoch in (3, 4)]  # of the last step of each
+    assert [row["learning_rate"] for row in rows] == rates
+    assert rates[0] > log[-1]["learning_rate"]
+    told = json.loads((tmp_path / checkpoints.RUN).read_text(encoding="utf-8"))
+    assert (told["recipe"]["epochs"], told["extended"]) == (4, [{"after_epoch": 2, "epochs": 2}])
+    assert Loop(longer, tmp_path, resume=True).extended == [{"after_epoch": 2, "epochs": 2}]
+
+
+def photographs(root: Path, brightness: int = 0) -> Images:
+    """Four images of two classes, of as many bytes whatever the brightness."""
+    for name in ("cat", "dog"):
+        for number in range(2):
+            path = root / name / f"{number}.bmp"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 32), (brightness, 9 * number, 0)).save(path)
+    return load_data(root, "train")
+
+
+def test_data_sets_and_teachers_are_compared_by_their_content(tmp_path: Path) -> None:
+    def loop(data: str, teacher: torch.Tensor, *, brightness: int = 0, resume: bool = True) -> Loop:
+        images = photographs(tmp_path / data, brightness)
+        recipe = RECIPE.replace(batch=2, crop=None, distillation="hard", epochs=1)
+        config = CONFIG.replace(num_classes=2, in_channels=3)
+        more = {"teacher": StoredLogits(teacher), "teacher_words": f"teacher for {data}"}
+        return Loop(run(recipe, config=config, train=images, test=images, **more), tmp_path / "run", resume=resume)
+
+    list(loop("pets", torch.eye(2).repeat(2, 1), resume=False).epochs())
+    loop("moved", torch.eye(2).repeat(2, 1))  # the same content under other names
+    with pytest.raises(ValueError, match=r"test has changed content.*train has changed content") as caught:
+        loop("pets", torch.eye(2).repeat(2, 1), brightness=1)  # other content under the same names
+    assert "teacher has" not in str(caught.value)
+    with pytest.raises(ValueError, match="teacher has changed content"):
+        loop("moved", torch.eye(2).repeat(2, 1).flip(0))
 
 
 def test_a_run_whose_numbers_explode_stops_and_keeps_what_it_had(tmp_path: Path) -> None:
@@ -151,7 +213,7 @@ def test_a_run_whose_numbers_explode_stops_and_keeps_what_it_had(tmp_path: Path)
     with torch.no_grad():
         loop.network.get_parameter("stem.conv1.weight").fill_(math.nan)
     with pytest.raises(
-        NotFiniteError, match=r"step 4: the loss is nan; the weights .*stem\.conv1\.weight are no numbers"
+        NotFiniteError, match=r"step 4: the loss is nan; the weights .*stem\.conv1\.weight are not finite"
     ):
         next(rows)
     kept = checkpoints.load_checkpoint(tmp_path, loop.run.described())
@@ -207,6 +269,161 @@ def test_a_teacher_is_asked_about_what_the_network_sees() -> None:
 def test_what_cannot_be_run(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         list(Loop(run(**fields)).epochs())  # type: ignore[arg-type]
+
+
+def states() -> tuple[object, ...]:
+    """The global random states of torch, NumPy and Python."""
+    return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_global_random_states_are_left_as_they_were(workers: int, tmp_path: Path) -> None:
+    augmented = RECIPE.replace(epochs=1, mixup=0.8, cutmix=1.0, erasing=0.5)
+    torch.rand(3)
+    before = states()
+    loop = Loop(run(augmented), tmp_path, workers=workers)
+    assert states() == before
+    list(loop.epochs(lambda: torch.testing.assert_close(states() == before, True)))
+    assert states() == before
+    loop.finish()
+    assert states() == before
+    Loop(run(augmented), tmp_path, resume=True)
+    assert states() == before
+
+
+def test_precisions_in_any_order_in_one_process() -> None:
+    """Three runs that exist at the same time, two steps of each: bf16 changes its own run alone."""
+    loops = [Loop(run(**{**ALIKE, "recipe": STILL.replace(precision=name)})) for name in ("fp32", "bf16", "fp32")]
+    dtypes: list[list[torch.dtype]] = [[], [], []]
+    for loop, seen in zip(loops, dtypes, strict=True):
+        loop.network.stem.conv1.register_forward_hook(lambda *call, seen=seen: seen.append(call[-1].dtype))
+    losses = [[float(loop.step(loop.batches()[number], number, STEPS)) for number in range(2)] for loop in loops]
+    assert dtypes == [[torch.float32] * 2, [torch.bfloat16] * 2, [torch.float32] * 2]
+    assert losses[0] == losses[2] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    assert all(parameter.dtype == torch.float32 for parameter in loops[1].network.parameters())
+
+
+def dropped(loop: Loop, step: int) -> list[list[bool]]:
+    """Which images of a step lose a branch, branch by branch."""
+    found: list[list[bool]] = []
+    paths = [module for module in loop.network.modules() if isinstance(module, DropPath) and module.rate]
+    handles = [
+        path.register_forward_hook(lambda *c: found.append((~c[-1].flatten(1).any(1)).tolist())) for path in paths
+    ]
+    loop.step(loop.batches()[0], step, STEPS)
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+def test_stochastic_depth_draws_anew_in_each_step_and_the_same_in_the_same_step() -> None:
+    recipe = STILL.replace(drop_path=0.5)
+    first, other = (Loop(run(**{**ALIKE, "recipe": recipe})) for _ in range(2))
+    assert max(module.rate for module in first.network.modules() if isinstance(module, DropPath)) == 0.5
+    masks = [dropped(first, step) for step in (0, 1, 2)]
+    assert all(any(map(any, mask)) for mask in masks)
+    assert masks[0] != masks[1] != masks[2] != masks[0]
+    assert dropped(other, 1) == masks[1]
+
+
+def test_settings_of_distillation_reach_the_loss() -> None:
+    teacher = network_teacher(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(1024, 10)))
+    for kind, alpha, tau in (("hard", 0.5, 1.0), ("soft", 0.5, 1.0), ("soft", 0.5, 4.0), ("soft", 0.9, 4.0)):
+        recipe = STILL.replace(distillation=kind, alpha=alpha, tau=tau)
+        loop = Loop(run(**{**ALIKE, "recipe": recipe}, teacher=teacher))
+        images, targets, _ = loop.batches()[0]
+        with torch.no_grad():
+            heads = loop.network.forward_heads(images)
+        expected = DistillationLoss(kind, alpha, tau)(heads, targets, teacher(images, []))
+        assert float(loop.step(loop.batches()[0], 0, STEPS)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def batch(**settings: Any) -> Batch:
+    return Loop(run(**{**ALIKE, "recipe": STILL.replace(**settings)})).batches()[0]
+
+
+def test_settings_of_mixing_and_repetition_reach_the_loader() -> None:
+    plain = batch(label_smoothing=0.0)
+    partner = plain.images.flip(0)
+    assert sorted(plain.targets.unique().tolist()) == [0, 1] and len(set(plain.indices.tolist())) == len(plain.indices)
+
+    assert batch(label_smoothing=0.4).targets.unique().tolist() == pytest.approx([0.04, 0.64])
+
+    pasted = batch(label_smoothing=0.0, cutmix=1.0).images
+    assert ((pasted == plain.images) | (pasted == partner)).all() and not torch.equal(pasted, plain.images)
+
+    mixed = batch(label_smoothing=0.0, mixup=1.0)
+    kept = mixed.targets.max(1).values.clamp(max=1)[plain.targets.argmax(1) != plain.targets.flip(0).argmax(1)][0]
+    blends = [share * plain.images + (1 - share) * partner for share in (kept, 1 - kept)]
+    assert any(torch.allclose(mixed.images, blend, atol=1e-5) for blend in blends)
+
+    times = Counter(batch(repeats=3, batch=48).indices.tolist()).values()
+    assert set(times) == {3}
+
+
+def test_training_starts_from_given_weights(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    network = EfficientFormer(CONFIG)
+    file = tmp_path / "given.safetensors"
+
+    def started(**more: object) -> tuple[dict[str, torch.Tensor], str]:
+        loop = Loop(run(init_from=file, **more))
+        return loop.network.state_dict(), loop.notes[0]
+
+    def kept(state: Mapping[str, torch.Tensor]) -> tuple[bool, bool]:
+        """Whether the weights of the backbone, and of the heads, are the given ones."""
+        same = {name: torch.equal(value, network.state_dict()[name]) for name, value in state.items()}
+        heads = [name for name in same if name.startswith("head")]
+        return all(same[name] for name in same if name not in heads), all(same[name] for name in heads)
+
+    save(network, file, layout="native", class_names=fashion_mnist.CLASSES)
+    state, note = started()
+    assert kept(state) == (True, True) and "is kept" in note
+    assert kept(Loop(run(init_from=network.state_dict())).network.state_dict()) == (True, True)
+
+    save(network, file, layout="native")  # no names: as many classes are taken for the same
+    state, note = started()
+    assert kept(state) == (True, True) and "without names" in note
+
+    save(network, file, layout="native", class_names=fashion_mnist.CLASSES[::-1])  # the same names, another order
+    state, note = started()
+    assert kept(state) == (True, False) and "other classes" in note
+
+    save(EfficientFormer(CONFIG.replace(distillation=False)), file, layout="native")
+    assert "one head" in started()[1]
+
+    network = EfficientFormer(CONFIG.replace(num_classes=3))
+    save(network, file, layout="native")
+    state, note = started()
+    same = [name for name, value in network.state_dict().items() if torch.equal(value, state.get(name, value))]
+    assert {name for name in state if name not in same} >= {"head.weight", "head_dist.weight"}
+    assert "3 classes and the data 10" in note
+
+    save(EfficientFormer(CONFIG.replace(embed_dims=(8, 24, 24, 24))), file, layout="native")
+    with pytest.raises(ValueError, match=r"given\.safetensors: .*24"):
+        started()
+    with pytest.raises(FileNotFoundError):
+        Loop(run(init_from=tmp_path / "nothing.pth"))
+
+
+def test_fine_tuning_is_part_of_what_a_run_is(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        save(EfficientFormer(CONFIG), tmp_path / f"{seed}.safetensors", layout="native")
+    list(Loop(run(init_from=tmp_path / "1.safetensors"), tmp_path / "run").epochs())
+    (tmp_path / "1.safetensors").rename(tmp_path / "renamed.safetensors")
+    Loop(run(init_from=tmp_path / "renamed.safetensors"), tmp_path / "run", resume=True)
+    with pytest.raises(ValueError, match="init_from has changed content"):
+        Loop(run(init_from=tmp_path / "2.safetensors"), tmp_path / "run", resume=True)
+
+
+def test_class_names_are_stored_with_the_weights(tmp_path: Path) -> None:
+    loop = Loop(run(), tmp_path)
+    list(loop.epochs())
+    assert loop.finish().network.class_names == fashion_mnist.CLASSES
+    for name in (checkpoints.WEIGHTS, checkpoints.AVERAGE):
+        assert from_weights(tmp_path / name).class_names == fashion_mnist.CLASSES
 
 
 def test_classes_of_training_and_test_must_be_the_same() -> None:

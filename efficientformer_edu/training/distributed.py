@@ -1,7 +1,7 @@
-"""Batch norms and sums that see the whole batch when several processes share it.
+"""Batch normalization whose statistics are those of the whole batch when several processes share it.
 
-Released code: `SyncBatchNorm` in `main.py`. torch's own runs on GPUs only; for processors the same is written here, so
-that what a laptop's two processes compute can be held against one.
+Released code: `SyncBatchNorm` in `main.py`. torch's own works on GPUs only; this one works on CPUs, too, so that two
+processes on a laptop can be compared with one. All other communication between processes is in `trainer`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 
@@ -52,15 +52,6 @@ def _sum(x: Tensor) -> Tensor:
     """Over all processes; gradients go back to each of them."""
     summed: Tensor = _Sum.apply(x)  # type: ignore[no-untyped-call]
     return summed
-
-
-def total(x: Float[Tensor, "*dims"] | Int[Tensor, "*dims"]) -> Tensor:
-    """The sum over all processes, where there are several; each of them has to ask for it.
-
-    Gradients go back to each of them. So where every process computes a loss from sums over all, the mean of their
-    gradients is the gradient that one process would have.
-    """
-    return _sum(x) if torch.distributed.is_initialized() else x
 
 
 def synchronize(network: nn.Module, device: torch.device) -> None:
