@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from efficientformer_edu.audit import COUNTERS, count, explain
+from efficientformer_edu.audit import count, explain
 from efficientformer_edu.config import PRESETS
 from efficientformer_edu.figures.architecture import draw_architecture
 from efficientformer_edu.figures.style import save
@@ -21,6 +21,7 @@ from tools.chapters import chapters, read, write_text
 from tools.colab import repository
 from tools.reference import commands
 
+COUNTERS_SHOWN = ("fvcore", "flop_counter", "torchinfo", "ptflops", "thop")
 GRAPH_ENGINES = ("onnxruntime", "openvino")
 README = ROOT / "README.md"
 PICTURE = ROOT / "docs" / "images" / "efficientformer_l1.svg"
@@ -62,7 +63,7 @@ def _speed() -> str:
 
 
 def _counters() -> str:
-    printed = ", ".join(f"{explain(name, 'l1').total:,} ({name})" for name, rule in COUNTERS.items() if rule.runs)
+    printed = ", ".join(f"{explain(name, 'l1').total:,} ({name.replace('_', ' ')})" for name in COUNTERS_SHOWN)
     return (
         f"**Every FLOP counter prints a different number.** L1 has {count('l1').macs:,} multiply-accumulates at "
         f"224×224; tools print {printed}. Each difference is explained to the last operation. "

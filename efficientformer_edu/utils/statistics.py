@@ -74,7 +74,7 @@ class Estimate(NamedTuple):
         return "inconclusive"
 
     def claim(self, side: Literal["above", "below"], bound: float) -> Agreement:
-        """Whether the whole interval lies on the claimed side of a bound; "too few" with under `MIN_SAMPLES` samples."""
+        """Whether the whole interval lies on the claimed side of a bound, or "too few" below `MIN_SAMPLES` samples."""
         if self.samples < MIN_SAMPLES:
             return "too few"
         if self.low <= bound <= self.high:
