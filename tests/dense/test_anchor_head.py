@@ -27,15 +27,15 @@ def test_the_order_of_what_comes_out():
     for tower, numbers in ((head.classification_head, 4), (head.regression_head, 8)):
         centred(tower.predict, 0.5)
         tower.predict.bias.copy_(torch.arange(numbers))
-    places = table([1.0, 2.0], [3.0, 4.0]).repeat(1, 2, 1, 1) * 100
-    found = head([places, full(2, 1, 2, 500.0)])
+    values = table([1.0, 2.0], [3.0, 4.0]).repeat(1, 2, 1, 1) * 100
+    output = head([values, full(2, 1, 2, 500.0)])
     # ½ of both channels is the place itself; of its numbers the first half is the first anchor's.
     rows = [100, 200, 300, 400, 500, 500]
     classes = [[row + 2 * anchor, row + 2 * anchor + 1] for row in rows for anchor in range(2)]
     boxes = [[row + 4 * anchor + i for i in range(4)] for row in rows for anchor in range(2)]
-    assert_close(found.classes, torch.tensor([classes], dtype=torch.float64))
-    assert_close(found.boxes, torch.tensor([boxes], dtype=torch.float64))
-    assert found.anchors.tolist() == [
+    assert_close(output.classes, torch.tensor([classes], dtype=torch.float64))
+    assert_close(output.boxes, torch.tensor([boxes], dtype=torch.float64))
+    assert output.anchors.tolist() == [
         *([-1, -1, 1, 1], [0, -2, 0, 2]),
         *([3, -1, 5, 1], [4, -2, 4, 2]),
         *([-1, 3, 1, 5], [0, 2, 0, 6]),
@@ -49,11 +49,11 @@ def test_the_order_of_what_comes_out():
 def test_by_hand():
     head = small_head()
     head.classification_head.predict.bias.fill_(1.0)
-    found = head([full(2, 2, 2, 8.0), full(2, 1, 1, 8.0)])
+    output = head([full(2, 2, 2, 8.0), full(2, 1, 1, 8.0)])
     # Four places, two channels: ¼·8·8 = 16 after the tower, ¼·8·16 = 32 after the prediction. On a single place a
     # quarter of each: 4 and 2.
-    assert_close(found.classes[0], torch.tensor([[33.0, 33.0]] * 8 + [[3.0, 3.0]] * 2, dtype=torch.float64))
-    assert_close(found.boxes[0], torch.tensor([[32.0] * 4] * 8 + [[2.0] * 4] * 2, dtype=torch.float64))
+    assert_close(output.classes[0], torch.tensor([[33.0, 33.0]] * 8 + [[3.0, 3.0]] * 2, dtype=torch.float64))
+    assert_close(output.boxes[0], torch.tensor([[32.0] * 4] * 8 + [[2.0] * 4] * 2, dtype=torch.float64))
 
 
 @torch.no_grad()
@@ -61,11 +61,11 @@ def test_retinanet_s_towers_have_four_layers():
     head = small_head(num_layers=4)
     for layer in head.regression_head.conv:
         layer.norm.weight.fill_(3.0)
-    found = head([full(2, 1, 1, 16.0), full(2, 1, 1, -16.0)])
+    output = head([full(2, 1, 1, 16.0), full(2, 1, 1, -16.0)])
     # On a single place a layer halves, the prediction too: 16 / 32. The box's norms triple four times.
-    assert_close(found.classes[0, :2], torch.full((2, 2), 0.5, dtype=torch.float64))
-    assert_close(found.boxes[0, :2], torch.full((2, 4), 0.5 * 3**4, dtype=torch.float64))
-    assert not found.classes[0, 2:].any() and not found.boxes[0, 2:].any()  # ReLU
+    assert_close(output.classes[0, :2], torch.full((2, 2), 0.5, dtype=torch.float64))
+    assert_close(output.boxes[0, :2], torch.full((2, 4), 0.5 * 3**4, dtype=torch.float64))
+    assert not output.classes[0, 2:].any() and not output.boxes[0, 2:].any()  # ReLU
     for tower in (head.classification_head, head.regression_head):
         assert [type(layer) for layer in tower.conv] == [ConvNormAct] * 4
         assert all(layer.conv.bias is None and isinstance(layer.act, nn.ReLU) for layer in tower.conv)
@@ -77,11 +77,11 @@ def test_instance_norm_by_hand():
     for tower in (head.classification_head, head.regression_head):
         centred(tower.conv[0].conv, 0.5)
         centred(tower.predict, 0.5)
-    found = head([table([1.0, 3.0]).repeat(1, 2, 1, 1), full(2, 1, 2, 7.0)])
+    output = head([table([1.0, 3.0]).repeat(1, 2, 1, 1), full(2, 1, 2, 7.0)])
     # Mean 2 and variance 1: -1 and 1 but for epsilon, and below 0 is cut. The same everywhere becomes 0.
     high = (1 + 1e-5) ** -0.5
     expected = torch.tensor([[0.0] * 2] * 2 + [[high] * 2] * 2 + [[0.0] * 2] * 4, dtype=torch.float64)
-    assert_close(found.classes[0], expected)
+    assert_close(output.classes[0], expected)
     assert not list(head.regression_head.conv[0].norm.parameters())  # it learns nothing
 
 

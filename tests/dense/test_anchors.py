@@ -29,8 +29,8 @@ def test_ratio_by_ratio_and_within_a_ratio_size_by_size():
 
 
 def test_map_by_map_row_by_row_place_by_place():
-    found = anchors_at([(2, 2), (1, 2)], (4, 8), ((2.0,), (6.0,)), (1.0, 4.0), LIKE)
-    assert found.tolist() == [
+    result = anchors_at([(2, 2), (1, 2)], (4, 8), ((2.0,), (6.0,)), (1.0, 4.0), LIKE)
+    assert result.tolist() == [
         *([-1, -1, 1, 1], [0, -2, 0, 2]),  # size 2 at (0, 0): ½ to each side of the tall one is rounded to 0
         *([3, -1, 5, 1], [4, -2, 4, 2]),
         *([-1, 3, 1, 5], [0, 2, 0, 6]),

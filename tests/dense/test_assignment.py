@@ -85,27 +85,27 @@ def test_as_many_places_as_the_ious_add_up_to():
     predicted = rows(*[[90, 90, 99, 99]] * 16)
     predicted[5], predicted[6] = torch.tensor([[8.0, 8, 24, 24], [8, 8, 24, 20]])
     predicted[[9, 10, 1, 2]] = torch.tensor([8.0, 8, 24, 16])
-    found = assigned(predicted, rows([8, 8, 24, 24]))
+    assignment = assigned(predicted, rows([8, 8, 24, 24]))
     # Places 5, 6, 9 and 10 have their centres in the box; 1 and 2 are only near, which costs 10⁵.
-    assert [i for i, number in enumerate(found.number.tolist()) if number == 0] == [5, 6, 9]
-    assert found.overlap[[5, 6, 9]].tolist() == [1, 0.75, 0.5] and found.overlap.sum() == 2.25
+    assert [i for i, number in enumerate(assignment.number.tolist()) if number == 0] == [5, 6, 9]
+    assert assignment.overlap[[5, 6, 9]].tolist() == [1, 0.75, 0.5] and assignment.overlap.sum() == 2.25
     predicted[2] = torch.tensor([8.0, 8, 24, 20])  # 4 together now
     assert assigned(predicted, rows([8, 8, 24, 24])).number.count_nonzero() == 12  # all but four are BACKGROUND
 
 
 def test_no_more_than_ten_count():
-    found = assigned(rows(*[[0, 0, 32, 32]] * 16), rows([0, 0, 32, 32]))
-    assert (found.number == 0).sum() == 10
+    assignment = assigned(rows(*[[0, 0, 32, 32]] * 16), rows([0, 0, 32, 32]))
+    assert (assignment.number == 0).sum() == 10
 
 
 def test_a_box_of_a_few_pixels_gets_the_place_around_it():
-    found = assigned(rows(*[[90, 90, 99, 99]] * 16), rows([9, 9, 13, 13]))
-    assert found.number.tolist() == [0 if i == 5 else BACKGROUND for i in range(16)]
+    assignment = assigned(rows(*[[90, 90, 99, 99]] * 16), rows([9, 9, 13, 13]))
+    assert assignment.number.tolist() == [0 if i == 5 else BACKGROUND for i in range(16)]
 
 
 def test_a_box_between_all_centres_gets_a_near_place():
-    found = assigned(rows(*[[90, 90, 99, 99]] * 16), rows([14, 14, 18, 18]))
-    assert found.number.count_nonzero() == 15 and found.number[0] == 0  # all cost the same: the first
+    assignment = assigned(rows(*[[90, 90, 99, 99]] * 16), rows([14, 14, 18, 18]))
+    assert assignment.number.count_nonzero() == 15 and assignment.number[0] == 0  # all cost the same: the first
 
 
 def test_the_class_decides_where_boxes_are_alike():
@@ -118,18 +118,18 @@ def test_the_class_decides_where_boxes_are_alike():
 
 def test_a_place_that_two_boxes_want_goes_to_the_cheaper():
     """The one place there is predicts half of one box and three quarters of the other."""
-    place = places_at([(1, 1)], (8,), torch.zeros(0))
+    location = places_at([(1, 1)], (8,), torch.zeros(0))
     predicted, boxes = rows([0, 0, 8, 6]), rows([0, 0, 8, 12], [0, 0, 8, 8])
-    found = assigned(predicted, boxes, places=place)
-    assert found.number.tolist() == [1] and found.overlap.tolist() == [0.75]
+    assignment = assigned(predicted, boxes, places=location)
+    assert assignment.number.tolist() == [1] and assignment.overlap.tolist() == [0.75]
 
 
 def test_a_box_that_does_not_want_a_place_does_not_get_it():
     """Two boxes want place 1. It is cheapest for a third, which takes one place only and has a better one."""
-    places = places_at([(1, 2)], (8,), torch.zeros(0))  # centres (4, 4) and (12, 4)
+    locations = places_at([(1, 2)], (8,), torch.zeros(0))  # centres (4, 4) and (12, 4)
     predicted, boxes = rows([0, 0, 16, 8], [0, 0, 12, 8]), rows([10, 0, 14, 8], [9, 0, 16, 8], [0, 0, 16, 8])
-    assert assigned(predicted, boxes[:2], places=places).number.tolist() == [BACKGROUND, 1]
-    assert assigned(predicted, boxes, places=places).number.tolist() == [2, 1]
+    assert assigned(predicted, boxes[:2], places=locations).number.tolist() == [BACKGROUND, 1]
+    assert assigned(predicted, boxes, places=locations).number.tolist() == [2, 1]
     torch.testing.assert_close(iou(predicted[1:], boxes), torch.tensor([[1 / 7, 3 / 16, 3 / 4]]))
 
 
@@ -142,15 +142,15 @@ def test_a_box_without_area_or_outside_of_the_image_takes_no_place(box):
 
 
 def test_no_boxes():
-    found = assigned(rows(*[[8, 8, 24, 24]] * 16), NO_BOXES)
-    assert found.number.tolist() == [BACKGROUND] * 16 and found.number.dtype == torch.long
-    assert found.overlap.tolist() == [0] * 16
+    assignment = assigned(rows(*[[8, 8, 24, 24]] * 16), NO_BOXES)
+    assert assignment.number.tolist() == [BACKGROUND] * 16 and assignment.number.dtype == torch.long
+    assert assignment.overlap.tolist() == [0] * 16
 
 
 @pytest.mark.parametrize("logit", [1e4, -1e4])
 def test_probabilities_of_0_and_1_cost_something_finite(logit):
-    found = assigned(rows(*[[8, 8, 24, 24]] * 16), rows([8, 8, 24, 24]), [1], logit, torch.full((16, 2), logit))
-    assert (found.number == 0).sum() == 10
+    assignment = assigned(rows(*[[8, 8, 24, 24]] * 16), rows([8, 8, 24, 24]), [1], logit, torch.full((16, 2), logit))
+    assert (assignment.number == 0).sum() == 10
 
 
 def cross_entropy(p: float, truth: bool) -> float:
@@ -175,14 +175,14 @@ def by_the_rules(predicted, objectness, classes, places, boxes, labels):
                 unsure = sum(cross_entropy(p, c == labels[j]) for c, p in enumerate(probabilities))
                 shared[i, j] = float_iou(predicted[i].tolist(), [left, top, right, bottom])
                 cost[i, j] = unsure - 3 * math.log(shared[i, j] + 1e-8) + (0 if inside and near else 1e5)
-    wanted = set()
+    pairs = set()
     for j in range(len(boxes)):
         own = [i for i in range(len(predicted)) if (i, j) in cost]
         k = max(1, math.floor(sum(sorted((shared[i, j] for i in own), reverse=True)[:10])))
-        wanted |= {(i, j) for i in sorted(own, key=lambda i, j=j: cost[i, j])[:k]}
+        pairs |= {(i, j) for i in sorted(own, key=lambda i, j=j: cost[i, j])[:k]}
     number = [BACKGROUND] * len(predicted)
     for i in range(len(predicted)):
-        number[i] = min((j for one, j in wanted if one == i), key=lambda j, i=i: cost[i, j], default=BACKGROUND)
+        number[i] = min((j for box, j in pairs if box == i), key=lambda j, i=i: cost[i, j], default=BACKGROUND)
     return number, [0.0 if j == BACKGROUND else shared[i, j] for i, j in enumerate(number)]
 
 
@@ -194,17 +194,17 @@ def test_simota_by_the_rules(seed, count, noise):
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    places = places_at([(6, 5), (3, 3)], (8, 16), normal(1))
+    locations = places_at([(6, 5), (3, 3)], (8, 16), normal(1))
     corners = normal(count, 2) * 20 + 20
     boxes = torch.cat([corners, corners + 2 + 30 * normal(count, 2).abs()], dim=1)
     labels = torch.randint(0, 3, (count,), generator=generator)
-    predicted = torch.cat([places.centres - 9, places.centres + 9], dim=1)
+    predicted = torch.cat([locations.centres - 9, locations.centres + 9], dim=1)
     if count:
         predicted = boxes[torch.randint(0, count, (len(predicted),), generator=generator)]
     predicted = predicted + noise * normal(len(predicted), 4)
     predicted = torch.cat([predicted[:, :2], torch.maximum(predicted[:, 2:], predicted[:, :2] + 1)], dim=1)
     objectness, classes = normal(len(predicted)), normal(len(predicted), 3)
-    found = simota(predicted, objectness, classes, places, boxes, labels)
-    number, overlap = by_the_rules(predicted, objectness, classes, places, boxes, labels)
-    assert found.number.tolist() == number
-    torch.testing.assert_close(found.overlap, torch.tensor(overlap, dtype=torch.float64))
+    assignment = simota(predicted, objectness, classes, locations, boxes, labels)
+    number, overlap = by_the_rules(predicted, objectness, classes, locations, boxes, labels)
+    assert assignment.number.tolist() == number
+    torch.testing.assert_close(assignment.overlap, torch.tensor(overlap, dtype=torch.float64))

@@ -24,11 +24,11 @@ def backbone() -> DenseBackbone:
 def test_each_output_of_each_image_is_normed_as_a_whole(size):
     network = backbone()
     batch = images(2, *size)
-    for norm, ours, x in zip(network.norms, network(batch), network.features(batch), strict=True):
+    for norm, output, x in zip(network.norms, network(batch), network.features(batch), strict=True):
         mean = x.mean((1, 2, 3), keepdim=True)
         deviation = (x.var((1, 2, 3), correction=0, keepdim=True) + 1e-5).sqrt()
         expected = (x - mean) / deviation * norm.weight[:, None, None] + norm.bias[:, None, None]
-        torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -44,7 +44,7 @@ def test_maps_are_as_large_as_their_strides_say(size):
 def test_without_norms_the_outputs_are_the_features():
     network = DenseBackbone(SMALL, norms=False).eval()
     batch = images(1, 64, 96)
-    assert all(torch.equal(ours, x) for ours, x in zip(network(batch), network.features(batch), strict=True))
+    assert all(torch.equal(output, x) for output, x in zip(network(batch), network.features(batch), strict=True))
     model = EfficientFormer(SMALL)
     heads = sum(p.numel() for head in (model.head, model.head_dist) for p in head.parameters())
     without = sum(p.numel() for p in model.parameters()) - heads
@@ -72,8 +72,8 @@ def test_the_weights_of_a_classification_network_fit(tmp_path, layout):
     assert result.missing_keys == [f"norms.{j}.{which}" for j in range(4) for which in ("weight", "bias")]
     assert result.unexpected_keys == []
     batch = images(1, 70, 65)
-    for ours, x in zip(network.features(batch), model.features(batch), strict=True):
-        torch.testing.assert_close(ours, x, rtol=1e-5, atol=1e-6)
+    for output, x in zip(network.features(batch), model.features(batch), strict=True):
+        torch.testing.assert_close(output, x, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -84,9 +84,9 @@ def test_folding_keeps_the_maps(size):
     assert type(folded) is DenseBackbone and folded.input_size == size
     assert not any(isinstance(part, nn.BatchNorm2d) for part in folded.modules())
     batch = images(2, *size)
-    for ours, x in zip(folded(batch), network(batch), strict=True):
-        assert ours.shape == x.shape
-        torch.testing.assert_close(ours, x, rtol=1e-4, atol=1e-4)
+    for output, x in zip(folded(batch), network(batch), strict=True):
+        assert output.shape == x.shape
+        torch.testing.assert_close(output, x, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("pair", ALLOWED, ids=" ".join)

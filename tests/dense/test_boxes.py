@@ -35,8 +35,8 @@ def test_by_hand():
 
 @given(some_boxes(), some_boxes())
 def test_against_counted_pixels(a, b):
-    assert area(a).tolist() == [len(pixels(one)) for one in a.tolist()]
-    expected = [[counted_iou(one, other) for other in b.tolist()] for one in a.tolist()]
+    assert area(a).tolist() == [len(pixels(row)) for row in a.tolist()]
+    expected = [[counted_iou(row, other) for other in b.tolist()] for row in a.tolist()]
     torch.testing.assert_close(iou(a, b), torch.tensor(expected).view(len(a), len(b)))
     torch.testing.assert_close(paired_iou(a, a), (area(a) > 0).float())
 
@@ -74,11 +74,11 @@ def test_clip():
 
 def test_offsets_by_hand():
     """The centre moves by (2, 2), half an anchor's width and its whole height; the height is doubled."""
-    anchor, wanted = box(0, 0, 4, 2), box(2, 1, 6, 5)
+    anchor, target = box(0, 0, 4, 2), box(2, 1, 6, 5)
     offsets = torch.tensor([[0.5, 1.0, 0.0, math.log(2)]], dtype=torch.float64)
-    torch.testing.assert_close(encode(wanted, anchor), offsets)
-    torch.testing.assert_close(decode(offsets, anchor), wanted)
-    torch.testing.assert_close(decode(offsets.expand(3, 1, 4), anchor), wanted.expand(3, 1, 4))
+    torch.testing.assert_close(encode(target, anchor), offsets)
+    torch.testing.assert_close(decode(offsets, anchor), target)
+    torch.testing.assert_close(decode(offsets.expand(3, 1, 4), anchor), target.expand(3, 1, 4))
 
 
 @given(some_boxes(), some_boxes())
@@ -122,11 +122,11 @@ def test_suppression_by_its_definition(kernel, boxes, data):
         members = [i for i in range(len(boxes)) if labels[i] == label]
         kept = suppressed(boxes[members].tolist(), [scores[i] for i in members], threshold)
         by_class += [members[i] for i in kept]
-    given_scores, given_labels = torch.tensor(scores), torch.tensor(labels, dtype=torch.long)
+    score_tensor, label_tensor = torch.tensor(scores), torch.tensor(labels, dtype=torch.long)
     with mock.patch.object(module, "_kernel", lambda: kernel):
-        assert nms(boxes, given_scores, threshold).tolist() == suppressed(boxes.tolist(), scores, threshold)
-        found = nms_by_class(boxes, given_scores, given_labels, threshold).tolist()
-    assert found == sorted(by_class, key=lambda i: (-scores[i], i))
+        assert nms(boxes, score_tensor, threshold).tolist() == suppressed(boxes.tolist(), scores, threshold)
+        indices = nms_by_class(boxes, score_tensor, label_tensor, threshold).tolist()
+    assert indices == sorted(by_class, key=lambda i: (-scores[i], i))
 
 
 def test_many_equal_scores_keep_their_order():

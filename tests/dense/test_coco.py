@@ -69,8 +69,8 @@ def test_the_smaller_of_two_objects_is_in_front(tmp_path):
     """The same whichever is written down first."""
     large = annotation(bbox=[0, 0, 20, 20], segmentation=[square(0, 0, 20, 20)])
     small = annotation(category=90, bbox=[5, 5, 4, 4], segmentation=[square(5, 5, 9, 9)])
-    for place, both in enumerate(((large, small), (small, large))):
-        semantic = read(tmp_path / str(place), *both)[0].semantic
+    for index, both in enumerate(((large, small), (small, large))):
+        semantic = read(tmp_path / str(index), *both)[0].semantic
         assert (semantic[5:9, 5:9] == 2).all()
         assert (semantic == 1).sum() == 400 - 16
 
@@ -78,12 +78,12 @@ def test_the_smaller_of_two_objects_is_in_front(tmp_path):
 def test_crowds_are_ignored_except_where_an_object_is_known(tmp_path):
     runs = {"size": [HEIGHT, WIDTH], "counts": [0, 10 * HEIGHT, 20 * HEIGHT]}  # the ten columns on the left
     crowd = annotation(bbox=[0, 0, 10, 20], segmentation=runs, iscrowd=1)
-    found = read(tmp_path, annotation(bbox=[4, 2, 3, 3], segmentation=[square(4, 2, 7, 5)]), crowd)[0]
-    assert found.crowd.tolist() == [False, True]
-    assert found.masks[1].sum() == 10 * HEIGHT
-    assert (found.semantic[2:5, 4:7] == 1).all()
-    assert (found.semantic == IGNORED).sum() == 10 * HEIGHT - 9
-    assert (found.semantic[:, 10:] == 0).all()
+    example = read(tmp_path, annotation(bbox=[4, 2, 3, 3], segmentation=[square(4, 2, 7, 5)]), crowd)[0]
+    assert example.crowd.tolist() == [False, True]
+    assert example.masks[1].sum() == 10 * HEIGHT
+    assert (example.semantic[2:5, 4:7] == 1).all()
+    assert (example.semantic == IGNORED).sum() == 10 * HEIGHT - 9
+    assert (example.semantic[:, 10:] == 0).all()
 
 
 @pytest.mark.parametrize("without", [{"segmentation": []}, {"segmentation": None}, "segmentation"], ids=str)
@@ -126,7 +126,7 @@ def test_an_unusable_outline_costs_the_mask_and_not_the_object(tmp_path, name):
         read(tmp_path, *both)
     with pytest.warns(UserWarning) as caught:
         data = read(tmp_path, *both, strict=False)
-    assert [str(one.message)[:28] for one in caught] == ["instances_train2017.json: 1 "]
+    assert [str(warning.message)[:28] for warning in caught] == ["instances_train2017.json: 1 "]
     assert re.search(r"1 of 2 objects .* outline .*annotations\[1\]: ", str(caught[0].message))
     assert (data.skipped, len(data[0].labels)) == (0, 2)
     assert torch.equal(data[0].boxes[0], data[0].boxes[1])
@@ -168,8 +168,8 @@ def test_an_example_of_many_boxes_is_as_large_as_its_image(tmp_path):
 
 
 def test_boxes_are_cut_at_the_border(tmp_path):
-    found = read(tmp_path, annotation(bbox=[-3, 15, 10, 40]))
-    assert found[0].boxes.tolist() == [[0, 15, 7, 20]]
+    example = read(tmp_path, annotation(bbox=[-3, 15, 10, 40]))
+    assert example[0].boxes.tolist() == [[0, 15, 7, 20]]
 
 
 def test_an_image_whose_camera_was_turned(tmp_path):
@@ -401,15 +401,15 @@ def test_an_image_that_breaks_later_is_named(tmp_path):
 
 
 def test_a_rectangle_is_its_pixels():
-    found = decode([square(1, 2, 4, 3)], 5, 6)
+    mask = decode([square(1, 2, 4, 3)], 5, 6)
     expected = torch.zeros(5, 6, dtype=torch.bool)
     expected[2, 1:4] = True
-    assert torch.equal(found, expected)
+    assert torch.equal(mask, expected)
 
 
 def test_several_polygons_are_one_object():
-    found = decode([square(0, 0, 1, 1), square(3, 3, 5, 5)], 5, 5)
-    assert found.sum() == 1 + 4
+    mask = decode([square(0, 0, 1, 1), square(3, 3, 5, 5)], 5, 5)
+    assert mask.sum() == 1 + 4
 
 
 def test_run_lengths_go_down_the_columns():

@@ -37,8 +37,8 @@ def target(boxes: list, labels: list[int], semantic: Tensor | None = None) -> Ta
 NOTHING = target([], [])
 
 
-def parts(found: dict[str, Tensor]) -> dict[str, object]:
-    return {name: pytest.approx(value.item(), rel=1e-6, abs=1e-9) for name, value in found.items()}
+def parts(losses: dict[str, Tensor]) -> dict[str, object]:
+    return {name: pytest.approx(value.item(), rel=1e-6, abs=1e-9) for name, value in losses.items()}
 
 
 def anchor_output(images: int = 1) -> AnchorPredictions:
@@ -53,10 +53,10 @@ def test_anchors_by_hand():
     output.classes[0, 1], output.boxes[0, 1:] = 50.0, 50.0
     output.boxes[0, 0] = torch.tensor([0.5, -0.5, 0.0, 2.0])
     output.classes[0, 2] = torch.tensor([LN3, 0.0])
-    ours, other = 1 / 4 * 1 / 4 * LN2, 3 / 4 * 1 / 4 * LN2  # logit 0: of the true class, and of another one
+    true_class, other = 1 / 4 * 1 / 4 * LN2, 3 / 4 * 1 / 4 * LN2  # logit 0: of the true class, and of another one
     sure = 3 / 4 * 9 / 16 * math.log(4)  # 3/4 for what is not there
-    found = ANCHORS(output, [target([[0, 0, 10, 10]], [1])], ())
-    assert parts(found) == {"class": ours + other + sure + other, "box": 3.0}
+    losses = ANCHORS(output, [target([[0, 0, 10, 10]], [1])], ())
+    assert parts(losses) == {"class": true_class + other + sure + other, "box": 3.0}
 
 
 def test_anchors_are_counted_over_the_batch():
@@ -64,16 +64,16 @@ def test_anchors_are_counted_over_the_batch():
     boxes = target([[0, 0, 10, 10], [20, 20, 30, 30]], [0, 1])
     output = anchor_output(3)
     output.boxes[0, 0] = 1.0
-    ours, other = 1 / 16 * LN2, 3 / 16 * LN2
-    found = ANCHORS(output, [boxes, target([[0, 0, 10, 10]], [1]), NOTHING], ())
-    of_classes = 2 * (ours + other) + (ours + 3 * other) + 6 * other
-    assert parts(found) == {"class": of_classes / 3, "box": 4 / 3}
+    true_class, other = 1 / 16 * LN2, 3 / 16 * LN2
+    losses = ANCHORS(output, [boxes, target([[0, 0, 10, 10]], [1]), NOTHING], ())
+    of_classes = 2 * (true_class + other) + (true_class + 3 * other) + 6 * other
+    assert parts(losses) == {"class": of_classes / 3, "box": 4 / 3}
 
 
 def test_the_offsets_are_those_that_lead_to_the_box():
     """From [0, 0, 10, 10] to [1, 0, 11, 8]: a tenth to the right and up, and log 0.8 higher."""
-    found = ANCHORS(anchor_output(), [target([[1, 0, 11, 8]], [0])], ())
-    assert found["box"].item() == pytest.approx(0.1 + 0.1 - math.log(0.8))
+    losses = ANCHORS(anchor_output(), [target([[1, 0, 11, 8]], [0])], ())
+    assert losses["box"].item() == pytest.approx(0.1 + 0.1 - math.log(0.8))
 
 
 def place_output(width: float = 0.0) -> Tensor:
@@ -84,24 +84,24 @@ def place_output(width: float = 0.0) -> Tensor:
 
 
 def test_places_by_hand():
-    found = PLACES([place_output()], [target([[0, 0, 8, 8]], [2])], (8,))
-    assert parts(found) == {"box": 0.0, "objectness": LN2, "class": 3 * LN2}
+    losses = PLACES([place_output()], [target([[0, 0, 8, 8]], [2])], (8,))
+    assert parts(losses) == {"box": 0.0, "objectness": LN2, "class": 3 * LN2}
 
 
 def test_a_class_is_to_be_as_sure_as_its_box_is_good():
     """Half of the box: 5 · (1 − 1/4). The target of its class is 1/2, where the prediction is 3/4."""
     output = place_output(-LN2)
     output[0, 7] = LN3
-    found = PLACES([output], [target([[0, 0, 8, 8]], [2])], (8,))
+    losses = PLACES([output], [target([[0, 0, 8, 8]], [2])], (8,))
     of_class = -(math.log(3 / 4) + math.log(1 / 4)) / 2
-    assert parts(found) == {"box": 3.75, "objectness": LN2, "class": 2 * LN2 + of_class}
+    assert parts(losses) == {"box": 3.75, "objectness": LN2, "class": 2 * LN2 + of_class}
 
 
 def test_places_are_counted_over_the_batch():
     """Two images have the box, one has none: objectness of three places, over two."""
     output, boxes = place_output(-LN2).repeat(3, 1, 1, 1), target([[0, 0, 8, 8]], [2])
-    found = PLACES([output], [boxes, NOTHING, boxes], (8,))
-    assert parts(found) == {"box": 3.75, "objectness": 3 * LN2 / 2, "class": 3 * LN2}
+    losses = PLACES([output], [boxes, NOTHING, boxes], (8,))
+    assert parts(losses) == {"box": 3.75, "objectness": 3 * LN2 / 2, "class": 3 * LN2}
 
 
 def test_a_place_without_a_box_learns_that_alone():
@@ -116,9 +116,9 @@ def test_pixels_by_hand():
     """Logits of two places are enlarged to four: at a quarter and three quarters of the way they are mixed."""
     output = torch.tensor([[[[0.0, 4 * LN3]], [[0.0, 0.0]]]], dtype=torch.float64)  # enlarged: 0, 1, 3 and 4 times ln 3
     semantic = torch.tensor([[0, 1, IGNORED, IGNORED]], dtype=torch.uint8)
-    found = PIXELS(output, [target([], [], semantic)], ())
+    losses = PIXELS(output, [target([], [], semantic)], ())
     of_first, of_second = 1 - 2 * 0.5 / (1.25 + 1), 1 - 2 * 0.25 / (0.75 + 1)
-    assert parts(found) == {"cross_entropy": (LN2 + math.log(4)) / 2, "dice": (of_first + of_second) / 2}
+    assert parts(losses) == {"cross_entropy": (LN2 + math.log(4)) / 2, "dice": (of_first + of_second) / 2}
 
 
 @pytest.mark.parametrize(
@@ -137,10 +137,10 @@ def test_nothing_to_learn_from(pair, left, boxes):
     output = network(images(2, 64, 64))
     nothing = target(boxes, [0] * len(boxes))
     nothing = nothing._replace(boxes=nothing.boxes.float())
-    found = criterion(network.config)(output, [nothing, nothing], getattr(network.head, "strides", ()))
-    sum(found.values()).backward()
-    assert all(value.isfinite() for value in found.values())
-    assert {name for name, value in found.items() if value != 0} == left
+    losses = criterion(network.config)(output, [nothing, nothing], getattr(network.head, "strides", ()))
+    sum(losses.values()).backward()
+    assert all(value.isfinite() for value in losses.values())
+    assert {name for name, value in losses.items() if value != 0} == left
     assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
 
 
@@ -149,15 +149,15 @@ def test_half_precision_is_left_before_the_loss(pair):
     network = dense_network(pair)
     output = network(images(1, 64, 64))
     semantic = torch.zeros(64, 64, dtype=torch.uint8)
-    one = target([[10, 10, 40, 50]], [1], semantic)
-    one = one._replace(boxes=one.boxes.float())
+    sample = target([[10, 10, 40, 50]], [1], semantic)
+    sample = sample._replace(boxes=sample.boxes.float())
     learn, strides = criterion(network.config), getattr(network.head, "strides", ())
     if isinstance(output, AnchorPredictions):
         short = output._replace(classes=output.classes.bfloat16(), boxes=output.boxes.bfloat16())
     else:
         short = output.bfloat16() if isinstance(output, Tensor) else [x.bfloat16() for x in output]
-    found, expected = learn(short, [one], strides), learn(output, [one], strides)
-    for name, value in found.items():
+    losses, expected = learn(short, [sample], strides), learn(output, [sample], strides)
+    for name, value in losses.items():
         assert value.dtype == torch.float32 and value.item() == pytest.approx(expected[name].item(), rel=0.1), name
 
 
@@ -172,10 +172,10 @@ def learn(outputs: list[Tensor], loss, steps: int, rate: float) -> None:
         optimizer.step()
 
 
-def is_found(found, expected: Target) -> None:
-    order = found.labels.argsort()
-    assert found.labels[order].tolist() == expected.labels.sort().values.tolist()
-    torch.testing.assert_close(found.boxes[order], expected.boxes[expected.labels.argsort()], rtol=0, atol=1.0)
+def is_found(detections, expected: Target) -> None:
+    order = detections.labels.argsort()
+    assert detections.labels[order].tolist() == expected.labels.sort().values.tolist()
+    torch.testing.assert_close(detections.boxes[order], expected.boxes[expected.labels.argsort()], rtol=0, atol=1.0)
 
 
 def test_anchors_that_learn_find_the_objects():
@@ -185,15 +185,15 @@ def test_anchors_that_learn_find_the_objects():
     boxes = torch.zeros(2, len(anchors), 4, dtype=torch.float64, requires_grad=True)
     output = AnchorPredictions(classes, boxes, anchors)
     learn([classes, boxes], lambda: sum(ANCHORS(output, OBJECTS, ()).values()), steps=200, rate=0.05)
-    for found, expected in zip(detect(output, (), (64, 64), score=0.5), OBJECTS, strict=True):
-        is_found(found, expected)
+    for detections, expected in zip(detect(output, (), (64, 64), score=0.5), OBJECTS, strict=True):
+        is_found(detections, expected)
 
 
 def test_places_that_learn_find_the_objects():
     output = [torch.zeros(2, 4 + 1 + 3, side, side, dtype=torch.float64, requires_grad=True) for side in (8, 4)]
     learn(output, lambda: sum(PLACES(output, OBJECTS, (8, 16)).values()), steps=200, rate=0.05)
-    for found, expected in zip(detect(output, (8, 16), (64, 64), score=0.5), OBJECTS, strict=True):
-        is_found(found, expected)
+    for detections, expected in zip(detect(output, (8, 16), (64, 64), score=0.5), OBJECTS, strict=True):
+        is_found(detections, expected)
 
 
 def test_pixels_that_learn_show_the_classes():

@@ -19,11 +19,11 @@ def logit(p: float) -> float:
     return math.log(p / (1 - p))
 
 
-def with_anchors(*found: tuple[list[float], list[float]]) -> AnchorPredictions:
+def with_anchors(*detections: tuple[list[float], list[float]]) -> AnchorPredictions:
     """One image, whose anchors are the boxes, each with a probability for each class."""
-    anchors = torch.tensor([box for box, _ in found])
-    classes = torch.tensor([[[logit(p) for p in probabilities] for _, probabilities in found]])
-    return AnchorPredictions(classes, torch.zeros(1, len(found), 4), anchors)
+    anchors = torch.tensor([box for box, _ in detections])
+    classes = torch.tensor([[[logit(p) for p in probabilities] for _, probabilities in detections]])
+    return AnchorPredictions(classes, torch.zeros(1, len(detections), 4), anchors)
 
 
 def rounded(x: Tensor) -> list:
@@ -35,10 +35,10 @@ LEFT, ALMOST_LEFT, RIGHT = [0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 9.0], [20.0,
 
 def test_with_anchors_by_hand():
     output = with_anchors((LEFT, [0.7, 0.01]), (ALMOST_LEFT, [0.8, 0.04]), (RIGHT, [0.02, 0.9]))
-    (found,) = detect(output, (), SIZE)
-    assert found.boxes.tolist() == [RIGHT, ALMOST_LEFT]
-    assert rounded(found.scores) == [0.9, 0.8] and found.labels.tolist() == [1, 0]
-    assert found.labels.dtype == torch.long
+    (detections,) = detect(output, (), SIZE)
+    assert detections.boxes.tolist() == [RIGHT, ALMOST_LEFT]
+    assert rounded(detections.scores) == [0.9, 0.8] and detections.labels.tolist() == [1, 0]
+    assert detections.labels.dtype == torch.long
 
 
 def test_without_anchors_by_hand():
@@ -55,22 +55,22 @@ def test_without_anchors_by_hand():
 
 
 def test_one_place_can_be_two_things_and_classes_do_not_suppress_each_other():
-    (found,) = detect(with_anchors((LEFT, [0.6, 0.3]), (ALMOST_LEFT, [0.5, 0.4])), (), SIZE)
-    assert found.boxes.tolist() == [LEFT, ALMOST_LEFT]
-    assert rounded(found.scores) == [0.6, 0.4] and found.labels.tolist() == [0, 1]
+    (detections,) = detect(with_anchors((LEFT, [0.6, 0.3]), (ALMOST_LEFT, [0.5, 0.4])), (), SIZE)
+    assert detections.boxes.tolist() == [LEFT, ALMOST_LEFT]
+    assert rounded(detections.scores) == [0.6, 0.4] and detections.labels.tolist() == [0, 1]
 
 
 def test_boxes_are_cut_at_the_border_and_dropped_outside():
     outside, at_the_edge = [-20.0, 0.0, -10.0, 10.0], [48.0, 0.0, 60.0, 10.0]
     across = [-5.0, -6.0, 100.0, 110.0]
-    (found,) = detect(with_anchors(*((box, [0.9]) for box in (outside, at_the_edge, across))), (), SIZE)
-    assert found.boxes.tolist() == [[0, 0, 48, 32]]
+    (detections,) = detect(with_anchors(*((box, [0.9]) for box in (outside, at_the_edge, across))), (), SIZE)
+    assert detections.boxes.tolist() == [[0, 0, 48, 32]]
 
 
 def test_they_are_compared_as_they_are_cut():
     """What differs outside of the image alone is the same box."""
-    (found,) = detect(with_anchors(([40.0, 0, 60, 10], [0.9]), ([40.0, 0, 200, 10], [0.8])), (), SIZE)
-    assert found.boxes.tolist() == [[40, 0, 48, 10]] and rounded(found.scores) == [0.9]
+    (detections,) = detect(with_anchors(([40.0, 0, 60, 10], [0.9]), ([40.0, 0, 200, 10], [0.8])), (), SIZE)
+    assert detections.boxes.tolist() == [[40, 0, 48, 10]] and rounded(detections.scores) == [0.9]
 
 
 APART = [([8.0 * i, 0.0, 8.0 * i + 8, 8.0], [p]) for i, p in enumerate((0.3, 0.6, 0.06, 0.04, 0.9))]
@@ -89,8 +89,8 @@ APART = [([8.0 * i, 0.0, 8.0 * i + 8, 8.0], [p]) for i, p in enumerate((0.3, 0.6
     ids=str,
 )
 def test_thresholds(settings, scores):
-    (found,) = detect(with_anchors(*APART), (), SIZE, **settings)
-    assert rounded(found.scores) == scores and len(found.boxes) == len(found.labels) == len(scores)
+    (detections,) = detect(with_anchors(*APART), (), SIZE, **settings)
+    assert rounded(detections.scores) == scores and len(detections.boxes) == len(detections.labels) == len(scores)
 
 
 def test_candidates_come_before_suppression_and_most_after():
@@ -102,8 +102,8 @@ def test_candidates_come_before_suppression_and_most_after():
 
 def test_of_equal_candidates_the_first():
     output = with_anchors(*(([float(i), 0.0, i + 1.0, 1.0], [0.5]) for i in range(48)))
-    (found,) = detect(output, (), SIZE, candidates=40)
-    assert found.boxes[:, 0].tolist() == list(range(40))
+    (detections,) = detect(output, (), SIZE, candidates=40)
+    assert detections.boxes[:, 0].tolist() == list(range(40))
 
 
 def test_a_candidate_has_more_than_the_threshold():
@@ -124,14 +124,14 @@ def test_half_precision(dtype):
     anchors = with_anchors((RIGHT, [0.9]))
     maps = torch.zeros(1, 6, 1, 1, dtype=dtype)
     for output in (anchors._replace(classes=anchors.classes.to(dtype), boxes=anchors.boxes.to(dtype)), [maps]):
-        (found,) = detect(output, (8,), SIZE)
-        assert found.boxes.dtype == found.scores.dtype == torch.float32 and len(found.boxes) == 1
+        (detections,) = detect(output, (8,), SIZE)
+        assert detections.boxes.dtype == detections.scores.dtype == torch.float32 and len(detections.boxes) == 1
 
 
 def test_nothing_is_kept_for_a_gradient():
     output = with_anchors((LEFT, [0.9]))
-    (found,) = detect(output._replace(boxes=output.boxes.requires_grad_()), (), SIZE)
-    assert not found.boxes.requires_grad
+    (detections,) = detect(output._replace(boxes=output.boxes.requires_grad_()), (), SIZE)
+    assert not detections.boxes.requires_grad
 
 
 @pytest.mark.parametrize(

@@ -98,9 +98,11 @@ def test_answers_are_as_large_as_the_images() -> None:
     (semantic,) = answers(halves(), torch.zeros(1, 3, 64, 64), [view])
     assert isinstance(semantic, Tensor)
     assert (semantic.shape, semantic.dtype) == ((30, 50), torch.uint8)
-    (found,) = answers(detector([0, 0, 64, 64]), torch.zeros(1, 3, 64, 64), [view])
-    assert not isinstance(found, Tensor)
-    torch.testing.assert_close(found.boxes, torch.tensor([[0.0, 0, 50, 30]]))  # what lies below the image is cut off
+    (prediction,) = answers(detector([0, 0, 64, 64]), torch.zeros(1, 3, 64, 64), [view])
+    assert not isinstance(prediction, Tensor)
+    torch.testing.assert_close(
+        prediction.boxes, torch.tensor([[0.0, 0, 50, 30]])
+    )  # what lies below the image is cut off
 
 
 @pytest.mark.parametrize("pair", [DETECTOR, ("yolopafpn", "anchor_free_decoupled_head"), SEGMENTATION])
@@ -109,7 +111,8 @@ def test_how_many_images_come_at_once_and_who_makes_them_changes_nothing(pair: t
     names = scenes.classes[:3]
     known = Listed([scenes[index] for index in range(3)], names, names)
     known.examples = [
-        Example(one.image, one.boxes, one.labels % 3, one.crowd, one.masks, one.semantic % 3) for one in known.examples
+        Example(item.image, item.boxes, item.labels % 3, item.crowd, item.masks, item.semantic % 3)
+        for item in known.examples
     ]
     alone = evaluate_dense(network, known, 64, 1).result
     for more in ({"batch": 2}, {"batch": 3, "workers": 1}):
@@ -120,7 +123,7 @@ def test_how_many_images_come_at_once_and_who_makes_them_changes_nothing(pair: t
 def test_processes_take_each_image_once() -> None:
     scenes = Shapes(7, 64, "test")
     squares = [Squares(scenes, View(64), 2, Share(process, 3)) for process in range(3)]
-    taken = [[list(some) for some in one.shares] for one in squares]
+    taken = [[list(some) for some in shard.shares] for shard in squares]
     assert taken == [[[0, 3], [6]], [[1, 4]], [[2, 5]]]
     images, placements, examples = Squares(scenes, View(64), 4, ALONE)[1]
     assert (images.shape, len(placements)) == ((3, 3, 64, 64), 3)

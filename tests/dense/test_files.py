@@ -36,9 +36,9 @@ def saved(path: Path, pair: tuple[str, str] = PAIR) -> DenseNetwork:
 
 def rewritten(path: Path, **fields: Any) -> Path:
     """The same weights under another header."""
-    told = header(path)
-    assert told is not None
-    metadata = {KEY: json.dumps({**told, **fields})}
+    data = header(path)
+    assert data is not None
+    metadata = {KEY: json.dumps({**data, **fields})}
     safetensors.torch.save_file(safetensors.torch.load_file(path), path, metadata)
     return path
 
@@ -46,15 +46,15 @@ def rewritten(path: Path, **fields: Any) -> Path:
 @pytest.mark.parametrize("pair", ALLOWED)
 def test_every_neck_and_head_comes_back_bit_for_bit(pair: tuple[str, str], tmp_path: Path) -> None:
     network = saved(tmp_path / "it.safetensors", pair)
-    found = load_dense(tmp_path / "it.safetensors")
-    assert (found.size, found.classes) == (96, NAMES)
-    assert found.network.config == network.config
-    assert not found.network.training
-    state = found.network.state_dict()
+    loaded = load_dense(tmp_path / "it.safetensors")
+    assert (loaded.size, loaded.classes) == (96, NAMES)
+    assert loaded.network.config == network.config
+    assert not loaded.network.training
+    state = loaded.network.state_dict()
     assert state.keys() == network.state_dict().keys()
     assert all(torch.equal(state[name], value) for name, value in network.state_dict().items())
     with torch.no_grad():
-        torch.testing.assert_close(found.network(images(1, 64, 64)), network(images(1, 64, 64)), rtol=0, atol=0)
+        torch.testing.assert_close(loaded.network(images(1, 64, 64)), network(images(1, 64, 64)), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -73,9 +73,9 @@ def test_every_neck_and_head_comes_back_bit_for_bit(pair: tuple[str, str], tmp_p
     ids=lambda config: " ".join(config.names),
 )
 def test_a_configuration_comes_back_from_json(config: DenseConfig) -> None:
-    told = to_dict(config)
-    assert json.loads(json.dumps(told)) == told
-    assert from_dict(told) == config
+    data = to_dict(config)
+    assert json.loads(json.dumps(data)) == data
+    assert from_dict(data) == config
 
 
 def test_others_can_read_the_weights(tmp_path: Path) -> None:
@@ -97,9 +97,9 @@ def test_a_file_without_a_header_is_not_written(name: str, tmp_path: Path) -> No
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         saved(tmp_path / "nowhere" / "it.safetensors")
-    for ask in (load_dense, header):
+    for read in (load_dense, header):
         with pytest.raises(FileNotFoundError):
-            ask(tmp_path / "nothing.safetensors")
+            read(tmp_path / "nothing.safetensors")
 
 
 @pytest.mark.parametrize("part", [9, 20, 2000, 0.5, -1])
@@ -128,20 +128,20 @@ def test_files_of_other_kinds(tmp_path: Path) -> None:
 
 def test_a_header_that_does_not_belong_to_the_weights(tmp_path: Path) -> None:
     path = tmp_path / "it.safetensors"
-    told = to_dict(saved(path).config)
+    data = to_dict(saved(path).config)
     message = r"it\.safetensors: the header and the weights of this file do not belong together: "
     broken: dict[str, Any] = {
-        "num_classes": {**told, "num_classes": 4},
-        "other head": {**told, "head": {"name": "semantic_fpn"}},
-        "no head": {name: value for name, value in told.items() if name != "head"},
-        "unknown head": {**told, "head": {"name": "yolo"}},
-        "unknown field": {**told, "head": {"name": "all_mlp_decoder", "width": 3}},
+        "num_classes": {**data, "num_classes": 4},
+        "other head": {**data, "head": {"name": "semantic_fpn"}},
+        "no head": {name: value for name, value in data.items() if name != "head"},
+        "unknown head": {**data, "head": {"name": "yolo"}},
+        "unknown field": {**data, "head": {"name": "all_mlp_decoder", "width": 3}},
         "a list": [],
     }
     for network in broken.values():
         with pytest.raises(ValueError, match=message):
             load_dense(rewritten(path, network=network))
-    assert load_dense(rewritten(path, network=told)).network.config.num_classes == 3
+    assert load_dense(rewritten(path, network=data)).network.config.num_classes == 3
 
 
 def test_a_header_that_is_no_json(tmp_path: Path) -> None:
@@ -163,9 +163,9 @@ def test_the_backbone_of_a_classifier_or_of_another_network(tmp_path: Path) -> N
     dense = load_dense(tmp_path / "dense.safetensors").network.backbone
     names = {name for name in classifier.state_dict() if "head" not in name}
     for path, state in (("classifier.pth", classifier.state_dict()), ("dense.safetensors", dense.state_dict())):
-        found = load_backbone(tmp_path / path, SMALL)
-        assert found.keys() == names
-        assert all(torch.equal(value, state[name]) for name, value in found.items())
+        loaded = load_backbone(tmp_path / path, SMALL)
+        assert loaded.keys() == names
+        assert all(torch.equal(value, state[name]) for name, value in loaded.items())
     with pytest.raises(FileNotFoundError):
         load_backbone(tmp_path / "nothing.pth", SMALL)
     with pytest.raises(ValueError, match=r"classifier\.pth: "):

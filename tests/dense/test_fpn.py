@@ -35,8 +35,8 @@ def test_by_hand():
     sums = (16.0, 15.25, 13.0, 8.25)
     # A window of n places gives 2 channels · n · sum / 8 - 1: at a corner 4, at an edge 6, else 9.
     seen = ([2, 3, 3, 3, 3, 3, 3, 2], [2, 3, 3, 2], [2, 2], [1])
-    for out, total, places in zip(outs, sums, seen, strict=True):
-        side = torch.tensor(places, dtype=torch.float64)
+    for out, total, size in zip(outs, sums, seen, strict=True):
+        side = torch.tensor(size, dtype=torch.float64)
         assert_close(out, (side[:, None] * side * total / 4 - 1).expand(1, 2, -1, -1))
     assert outs[0][0, 0, 0].tolist() == [15.0, 23.0, 23.0, 23.0, 23.0, 23.0, 23.0, 15.0]
     assert outs[3].flatten().tolist() == [1.0625, 1.0625]
@@ -63,14 +63,14 @@ def test_any_pyramid_against_plain_indexing(height, width, levels):
     maps = [torch.randn(1, 1, *grid, dtype=torch.float64, generator=generator) for grid in grids]
     outs = plain((1,) * levels)(maps)
     above = None
-    for (h, w), ours, x in zip(grids[::-1], outs[::-1], maps[::-1], strict=True):
+    for (h, w), output, x in zip(grids[::-1], outs[::-1], maps[::-1], strict=True):
         expected = 2 * x[0, 0]
         if above is not None:
             rows = [y * above.shape[0] // h for y in range(h)]
             columns = [x * above.shape[1] // w for x in range(w)]
             expected = expected + above[rows][:, columns]
         above = expected
-        assert_close(ours[0, 0], 3 * expected)
+        assert_close(output[0, 0], 3 * expected)
 
 
 @torch.no_grad()
@@ -154,8 +154,8 @@ def test_as_mmdetection_starts():
     torch.manual_seed(0)
     neck = FPN((64, 64), STRIDES, FPNConfig(num_outs=3, add_extra_convs="on_output"))
     for conv in (*neck.lateral_convs, *neck.fpn_convs, *neck.extra_convs):
-        places = conv.kernel_size[0] * conv.kernel_size[1]
-        limit = (6 / (64 * places + 64 * places)) ** 0.5  # Glorot's uniform: √(6 / (what comes + what goes))
+        size = conv.kernel_size[0] * conv.kernel_size[1]
+        limit = (6 / (64 * size + 64 * size)) ** 0.5  # Glorot's uniform: √(6 / (what comes + what goes))
         assert 0.95 * limit < conv.weight.abs().max() <= limit
         assert not conv.bias.any()
 

@@ -37,15 +37,15 @@ NETWORKS = {
 }
 
 RENAMED = [  # theirs, ours
-    (r"^backbone\.encoder\.norm([0246])\.", lambda found: f"backbone.norms.{int(found[1]) // 2}."),
+    (r"^backbone\.encoder\.norm([0246])\.", lambda match: f"backbone.norms.{int(match[1]) // 2}."),
     (r"\.block\.(conv|norm)\.", r".\1."),
     (r"\.cls_logits\.|\.bbox_reg\.", ".predict."),
 ]
 
 
 def ours(name: str) -> str:
-    for theirs, here in RENAMED:
-        name = re.sub(theirs, here, name)
+    for pattern, here in RENAMED:
+        name = re.sub(pattern, here, name)
     return name
 
 
@@ -63,12 +63,12 @@ def golden(request):
 def test_names_and_shapes(golden):
     """Of everything but the stem and the stages, whose names `tests/weights` compares in every published layout."""
     seen, network = golden
-    found = {
+    match = {
         name: list(value.shape)
         for name, value in network.named_parameters()
         if not name.startswith(("backbone.stem.", "backbone.stages."))
     }
-    assert found == {ours(name): shape for name, shape in seen["parameters"].items()}
+    assert match == {ours(name): shape for name, shape in seen["parameters"].items()}
 
 
 def test_totals(golden):

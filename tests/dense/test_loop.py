@@ -76,24 +76,24 @@ def test_a_stopped_run_goes_on_to_the_same_weights(task: str, tmp_path: Path) ->
         if len(steps) == 3:  # the first of the second epoch
             raise Stopped
 
-    whole = DenseLoop(run(task), tmp_path / "whole")
-    rows = list(whole.epochs())
-    expected = whole.finish()
+    unbroken = DenseLoop(run(task), tmp_path / "whole")
+    rows = list(unbroken.epochs())
+    expected = unbroken.finish()
     steps: list[int] = []
     with pytest.raises(Stopped):
         list(DenseLoop(run(task), tmp_path / "stopped").epochs(stop))
     torch.rand(7)  # whatever else drew numbers
     again = DenseLoop(run(task), tmp_path / "stopped", resume=True)
     assert [row["epoch"] for row in again.epochs()] == [2]
-    found = again.finish()
+    outcome = again.finish()
     for name, value in expected.network.state_dict().items():
-        assert torch.equal(found.network.state_dict()[name], value), name
-    assert whole.average is not None and again.average is not None
+        assert torch.equal(outcome.network.state_dict()[name], value), name
+    assert unbroken.average is not None and again.average is not None
     average = again.average.state_dict()
-    assert all(torch.equal(average[name], value) for name, value in whole.average.state_dict().items())
-    assert found.evaluation == expected.evaluation
-    for one, other in zip(found.log, rows, strict=True):
-        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+    assert all(torch.equal(average[name], value) for name, value in unbroken.average.state_dict().items())
+    assert outcome.evaluation == expected.evaluation
+    for logged, other in zip(outcome.log, rows, strict=True):
+        assert {**logged, "seconds": 0} == {**other, "seconds": 0}
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -101,11 +101,11 @@ def test_a_run_leaves_everything_in_its_folder(task: str, tmp_path: Path) -> Non
     loop = DenseLoop(run(task), tmp_path)
     rows = list(loop.epochs())
     trained = loop.finish()
-    told = json.loads((tmp_path / checkpoints.RUN).read_text(encoding="utf-8"))
-    assert told.pop("result") == trained.evaluation.result
-    assert told == loop.run.described()  # nothing in it that JSON does not have
-    assert from_dict(told["config"]) == loop.run.config
-    assert DenseRecipe(**told["recipe"]) == RECIPE
+    data = json.loads((tmp_path / checkpoints.RUN).read_text(encoding="utf-8"))
+    assert data.pop("result") == trained.evaluation.result
+    assert data == loop.run.described()  # nothing in it that JSON does not have
+    assert from_dict(data["config"]) == loop.run.config
+    assert DenseRecipe(**data["recipe"]) == RECIPE
     assert checkpoints.load_checkpoint(tmp_path, loop.run.described())["epoch"] == 2
     with (tmp_path / checkpoints.LOG).open(encoding="utf-8") as file:
         logged = list(csv.DictReader(file))
@@ -139,7 +139,9 @@ def test_the_same_seed_gives_the_same_batches_whoever_makes_them() -> None:
         loop = DenseLoop(run(seed=seed))
         loop.epoch = epoch
         made = list(loader(loop.batches(), workers))
-        return [torch.cat([batch.images.flatten(), *(one.boxes.flatten() for one in batch.targets)]) for batch in made]
+        return [
+            torch.cat([batch.images.flatten(), *(target.boxes.flatten() for target in batch.targets)]) for batch in made
+        ]
 
     first = batches()
     for same in (batches(), batches(workers=1)):
@@ -150,12 +152,12 @@ def test_the_same_seed_gives_the_same_batches_whoever_makes_them() -> None:
 
 def test_processes_share_a_batch() -> None:
     loop = DenseLoop(run(recipe=STILL))
-    whole = loop.batches()[0]
+    full = loop.batches()[0]
     for process in (0, 1):
         loop.share = Share(process, 2)
         part = loop.batches()[0]
-        assert torch.equal(part.images, whole.images[process::2])
-        assert all(torch.equal(*pair) for pair in zip(part.targets[0], whole.targets[process], strict=True))
+        assert torch.equal(part.images, full.images[process::2])
+        assert all(torch.equal(*pair) for pair in zip(part.targets[0], full.targets[process], strict=True))
     loop.share = Share(0, 3)
     with pytest.raises(ValueError, match="a batch of 4 cannot be shared by 3 processes"):
         loop.batches()
@@ -166,13 +168,15 @@ def test_flip_mirrors_about_half_of_the_images_with_their_boxes(flip: bool) -> N
     def views(flip: bool) -> list[tuple[torch.Tensor, torch.Tensor]]:
         recipe = STILL.replace(flip=flip, scale=(1.0, 1.0), batch=8)
         batch = DenseLoop(run("detection", recipe, train=Shapes(32, SIZE))).batches()
-        return [pair for part in batch for pair in zip(part.images, (one.boxes for one in part.targets), strict=True)]
+        return [
+            pair for part in batch for pair in zip(part.images, (target.boxes for target in part.targets), strict=True)
+        ]
 
     mirrored = 0
-    for (image, boxes), (plain, own) in zip(views(flip), views(False), strict=True):
-        if not torch.equal(image, plain):
+    for (image, boxes), (unflipped, own) in zip(views(flip), views(False), strict=True):
+        if not torch.equal(image, unflipped):
             mirrored += 1
-            assert torch.equal(image, plain.flip(2))
+            assert torch.equal(image, unflipped.flip(2))
             own = torch.stack([SIZE - own[:, 2], own[:, 1], SIZE - own[:, 0], own[:, 3]], dim=1)
         torch.testing.assert_close(boxes, own)
     assert 8 <= mirrored <= 24 if flip else mirrored == 0
@@ -219,14 +223,14 @@ def test_gradients_statistics_and_scores_of_two_processes_are_those_of_one(tmp_p
     for two in files:
         task, head = two.stem.removeprefix("two").split("ion", 1)
         first_step(f"{task}ion", None if head == "None" else head, str(tmp_path / "one.pt"))
-        one, found = (torch.load(path, weights_only=True) for path in (tmp_path / "one.pt", two))
-        assert one.keys() == found.keys()
-        for name, value in one.items():
+        single, double = (torch.load(path, weights_only=True) for path in (tmp_path / "one.pt", two))
+        assert single.keys() == double.keys()
+        for name, value in single.items():
             if value is None:  # the backbone's last norm takes no part
-                assert found[name] is None or not found[name].any()
+                assert double[name] is None or not double[name].any()
                 continue
             largest = max(float(value.abs().max()), 1e-2)  # a bias before a norm has 0 but for rounding
-            assert float((found[name] - value).abs().max()) < 2e-3 * largest, (two.stem, name)
+            assert float((double[name] - value).abs().max()) < 2e-3 * largest, (two.stem, name)
 
 
 def test_training_starts_from_a_classifiers_backbone(tmp_path: Path) -> None:
@@ -234,14 +238,14 @@ def test_training_starts_from_a_classifiers_backbone(tmp_path: Path) -> None:
     classifier = EfficientFormer(SMALL)
     save(classifier, tmp_path / "classifier.safetensors")
     weights = {name: value for name, value in classifier.state_dict().items() if "head" not in name}
-    plain = DenseLoop(run(recipe=STILL)).network
-    for given in (tmp_path / "classifier.safetensors", weights):
-        loop = DenseLoop(run(recipe=STILL, init_from=given))
+    fresh = DenseLoop(run(recipe=STILL)).network
+    for source in (tmp_path / "classifier.safetensors", weights):
+        loop = DenseLoop(run(recipe=STILL, init_from=source))
         for name, value in loop.network.backbone.state_dict().items():
-            expected = plain.backbone.state_dict()[name] if name.startswith("norms.") else weights[name]
+            expected = fresh.backbone.state_dict()[name] if name.startswith("norms.") else weights[name]
             assert torch.equal(value, expected), name
         head = "classifier.weight"
-        assert torch.equal(loop.network.head.state_dict()[head], plain.head.state_dict()[head])
+        assert torch.equal(loop.network.head.state_dict()[head], fresh.head.state_dict()[head])
         assert "neck and head start at random" in loop.notes[0]
     assert run(init_from=tmp_path / "classifier.safetensors").described()["init_from"] == "classifier.safetensors"
 
@@ -290,11 +294,11 @@ def test_long_gradients_are_clipped() -> None:
         loop = DenseLoop(run(recipe=STILL.replace(clipping=clipping, learning_rate=1e-12)))
         loop.step(loop.batches()[0], 0, 2)
         norms = [
-            unit_norms(one.grad) / unit_norms(one.detach()).clamp(min=1e-3)
-            for one in loop.network.parameters()
-            if one.grad is not None
+            unit_norms(tensor.grad) / unit_norms(tensor.detach()).clamp(min=1e-3)
+            for tensor in loop.network.parameters()
+            if tensor.grad is not None
         ]
-        return float(torch.cat([one.flatten() for one in norms]).max())
+        return float(torch.cat([tensor.flatten() for tensor in norms]).max())
 
     assert longest(None) > 0.02
     assert longest(0.01) == pytest.approx(0.01, rel=1e-4)
@@ -330,8 +334,8 @@ def test_numbers_that_explode_stop_the_run(task: str) -> None:
 
 def test_what_cannot_be_run() -> None:
     shapes = Shapes(8, SIZE)
-    one = [shapes[index] for index in range(4)]
-    other = Listed(one, ("cat", "dog"), ("background", "cat", "dog"))
+    examples = [shapes[index] for index in range(4)]
+    other = Listed(examples, ("cat", "dog"), ("background", "cat", "dog"))
     with pytest.raises(
         ValueError, match="training has the classes background, disc, .*, and testing has background, cat"
     ):
@@ -340,7 +344,7 @@ def test_what_cannot_be_run() -> None:
         run(train=other, test=other)
     with pytest.raises(ValueError, match="4 images do not fill a batch of 5; take a smaller batch, or more images"):
         run("segmentation", RECIPE.replace(batch=5), train=Shapes(4, SIZE))
-    masks = Listed(one, (), shapes.pixel_classes)
+    masks = Listed(examples, (), shapes.pixel_classes)
     with pytest.raises(ValueError, match="these data have no objects.*: 4 images"):
         run("detection", train=masks, test=masks)
     with pytest.raises(ValueError, match="fc has no criterion here"):

@@ -55,27 +55,27 @@ def test_binary_by_hand():
 
 
 def test_offsets_l1_by_hand():
-    predicted, wanted = (
+    predicted, target = (
         double([[1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 0.0, 0.0]]),
         double([[1.5, 0.0, 3.0, 5.0], [0, 0, 0, 9]]),
     )
-    assert offsets_l1(predicted, wanted).item() == 0.5 + 2 + 1 + 9
-    assert gradient(offsets_l1, predicted, wanted) == [[-1, 1, 0, -1], [0, 0, 0, -1]]
+    assert offsets_l1(predicted, target).item() == 0.5 + 2 + 1 + 9
+    assert gradient(offsets_l1, predicted, target) == [[-1, 1, 0, -1], [0, 0, 0, -1]]
 
 
 def test_iou_loss_by_hand():
     """IoUs of 1/7, 1 and 0: 1 − 1/49, nothing, and 1."""
     predicted = double([[0, 0, 2, 2], [3, 3, 5, 6], [0, 0, 1, 1]])
-    wanted = double([[1, 1, 3, 3], [3, 3, 5, 6], [1, 0, 2, 1]])
-    assert iou_loss(predicted, wanted).item() == pytest.approx(1 - 1 / 49 + 0 + 1)
+    target = double([[1, 1, 3, 3], [3, 3, 5, 6], [1, 0, 2, 1]])
+    assert iou_loss(predicted, target).item() == pytest.approx(1 - 1 / 49 + 0 + 1)
 
 
 def test_the_gradient_of_the_iou_loss():
     """By hand: with its right side at x = 2, a box of height 1 covers x / 4 of one that is 4 wide: 1 − x²/16."""
-    found = gradient(iou_loss, double([[0, 0, 2, 1]]), double([[0, 0, 4, 1]]))
-    assert found[0][2] == pytest.approx(-2 / 8)
-    predicted, wanted = double([[0, 0, 4, 5], [1, 2, 6, 7]]), double([[1, 1, 6, 4], [0, 0, 5, 6.5]])
-    assert torch.autograd.gradcheck(lambda x: iou_loss(x, wanted), predicted.requires_grad_())
+    grad = gradient(iou_loss, double([[0, 0, 2, 1]]), double([[0, 0, 4, 1]]))
+    assert grad[0][2] == pytest.approx(-2 / 8)
+    predicted, target = double([[0, 0, 4, 5], [1, 2, 6, 7]]), double([[1, 1, 6, 4], [0, 0, 5, 6.5]])
+    assert torch.autograd.gradcheck(lambda x: iou_loss(x, target), predicted.requires_grad_())
     apart = gradient(iou_loss, double([[0, 0, 1, 1], [2, 2, 2, 2]]), double([[5, 5, 6, 6], [2, 2, 2, 2]]))
     assert apart == [[0] * 4] * 2
 
@@ -144,17 +144,17 @@ def test_what_is_right_costs_nothing(loss):
 def test_all_pixels_ignored(loss):
     nothing = torch.full((2, 3, 4), IGNORED, dtype=torch.uint8)
     logits = torch.randn(2, 5, 3, 4, requires_grad=True)
-    found = loss(logits, nothing)
-    found.backward()
-    assert found.item() == 0 and not logits.grad.any()
+    value = loss(logits, nothing)
+    value.backward()
+    assert value.item() == 0 and not logits.grad.any()
 
 
 @pytest.mark.parametrize(("loss", "width"), [(focal, 3), (binary, 3), (offsets_l1, 4), (iou_loss, 4)])
 def test_nothing_to_learn_from(loss, width):
     predicted = torch.zeros(0, width, requires_grad=True)
-    found = loss(predicted, torch.zeros(0, width))
-    found.backward()
-    assert found.item() == 0 and predicted.grad.shape == (0, width)
+    value = loss(predicted, torch.zeros(0, width))
+    value.backward()
+    assert value.item() == 0 and predicted.grad.shape == (0, width)
 
 
 @pytest.mark.parametrize("logit", [1e4, -1e4])

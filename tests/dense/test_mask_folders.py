@@ -40,14 +40,14 @@ def test_both_splits(root):
 
 
 def test_an_example(root):
-    found = read_mask_folder(root, "train")[0]
+    example = read_mask_folder(root, "train")[0]
     with Image.open(root / "images/train/a.jpg") as image:
-        assert torch.equal(found.image, torch.from_numpy(np.array(image)).permute(2, 0, 1))
-    assert (found.semantic[:-2, : WIDTH // 2] == 0).all()
-    assert (found.semantic[:-2, WIDTH // 2 :] == 2).all()
-    assert (found.semantic[-2:] == torch.tensor([[1], [IGNORED]])).all()
-    assert (found.boxes.shape, found.masks.shape) == ((0, 4), (0, HEIGHT, WIDTH))
-    assert (found.labels.dtype, found.crowd.dtype, found.masks.dtype) == (torch.int64, torch.bool, torch.bool)
+        assert torch.equal(example.image, torch.from_numpy(np.array(image)).permute(2, 0, 1))
+    assert (example.semantic[:-2, : WIDTH // 2] == 0).all()
+    assert (example.semantic[:-2, WIDTH // 2 :] == 2).all()
+    assert (example.semantic[-2:] == torch.tensor([[1], [IGNORED]])).all()
+    assert (example.boxes.shape, example.masks.shape) == ((0, 4), (0, HEIGHT, WIDTH))
+    assert (example.labels.dtype, example.crowd.dtype, example.masks.dtype) == (torch.int64, torch.bool, torch.bool)
 
 
 @pytest.mark.parametrize("name", ["validation", "test"])

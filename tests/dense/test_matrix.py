@@ -82,7 +82,7 @@ def test_shapes_follow_from_the_size_of_the_image(names: tuple[str, str]) -> Non
     for height, width in SIZES:
         maps = [(-(-height // stride), -(-width // stride)) for stride in strides]
         anchors = 3 * sum(h * w for h, w in maps)
-        wanted = {
+        expected = {
             "fc": [(1, classes)],
             "all_mlp_decoder": [(1, classes, *maps[0])],
             "semantic_fpn": [(1, classes, *maps[0])],
@@ -90,16 +90,20 @@ def test_shapes_follow_from_the_size_of_the_image(names: tuple[str, str]) -> Non
             "anchor_free_decoupled_head": [(1, 5 + classes, *grid) for grid in maps],
         }[head]
         for network in PRESETS:
-            assert CELLS[network, *names].outputs[text(height, width)] == [text(*shape) for shape in wanted]
+            assert CELLS[network, *names].outputs[text(height, width)] == [text(*shape) for shape in expected]
 
 
 @pytest.mark.parametrize("names", GOOD, ids=" ".join)
 def test_l1_at_an_odd_size_by_itself_and_traced(names: tuple[str, str]) -> None:
-    found, kept = tried("l1", *names, sizes=[ODD], forms=["torch.fx"]), CELLS["l1", *names]
+    tried_cell, kept = tried("l1", *names, sizes=[ODD], forms=["torch.fx"]), CELLS["l1", *names]
     at = text(*ODD)
-    assert (found.refused, found.parameters, found.outputs[at]) == ("", kept.parameters, kept.outputs[at])
-    assert found.tried == {"run": {at: ""}, "torch.fx": {at: ""}}
-    assert all(kept.tried[step][at] == fault for step, sizes in found.tried.items() for fault in sizes.values())
+    assert (tried_cell.refused, tried_cell.parameters, tried_cell.outputs[at]) == (
+        "",
+        kept.parameters,
+        kept.outputs[at],
+    )
+    assert tried_cell.tried == {"run": {at: ""}, "torch.fx": {at: ""}}
+    assert all(kept.tried[step][at] == fault for step, sizes in tried_cell.tried.items() for fault in sizes.values())
 
 
 # What the tool would say of a network that does not work.
@@ -157,7 +161,7 @@ def test_the_page_has_every_pair_and_every_reason() -> None:
     assert "1000 classes in classification, 150 classes in segmentation and 80 classes in detection" in shown
     assert "What went wrong" not in shown
     for network in RECORD["networks"].values():
-        assert all(said in shown for said in (network["date"], network["machine"], *network["versions"].values()))
+        assert all(detail in shown for detail in (network["date"], network["machine"], *network["versions"].values()))
 
 
 def test_the_page_draws_a_detector() -> None:

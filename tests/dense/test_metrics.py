@@ -110,10 +110,10 @@ def test_without_an_object_there_is_nothing_to_judge_by(pair: tuple[Detections, 
 
 def test_an_image_without_objects_among_others() -> None:
     empty = found(*EMPTY), truth([], [])
-    whole = found([BOX], [0.5], [0]), truth([BOX], [0])
-    assert judge(empty, whole).ap == pytest.approx(1)
+    objects = found([BOX], [0.5], [0]), truth([BOX], [0])
+    assert judge(empty, objects).ap == pytest.approx(1)
     wrong = found([BOX], [0.9], [0]), truth([], [])
-    assert judge(wrong, whole).ap == pytest.approx(0.5)
+    assert judge(wrong, objects).ap == pytest.approx(0.5)
 
 
 def test_more_than_a_hundred_boxes() -> None:
@@ -201,5 +201,5 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         return str(caught.value)
 
     for missing in ("pycocotools.mask", "torchmetrics.detection.mean_ap"):
-        said = line(missing)
-        assert missing.partition(".")[0] in said and metrics.INSTALL in said
+        message = line(missing)
+        assert missing.partition(".")[0] in message and metrics.INSTALL in message

@@ -63,7 +63,7 @@ WHY = {
 @pytest.mark.parametrize("pair", REFUSED, ids=" ".join)
 def test_a_pair_that_does_not_go_together_is_refused(pair):
     neck, head = pair
-    possible = ", ".join(one for one, other in ALLOWED if other == head)
+    possible = ", ".join(allowed_neck for allowed_neck, other in ALLOWED if other == head)
     message = f"{head} with {neck} is not possible: {MATRIX[pair]}; allowed: {possible}"
     assert WHY[head] in MATRIX[pair]
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
@@ -101,9 +101,9 @@ def test_any_size_with_numbers(pair, size):
     outputs = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
     assert all(x.isfinite().all() for x in outputs)
     alone = network(batch[1:])
-    for both, one in zip(outputs, [alone] if isinstance(alone, torch.Tensor) else alone, strict=True):
+    for both, expected in zip(outputs, [alone] if isinstance(alone, torch.Tensor) else alone, strict=True):
         if both.ndim > 2 or pair == ("no neck", "fc"):  # the anchors are the same for all images
-            torch.testing.assert_close(one[0], both[1], rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(expected[0], both[1], rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
@@ -111,9 +111,9 @@ def test_the_anchors_of_a_whole_network_at_512():
     """The count that NetsPresso has for every image; there the maps are 128, 64, 32 and 16 places wide."""
     with torch.device("meta"):
         network = DenseNetwork(dense_config(("fpn", "anchor_decoupled_head"), num_classes=20)).eval()
-    found = network(torch.empty(1, 3, 512, 512, device="meta"))
-    assert isinstance(found, AnchorPredictions)
-    assert found.anchors.shape == (65_280, 4) and found.boxes.shape == (1, 65_280, 4)
+    output = network(torch.empty(1, 3, 512, 512, device="meta"))
+    assert isinstance(output, AnchorPredictions)
+    assert output.anchors.shape == (65_280, 4) and output.boxes.shape == (1, 65_280, 4)
 
 
 @pytest.mark.parametrize("pair", ALLOWED, ids=" ".join)
@@ -149,11 +149,11 @@ def test_half_precision(pair):
 def test_the_backbone_has_what_the_head_says():
     with torch.device("meta"):
         network = DenseNetwork(DenseConfig(PRESETS["l3"], FCConfig(), num_classes=7))
-        plain = DenseNetwork(DenseConfig(SMALL, HEADS["all_mlp_decoder"], norms=False))
+        without_norms = DenseNetwork(DenseConfig(SMALL, HEADS["all_mlp_decoder"], norms=False))
     assert not network.backbone.config.distillation and network.backbone.config.num_classes == 7
     assert network.config.task == "classification" and network.config.names == ("no neck", "fc")
     assert network.neck is None and not list(network.backbone.norms.parameters())
-    assert not list(plain.backbone.norms.parameters()) and plain.config.task == "segmentation"
+    assert not list(without_norms.backbone.norms.parameters()) and without_norms.config.task == "segmentation"
 
 
 def test_more_maps_for_a_retinanet():
@@ -164,8 +164,8 @@ def test_more_maps_for_a_retinanet():
         network = DenseNetwork(DenseConfig(SMALL, head, FPNConfig(num_outs=5), num_classes=20))
         with pytest.raises(ValueError, match=r"^anchor_sizes=.* is not possible; allowed: 4 lists, one for each map$"):
             DenseNetwork(DenseConfig(SMALL, head, FPNConfig(num_outs=4)))
-    places = 128 * 96 + 64 * 48 + 32 * 24 + 16 * 12 + 8 * 6
-    assert network(torch.empty(1, 3, 512, 384, device="meta")).anchors.shape == (3 * places, 4)
+    locations = 128 * 96 + 64 * 48 + 32 * 24 + 16 * 12 + 8 * 6
+    assert network(torch.empty(1, 3, 512, 384, device="meta")).anchors.shape == (3 * locations, 4)
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,8 @@ def test_an_affine_table_by_hand() -> None:
 
 
 def test_an_affine_table_is_not_resized_right_as_a_matrix() -> None:
-    table, wanted = affine_table(1, 1, COARSE, COARSE), affine_table(1, 1, COARSE, FINE)
-    wrong = resized_matrix(table, COARSE, FINE) - offset_bias(wanted, FINE, FINE)
+    table, expected = affine_table(1, 1, COARSE, COARSE), affine_table(1, 1, COARSE, FINE)
+    wrong = resized_matrix(table, COARSE, FINE) - offset_bias(expected, FINE, FINE)
     assert wrong.abs().max() > 2  # of values from 0 to 6
 
 
@@ -67,7 +67,7 @@ def test_on_the_trained_grid_the_matrix_stays_what_it_is() -> None:
 def test_the_matrix_is_resized_as_an_image_with_the_cubic_of_torch() -> None:
     """Two tokens become four: weights of Keys's cubic with a = −0.75 at the distances of half pixels, by hand."""
     table = torch.tensor([[0.0, 1.0]])  # the matrix [[0, 1], [1, 0]]
-    a, places = -0.75, [-0.25, 0.25, 0.75, 1.25]
+    a, offsets = -0.75, [-0.25, 0.25, 0.75, 1.25]
 
     def weight(x: float) -> float:
         x = abs(x)
@@ -75,14 +75,14 @@ def test_the_matrix_is_resized_as_an_image_with_the_cubic_of_torch() -> None:
             return (a + 2) * x**3 - (a + 3) * x**2 + 1
         return a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a if x < 2 else 0.0
 
-    def ones(place: float) -> float:
+    def ones(position: float) -> float:
         """How much of the second token is in a place; beyond the border the last one is repeated."""
-        first = math.floor(place)
-        return sum(weight(place - near) for near in range(first - 1, first + 3) if near >= 1)
+        first = math.floor(position)
+        return sum(weight(position - near) for near in range(first - 1, first + 3) if near >= 1)
 
-    part = [ones(place) for place in places]
-    wanted = [[row * (1 - column) + (1 - row) * column for column in part] for row in part]
-    torch.testing.assert_close(resized_matrix(table, (1, 2), (1, 4)), torch.tensor([wanted]))
+    part = [ones(position) for position in offsets]
+    expected = [[row * (1 - column) + (1 - row) * column for column in part] for row in part]
+    torch.testing.assert_close(resized_matrix(table, (1, 2), (1, 4)), torch.tensor([expected]))
 
 
 def test_tokens_of_the_resized_matrix_are_taken_for_those_of_other_rows() -> None:
@@ -97,24 +97,24 @@ def test_taken_for_is_the_nearest_in_the_resized_matrix(before: tuple[int, int],
     numbers = torch.arange(math.prod(before), dtype=torch.float64)[None, None]
     count = math.prod(now)
     nearest = F.interpolate(numbers, size=count, mode="nearest-exact").long().view(now)
-    assert taken_for(before, now) == [[divmod(one, before[1]) for one in row] for row in nearest.tolist()]
+    assert taken_for(before, now) == [[divmod(index, before[1]) for index in row] for row in nearest.tolist()]
 
 
 def test_the_error_of_a_bias() -> None:
-    wanted = torch.randn(2, 5, 5, generator=torch.Generator().manual_seed(2))
-    assert bias_error(wanted, wanted) == 0
-    assert bias_error(torch.zeros_like(wanted), wanted) == pytest.approx(1)
-    assert bias_error(2 * wanted, wanted) == pytest.approx(1)
-    shifted = wanted + torch.arange(10.0).view(2, 5, 1)  # a number for each row, which softmax does not see
-    assert bias_error(shifted, wanted) == pytest.approx(0, abs=1e-5)
-    assert bias_error(wanted.transpose(1, 2), wanted) > 0.5
+    expected = torch.randn(2, 5, 5, generator=torch.Generator().manual_seed(2))
+    assert bias_error(expected, expected) == 0
+    assert bias_error(torch.zeros_like(expected), expected) == pytest.approx(1)
+    assert bias_error(2 * expected, expected) == pytest.approx(1)
+    shifted = expected + torch.arange(10.0).view(2, 5, 1)  # a number for each row, which softmax does not see
+    assert bias_error(shifted, expected) == pytest.approx(0, abs=1e-5)
+    assert bias_error(expected.transpose(1, 2), expected) > 0.5
 
 
 def test_patches_show_as_many_pixels_on_either_grid() -> None:
     """The middle tokens of the fine grid lie on pixels that the coarse ones see; their shapes are the grid's."""
     network = fresh_network(0)
     seen: list[torch.Tensor] = []
-    network.embed.register_forward_hook(lambda module, given, out: seen.append(given[0]))
+    network.embed.register_forward_hook(lambda module, args, out: seen.append(args[0]))
     picture = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(3))
     for grid in (COARSE, FINE):
         count = math.prod(grid)
@@ -149,8 +149,8 @@ def test_probabilities_are_those_of_the_bias_and_nothing_stays_hooked() -> None:
 
 def test_a_fresh_network_depends_on_its_seed_alone() -> None:
     before = torch.get_rng_state()
-    one, same, other = (fresh_network(seed).embed.weight for seed in (1, 1, 2))
-    assert torch.equal(one, same) and not torch.equal(one, other)
+    first, same, other = (fresh_network(seed).embed.weight for seed in (1, 1, 2))
+    assert torch.equal(first, same) and not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), before)
 
 

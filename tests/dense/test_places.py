@@ -12,19 +12,19 @@ from efficientformer_edu.dense.places import places_at, predictions_at_places
 
 
 def test_map_by_map_row_by_row():
-    places = places_at([(2, 3), (1, 1)], (8, 16), torch.zeros(0))
-    assert places.centres.tolist() == [[4, 4], [12, 4], [20, 4], [4, 12], [12, 12], [20, 12], [8, 8]]
-    assert places.strides.tolist() == [8] * 6 + [16]
+    locations = places_at([(2, 3), (1, 1)], (8, 16), torch.zeros(0))
+    assert locations.centres.tolist() == [[4, 4], [12, 4], [20, 4], [4, 12], [12, 12], [20, 12], [8, 8]]
+    assert locations.strides.tolist() == [8] * 6 + [16]
 
 
 def test_boxes_by_hand():
     """In row 0 and column 1 of a map of stride 8: from the corner (8, 0) half a place on, 8 wide and 16 high."""
     fine, coarse = torch.zeros(1, 7, 1, 2, dtype=torch.float64), torch.zeros(1, 7, 1, 1, dtype=torch.float64)
     fine[0, :, 0, 1] = torch.tensor([0.5, 0.5, 0.0, math.log(2), 5.0, 6.0, 7.0], dtype=torch.float64)
-    found = predictions_at_places([fine, coarse], (8, 16))
-    assert_close(found.boxes[0], torch.tensor([[-4, -4, 4, 4], [8, -4, 16, 12], [-8, -8, 8, 8]]).double())
-    assert found.objectness.tolist() == [[0, 5, 0]] and found.classes.tolist() == [[[0, 0], [6, 7], [0, 0]]]
-    assert found.places.centres.tolist() == [[4, 4], [12, 4], [8, 8]] and found.places.strides.tolist() == [8, 8, 16]
+    boxes = predictions_at_places([fine, coarse], (8, 16))
+    assert_close(boxes.boxes[0], torch.tensor([[-4, -4, 4, 4], [8, -4, 16, 12], [-8, -8, 8, 8]]).double())
+    assert boxes.objectness.tolist() == [[0, 5, 0]] and boxes.classes.tolist() == [[[0, 0], [6, 7], [0, 0]]]
+    assert boxes.places.centres.tolist() == [[4, 4], [12, 4], [8, 8]] and boxes.places.strides.tolist() == [8, 8, 16]
 
 
 def test_images_do_not_mix_and_rows_are_rows():
@@ -35,9 +35,9 @@ def test_images_do_not_mix_and_rows_are_rows():
 
 
 def test_boxes_are_not_of_half_precision():
-    found = predictions_at_places([torch.full((1, 6, 1, 200), 0.5, dtype=torch.bfloat16)], (4,))
-    assert {x.dtype for x in (found.boxes, found.objectness, found.classes, found.places.centres)} == {torch.float32}
-    middle = (found.boxes[0, :, 0] + found.boxes[0, :, 2]) / 2
+    boxes = predictions_at_places([torch.full((1, 6, 1, 200), 0.5, dtype=torch.bfloat16)], (4,))
+    assert {x.dtype for x in (boxes.boxes, boxes.objectness, boxes.classes, boxes.places.centres)} == {torch.float32}
+    middle = (boxes.boxes[0, :, 0] + boxes.boxes[0, :, 2]) / 2
     torch.testing.assert_close(middle, torch.arange(200) * 4.0 + 2)
 
 

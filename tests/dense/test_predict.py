@@ -72,18 +72,18 @@ def photo(height: int, width: int) -> Tensor:
 
 def test_boxes_are_in_the_pixels_of_the_photograph() -> None:
     # A photograph of 200×100 pixels fills the left half of a square of 64.
-    found = predict_image(detector([0, 0, 32, 64], [8, 16, 16, 32], [20, 8, 60, 24]), NAMES, photo(200, 100), 64)
-    assert found.detections is not None and found.semantic is None and found.classes == NAMES
-    wanted = [[0, 0, 100, 200], [25, 50, 50, 100], [62.5, 25, 100, 75]]
-    torch.testing.assert_close(found.detections.boxes, torch.tensor(wanted), rtol=0, atol=1e-3)
-    assert found.detections.labels.tolist() == [2, 2, 2]
-    torch.testing.assert_close(found.detections.scores, torch.tensor([3.0, 2.0, 1.0]).sigmoid())
+    prediction = predict_image(detector([0, 0, 32, 64], [8, 16, 16, 32], [20, 8, 60, 24]), NAMES, photo(200, 100), 64)
+    assert prediction.detections is not None and prediction.semantic is None and prediction.classes == NAMES
+    expected = [[0, 0, 100, 200], [25, 50, 50, 100], [62.5, 25, 100, 75]]
+    torch.testing.assert_close(prediction.detections.boxes, torch.tensor(expected), rtol=0, atol=1e-3)
+    assert prediction.detections.labels.tolist() == [2, 2, 2]
+    torch.testing.assert_close(prediction.detections.scores, torch.tensor([3.0, 2.0, 1.0]).sigmoid())
 
 
 def test_what_is_found_beside_the_photograph_is_left_out() -> None:
-    found = predict_image(detector([40, 4, 60, 24], [8, 16, 16, 32]), NAMES, photo(200, 100), 64)
-    assert found.detections is not None and len(found.detections.boxes) == 1
-    torch.testing.assert_close(found.detections.boxes, torch.tensor([[25.0, 50, 50, 100]]), rtol=0, atol=1e-3)
+    prediction = predict_image(detector([40, 4, 60, 24], [8, 16, 16, 32]), NAMES, photo(200, 100), 64)
+    assert prediction.detections is not None and len(prediction.detections.boxes) == 1
+    torch.testing.assert_close(prediction.detections.boxes, torch.tensor([[25.0, 50, 50, 100]]), rtol=0, atol=1e-3)
 
 
 def test_pixels_are_those_of_the_photograph() -> None:
@@ -91,49 +91,55 @@ def test_pixels_are_those_of_the_photograph() -> None:
     logits = torch.zeros(1, 3, 16, 16)
     logits[0, 1, :, :4], logits[0, 2, :, 4:] = 5, 5  # the photograph's left half; the rest, and what lies beside it
     network.head = Sees(logits)
-    found = predict_image(network, NAMES, photo(200, 100), 64)
-    assert found.detections is None and found.semantic is not None
-    assert found.semantic.shape == (200, 100)
-    assert (found.semantic[:, :50] == 1).all() and (found.semantic[:, 50:] == 2).all()
+    prediction = predict_image(network, NAMES, photo(200, 100), 64)
+    assert prediction.detections is None and prediction.semantic is not None
+    assert prediction.semantic.shape == (200, 100)
+    assert (prediction.semantic[:, :50] == 1).all() and (prediction.semantic[:, 50:] == 2).all()
 
 
 @settings(max_examples=8)
 @given(height=st.integers(1, 90), width=st.integers(1, 90), pair=st.sampled_from([DETECTOR, SEGMENTATION]))
 def test_photographs_of_any_size(height: int, width: int, pair: tuple[str, str]) -> None:
     image = photo(height, width)
-    found = predict_image(dense_network(pair), NAMES, image, 32)
-    assert torch.equal(found.image, image)
-    if found.detections is not None:
+    prediction = predict_image(dense_network(pair), NAMES, image, 32)
+    assert torch.equal(prediction.image, image)
+    if prediction.detections is not None:
         limits = torch.tensor([width, height, width, height])
-        assert (found.detections.boxes >= 0).all() and (found.detections.boxes <= limits).all()
-        assert (found.detections.scores.diff() <= 0).all()
+        assert (prediction.detections.boxes >= 0).all() and (prediction.detections.boxes <= limits).all()
+        assert (prediction.detections.scores.diff() <= 0).all()
     else:
-        assert found.semantic is not None and found.semantic.shape == (height, width)
-        assert int(found.semantic.max()) < 3
+        assert prediction.semantic is not None and prediction.semantic.shape == (height, width)
+        assert int(prediction.semantic.max()) < 3
 
 
 def test_a_file_an_image_and_an_array_are_the_same(tmp_path: Path) -> None:
     network, pixels = dense_network(SEGMENTATION), photo(40, 60).permute(1, 2, 0).numpy()
     Image.fromarray(pixels).save(tmp_path / "photo.png")
-    each = [predict_photo(network, NAMES, one, 64) for one in (tmp_path / "photo.png", Image.fromarray(pixels), pixels)]
-    assert all(np.array_equal(one.image.permute(1, 2, 0), pixels) for one in each)
-    assert all(torch.equal(one.semantic, each[0].semantic) for one in each if one.semantic is not None)
+    predictions = [
+        predict_photo(network, NAMES, item, 64) for item in (tmp_path / "photo.png", Image.fromarray(pixels), pixels)
+    ]
+    assert all(np.array_equal(item.image.permute(1, 2, 0), pixels) for item in predictions)
+    assert all(torch.equal(item.semantic, predictions[0].semantic) for item in predictions if item.semantic is not None)
 
 
 def test_a_photograph_is_turned_as_its_exif_data_says(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned to the right
     Image.fromarray(photo(40, 60).permute(1, 2, 0).numpy()).save(tmp_path / "turned.jpg", exif=exif)
-    found = predict_photo(dense_network(SEGMENTATION), NAMES, tmp_path / "turned.jpg", 64)
-    assert found.image.shape == (3, 60, 40) and found.semantic is not None and found.semantic.shape == (60, 40)
+    prediction = predict_photo(dense_network(SEGMENTATION), NAMES, tmp_path / "turned.jpg", 64)
+    assert (
+        prediction.image.shape == (3, 60, 40)
+        and prediction.semantic is not None
+        and prediction.semantic.shape == (60, 40)
+    )
 
 
 def test_the_network_keeps_its_mode() -> None:
     network = dense_network(SEGMENTATION)
-    found = predict_image(network, NAMES, photo(50, 50), 64)
+    prediction = predict_image(network, NAMES, photo(50, 50), 64)
     assert not network.training
     again = predict_image(network.train(), NAMES, photo(50, 50), 64)
-    assert network.training and torch.equal(found.semantic, again.semantic)
+    assert network.training and torch.equal(prediction.semantic, again.semantic)
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -45,9 +45,9 @@ def test_the_drops_come_with_an_epoch_whatever_their_number(epochs: int) -> None
 
 
 def test_the_rate_rises_to_the_schedule_from_a_thousandth() -> None:
-    plain = DenseRecipe(**TEN)
-    rising = plain.replace(warm_up_steps=4)
-    parts = [rising.rate(step, 10) / plain.rate(step, 10) for step in range(6)]
+    base = DenseRecipe(**TEN)
+    rising = base.replace(warm_up_steps=4)
+    parts = [rising.rate(step, 10) / base.rate(step, 10) for step in range(6)]
     assert parts == pytest.approx([0.001, 0.25, 0.5, 0.75, 1, 1])
 
 

@@ -20,9 +20,9 @@ FIRST = [
 ]
 
 
-def same(one: Example, other: Example) -> bool:
+def same(example: Example, other: Example) -> bool:
     fields = ("image", "boxes", "labels", "crowd", "masks", "semantic")
-    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in fields)
+    return all(torch.equal(getattr(example, name), getattr(other, name)) for name in fields)
 
 
 def test_a_scene_hangs_on_its_seed_split_and_number_alone():
@@ -39,12 +39,12 @@ def test_the_first_scenes_are_these():
 
 
 def test_the_photograph_moves_no_object():
-    usual = list(Shapes(5, 64))
+    scenes = list(Shapes(5, 64))
     darker = Shapes(5, 64)
     darker._photographs = [photograph.point(lambda level: level // 2) for photograph in darker._photographs]
-    for one, other in zip(usual, darker, strict=True):
-        assert torch.equal(one.masks, other.masks)
-        assert not torch.equal(one.image, other.image)
+    for example, other in zip(scenes, darker, strict=True):
+        assert torch.equal(example.masks, other.masks)
+        assert not torch.equal(example.image, other.image)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -118,16 +118,16 @@ def test_colour_and_size_say_nothing_of_the_class():
             colours[label].append(scene.image[:, mask].float().mean(dim=1))
             sides[label].append((box[2:] - box[:2]).mean())
     assert min(map(len, sides)) > 50
-    for one, other in itertools.combinations(range(len(OUTLINES)), 2):
-        means = [torch.stack(colours[place]).mean(dim=0) for place in (one, other)]
+    for first, other in itertools.combinations(range(len(OUTLINES)), 2):
+        means = [torch.stack(colours[index]).mean(dim=0) for index in (first, other)]
         assert (means[0] - means[1]).abs().max() < 30  # of 255; a single object's deviates by about 60
-        ratio = torch.stack(sides[one]).mean() / torch.stack(sides[other]).mean()
+        ratio = torch.stack(sides[first]).mean() / torch.stack(sides[other]).mean()
         assert 0.75 < ratio < 1.33
 
 
 def test_training_and_test_share_no_pixel_of_the_photograph():
-    for one, other in itertools.product(PARTS["train"], PARTS["test"]):
-        assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+    for first, other in itertools.product(PARTS["train"], PARTS["test"]):
+        assert first[2] <= other[0] or other[2] <= first[0] or first[3] <= other[1] or other[3] <= first[1]
 
 
 def test_an_object_fits_into_the_smallest_scene():

@@ -9,9 +9,9 @@ from dense_networks import ALLOWED, dense_network, images
 from efficientformer_edu.dense.anchors import anchors_at
 
 
-def assert_equal(ours, expected):
-    assert type(ours) is type(expected)
-    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
+def assert_equal(output, expected):
+    assert type(output) is type(expected)
+    torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("pair", ALLOWED, ids=" ".join)

@@ -50,11 +50,13 @@ def test_behind_the_small_backbone_heads_are_narrow() -> None:
     """Most of the weights are still the backbone's."""
     for name in ("all_mlp_decoder", "semantic_fpn", "anchor_decoupled_head"):
         network = DenseNetwork(usual(SMALL, TASKS[name], 6, name))
-        whole, backbone = (sum(one.numel() for one in part.parameters()) for part in (network, network.backbone))
-        assert backbone > whole / 2
+        total, backbone = (
+            sum(parameter.numel() for parameter in part.parameters()) for part in (network, network.backbone)
+        )
+        assert backbone > total / 2
         wide = DenseNetwork(usual(SMALL.replace(bias_grid=(4, 4)), TASKS[name], 6, name))
-        assert sum(one.numel() for one in wide.head.parameters()) > sum(
-            one.numel() for one in network.head.parameters()
+        assert sum(parameter.numel() for parameter in wide.head.parameters()) > sum(
+            parameter.numel() for parameter in network.head.parameters()
         )
 
 

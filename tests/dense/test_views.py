@@ -59,8 +59,8 @@ def test_to_evaluate_an_image_fits_into_the_upper_left_corner():
 def test_an_image_is_averaged_where_it_is_made_smaller():
     """Stripes of one pixel become grey, and do not come and go."""
     stripes = dataclasses.replace(example(64, 64), image=(torch.arange(64) % 2 * 255).byte().expand(3, 64, 64))
-    found = levels(View(32)(stripes).image)
-    torch.testing.assert_close(found[:, :, 1:-1], torch.full((3, 32, 30), 127.5), rtol=0, atol=1.0)
+    values = levels(View(32)(stripes).image)
+    torch.testing.assert_close(values[:, :, 1:-1], torch.full((3, 32, 30), 127.5), rtol=0, atol=1.0)
 
 
 def test_an_image_is_interpolated_and_classes_are_not():
@@ -82,7 +82,7 @@ def test_a_random_view_by_hand():
     assert torch.equal(placement.boxes_back(placement.boxes(boxes)), boxes)
     classes = torch.arange(32, dtype=torch.uint8).view(4, 8)
     seen = placement.semantic(classes)
-    assert seen[0].tolist() == [IGNORED] + [place for place in range(15, 7, -1) for _ in range(2)] + [IGNORED] * 3
+    assert seen[0].tolist() == [IGNORED] + [column for column in range(15, 7, -1) for _ in range(2)] + [IGNORED] * 3
     assert (seen[6:] == IGNORED).all()
     back = placement.semantic_back(seen)
     assert (back[0] == IGNORED).all()  # it was cut
@@ -106,8 +106,8 @@ def test_classes_lead_back(height, width, size, seed):
     back = placement.semantic_back(placement.semantic(classes))
     if placement.down >= height and placement.across >= width:
         assert torch.equal(back[back != IGNORED], classes[back != IGNORED])
-    whole = placement.top >= 0 and placement.left >= 0 and max(placement.down, placement.across) <= size
-    if whole:
+    inside = placement.top >= 0 and placement.left >= 0 and max(placement.down, placement.across) <= size
+    if inside:
         assert (back != IGNORED).all()
 
 
@@ -119,8 +119,8 @@ def test_boxes_and_classes_move_together(height, width, seed):
     right, bottom = left + max(1, width // 2), top + max(1, height // 2)
     semantic = torch.zeros(height, width, dtype=torch.uint8)
     semantic[top:bottom, left:right] = 1
-    plain = dataclasses.replace(example(height, width, (left, top, right, bottom)), class_map=semantic)
-    _, target, _ = view(plain, generator(seed))
+    unmoved = dataclasses.replace(example(height, width, (left, top, right, bottom)), class_map=semantic)
+    _, target, _ = view(unmoved, generator(seed))
     rows, columns = (target.semantic == 1).nonzero(as_tuple=True)
     assume(len(rows) and len(target.boxes))
     tight = torch.tensor([[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]])
@@ -184,16 +184,18 @@ def test_a_box_that_is_found_is_cut_at_the_image():
 
 def test_random_views_are_as_random_as_they_say():
     view = View(100, scale=(0.5, 2.0), flip=True)
-    found = [view.placement(80, 100, generator(seed)) for seed in range(400)]
-    scales = torch.tensor([one.across / 100 for one in found])
+    placements = [view.placement(80, 100, generator(seed)) for seed in range(400)]
+    scales = torch.tensor([placement.across / 100 for placement in placements])
     assert scales.min() >= 0.5
     assert scales.max() <= 2.0
     assert (scales < 1).float().mean() == pytest.approx(0.5, abs=0.07)  # even on a scale of ratios
-    assert sum(one.flip for one in found) == pytest.approx(200, abs=40)
-    for one in found:
-        for start, side in ((one.top, one.down), (one.left, one.across)):
+    assert sum(placement.flip for placement in placements) == pytest.approx(200, abs=40)
+    for placement in placements:
+        for start, side in ((placement.top, placement.down), (placement.left, placement.across)):
             assert min(0, 100 - side) <= start <= max(0, 100 - side)
-    free = torch.tensor([one.left / (100 - one.across) for one in found if one.across != 100])
+    free = torch.tensor(
+        [placement.left / (100 - placement.across) for placement in placements if placement.across != 100]
+    )
     assert free.mean() == pytest.approx(0.5, abs=0.05)
 
 

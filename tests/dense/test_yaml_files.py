@@ -163,11 +163,11 @@ def test_the_number_of_classes_is_the_reader_s(tmp_path):
 
 def test_what_is_told_is_what_netspresso_reads():
     """The fields and values of its own example, letter by letter but for spaces."""
-    told = yaml.safe_load(to_yaml(EXAMPLES["detection"][1]))
-    theirs = yaml.safe_load(EXAMPLES["detection"][0])
-    theirs["model"]["name"] = "efficientformer"
-    assert told == theirs
-    assert list(told["model"]["architecture"]) == ["full", "backbone", "neck", "head"]
+    data = yaml.safe_load(to_yaml(EXAMPLES["detection"][1]))
+    original = yaml.safe_load(EXAMPLES["detection"][0])
+    original["model"]["name"] = "efficientformer"
+    assert data == original
+    assert list(data["model"]["architecture"]) == ["full", "backbone", "neck", "head"]
 
 
 @pytest.mark.parametrize(

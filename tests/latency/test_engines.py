@@ -107,7 +107,7 @@ def test_compile_says_why_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_another_network_folds_its_batch_norms_and_has_its_channels_last(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[nn.Module] = []
     eager = engines._eager
-    monkeypatch.setattr(engines, "_eager", lambda network, *rest: ran.append(network) or eager(network, *rest))
+    monkeypatch.setattr(engines, "_eager", lambda network, *tail: ran.append(network) or eager(network, *tail))
     rival = Rival()
     prepare("folded", rival, IMAGES, 1)
     reference, folded = ran

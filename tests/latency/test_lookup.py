@@ -114,17 +114,17 @@ def operations(config: EfficientFormerConfig, engine: str) -> float:
 def test_the_parts_of_a_network_are_the_whole_network(
     config: EfficientFormerConfig, resolution: tuple[int, int]
 ) -> None:
-    one_head = config.replace(distillation=False)
-    found = parts(one_head, resolution)
+    single_head = config.replace(distillation=False)
+    counts = parts(single_head, resolution)
     assert (
-        sum(number * macs(part, one_head, resolution) for part, number in found.items())
-        == count(one_head, resolution).macs
+        sum(number * macs(part, single_head, resolution) for part, number in counts.items())
+        == count(single_head, resolution).macs
     )
-    kinds = Counter(part.kind for part in found.elements())
+    kinds = Counter(part.kind for part in counts.elements())
     assert (kinds["stem"], kinds["head"]) == (1, 1)
     assert kinds["embedding"] == sum(config.downsamples)
     assert (kinds["MB3D"], kinds["MB4D"]) == (sum(config.vits), sum(config.depths) - sum(config.vits))
-    assert min(found.values()) > 0
+    assert min(counts.values()) > 0
 
 
 @pytest.mark.parametrize("engine", FORMS)
@@ -190,7 +190,7 @@ def test_every_entry_has_the_reference_of_its_own_group(ticks: Ticks) -> None:
     ticks.speed = float  # the machine is slower in each call
     entries = build(NARROW, "folded", SIZE, base=BASE).entries
     references = [entry.reference / operations(BASE, "folded") for entry in entries]
-    calls = [round(one) for one in references]
+    calls = [round(reference) for reference in references]
     assert references == pytest.approx(calls, rel=1e-6)
     assert calls == sorted(calls) and set(calls) == set(range(1, GROUPS + 1))
     for entry, call in zip(entries, calls, strict=True):
@@ -199,7 +199,7 @@ def test_every_entry_has_the_reference_of_its_own_group(ticks: Ticks) -> None:
 
 def test_sums_are_raised_by_what_the_reference_takes_beyond_its_parts(ticks: Ticks) -> None:
     exact = build(NARROW, "folded", SIZE, base=BASE)
-    slower = replace(exact, entries=tuple(one._replace(reference=1.25 * one.reference) for one in exact.entries))
+    slower = replace(exact, entries=tuple(entry._replace(reference=1.25 * entry.reference) for entry in exact.entries))
     assert (exact.whole_over_parts, slower.whole_over_parts) == pytest.approx((1, 1.25), rel=1e-6)
     assert slower.predict(BASE) == pytest.approx(slower.reference)
     assert slower.predict(BETWEEN) == pytest.approx(1.25 * exact.predict(BETWEEN), rel=1e-6)
@@ -234,19 +234,19 @@ def test_an_embedding_is_linear_in_each_of_its_widths() -> None:
 
 
 def test_a_build_goes_on_where_it_was_interrupted(ticks: Ticks, tmp_path: Path) -> None:
-    path, whole = tmp_path / "lookup.json", build(NARROW, "folded", SIZE, base=BASE)
+    path, full = tmp_path / "lookup.json", build(NARROW, "folded", SIZE, base=BASE)
     ticks.names.clear()
     ticks.stop = 4
     with pytest.raises(KeyboardInterrupt):
         build(NARROW, "folded", SIZE, base=BASE, path=path)
     assert {entry.part.kind for entry in Lookup.load(path).entries} == {"stem", "embedding"}
     ticks.stop = 0
-    assert build(NARROW, "folded", SIZE, base=BASE, path=path) == whole == Lookup.load(path)
+    assert build(NARROW, "folded", SIZE, base=BASE, path=path) == full == Lookup.load(path)
     assert len(ticks.names) == GROUPS  # each group once
-    assert build(NARROW, "folded", SIZE, base=BASE, path=path) == whole
+    assert build(NARROW, "folded", SIZE, base=BASE, path=path) == full
     assert len(ticks.names) == GROUPS
     wider = build((*NARROW[:3], (32, 64, 80)), "folded", SIZE, base=BASE, path=path)
-    assert wider.entries[: len(whole.entries)] == whole.entries
+    assert wider.entries[: len(full.entries)] == full.entries
     # Besides the reference: two pairs and three neighbours, then MB4D, MB3D and the head, with a neighbour each.
     assert [len(names) - 1 for names in ticks.names[GROUPS:]] == [5, 2, 2, 2]
 
@@ -337,9 +337,9 @@ def test_what_does_not_change_the_time_is_free(ticks: Ticks) -> None:
     ],
 )
 def test_what_cannot_be_built(ticks: Ticks, change: dict[str, Any], message: str) -> None:
-    wanted: dict[str, Any] = {"widths": NARROW, "engine": "folded", "resolution": SIZE, "base": BASE}
+    arguments: dict[str, Any] = {"widths": NARROW, "engine": "folded", "resolution": SIZE, "base": BASE}
     with pytest.raises(ValueError, match=message):
-        build(**(wanted | change))
+        build(**(arguments | change))
     assert ticks.names == []
 
 
@@ -348,16 +348,18 @@ def test_errors_are_none_under_a_clock_of_macs(ticks: Ticks, tmp_path: Path) -> 
     ticks.names.clear()
     networks = [BASE, BETWEEN, *(BETWEEN.replace(depths=(1, 1, 1, depth)) for depth in range(2, 7))]
     errors = prediction_errors(lookup, networks, rounds=2)
-    assert [one.config for one in errors.predictions] == networks
+    assert [prediction.config for prediction in errors.predictions] == networks
     assert [len(names) for names in ticks.names] == [6, 3]  # five networks at once, and the reference
     assert errors.worst == pytest.approx(0, abs=1e-6)
-    assert [one.measured for one in errors.predictions] == pytest.approx(
-        [operations(one, "folded") for one in networks]
+    assert [prediction.measured for prediction in errors.predictions] == pytest.approx(
+        [operations(prediction, "folded") for prediction in networks]
     )
     errors.save(path := tmp_path / "errors.json")
     loaded = Errors.load(path)
     assert loaded.conditions == errors.conditions
-    assert [one.measured for one in loaded.predictions] == [round(one.measured, 9) for one in errors.predictions]
+    assert [prediction.measured for prediction in loaded.predictions] == [
+        round(prediction.measured, 9) for prediction in errors.predictions
+    ]
     loaded.save(again := tmp_path / "again.json")
     assert Errors.load(again) == loaded
     stored = json.loads(path.read_text(encoding="utf-8"))

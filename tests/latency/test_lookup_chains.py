@@ -49,14 +49,14 @@ def test_the_chains_of_each_part() -> None:
     embedding, second = Part("embedding", GRIDS[1], (32, 48)), Part("MB4D", GRIDS[1], (48,))
     head, last = Part("head", GRIDS[3], (80,)), Part("MB4D", GRIDS[3], (80,))
     mb3d = last._replace(kind="MB3D")
-    for part, wanted in {
+    for part, expected in {
         stem: {(stem, first): 1, (first, first): -0.5},
         embedding: {(first, embedding, second): 1, (first, first): -0.5, (second, second): -0.5},
         head: {(last, head): 1, (last, last): -0.5},
         last: {(last,) * 6: 0.25, (last, last): -0.25},
         mb3d: {(last, last, *(mb3d,) * 4): 0.25, (last, last): -0.25},
     }.items():
-        assert chains(part, GRIDS) == wanted
+        assert chains(part, GRIDS) == expected
     assert name((last, last, mb3d)) == "2 × MB4D at 2×3, 80 channels, 1 × MB3D at 2×3, 80 channels"
 
 
@@ -74,7 +74,7 @@ class Borders:
         return self.costs[f"{way} {part.grid} {part.widths}"] if part.kind in ("MB4D", "MB3D") else 0
 
     def __call__(self, subjects: Mapping[str, Chain], conditions: Conditions, **_: Any) -> Measurement:
-        timings = tuple(Timing(words, (self.seconds(chain),) * 3) for words, chain in subjects.items())
+        timings = tuple(Timing(description, (self.seconds(chain),) * 3) for description, chain in subjects.items())
         return Measurement(conditions.complete(machine="synthetic", threads=1), timings)
 
 
@@ -124,14 +124,14 @@ def test_a_chain_of_all_parts_is_the_network(
 
 @pytest.mark.parametrize("engine", ["eager", "folded"])
 def test_parts_take_maps_in_the_layout_that_they_find_in_the_network(engine: str) -> None:
-    network, found = run_form(BASE, SIZE, engine), []
+    network, layouts = run_form(BASE, SIZE, engine), []
     for stage in network.stages:
-        stage.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+        stage.register_forward_pre_hook(lambda _, inputs: layouts.append(inputs[0]))
     with torch.inference_mode():
         network(torch.zeros(1, 3, *SIZE))
-    assert len(found) == 4
-    assert all(maps.is_contiguous(memory_format=FORMS[engine].layout) for maps in found)
-    assert prod(found[0].shape[2:]) > 1  # else both layouts would be the same
+    assert len(layouts) == 4
+    assert all(maps.is_contiguous(memory_format=FORMS[engine].layout) for maps in layouts)
+    assert prod(layouts[0].shape[2:]) > 1  # else both layouts would be the same
 
 
 def test_blocks_in_a_row_have_weights_of_their_own() -> None:

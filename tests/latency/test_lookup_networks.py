@@ -49,11 +49,11 @@ def test_both_kinds_of_late_stages_are_drawn() -> None:
 
 
 def test_more_networks_than_there_are() -> None:
-    one = SMALLEST.replace(num_vit=0)
-    assert {network.vits for network in random_networks(0, 3, EVERY, small=one, large=one)} == {
+    config = SMALLEST.replace(num_vit=0)
+    assert {network.vits for network in random_networks(0, 3, EVERY, small=config, large=config)} == {
         (0, 0, 0, 0),
         (0, 0, 0, 1),
         (0, 0, 1, 1),
     }
     with pytest.raises(ValueError, match="n=4 is not possible; there are 3 such networks"):
-        random_networks(0, 4, EVERY, small=one, large=one)
+        random_networks(0, 4, EVERY, small=config, large=config)

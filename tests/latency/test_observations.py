@@ -44,7 +44,7 @@ class Clock:
         random, timings = np.random.default_rng(0), []
         for name in subjects:
             spread = np.exp(self.noise * random.standard_normal(rounds))
-            timings.append(Timing(name, tuple(round(self.seconds(name) * float(one), 9) for one in spread)))
+            timings.append(Timing(name, tuple(round(self.seconds(name) * float(factor), 9) for factor in spread)))
         return Measurement(conditions.complete(**FOUND), tuple(timings))
 
 
@@ -78,10 +78,10 @@ def mixers(maps: float, reshapes: float, mlp: float, noise: tuple[float, ...] = 
     """Observation 2 from seconds as multiples of attention on tokens; the noise is that of the MLP."""
     record = measured(
         rounds,
-        attention_on_maps=tuple(maps * one for one in STEADY),
+        attention_on_maps=tuple(maps * factor for factor in STEADY),
         attention_on_tokens=STEADY,
-        reshapes_alone=tuple(reshapes * one for one in STEADY),
-        MLP_on_tokens=tuple(mlp * one for one in noise),
+        reshapes_alone=tuple(reshapes * factor for factor in STEADY),
+        MLP_on_tokens=tuple(mlp * factor for factor in noise),
     )
     return Observation(2, {"a stage": record})
 
@@ -125,7 +125,7 @@ def test_the_verdict_of_a_claim(one: Claim, verdict: str) -> None:
 def test_an_observation_is_supported_if_all_its_claims_are(observation: Observation, verdict: str) -> None:
     assert observation.verdict == verdict
     shown = [row[-1] for row in observation.table().rows]
-    assert shown == [*(one.verdict_text for one in observation.claims), observation.verdict_text]
+    assert shown == [*(item.verdict_text for item in observation.claims), observation.verdict_text]
     assert "too few" not in shown and "inf" not in observation.to("table").split()
 
 
@@ -197,8 +197,10 @@ def test_too_few_rounds_are_no_finding(rounds: int, tmp_path: Path) -> None:
     mixers(2, 3, 4, rounds=rounds).save(path)
     assert report.findings.read_findings(tmp_path) == ()
     data = json.loads(path.read_text(encoding="utf-8"), parse_constant=pytest.fail)  # infinity is not JSON
-    assert {one["verdict"] for one in data["observation"]["claims"]} == {"too few rounds"}
-    assert {(one["low"], one["high"], one["rounds"]) for one in data["observation"]["claims"]} == {(None, None, rounds)}
+    assert {item["verdict"] for item in data["observation"]["claims"]} == {"too few rounds"}
+    assert {(item["low"], item["high"], item["rounds"]) for item in data["observation"]["claims"]} == {
+        (None, None, rounds)
+    }
     assert load_observation(path).verdict == "too few"
 
 
@@ -209,7 +211,7 @@ def test_formats() -> None:
         for part in ("1000.000", "2 (2 to 2)", "above 1", "supported", SUPPORTED.note, "2 threads"):
             assert part in shown
     data = json.loads(SUPPORTED.to("json"))["observation"]
-    assert [one["text"] for one in data["claims"]] == [one.text for one in SUPPORTED.claims]
+    assert [item["text"] for item in data["claims"]] == [item.text for item in SUPPORTED.claims]
     first = SUPPORTED.to("csv").splitlines()[1].rsplit(",", 3)
     assert first[1:] == ["2 (2 to 2)", "above 1", "supported"]
     with pytest.raises(ValueError, match="format='html' is not possible"):
@@ -262,24 +264,24 @@ def desktop(name: str) -> float:
 def test_observations_can_be_supported_contradicted_and_inconclusive(number: int, clock: Callable[..., Clock]) -> None:
     clock(phone)
     observation = observe(number, rounds=8)
-    assert observation.verdict == "supported" and {one.verdict for one in observation.claims} == {"supported"}
+    assert observation.verdict == "supported" and {item.verdict for item in observation.claims} == {"supported"}
     clock(desktop)
     other = observe(number, rounds=8)
     assert other.verdict == "contradicted"
     # The share of LN has two ends, of which one is always met.
-    assert sum(one.verdict == "supported" for one in other.claims) == (number == 3)
+    assert sum(item.verdict == "supported" for item in other.claims) == (number == 3)
     clock(phone, noise=2.0)
-    assert "inconclusive" in {one.verdict for one in observe(number, rounds=8).claims}
-    assert [one.text for one in observation.claims] == [one.text for one in other.claims]
+    assert "inconclusive" in {item.verdict for item in observe(number, rounds=8).claims}
+    assert [item.text for item in observation.claims] == [item.text for item in other.claims]
     clock(phone)
     assert observe(number, rounds=MIN_SAMPLES - 1).verdict == "too few"
 
 
 def test_mac_for_mac_asks_for_less(clock: Callable[..., Clock]) -> None:
     clock(lambda name: 0.7 if name.endswith("patches") else 1.0)
-    verdicts = [one.verdict for one in observe(1, rounds=5).claims]
+    verdicts = [item.verdict for item in observe(1, rounds=5).claims]
     assert verdicts == ["contradicted"] * 2 + ["supported"] * 2
-    bounds = [one.bound for one in observe(1, rounds=5).claims]
+    bounds = [item.bound for item in observe(1, rounds=5).claims]
     assert bounds == pytest.approx([1, 1, 57_802_752 / 406_425_600, 22_127_616 / 40_642_560])
 
 
@@ -297,7 +299,7 @@ def test_the_phone_s_factor_is_that_of_levit_and_context_only() -> None:
     assert claims.phone_factor() == pytest.approx(44.5 / 11.9)
     observation = activations({"a": (1.0, 2.0, 3.0), "b": (1.0, 2.0, 3.0)})
     assert f"{claims.phone_factor():.2f}" in observation.note and "Table 1" in observation.note
-    bounds = {one.bound for one in (*observation.claims, *observation.context)}
+    bounds = {item.bound for item in (*observation.claims, *observation.context)}
     assert bounds == {1.0, 1 + claims.MARGIN}
 
 
@@ -341,22 +343,22 @@ def test_the_time_of_activations_depends_on_the_engine(inside: Any, second: Any,
 
 
 def test_the_largest_change_between_engines_is_the_one_that_is_tested() -> None:
-    (one,) = activations({"a": (1.0, 1.2, 1.2), "b": (1.0, 1.0, 1.0), "c": (1.0, 2.0, 1.5)}).claims
-    assert one.text == "inside L1, GELU instead of ReLU costs more in c than in b"
-    assert (one.ratio.value, one.side, one.bound) == (2.0, "above", 1 + claims.MARGIN)
+    (item,) = activations({"a": (1.0, 1.2, 1.2), "b": (1.0, 1.0, 1.0), "c": (1.0, 2.0, 1.5)}).claims
+    assert item.text == "inside L1, GELU instead of ReLU costs more in c than in b"
+    assert (item.ratio.value, item.side, item.bound) == (2.0, "above", 1 + claims.MARGIN)
 
 
 def test_each_engine_is_compared_with_the_order_of_the_phone() -> None:
     observation = activations({"a": PHONE, "b": (1.0, 2.0, 1.5), "c": (2.0, 2.0, 1.0)})
-    verdicts = [one.verdict for one in observation.context]
+    verdicts = [item.verdict for item in observation.context]
     # HardSwish against GELU, HardSwish against ReLU, GELU against ReLU, in each engine
     assert verdicts[:3] == ["supported"] * 3
     assert verdicts[3:6] == ["contradicted", "supported", "supported"]
     assert verdicts[6:] == ["contradicted", "contradicted", "inconclusive"]
-    ratios = [one.ratio.value for one in observation.context]
+    ratios = [item.ratio.value for item in observation.context]
     assert ratios == pytest.approx([3 / 1.02, 3, 1.02, 0.75, 1.5, 2, 0.5, 0.5, 1])
     assert all(
-        one.text.startswith(f"L1 in {engine}: ") for one, engine in zip(observation.context, "aaabbbccc", strict=True)
+        item.text.startswith(f"L1 in {engine}: ") for item, engine in zip(observation.context, "aaabbbccc", strict=True)
     )
     assert observation.verdict == "supported"  # the phone's order is context
     assert "5 of 9" in observation.summary
@@ -366,8 +368,8 @@ def test_each_engine_is_compared_with_the_order_of_the_phone() -> None:
 def test_the_half_of_the_rounds_that_decides_needs_five(rounds: int, verdict: str) -> None:
     exchanged = {"a": (1.0, 2.0, 3.0), "b": (3.0, 2.0, 1.0)}
     observation = activations(exchanged, rounds, alone=exchanged)
-    assert {one.ratio.samples for one in observation.claims} == {rounds - rounds // 2}
-    assert len(observation.claims) == 3 and {one.verdict for one in observation.claims} == {verdict}
+    assert {item.ratio.samples for item in observation.claims} == {rounds - rounds // 2}
+    assert len(observation.claims) == 3 and {item.verdict for item in observation.claims} == {verdict}
     assert observation.verdict == verdict
     assert bool(observation.findings) == (verdict == "supported")
 
@@ -393,36 +395,36 @@ def test_a_change_of_order_that_was_chance_is_contradicted() -> None:
         f"alone, {engine}": measured(ReLU=(relu,) * 5 + (1.0,) * 5, GELU=(gelu,) * 5 + (2.0,) * 5)
         for engine, (relu, gelu) in {"a": first, "b": second}.items()
     }
-    verdicts = [one.verdict for one in Observation(4, records).claims]
+    verdicts = [item.verdict for item in Observation(4, records).claims]
     assert verdicts == ["supported", "contradicted"]  # in the second half ReLU is faster in both
 
 
 def test_engines_are_given_networks_and_lone_activations(
     clock: Callable[..., Clock], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    calls = []
 
     def prepare(name: str, network: Any, images: torch.Tensor, num_threads: int | None) -> Callable[[], torch.Tensor]:
         assert not torch.is_inference_mode_enabled()  # which no exporter expects
-        asked.append((name, type(network).__name__, num_threads))
+        calls.append((name, type(network).__name__, num_threads))
         return lambda: images
 
     monkeypatch.setattr(observations, "prepare", prepare)
     clock(phone)
-    given = ("eager", "onnxruntime", "onnxruntime-folded", "eager")
-    found = observe(4, rounds=2, num_threads=1, engines=given)
-    assert list(found.records) == [
+    engines = ("eager", "onnxruntime", "onnxruntime-folded", "eager")
+    observation = observe(4, rounds=2, num_threads=1, engines=engines)
+    assert list(observation.records) == [
         "alone, eager",
         "alone, onnxruntime",
         "inside L1, eager",
         "inside L1, onnxruntime",
         "inside L1, onnxruntime-folded",
     ]
-    assert asked.count(("onnxruntime", "EfficientFormer", 1)) == asked.count(
+    assert calls.count(("onnxruntime", "EfficientFormer", 1)) == calls.count(
         ("onnxruntime-folded", "EfficientFormer", 1)
     )
-    assert len(asked) == 15 and ("onnxruntime", "GELU", 1) in asked
-    assert found.records["alone, eager"].conditions.command == (
+    assert len(calls) == 15 and ("onnxruntime", "GELU", 1) in calls
+    assert observation.records["alone, eager"].conditions.command == (
         "efficientformer-edu observe 4 --rounds 2 --threads 1 --engine eager,onnxruntime,onnxruntime-folded"
     )
 
@@ -447,10 +449,10 @@ def test_what_is_not_possible_is_said_before_anything_is_timed(
 
 def test_how_the_subjects_are_timed(clock: Callable[..., Clock]) -> None:
     made = clock(phone)
-    found = observe(1, rounds=2, num_threads=1, progress=True)
-    wanted = {"num_threads": 1, "progress": True, "device": "cpu", "inference": True}
-    assert made.options == wanted
-    for record in found.records.values():
+    observation = observe(1, rounds=2, num_threads=1, progress=True)
+    expected = {"num_threads": 1, "progress": True, "device": "cpu", "inference": True}
+    assert made.options == expected
+    for record in observation.records.values():
         assert record.conditions.command == "efficientformer-edu observe 1 --rounds 2 --threads 1"
         assert record.conditions.resolution == (224, 224)
         assert {len(timing.seconds) for timing in record.timings} == {2}
@@ -460,5 +462,5 @@ def test_how_the_subjects_are_timed(clock: Callable[..., Clock]) -> None:
 @pytest.mark.filterwarnings("ignore:the machine is busy")
 def test_the_clock_itself_times_subjects() -> None:
     subject = Subject(torch.nn.ReLU(), torch.zeros(1))
-    found = Session(1, 2, 1, False, "cpu").time({"one": subject}, (0, 0))
-    assert found["one"].milliseconds > 0 and found.conditions.threads == 1
+    timings = Session(1, 2, 1, False, "cpu").time({"one": subject}, (0, 0))
+    assert timings["one"].milliseconds > 0 and timings.conditions.threads == 1

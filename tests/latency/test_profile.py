@@ -160,17 +160,17 @@ def test_nothing_but_the_head_is_other_in_a_vision_transformer() -> None:
 
 @pytest.mark.parametrize("network", [small(), ViT()], ids=["small", "ViT"])
 def test_other_is_at_most_a_twentieth(network: nn.Module) -> None:
-    found = called(network)  # each operator is taken to last as long as the next, so that no clock decides
-    events = [event(name, at, at + 1) for at, (name, _) in enumerate(found)]
-    parts = sums(events, [Called(f"aten::{name}", kind) for name, kind in found])
+    result = called(network)  # each operator is taken to last as long as the next, so that no clock decides
+    events = [event(name, at, at + 1) for at, (name, _) in enumerate(result)]
+    parts = sums(events, [Called(f"aten::{name}", kind) for name, kind in result])
     assert 0 < parts["other"] / sum(parts.values()) <= 0.05
 
 
 def test_a_branch_s_end_belongs_to_the_branch() -> None:
-    found = called(small())
-    kinds = {kind for name, kind in found if name == "mul"}  # the layer scales
+    result = called(small())
+    kinds = {kind for name, kind in result if name == "mul"}  # the layer scales
     assert kinds == {SPATIAL, "MLP", "attention"}
-    assert {kind for name, kind in found if name == "add"} >= kinds
+    assert {kind for name, kind in result if name == "add"} >= kinds
     assert {kind for name, kind in called(fold(small(), 64)) if name == "lerp"} == {SPATIAL}
 
 
@@ -191,14 +191,14 @@ def test_a_convolutional_block_mixes_neighbours_and_channels() -> None:
     ids=["small", "without attention", "ViT"],
 )
 def test_a_profile_has_the_classes_that_the_network_has(network: nn.Module, absent: set[str]) -> None:
-    found = profile(network.eval(), IMAGES, name="tiny", num_threads=1, rounds=5, command="make it")
-    assert tuple(found.parts) == CLASSES
-    assert {kind for kind, ms in found.parts.items() if ms == 0} == absent
-    assert sum(found.shares.values()) == pytest.approx(1)
-    assert (found.name, found.conditions.command, found.conditions.threads) == ("tiny", "make it", 1)
-    assert found.rounds == 5
-    assert (found.conditions.batch, found.conditions.resolution) == (1, (64, 64))
-    assert from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    result = profile(network.eval(), IMAGES, name="tiny", num_threads=1, rounds=5, command="make it")
+    assert tuple(result.parts) == CLASSES
+    assert {kind for kind, ms in result.parts.items() if ms == 0} == absent
+    assert sum(result.shares.values()) == pytest.approx(1)
+    assert (result.name, result.conditions.command, result.conditions.threads) == ("tiny", "make it", 1)
+    assert result.rounds == 5
+    assert (result.conditions.batch, result.conditions.resolution) == (1, (64, 64))
+    assert from_dict(json.loads(json.dumps(result.to_dict()))) == result
 
 
 def test_the_parts_are_the_span_of_the_call() -> None:
@@ -235,8 +235,8 @@ def test_times_are_booked_where_they_belong() -> None:
         event("gelu", 1530, 1600),
     ]
     known = [Called("aten::conv2d", SPATIAL), Called("aten::linear", "MLP"), Called("aten::gelu", "activation")]
-    found = {kind: ms for kind, ms in sums(list(reversed(events)), known).items() if ms}
-    assert found == pytest.approx(
+    result = {kind: ms for kind, ms in sums(list(reversed(events)), known).items() if ms}
+    assert result == pytest.approx(
         {
             SPATIAL: 0.1,
             "MLP": 0.01 + 0.39 - 0.2,  # with the gap before it, without the copy for the layout's sake
@@ -249,8 +249,8 @@ def test_times_are_booked_where_they_belong() -> None:
 def test_what_the_profiler_costs_is_taken_off_each_event() -> None:
     events = [event("conv2d", 0, 100), event("linear", 110, 500, event("addmm", 200, 400))]
     known = [Called("aten::conv2d", SPATIAL), Called("aten::linear", "MLP")]
-    found = sums(events, known, cost=0.002)
-    assert (found[SPATIAL], found["MLP"]) == pytest.approx((0.1 - 0.002, 0.01 + 0.39 - 2 * 0.002))
+    result = sums(events, known, cost=0.002)
+    assert (result[SPATIAL], result["MLP"]) == pytest.approx((0.1 - 0.002, 0.01 + 0.39 - 2 * 0.002))
 
 
 def test_the_profiler_costs_little_and_not_nothing() -> None:
@@ -260,9 +260,9 @@ def test_the_profiler_costs_little_and_not_nothing() -> None:
 def test_disturbances_of_single_classes_neither_move_the_shares_nor_shrink_the_sum() -> None:
     quiet = {**dict.fromkeys(CLASSES, 0.0), "MLP": 6.0, "norm": 3.0, SPATIAL: 3.0}
     passes = [{**quiet, name: quiet[name] + 2} for name in ("MLP", "norm", SPATIAL)]
-    found = middle(passes)
-    assert sum(found.values()) == pytest.approx(14)
-    assert found == pytest.approx({name: ms * 14 / 12 for name, ms in quiet.items()})
+    result = middle(passes)
+    assert sum(result.values()) == pytest.approx(14)
+    assert result == pytest.approx({name: ms * 14 / 12 for name, ms in quiet.items()})
 
 
 def test_a_network_that_changes_its_mind_is_refused() -> None:
@@ -278,9 +278,9 @@ def test_what_cannot_be_profiled_is_refused() -> None:
 
 
 def test_a_reader_s_own_classes() -> None:
-    found = profile(ViT().eval(), IMAGES, lambda operator, around: "other", rounds=2)
-    assert found.name == "ViT"
-    assert {kind for kind, ms in found.parts.items() if ms and kind != "reshape"} == {"other"}
+    result = profile(ViT().eval(), IMAGES, lambda operator, around: "other", rounds=2)
+    assert result.name == "ViT"
+    assert {kind for kind, ms in result.parts.items() if ms and kind != "reshape"} == {"other"}
 
 
 def test_the_profiler_is_silent_and_leaves_no_hook(capfd: pytest.CaptureFixture[str]) -> None:
@@ -321,10 +321,10 @@ def test_stored_profiles_come_back(tmp_path: Path) -> None:
 def test_the_profiles_of_this_checkout_account_for_the_time() -> None:
     path = stored("profiles.json")
     assert path is not None
-    for one in load_profiles(path):
-        assert tuple(one.parts) == CLASSES
-        assert abs(one.ratio - 1) <= 0.05
-        assert one.shares["other"] <= 0.05
+    for stored_profile in load_profiles(path):
+        assert tuple(stored_profile.parts) == CLASSES
+        assert abs(stored_profile.ratio - 1) <= 0.05
+        assert stored_profile.shares["other"] <= 0.05
 
 
 def test_nothing_is_stored_under_another_name() -> None:
@@ -341,10 +341,11 @@ def test_what_the_report_is_told_of_figure_2(levit: float | None, other: float, 
         for name, ms in times.items()
         if ms is not None
     ]
-    found = findings(profiles)
-    assert [one["status"] for one in found] == ([status] if status else [])
-    assert findings([replace(one, rounds=MIN_SAMPLES - 1) for one in profiles]) == []
+    records = findings(profiles)
+    assert [item["status"] for item in records] == ([status] if status else [])
+    assert findings([replace(item, rounds=MIN_SAMPLES - 1) for item in profiles]) == []
     if status:
         assert (
-            found[0]["ours"] == f"reshapes take {levit / 10:.0%} of LeViT-256's time, and {other / 10:.0%} of DeiT-S's"
+            records[0]["ours"]
+            == f"reshapes take {levit / 10:.0%} of LeViT-256's time, and {other / 10:.0%} of DeiT-S's"
         )

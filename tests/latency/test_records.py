@@ -48,7 +48,9 @@ def test_a_table_for_people() -> None:
 
 @pytest.mark.parametrize("rounds", [1, 2, MIN_SAMPLES - 1])
 def test_too_few_rounds_have_no_interval(rounds: int) -> None:
-    few = replace(MEASURED, timings=tuple(replace(one, seconds=one.seconds[:rounds]) for one in MEASURED.timings))
+    few = replace(
+        MEASURED, timings=tuple(replace(timing, seconds=timing.seconds[:rounds]) for timing in MEASURED.timings)
+    )
     for shown in (
         few.table().to_text(),
         few._repr_markdown_(),

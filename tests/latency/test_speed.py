@@ -32,14 +32,14 @@ def record(**seconds: float) -> Measurement:
     timings = []
     for key, value in seconds.items():
         network, engine = key.split("_", 1)
-        rounds = tuple(value * (1 + 0.01 * place) for place in range(5))
+        rounds = tuple(value * (1 + 0.01 * index) for index in range(5))
         timings.append(Timing(f"{named[network]} {engine}", rounds))
     return Measurement(Conditions(), tuple(timings))
 
 
 def test_the_bound_is_the_largest_ratio_that_table_1_can_mean() -> None:
-    ours, rival = (Fraction(table1()[name, "npu"].printed) for name in (OURS, RIVAL))
-    assert largest_ratio() == pytest.approx(float((ours + Fraction(1, 20)) / (rival - Fraction(1, 20))))
+    own, rival = (Fraction(table1()[name, "npu"].printed) for name in (OURS, RIVAL))
+    assert largest_ratio() == pytest.approx(float((own + Fraction(1, 20)) / (rival - Fraction(1, 20))))
     assert largest_ratio() == pytest.approx(1.65 / 1.55)
 
 
@@ -70,20 +70,20 @@ def test_without_an_engine_that_ran_both_there_is_nothing_to_claim() -> None:
 
 
 def test_the_part_of_one_engine() -> None:
-    whole = record(ours_eager=1.0, theirs_eager=2.0, ours_openvino=3.0)
-    assert engines(whole) == ("eager", "openvino")
-    part = in_engine(whole, "eager")
+    full = record(ours_eager=1.0, theirs_eager=2.0, ours_openvino=3.0)
+    assert engines(full) == ("eager", "openvino")
+    part = in_engine(full, "eager")
     assert [timing.name for timing in part.timings] == list(PAIR)
-    assert [timing.seconds for timing in part.timings] == [timing.seconds for timing in whole.timings[:2]]
-    assert part.conditions is whole.conditions
+    assert [timing.seconds for timing in part.timings] == [timing.seconds for timing in full.timings[:2]]
+    assert part.conditions is full.conditions
     with pytest.raises(ValueError, match="engine 'folded' ran nothing here; there are eager, openvino"):
-        in_engine(whole, "folded")
+        in_engine(full, "folded")
 
 
 def test_an_engine_is_not_taken_for_one_whose_name_ends_alike() -> None:
-    whole = record(**{"ours_openvino-folded": 1.0, "ours_folded": 2.0})
-    assert engines(whole) == ("openvino-folded", "folded")
-    (timing,) = in_engine(whole, "folded").timings
+    full = record(**{"ours_openvino-folded": 1.0, "ours_folded": 2.0})
+    assert engines(full) == ("openvino-folded", "folded")
+    (timing,) = in_engine(full, "folded").timings
     assert (timing.name, timing.seconds[0]) == ("l1", 2.0)
 
 

@@ -25,8 +25,8 @@ def inference() -> Any:
         yield
 
 
-def close(one: torch.Tensor, other: torch.Tensor) -> None:
-    assert_close(one, other, atol=2e-5, rtol=1e-4)
+def close(tensor: torch.Tensor, other: torch.Tensor) -> None:
+    assert_close(tensor, other, atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -47,11 +47,11 @@ def test_all_subjects_of_a_record_give_the_same_shape(found: dict[str, subjects.
 
 
 def test_embeddings_count_what_their_closed_forms_say() -> None:
-    quarter = {name: one.macs for name, one in subjects.embeddings_to_a_quarter().items()}
+    quarter = {name: subject.macs for name, subject in subjects.embeddings_to_a_quarter().items()}
     assert quarter["3×3 stem"] == quarter["3×3 stem, norms apart"] == L1.by("block")["stem"].macs
     assert quarter["4×4/4 patches"] == 56**2 * 48 * 3 * 4**2
     assert quarter["7×7/4 patches"] == 56**2 * 48 * 3 * 7**2
-    sixteenth = {name: one.macs for name, one in subjects.embeddings_to_a_sixteenth().items()}
+    sixteenth = {name: subject.macs for name, subject in subjects.embeddings_to_a_sixteenth().items()}
     widths = (3, 48, 96, 192, 384)
     by_hand = sum((112 >> n) ** 2 * widths[n] * widths[n + 1] * 3**2 for n in range(4))
     assert sixteenth["3×3 stem"] == sixteenth["3×3 stem, norms apart"] == by_hand
@@ -60,7 +60,7 @@ def test_embeddings_count_what_their_closed_forms_say() -> None:
 
 @pytest.mark.parametrize("make", [subjects.embeddings_to_a_quarter, subjects.embeddings_to_a_sixteenth])
 def test_patches_have_fewer_macs_than_the_stem(make: Any) -> None:
-    macs = {name: one.macs for name, one in make().items()}
+    macs = {name: subject.macs for name, subject in make().items()}
     assert all(macs[name] < macs["3×3 stem"] for name in macs if name.endswith("patches"))
 
 
@@ -90,50 +90,50 @@ def test_patches_of_poolformer_overlap_and_those_of_deit_do_not() -> None:
 
 @pytest.mark.parametrize(("dim", "grid"), [(64, (3, 5)), (224, (14, 14)), (448, (7, 7))])
 def test_attention_is_the_same_on_maps_and_on_tokens(dim: int, grid: tuple[int, int]) -> None:
-    found = subjects.mixers(dim, grid)
-    on_maps, on_tokens = found["attention on maps"], found["attention on tokens"]
-    assert on_maps().shape == found["pooling"]().shape == (1, dim, *grid)
+    pairs = subjects.mixers(dim, grid)
+    on_maps, on_tokens = pairs["attention on maps"], pairs["attention on tokens"]
+    assert on_maps().shape == pairs["pooling"]().shape == (1, dim, *grid)
     close(on_maps().flatten(2).transpose(1, 2), on_tokens())
-    assert torch.equal(found["reshapes alone"](), found["reshapes alone"].inputs)
-    assert found["reshapes alone"]().is_contiguous() and on_maps().is_contiguous()
+    assert torch.equal(pairs["reshapes alone"](), pairs["reshapes alone"].inputs)
+    assert pairs["reshapes alone"]().is_contiguous() and on_maps().is_contiguous()
 
 
 def test_attention_is_torch_s_own() -> None:
-    ours, theirs = subjects.TokenAttention(64).eval(), nn.MultiheadAttention(64, 2, batch_first=True).eval()
+    attention, reference = subjects.TokenAttention(64).eval(), nn.MultiheadAttention(64, 2, batch_first=True).eval()
     weights = {
-        "in_proj_weight": ours.qkv.weight,
-        "in_proj_bias": ours.qkv.bias,
-        "out_proj.weight": ours.proj.weight,
-        "out_proj.bias": ours.proj.bias,
+        "in_proj_weight": attention.qkv.weight,
+        "in_proj_bias": attention.qkv.bias,
+        "out_proj.weight": attention.proj.weight,
+        "out_proj.bias": attention.proj.bias,
     }
-    theirs.load_state_dict(weights)
+    reference.load_state_dict(weights)
     tokens = torch.randn(2, 15, 64)
-    close(ours(tokens), theirs(tokens, tokens, tokens)[0])
+    close(attention(tokens), reference(tokens, tokens, tokens)[0])
 
 
 @pytest.mark.parametrize(("dim", "grid"), [(224, (14, 14)), (448, (7, 7))])
 def test_mixers_count_what_their_closed_forms_say(dim: int, grid: tuple[int, int]) -> None:
-    places, found = grid[0] * grid[1], subjects.mixers(dim, grid)
-    attention = subjects.BLOCKS * (4 * places * dim**2 + 2 * places**2 * dim)
-    assert found["attention on maps"].macs == found["attention on tokens"].macs == attention
-    assert found["MLP on tokens"].macs == subjects.BLOCKS * 8 * places * dim**2
-    assert found["pooling"].macs == found["reshapes alone"].macs == 0
-    assert run("fvcore", found["attention on tokens"].network, found["attention on tokens"].inputs).macs == attention
+    tokens, pairs = grid[0] * grid[1], subjects.mixers(dim, grid)
+    attention = subjects.BLOCKS * (4 * tokens * dim**2 + 2 * tokens**2 * dim)
+    assert pairs["attention on maps"].macs == pairs["attention on tokens"].macs == attention
+    assert pairs["MLP on tokens"].macs == subjects.BLOCKS * 8 * tokens * dim**2
+    assert pairs["pooling"].macs == pairs["reshapes alone"].macs == 0
+    assert run("fvcore", pairs["attention on tokens"].network, pairs["attention on tokens"].inputs).macs == attention
 
 
 def test_pairs_of_layer_and_norm_are_of_equal_size() -> None:
-    found = subjects_norms.norms(16, (4, 6))
-    for name, one in found.items():
-        assert one().shape == ((1, 24, 16) if "Linear" in name else (1, 16, 4, 6))
-        assert one.macs == subjects.BLOCKS * 24 * 16**2
+    pairs = subjects_norms.norms(16, (4, 6))
+    for name, subject in pairs.items():
+        assert subject().shape == ((1, 24, 16) if "Linear" in name else (1, 16, 4, 6))
+        assert subject.macs == subjects.BLOCKS * 24 * 16**2
     kinds = {"Conv-BN": nn.BatchNorm2d, "Conv-LN": nn.LayerNorm, "Conv-GN": nn.GroupNorm, "LN-Linear": nn.LayerNorm}
     for name, kind in kinds.items():
-        assert sum(isinstance(module, kind) for module in found[name].network.modules()) == subjects.BLOCKS
+        assert sum(isinstance(module, kind) for module in pairs[name].network.modules()) == subjects.BLOCKS
 
 
 def test_conv_bn_folds_into_the_same_function() -> None:
-    found = subjects_norms.norms(16, (4, 6))
-    apart, folded = found["Conv-BN"], found["Conv-BN, folded"]
+    pairs = subjects_norms.norms(16, (4, 6))
+    apart, folded = pairs["Conv-BN"], pairs["Conv-BN, folded"]
     assert [type(layer) for layer in folded.network] == [nn.Conv2d] * subjects.BLOCKS
     close(folded(), apart())
     bare = nn.Sequential(*(layer for layer in apart.network if isinstance(layer, nn.Conv2d)))
@@ -144,35 +144,35 @@ def test_norms_on_maps_are_over_channels_and_over_everything() -> None:
     x = 3 * torch.randn(2, 8, 4, 5) + 1
     by_hand = (x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True, correction=0) + 1e-5).sqrt()
     close(subjects_norms.ChannelNorm(8)(x), by_hand)
-    whole = (x - x.mean((1, 2, 3), keepdim=True)) / (x.var((1, 2, 3), keepdim=True, correction=0) + 1e-5).sqrt()
-    close(subjects_norms.group_norm(8)(x), whole)
+    everything = (x - x.mean((1, 2, 3), keepdim=True)) / (x.var((1, 2, 3), keepdim=True, correction=0) + 1e-5).sqrt()
+    close(subjects_norms.group_norm(8)(x), everything)
 
 
 def test_the_transformer_is_deit_s() -> None:
-    found = subjects_norms.networks_and_norms()
-    network = found["DeiT-S"].network
-    assert sum(one.numel() for one in network.parameters()) == deit.params()
-    assert found["DeiT-S"].macs == found["DeiT-S without norms"].macs == deit.macs()
-    assert found["L1"].macs == found["L1 without norms"].macs == L1.macs
+    networks = subjects_norms.networks_and_norms()
+    network = networks["DeiT-S"].network
+    assert sum(parameter.numel() for parameter in network.parameters()) == deit.params()
+    assert networks["DeiT-S"].macs == networks["DeiT-S without norms"].macs == deit.macs()
+    assert networks["L1"].macs == networks["L1 without norms"].macs == L1.macs
 
 
 def test_without_norms_means_all_and_only_the_norms() -> None:
-    found = subjects_norms.networks_and_norms()
+    networks = subjects_norms.networks_and_norms()
     for name in ("L1", "DeiT-S"):
         norms = (nn.BatchNorm2d, nn.LayerNorm)
-        there = dict(found[name].network.named_modules())
-        left = dict(found[f"{name} without norms"].network.named_modules())
+        there = dict(networks[name].network.named_modules())
+        left = dict(networks[f"{name} without norms"].network.named_modules())
         assert there.keys() == left.keys()
-        changed = {place for place in there if type(there[place]) is not type(left[place])}
-        assert changed == {place for place, module in there.items() if isinstance(module, norms)} != set()
-        assert all(isinstance(left[place], nn.Identity) for place in changed)
+        changed = {path for path in there if type(there[path]) is not type(left[path])}
+        assert changed == {path for path, module in there.items() if isinstance(module, norms)} != set()
+        assert all(isinstance(left[path], nn.Identity) for path in changed)
 
 
 def test_an_activation_is_exchanged_in_the_blocks_alone() -> None:
-    found = subjects_norms.networks_and_activations()
-    assert list(found) == list(subjects_norms.activations()) == ["ReLU", "GELU", "GELU-tanh", "HardSwish", "SiLU"]
-    first = next(iter(found.values())).network.state_dict()
-    for name, subject in found.items():
+    networks = subjects_norms.networks_and_activations()
+    assert list(networks) == list(subjects_norms.activations()) == ["ReLU", "GELU", "GELU-tanh", "HardSwish", "SiLU"]
+    first = next(iter(networks.values())).network.state_dict()
+    for name, subject in networks.items():
         mlps = [module for module in subject.network.modules() if isinstance(module, (ConvMlp, Mlp))]
         assert len(mlps) == sum(PRESETS["l1"].depths)
         assert {repr(module.act) for module in mlps} == {repr(subjects_norms.ACTIVATIONS[name]())}
@@ -188,6 +188,6 @@ def test_gelu_in_the_network_is_the_network() -> None:
 
 
 def test_the_tanh_is_an_approximation() -> None:
-    found = subjects_norms.activations()
-    difference = (found["GELU"]() - found["GELU-tanh"]()).abs().max()
+    pairs = subjects_norms.activations()
+    difference = (pairs["GELU"]() - pairs["GELU-tanh"]()).abs().max()
     assert 0 < difference < 1e-3

@@ -34,22 +34,22 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Callable[[], N
 
 
 def test_known_sleeps() -> None:
-    found = measure({"short": lambda: time.sleep(0.004), "long": lambda: time.sleep(0.012)}, rounds=5)
-    assert 0.004 <= found["short"].estimate.value < 0.012 <= found["long"].estimate.value
-    assert found.ratio("long", "short").low > 1
+    timings = measure({"short": lambda: time.sleep(0.004), "long": lambda: time.sleep(0.012)}, rounds=5)
+    assert 0.004 <= timings["short"].estimate.value < 0.012 <= timings["long"].estimate.value
+    assert timings.ratio("long", "short").low > 1
 
 
 def test_a_cost_scaled_by_two_is_seen_as_two(made_up) -> None:
-    found = measure({"one": made_up(0.5), "two": made_up(1.0)}, rounds=7)
-    assert found["one"].seconds == pytest.approx([0.5] * 7)
-    assert found.ratio("two", "one")[:3] == pytest.approx((2, 2, 2))
-    assert found["two"].milliseconds == pytest.approx(1000)
+    timings = measure({"one": made_up(0.5), "two": made_up(1.0)}, rounds=7)
+    assert timings["one"].seconds == pytest.approx([0.5] * 7)
+    assert timings.ratio("two", "one")[:3] == pytest.approx((2, 2, 2))
+    assert timings["two"].milliseconds == pytest.approx(1000)
 
 
 def test_what_is_quick_is_called_several_times_for_one_sample(made_up) -> None:
-    found = measure({"quick": made_up(1e-4), "slow": made_up(1.0)}, rounds=2)
-    assert (found["quick"].calls, found["slow"].calls) == (20, 1)
-    assert found["quick"].seconds == pytest.approx([1e-4] * 2)
+    timings = measure({"quick": made_up(1e-4), "slow": made_up(1.0)}, rounds=2)
+    assert (timings["quick"].calls, timings["slow"].calls) == (20, 1)
+    assert timings["quick"].seconds == pytest.approx([1e-4] * 2)
 
 
 def test_subjects_take_turns() -> None:
@@ -70,8 +70,8 @@ def test_a_subject_does_not_pay_for_what_another_left_in_the_caches(monkeypatch:
         now[0] += 1.0 if last[0] == name else 3.0  # cold, it takes three times as long
         last[0] = name
 
-    found = measure({name: lambda name=name: call(name) for name in "AB"}, rounds=4)
-    assert [timing.seconds for timing in found.timings] == [(1.0,) * 4] * 2
+    timings = measure({name: lambda name=name: call(name) for name in "AB"}, rounds=4)
+    assert [timing.seconds for timing in timings.timings] == [(1.0,) * 4] * 2
 
 
 def test_a_machine_that_slows_down_slows_all_alike(made_up, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,9 +82,9 @@ def test_a_machine_that_slows_down_slows_all_alike(made_up, monkeypatch: pytest.
     def call() -> None:
         now[0] += 1 + 0.01 * next(slower)
 
-    found = measure({"first": call, "second": call}, rounds=50)
-    assert found.ratio("second", "first").high < 1.02
-    assert found["first"].estimate.value > 1.4
+    timings = measure({"first": call, "second": call}, rounds=50)
+    assert timings.ratio("second", "first").high < 1.02
+    assert timings["first"].estimate.value > 1.4
 
 
 def test_torch_is_left_as_it_was() -> None:
@@ -99,13 +99,13 @@ def test_torch_is_left_as_it_was() -> None:
 
 
 def test_conditions_are_completed_and_those_given_kept() -> None:
-    given = Conditions(command="efficientformer-edu bench l1", batch=8, resolution=(192, 256))
-    found = measure({"nothing": lambda: None}, given, rounds=2, num_threads=1).conditions
-    assert (found.command, found.batch, found.resolution) == ("efficientformer-edu bench l1", 8, (192, 256))
-    assert found.threads == 1
-    assert found.versions["torch"] == torch.__version__.split("+")[0]
-    assert found.machine.endswith(f"{cores()} cores")
-    assert len(found.date) == 10
+    conditions = Conditions(command="efficientformer-edu bench l1", batch=8, resolution=(192, 256))
+    timings = measure({"nothing": lambda: None}, conditions, rounds=2, num_threads=1).conditions
+    assert (timings.command, timings.batch, timings.resolution) == ("efficientformer-edu bench l1", 8, (192, 256))
+    assert timings.threads == 1
+    assert timings.versions["torch"] == torch.__version__.split("+")[0]
+    assert timings.machine.endswith(f"{cores()} cores")
+    assert len(timings.date) == 10
 
 
 def test_a_busy_machine_and_a_wide_interval_are_said(made_up, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,8 +141,8 @@ def test_page_faults_are_counted_per_call_and_only_while_timed(
         faults[0] += 7
         slow()
 
-    found = measure({"fast": call_fast, "slow": call_slow}, rounds=4)
-    assert (found["fast"].calls, found["fast"].faults, found["slow"].faults) == (20, 3, 7)
+    timings = measure({"fast": call_fast, "slow": call_slow}, rounds=4)
+    assert (timings["fast"].calls, timings["fast"].faults, timings["slow"].faults) == (20, 3, 7)
 
 
 @pytest.mark.parametrize("flushing", [False, True])
@@ -225,9 +225,9 @@ def test_a_second_gpu_is_timed_by_its_own_events(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.cuda, "synchronize", gpus.synchronize)
     monkeypatch.setattr(torch.cuda, "device", current)
     monkeypatch.setattr(timer, "accelerator", lambda device: f"GPU {device.index}")
-    found = measure({"work": lambda: gpus.call(1, 0.25)}, rounds=3, device="cuda:1")
-    assert found["work"].seconds == pytest.approx((0.25,) * 3)
-    assert found.conditions.machine == "GPU 1"
+    timings = measure({"work": lambda: gpus.call(1, 0.25)}, rounds=3, device="cuda:1")
+    assert timings["work"].seconds == pytest.approx((0.25,) * 3)
+    assert timings.conditions.machine == "GPU 1"
     assert {index for _, index in gpus.log} == {1} and gpus.current == 0
     with pytest.raises(ValueError, match="device='cuda:2'.*not available.*2"):
         measure({"work": lambda: None}, device="cuda:2")
@@ -241,13 +241,13 @@ def test_an_apple_gpu_is_synchronized_before_and_after_each_sample(monkeypatch: 
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.mps, "synchronize", gpu.synchronize)
     monkeypatch.setattr(timer.time, "perf_counter", lambda: gpu.now[0])
-    found = measure({"short": lambda: gpu.call(0, 0.5), "long": lambda: gpu.call(0, 1.5)}, rounds=3, device="mps")
+    timings = measure({"short": lambda: gpu.call(0, 0.5), "long": lambda: gpu.call(0, 1.5)}, rounds=3, device="mps")
     # A sample holds its own call only, not the call before it, which is not timed but queued.
-    assert [timing.seconds for timing in found.timings] == [(0.5,) * 3, (1.5,) * 3]
+    assert [timing.seconds for timing in timings.timings] == [(0.5,) * 3, (1.5,) * 3]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU that torch can use")
 def test_a_gpu_is_timed_by_its_own_clock() -> None:
     small, large = (torch.randn(n, n, device="cuda") for n in (512, 4096))
-    found = measure({"small": lambda: small @ small, "large": lambda: large @ large}, rounds=5, device="cuda")
-    assert found.ratio("large", "small").low > 10
+    timings = measure({"small": lambda: small @ small, "large": lambda: large @ large}, rounds=5, device="cuda")
+    assert timings.ratio("large", "small").low > 10

@@ -40,8 +40,8 @@ def test_folding_keeps_the_logits(preset):
         torch.testing.assert_close(fold(model, size)(images), exact, rtol=0, atol=1e-8)
         single = EfficientFormer(model.config).eval()
         single.load_state_dict(model.state_dict())
-        ours = fold(single, size)(images.float())
-        torch.testing.assert_close(ours, single(images.float()), rtol=0, atol=1e-5)
+        output = fold(single, size)(images.float())
+        torch.testing.assert_close(output, single(images.float()), rtol=0, atol=1e-5)
 
 
 def test_folding_leaves_the_parameters_it_should(preset):
@@ -86,8 +86,8 @@ def test_a_folded_network_has_the_gradients_of_the_images():
     # with its channels last, as it does from tokens.
     images = golden_images(2, 64, 64).requires_grad_()
     (exact,) = torch.autograd.grad(model(images)[:, 0].sum(), images)
-    (ours,) = torch.autograd.grad(fold(model, 64)(images)[:, 0].sum(), images)
-    torch.testing.assert_close(ours, exact, rtol=1e-9, atol=1e-12)
+    (gradient,) = torch.autograd.grad(fold(model, 64)(images)[:, 0].sum(), images)
+    torch.testing.assert_close(gradient, exact, rtol=1e-9, atol=1e-12)
 
 
 @torch.no_grad()

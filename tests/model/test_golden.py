@@ -31,18 +31,18 @@ def test_outputs_equal_the_released_code(golden, dtype, tolerance):
     model = model.to(dtype)
     images = golden_images(batch=len(vectors["logits"])).to(dtype)
     heads = model.forward_heads(images)
-    for name, ours in (("logits", model(images)), ("head", heads.cls), ("dist_head", heads.dist)):
-        np.testing.assert_allclose(ours.double().numpy(), vectors[name], rtol=0, atol=tolerance, err_msg=name)
+    for name, output in (("logits", model(images)), ("head", heads.cls), ("dist_head", heads.dist)):
+        np.testing.assert_allclose(output.double().numpy(), vectors[name], rtol=0, atol=tolerance, err_msg=name)
 
     stages = [model.stem(images), *model.features(images)]
-    for name, ours in zip(("stem", "stage0", "stage1", "stage2", "stage3"), stages, strict=True):
+    for name, output in zip(("stem", "stage0", "stage1", "stage2", "stage3"), stages, strict=True):
         if name == "stage3":  # the released code leaves the last stage as tokens
-            ours = ours.flatten(2).transpose(1, 2)
-        ours = ours.double().numpy()
-        assert ours.shape == tuple(vectors[f"{name}_shape"])
-        sample = ours.reshape(-1)[vectors[f"{name}_sample_index"]]
+            output = output.flatten(2).transpose(1, 2)
+        output = output.double().numpy()
+        assert output.shape == tuple(vectors[f"{name}_shape"])
+        sample = output.reshape(-1)[vectors[f"{name}_sample_index"]]
         np.testing.assert_allclose(sample, vectors[f"{name}_sample"], rtol=0, atol=tolerance, err_msg=name)
-        np.testing.assert_allclose([ours.mean(), ours.std()], vectors[f"{name}_mean_std"], rtol=0, atol=tolerance)
+        np.testing.assert_allclose([output.mean(), output.std()], vectors[f"{name}_mean_std"], rtol=0, atol=tolerance)
     model.double()
 
 

@@ -32,8 +32,8 @@ def test_shapes_and_finite_outputs(config, resolution):
     model = EfficientFormer(config).eval()
     images = torch.randn(2, config.in_channels, *resolution)
     maps = model.features(images)
-    wanted = [(2, dim, *grid) for dim, grid in zip(config.embed_dims, config.grids(resolution), strict=True)]
-    assert [tuple(x.shape) for x in maps] == wanted
+    expected = [(2, dim, *grid) for dim, grid in zip(config.embed_dims, config.grids(resolution), strict=True)]
+    assert [tuple(x.shape) for x in maps] == expected
     (pooled,) = model.extract_feat(images)
     assert pooled.shape == (2, config.embed_dims[-1])
     heads, logits = model.forward_heads(images), model(images)
@@ -42,8 +42,8 @@ def test_shapes_and_finite_outputs(config, resolution):
     assert (heads.dist is not None) == config.distillation
     attention = model.attention_maps(images)
     tokens = [height * width for height, width in config.grids(resolution)]
-    wanted = [(2, config.num_heads, n, n) for n, vit in zip(tokens, config.vits, strict=True) for _ in range(vit)]
-    assert [tuple(a.shape) for a in attention] == wanted
+    expected = [(2, config.num_heads, n, n) for n, vit in zip(tokens, config.vits, strict=True) for _ in range(vit)]
+    assert [tuple(a.shape) for a in attention] == expected
     assert all(torch.allclose(a.sum(-1), torch.ones(())) for a in attention)
     assert all(x.isfinite().all() for x in (*maps, pooled, logits))
 
@@ -53,8 +53,8 @@ def test_blocks_stand_where_the_configuration_says(config):
     with torch.device("meta"):
         model = EfficientFormer(config)
     blocks = [[type(b) for b in stage.modules() if isinstance(b, (MB4D, MB3D))] for stage in model.stages]
-    wanted = [[MB4D] * (n - v) + [MB3D] * v for n, v in zip(config.depths, config.vits, strict=True)]
-    assert blocks == wanted
+    expected = [[MB4D] * (n - v) + [MB3D] * v for n, v in zip(config.depths, config.vits, strict=True)]
+    assert blocks == expected
 
 
 def test_drop_path_is_linear_from_0_to_the_rate_over_all_blocks():

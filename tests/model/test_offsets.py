@@ -16,8 +16,8 @@ grids = st.tuples(st.integers(1, 9), st.integers(1, 9))
 @given(grids)
 def test_the_index_is_the_offset_of_each_pair(grid):
     height, width = grid
-    places = [(y, x) for y in range(height) for x in range(width)]
-    expected = [[abs(y - v) * width + abs(x - u) for v, u in places] for y, x in places]
+    positions = [(y, x) for y in range(height) for x in range(width)]
+    expected = [[abs(y - v) * width + abs(x - u) for v, u in positions] for y, x in positions]
     assert offset_index(grid).tolist() == expected
 
 
@@ -36,8 +36,8 @@ def test_an_affine_table_stays_affine(trained, grid, a, b):
     table = torch.tensor([[a * dy + b * dx for dy in range(h0) for dx in range(w0)]], dtype=torch.float64)
     per_row = a * (h0 - 1) / (h - 1) if h > 1 else 0.0
     per_column = b * (w0 - 1) / (w - 1) if w > 1 else 0.0
-    places = [(y, x) for y in range(h) for x in range(w)]
-    expected = [[abs(y - v) * per_row + abs(x - u) * per_column for v, u in places] for y, x in places]
+    positions = [(y, x) for y in range(h) for x in range(w)]
+    expected = [[abs(y - v) * per_row + abs(x - u) * per_column for v, u in positions] for y, x in positions]
     np.testing.assert_allclose(offset_bias(table, trained, grid)[0].numpy(), expected, rtol=0, atol=1e-12)
 
 

@@ -44,8 +44,8 @@ def images(batch: int = 2, height: int = 64, width: int = 96) -> torch.Tensor:
     return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(batch))
 
 
-def assert_equal(ours, expected):
-    torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-6)
+def assert_equal(output, expected):
+    torch.testing.assert_close(output, expected, rtol=1e-6, atol=1e-6)
 
 
 @torch.no_grad()

@@ -46,7 +46,9 @@ def test_a_network_is_scaled_by_hand() -> None:
 @cache
 def ways(attention: bool) -> dict[Subnet, tuple[float, float]]:
     """Every network that two factors lead to: its seconds, and by how much the factors differ at least."""
-    start = LARGEST if attention else Subnet(LARGEST.embed_dims, tuple(("MB4D",) * len(one) for one in LARGEST.choices))
+    start = (
+        LARGEST if attention else Subnet(LARGEST.embed_dims, tuple(("MB4D",) * len(stage) for stage in LARGEST.choices))
+    )
     apart = defaultdict[Subnet, list[float]](list)
     for width, depth in product(FACTORS, FACTORS):
         apart[scaled(start, width, depth, LEAST)].append(abs(width - depth))
@@ -58,16 +60,16 @@ def ways(attention: bool) -> dict[Subnet, tuple[float, float]]:
 def test_the_scaled_network_is_near_the_target_and_the_factors_alike(slack: float, attention: bool) -> None:
     target = min(QUICKEST * slack, SLOWEST)
     subnet = uniform_scaling(SEARCHED, LOOKUP, target, LEAST, attention=attention)
-    quick = {one: time for one, (time, _) in ways(attention).items() if time <= target}
+    quick = {candidate: time for candidate, (time, _) in ways(attention).items() if time <= target}
     if subnet is None:
         assert not quick
         return
-    kinds = {kind for chosen in subnet.choices[2:] for kind in chosen} - {"I"}
+    kinds = {kind for stage in subnet.choices[2:] for kind in stage} - {"I"}
     assert kinds == {"MB3D" if attention else "MB4D"}
-    near = [one for one, time in quick.items() if time >= (1 - NEAR) * target]
+    near = [candidate for candidate, time in quick.items() if time >= (1 - NEAR) * target]
     if near:
         assert subnet in near
-        assert ways(attention)[subnet][1] == min(ways(attention)[one][1] for one in near)
+        assert ways(attention)[subnet][1] == min(ways(attention)[candidate][1] for candidate in near)
     else:
         assert quick[subnet] == max(quick.values())
 
@@ -79,11 +81,11 @@ def test_a_target_that_no_scaled_network_reaches_has_none() -> None:
 @pytest.mark.parametrize("part", [0.5, 0.8])
 def test_random_networks_take_as_long_as_the_target_and_differ(part: float) -> None:
     target = part * SLOWEST
-    found = list(islice(random_subnets(SEARCHED, LOOKUP, target, LEAST, seed=3), 12))
-    assert len(found) == len(set(found)) == 12
-    assert all((1 - NEAR) * target <= seconds(one) <= target for one in found)
-    assert found == list(islice(random_subnets(SEARCHED, LOOKUP, target, LEAST, seed=3), 12))
-    assert found != list(islice(random_subnets(SEARCHED, LOOKUP, target, LEAST, seed=4), 12))
+    subnets = list(islice(random_subnets(SEARCHED, LOOKUP, target, LEAST, seed=3), 12))
+    assert len(subnets) == len(set(subnets)) == 12
+    assert all((1 - NEAR) * target <= seconds(subnet) <= target for subnet in subnets)
+    assert subnets == list(islice(random_subnets(SEARCHED, LOOKUP, target, LEAST, seed=3), 12))
+    assert subnets != list(islice(random_subnets(SEARCHED, LOOKUP, target, LEAST, seed=4), 12))
 
 
 def test_random_networks_end_where_there_are_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,9 +28,9 @@ SOME = Subnet(TINY.embed_dims, (("MB4D",), ("I", "MB4D"), ("MB4D", "MB3D"), ("I"
 
 
 def chosen(subnet: Subnet = SOME) -> Supernet:
-    ours = supernet()
-    ours.choose(subnet)
-    return ours
+    network = supernet()
+    network.choose(subnet)
+    return network
 
 
 def test_norms_hold_the_mean_over_batches_of_what_each_batch_has() -> None:
@@ -43,10 +43,10 @@ def test_norms_hold_the_mean_over_batches_of_what_each_batch_has() -> None:
     recalibrate_batch_norm(network, batches)
     means, variances = [], []
     for batch in batches:
-        places = batch.transpose(0, 1).flatten(1).double()  # (3, B·H·W)
-        mean = places.sum(1) / places.shape[1]
+        values = batch.transpose(0, 1).flatten(1).double()  # (3, B·H·W)
+        mean = values.sum(1) / values.shape[1]
         means.append(mean)
-        variances.append(((places - mean[:, None]) ** 2).sum(1) / (places.shape[1] - 1))
+        variances.append(((values - mean[:, None]) ** 2).sum(1) / (values.shape[1] - 1))
     assert torch.allclose(norm.running_mean.double(), (means[0] + means[1]) / 2, atol=1e-5)
     assert torch.allclose(norm.running_var.double(), (variances[0] + variances[1]) / 2, rtol=1e-5)
 
@@ -63,39 +63,39 @@ def test_measuring_keeps_mode_momentum_and_weights(training: bool) -> None:
 
 def test_the_norms_are_measured_on_images_to_learn_from() -> None:
     """The first norm sees the convolution of the first batches of an epoch; so many as are asked for."""
-    ours = chosen()
-    replace(EVALUATOR, norm_batches=1).accuracy(ours)
+    network = chosen()
+    replace(EVALUATOR, norm_batches=1).accuracy(network)
     batch = TrainBatches(EVALUATOR.learn, RECIPE, SIZE, 1, seed=3, epoch=0)[0].images
     with torch.no_grad():
-        seen = ours.stem.conv1(batch).transpose(0, 1).flatten(1)
-    assert torch.allclose(ours.stem.norm1.running_mean, seen.mean(1), atol=1e-5)
-    assert torch.allclose(ours.stem.norm1.running_var, seen.var(1), rtol=1e-4)
+        seen = network.stem.conv1(batch).transpose(0, 1).flatten(1)
+    assert torch.allclose(network.stem.norm1.running_mean, seen.mean(1), atol=1e-5)
+    assert torch.allclose(network.stem.norm1.running_var, seen.var(1), rtol=1e-4)
 
 
 def test_accuracy_does_not_depend_on_what_the_norms_held() -> None:
     """They belonged to another network. And asking changes no weight and no mode, so the answer stays."""
-    ours = chosen()
-    first = EVALUATOR.accuracy(ours)
-    assert not ours.training
+    network = chosen()
+    first = EVALUATOR.accuracy(network)
+    assert not network.training
     with torch.no_grad():
-        for module in ours.modules():
+        for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.running_mean.fill_(5.0)
-    assert EVALUATOR.accuracy(ours) == first
-    parameters = zip(ours.parameters(), chosen().parameters(), strict=True)
+    assert EVALUATOR.accuracy(network) == first
+    parameters = zip(network.parameters(), chosen().parameters(), strict=True)
     assert all(torch.equal(*pair) for pair in parameters)
 
 
 def test_accuracy_depends_on_no_dice_of_others() -> None:
     """Not with stochastic depth either: a search that is resumed asks again, with other dice."""
-    ours = supernet(TINY.replace(drop_path_rate=0.5))
-    ours.choose(SOME)
-    found = list[Tensor]()
+    network = supernet(TINY.replace(drop_path_rate=0.5))
+    network.choose(SOME)
+    outputs = list[Tensor]()
     for seed in (0, 1):
         torch.manual_seed(seed)
-        EVALUATOR.accuracy(ours)
-        found.append(ours.stages[3].downsample.norm.running_mean.clone())
-    assert torch.equal(*found)
+        EVALUATOR.accuracy(network)
+        outputs.append(network.stages[3].downsample.norm.running_mean.clone())
+    assert torch.equal(*outputs)
 
 
 class Reader(nn.Module):
@@ -125,18 +125,18 @@ def test_accuracy_is_the_part_of_the_held_out_images_that_is_right(wrong: set[in
 
 
 def recovered(number: int = 1, evaluator: Evaluator = EVALUATOR, dice: int = 0) -> Supernet:
-    ours = chosen()
+    network = chosen()
     torch.manual_seed(dice)
-    evaluator.finetune(ours, number)
-    return ours
+    evaluator.finetune(network, number)
+    return network
 
 
 def runs(name: str) -> bool:
     """Whether a parameter of this name belongs to what runs in SOME."""
     if ".paths." not in name:
         return True
-    _, stage, _, place, *rest = name.split(".")
-    return f"blocks.{SOME.choices[int(stage)][int(place)]}." in ".".join(rest)
+    _, stage, _, position, *tail = name.split(".")
+    return f"blocks.{SOME.choices[int(stage)][int(position)]}." in ".".join(tail)
 
 
 def test_what_runs_recovers_and_the_spares_stay() -> None:
@@ -147,14 +147,14 @@ def test_what_runs_recovers_and_the_spares_stay() -> None:
 
 
 def test_after_recovery_the_choice_stands_in_evaluation_mode() -> None:
-    ours = recovered()
-    assert ours.subnet == SOME and ours.config == TINY
-    assert not any(module.training for module in ours.modules())
-    assert EVALUATOR.accuracy(copy.deepcopy(ours)) == EVALUATOR.accuracy(ours)
+    network = recovered()
+    assert network.subnet == SOME and network.config == TINY
+    assert not any(module.training for module in network.modules())
+    assert EVALUATOR.accuracy(copy.deepcopy(network)) == EVALUATOR.accuracy(network)
 
 
 def test_recovery_takes_the_steps_that_were_asked_for_however_few_the_images() -> None:
-    before, after = (int(ours.stem.norm1.num_batches_tracked) for ours in (chosen(), recovered()))
+    before, after = (int(network.stem.norm1.num_batches_tracked) for network in (chosen(), recovered()))
     assert after - before == EVALUATOR.finetune_steps  # of 20 images each; there are 50
 
 
@@ -173,15 +173,15 @@ def test_recovery_is_gentle_and_sees_other_images_each_time(monkeypatch: pytest.
     first, second = seen
     gentle = {"learning_rate": RECIPE.learning_rate / 4, "epochs": 1, "warm_up_epochs": 0, "min_rate": 0}
     assert first.recipe == second.recipe == RECIPE.replace(**gentle)
-    known = [bytes(EVALUATOR.learn[place][0].flatten().tolist()) for place in range(50)]
-    orders = [[known.index(bytes(run.train[place][0].flatten().tolist())) for place in range(60)] for run in seen]
+    known = [bytes(EVALUATOR.learn[index][0].flatten().tolist()) for index in range(50)]
+    orders = [[known.index(bytes(run.train[index][0].flatten().tolist())) for index in range(60)] for run in seen]
     for order in orders:
         assert sorted(order[:50]) == list(range(50)) and order[50:] == order[:10]
     assert orders[0] != orders[1]
 
 
-def same(one: Supernet, other: Supernet) -> bool:
-    return all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+def same(network: Supernet, other: Supernet) -> bool:
+    return all(torch.equal(value, other.state_dict()[name]) for name, value in network.state_dict().items())
 
 
 def test_recovery_is_a_function_of_seed_and_number() -> None:
@@ -195,8 +195,8 @@ def test_recovery_helps() -> None:
     """A network that knows nothing yet learns enough in some steps to answer about what it was shown."""
     evaluator = replace(EVALUATOR, held_out=EVALUATOR.learn, finetune_steps=30)
     torch.manual_seed(0)
-    ours = Supernet(TINY)
-    ours.choose(SOME)
-    before = evaluator.accuracy(ours.eval())
-    evaluator.finetune(ours, 1)
-    assert evaluator.accuracy(ours) > before + 0.2
+    network = Supernet(TINY)
+    network.choose(SOME)
+    before = evaluator.accuracy(network.eval())
+    evaluator.finetune(network, 1)
+    assert evaluator.accuracy(network) > before + 0.2

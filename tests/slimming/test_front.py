@@ -46,37 +46,39 @@ def record(name: str, seed: int, top1: float) -> Record:
 
 
 def test_every_way_is_tried_at_every_target() -> None:
-    judge = Knowing(lambda subnet: sum(subnet.embed_dims) / 1000)
-    search = searched(judge)
-    judge.subnets.clear()
-    others = list(baselines(search, LOOKUP, supernet(SEARCHED), judge))
-    assert [(one.target, one.method) for one in others] == [
+    evaluator = Knowing(lambda subnet: sum(subnet.embed_dims) / 1000)
+    search = searched(evaluator)
+    evaluator.subnets.clear()
+    others = list(baselines(search, LOOKUP, supernet(SEARCHED), evaluator))
+    assert [(contender.target, contender.method) for contender in others] == [
         (target, method) for target in search.family for method in ("uniform", "no-mb3d", "random")
     ]
-    assert all(one.predicted == LOOKUP.predict(one.config) <= one.target for one in others)
-    assert all(sum(one.config.vits) == 0 for one in others if one.method == "no-mb3d")
+    assert all(contender.predicted == LOOKUP.predict(contender.config) <= contender.target for contender in others)
+    assert all(sum(contender.config.vits) == 0 for contender in others if contender.method == "no-mb3d")
     tried = [
         sum(len(step.trials) for step, before in zip(search.steps, search.seconds, strict=False) if before > target)
         for target in search.family
     ]
-    assert len(judge.subnets) == sum(tried)  # the random way asks the judge as often as the search did
+    assert len(evaluator.subnets) == sum(tried)  # the random way asks the judge as often as the search did
     widest = {}
-    asked = iter(judge.subnets)
+    subnets = iter(evaluator.subnets)
     for target, number in zip(search.family, tried, strict=True):
-        widest[target] = max(sum(next(asked).embed_dims) for _ in range(number))
-    assert {one.target: sum(one.config.embed_dims) for one in others if one.method == "random"} == widest
+        widest[target] = max(sum(next(subnets).embed_dims) for _ in range(number))
+    assert {
+        contender.target: sum(contender.config.embed_dims) for contender in others if contender.method == "random"
+    } == widest
 
 
 def test_what_was_found_are_the_networks_of_the_search() -> None:
     search = searched(Knowing(lambda subnet: sum(subnet.embed_dims) / 1000))
-    assert [(one.target, one.config) for one in found(search, LOOKUP)] == list(search.family.items())
+    assert [(contender.target, contender.config) for contender in found(search, LOOKUP)] == list(search.family.items())
 
 
 def test_contenders_come_back_from_their_file(tmp_path: Path) -> None:
     two = (Contender("slimming", 0.0125, 0.012, SEARCHED), Contender("uniform", 0.0125, 0.011, SMALLER))
     save_contenders(two, tmp_path / "contenders.json")
     assert load_contenders(tmp_path / "contenders.json") == two
-    assert [one.name for one in two] == ["slimming-12.5ms", "uniform-12.5ms"]
+    assert [contender.name for contender in two] == ["slimming-12.5ms", "uniform-12.5ms"]
     (tmp_path / "contenders.json").write_text(json.dumps([{"method": "slimming"}]), encoding="utf-8")
     with pytest.raises(ValueError, match="holds no networks to compare"):
         load_contenders(tmp_path / "contenders.json")
@@ -98,8 +100,12 @@ def test_differences_are_paired_by_target_and_seed() -> None:
     level = {0.02: 0.9, 0.01: 0.8}
     shift = {0.02: 0.06, 0.01: 0.01}  # how much better slimming is
     records = [
-        record(one.name, seed, level[one.target] + 0.01 * seed + shift[one.target] * (one.method == "slimming"))
-        for one in networks
+        record(
+            contender.name,
+            seed,
+            level[contender.target] + 0.01 * seed + shift[contender.target] * (contender.method == "slimming"),
+        )
+        for contender in networks
         for seed in range(3)
     ]
     front = get_front(networks, records, None, (64, 96))

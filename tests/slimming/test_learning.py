@@ -52,7 +52,7 @@ def test_every_step_has_its_temperature() -> None:
     """Two epochs of two steps, of which the last does not reach the end."""
     loop, taus = SupernetLoop(run()), list[set[float]]()
     list(loop.epochs(lambda: taus.append({path.tau for path in loop.network.all_paths()})))
-    assert [len(found) for found in taus] == [1, 1, 1, 1]
+    assert [len(values) for values in taus] == [1, 1, 1, 1]
     assert [*map(min, taus)] == pytest.approx([1, 0.1**0.25, 0.1**0.5, 0.1**0.75])
 
 
@@ -64,9 +64,9 @@ def test_a_resumed_run_ends_with_the_same_weights(noise: Noise, tmp_path: Path) 
     torch.manual_seed(99)
     resumed = SupernetLoop(run(noise), tmp_path, resume=True)
     assert len(list(resumed.epochs())) == 1
-    expected, found = unbroken.network.state_dict(), resumed.network.state_dict()
-    assert all(torch.equal(found[name], value) for name, value in expected.items())
-    moved = [name for name, value in found.items() if name.endswith("alpha_in_units") and value.abs().min() > 0]
+    expected, actual = unbroken.network.state_dict(), resumed.network.state_dict()
+    assert all(torch.equal(actual[name], value) for name, value in expected.items())
+    moved = [name for name, value in actual.items() if name.endswith("alpha_in_units") and value.abs().min() > 0]
     assert len(moved) == sum(TINY.depths)
 
 

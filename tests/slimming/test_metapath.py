@@ -65,10 +65,10 @@ def test_the_mixture_by_hand(
 )
 def test_with_a_small_temperature_the_largest_gets_all(alpha: list[int], noise: list[float]) -> None:
     summed = torch.tensor(alpha, dtype=torch.float64) + torch.tensor(noise[: len(alpha)], dtype=torch.float64)
-    found = mixture(summed, 0.0, 0.01)
-    assert found.argmax() == summed.argmax()
-    assert found.max() > 1 - 1e-9
-    assert found.sum() == pytest.approx(1)
+    mixed = mixture(summed, 0.0, 0.01)
+    assert mixed.argmax() == summed.argmax()
+    assert mixed.max() > 1 - 1e-9
+    assert mixed.sum() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("tau", [0.0, -1.0])
@@ -109,7 +109,7 @@ def frequencies(noise: object, *alpha: float) -> list[float]:
 
 @pytest.mark.parametrize("alpha", [(0.0, 1.0, 2.0), (0.0, -3.0), (0.5, 0.5, 0.0)])
 def test_with_gumbels_noise_the_largest_has_the_frequency_of_the_softmax(alpha: tuple[float, ...]) -> None:
-    powers = [math.exp(one) for one in alpha]
+    powers = [math.exp(value) for value in alpha]
     expected = [power / sum(powers) for power in powers]
     assert frequencies(gumbel, *alpha) == pytest.approx(expected, abs=0.006)
 
@@ -150,7 +150,7 @@ def test_in_training_it_has_the_noise_that_was_asked_for(name: Noise) -> None:
     made.noise, made.tau = name, 0.7
     torch.manual_seed(3)
     epsilon = {"uniform": uniform, "gumbel": gumbel}[name](torch.empty(2)).tolist()
-    powers = [math.exp((one + noise) / 0.7) for one, noise in zip((0.4, 0.0), epsilon, strict=True)]
+    powers = [math.exp((value + noise) / 0.7) for value, noise in zip((0.4, 0.0), epsilon, strict=True)]
     torch.manual_seed(3)
     assert torch.allclose(made(X), (3 * powers[0] + powers[1]) / sum(powers) * X, rtol=1e-5)
 
@@ -186,11 +186,11 @@ def test_the_gradient_of_alpha_by_hand(tau: float) -> None:
 @pytest.mark.parametrize("noise", ["uniform", "gumbel"])
 def test_gradients_reach_the_alpha_of_every_metapath(noise: Noise) -> None:
     network = supernet().train()
-    for one in network.all_paths():
-        one.noise = noise
+    for metapath in network.all_paths():
+        metapath.noise = noise
     network(pictures(4)).square().sum().backward()
-    for one in network.all_paths():
-        grad = one.alpha_in_units.grad
+    for metapath in network.all_paths():
+        grad = metapath.alpha_in_units.grad
         assert grad is not None and grad.abs().min() > 0
         assert abs(float(grad.sum())) < 1e-3 * float(grad.norm())  # a number that is added to all changes nothing
 
@@ -200,8 +200,8 @@ def test_no_gradient_reaches_what_was_not_chosen() -> None:
     made.choice = "MB3D"
     made(torch.randn(2, 32, 4, 4)).sum().backward()
     assert made.alpha_in_units.grad is None
-    assert all(one.grad is None for one in made.blocks["MB4D"].parameters())
-    assert all(one.grad is not None for one in made.blocks["MB3D"].parameters())
+    assert all(parameter.grad is None for parameter in made.blocks["MB4D"].parameters())
+    assert all(parameter.grad is not None for parameter in made.blocks["MB3D"].parameters())
 
 
 def test_i_is_the_map_itself() -> None:
@@ -214,11 +214,11 @@ def test_mb3d_on_a_map_is_mb3d_on_its_tokens() -> None:
     x = torch.randn(2, 32, 3, 5, generator=torch.Generator().manual_seed(0))
     tokens = torch.stack([x[:, :, y, at] for y in range(3) for at in range(5)], dim=1)  # (B, 15, C)
     with torch.no_grad():
-        expected, found = block_path.blocks["MB3D"](tokens, (3, 5)), block_path.candidate("MB3D", x)
-    assert found.shape == x.shape
+        expected, actual = block_path.blocks["MB3D"](tokens, (3, 5)), block_path.candidate("MB3D", x)
+    assert actual.shape == x.shape
     for y in range(3):
         for at in range(5):
-            assert torch.equal(found[:, :, y, at], expected[:, y * 5 + at])
+            assert torch.equal(actual[:, :, y, at], expected[:, y * 5 + at])
 
 
 def test_it_says_what_it_is() -> None:

@@ -16,36 +16,36 @@ GONE = torch.arange(1, 32, 2)  # every second of 32 channels
 LEFT = torch.arange(0, 32, 2)
 
 
-def writers(ours: Supernet, stage: int) -> list[nn.Module]:
+def writers(network: Supernet, stage: int) -> list[nn.Module]:
     """The layers whose outputs are the channels of a stage."""
-    found = [path.blocks["MB4D"].mlp.fc2 for path in ours.paths(stage)]
+    layers = [path.blocks["MB4D"].mlp.fc2 for path in network.paths(stage)]
     if stage > 1:
-        found += [path.blocks["MB3D"].mlp.fc2 for path in ours.paths(stage)]
-        found += [path.blocks["MB3D"].token_mixer.proj for path in ours.paths(stage)]
-    return [*found, ours.stem.conv2 if stage == 0 else ours.stages[stage].downsample.conv]
+        layers += [path.blocks["MB3D"].mlp.fc2 for path in network.paths(stage)]
+        layers += [path.blocks["MB3D"].token_mixer.proj for path in network.paths(stage)]
+    return [*layers, network.stem.conv2 if stage == 0 else network.stages[stage].downsample.conv]
 
 
-def mlps(ours: Supernet, stage: int) -> list[nn.Module]:
-    return [block.mlp for path in ours.paths(stage) for block in path.blocks.values()]
+def mlps(network: Supernet, stage: int) -> list[nn.Module]:
+    return [block.mlp for path in network.paths(stage) for block in path.blocks.values()]
 
 
 @torch.no_grad()
-def silence(ours: Supernet, stage: int, channels: torch.Tensor) -> None:
+def silence(network: Supernet, stage: int, channels: torch.Tensor) -> None:
     """Let nothing write these channels of a stage: they are 0 from the embedding to the end of the stage."""
-    for layer in writers(ours, stage):
+    for layer in writers(network, stage):
         layer.weight[channels] = 0
         layer.bias[channels] = 0
-    norms = [path.blocks["MB4D"].mlp.norm2 for path in ours.paths(stage)]
-    norms.append(ours.stem.norm2 if stage == 0 else ours.stages[stage].downsample.norm)
+    norms = [path.blocks["MB4D"].mlp.norm2 for path in network.paths(stage)]
+    norms.append(network.stem.norm2 if stage == 0 else network.stages[stage].downsample.norm)
     for norm in norms:
         norm.running_mean[channels] = 0
         norm.bias[channels] = 0
 
 
 @torch.no_grad()
-def deafen(ours: Supernet, stage: int, hidden: torch.Tensor) -> None:
+def deafen(network: Supernet, stage: int, hidden: torch.Tensor) -> None:
     """Let nothing read these hidden channels of a stage's MLPs."""
-    for mlp in mlps(ours, stage):
+    for mlp in mlps(network, stage):
         mlp.fc2.weight[:, hidden] = 0
 
 
@@ -55,34 +55,34 @@ HIDDEN_GONE = torch.cat([HIDDEN, torch.arange(0, 32, 2)])  # 64 of 128
 
 def planted(stage: int) -> Supernet:
     """A supernet in which 16 channels of a stage, and as many hidden ones as go with them, are useless."""
-    ours = supernet()
-    silence(ours, stage, GONE)
-    deafen(ours, stage, HIDDEN_GONE)
+    network = supernet()
+    silence(network, stage, GONE)
+    deafen(network, stage, HIDDEN_GONE)
     if stage == 0:
         with torch.no_grad():
-            ours.stem.conv2.weight[:, ::2] = 0  # 8 of the 16 channels within the stem
-    ours.choose(MAPS)
-    return ours
+            network.stem.conv2.weight[:, ::2] = 0  # 8 of the 16 channels within the stem
+    network.choose(MAPS)
+    return network
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2])
 def test_useless_channels_go_and_nothing_changes(stage: int) -> None:
     """Maps only: the LayerNorm of an MB3D takes its mean over the useless channels as well."""
-    ours = planted(stage)
-    smaller, images = narrowed(ours, stage), pictures().double()
+    network = planted(stage)
+    smaller, images = narrowed(network, stage), pictures().double()
     dims = tuple(width - 16 * (j == stage) for j, width in enumerate(TINY.embed_dims))
     assert smaller.config == TINY.replace(embed_dims=dims)
     with torch.no_grad():
-        expected, found = ours.double()(images), smaller.double()(images)
+        expected, actual = network.double()(images), smaller.double()(images)
     assert expected.abs().max() > 1e-3
-    assert torch.allclose(found, expected, rtol=1e-9, atol=1e-11)
+    assert torch.allclose(actual, expected, rtol=1e-9, atol=1e-11)
 
 
 def test_useful_channels_do_not_go_unnoticed() -> None:
-    ours, images = supernet(), pictures()
-    ours.choose(MAPS)
+    network, images = supernet(), pictures()
+    network.choose(MAPS)
     with torch.no_grad():
-        assert not torch.allclose(narrowed(ours, 2)(images), ours(images), rtol=1e-2)
+        assert not torch.allclose(narrowed(network, 2)(images), network(images), rtol=1e-2)
 
 
 def slices(name: str, stage: int, config: object = TINY) -> dict[int, str]:
@@ -116,22 +116,22 @@ def slices(name: str, stage: int, config: object = TINY) -> dict[int, str]:
 
 
 def largest(scores: torch.Tensor, count: int) -> list[int]:
-    return sorted(sorted(range(len(scores)), key=lambda place: -float(scores[place]))[:count])
+    return sorted(sorted(range(len(scores)), key=lambda index: -float(scores[index]))[:count])
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_what_stays_are_the_most_important_channels_of_every_parameter(stage: int) -> None:
     """Each group's choice is worked out here from the rule: what writes a channel, or writes and reads it."""
-    ours = supernet()
+    network = supernet()
     width = TINY.embed_dims[stage]
     scores = torch.zeros(width)
-    for layer in writers(ours, stage):
+    for layer in writers(network, stage):
         norms = torch.tensor([float(row.square().sum().sqrt()) for row in layer.weight.detach()])
         scores += norms / norms.mean()
     kept = {"C": largest(scores, width - 16)}
-    inside = ours.stem.conv1.weight.square().sum((1, 2, 3)) * ours.stem.conv2.weight.square().sum((0, 2, 3))
+    inside = network.stem.conv1.weight.square().sum((1, 2, 3)) * network.stem.conv2.weight.square().sum((0, 2, 3))
     kept["stem"] = largest(inside.detach(), (width - 16) // 2)
-    state, after = ours.state_dict(), narrowed(ours, stage).state_dict()
+    state, after = network.state_dict(), narrowed(network, stage).state_dict()
     assert list(state) == list(after)
     touched = set()
     for name, value in after.items():
@@ -140,10 +140,10 @@ def test_what_stays_are_the_most_important_channels_of_every_parameter(stage: in
             if group == "hidden":
                 mlp = name[: name.index("mlp.") + 4]
                 fc1, fc2 = state[f"{mlp}fc1.weight"].flatten(1), state[f"{mlp}fc2.weight"].flatten(1)
-                places = largest(fc1.square().sum(1) * fc2.square().sum(0), 4 * (width - 16))
+                indices = largest(fc1.square().sum(1) * fc2.square().sum(0), 4 * (width - 16))
             else:
-                places = kept[group]
-            expected = expected.index_select(axis, torch.tensor(places))
+                indices = kept[group]
+            expected = expected.index_select(axis, torch.tensor(indices))
             touched.add(name)
         assert torch.equal(value, expected), name
     assert len(touched) >= 20
@@ -151,23 +151,23 @@ def test_what_stays_are_the_most_important_channels_of_every_parameter(stage: in
 
 def test_each_layer_has_the_same_say_whatever_its_scale() -> None:
     """The embedding's weights ×1000 do not outvote the blocks: 16 channels that they alone write go."""
-    ours = supernet()
+    network = supernet()
     with torch.no_grad():
-        ours.stages[1].downsample.conv.weight.copy_(1000 * torch.ones(32, 32, 3, 3))
-        for layer in writers(ours, 1)[:-1]:
+        network.stages[1].downsample.conv.weight.copy_(1000 * torch.ones(32, 32, 3, 3))
+        for layer in writers(network, 1)[:-1]:
             layer.weight[LEFT] = 1.0
             layer.weight[GONE] = 0.5
-    kept = narrowed(ours, 1).paths(1)[0].blocks["MB4D"].mlp.fc2.weight
+    kept = narrowed(network, 1).paths(1)[0].blocks["MB4D"].mlp.fc2.weight
     assert (kept == 1.0).all()
 
 
 def test_choices_temperature_noise_and_mode_stay() -> None:
-    ours = Supernet(TINY, noise="gumbel")
-    ours.set_temperature(0.3)
-    ours.choose(MAPS)
-    ours.paths(3)[1].choice = None
+    network = Supernet(TINY, noise="gumbel")
+    network.set_temperature(0.3)
+    network.choose(MAPS)
+    network.paths(3)[1].choice = None
     for training in (True, False):
-        smaller = narrowed(ours.train(training), 3)
+        smaller = narrowed(network.train(training), 3)
         assert all(module.training is training for module in smaller.modules())
         assert [path.choice for path in smaller.all_paths()] == ["MB4D"] * 6 + [None]
         assert {(path.tau, path.noise) for path in smaller.all_paths()} == {(0.3, "gumbel")}
@@ -175,45 +175,45 @@ def test_choices_temperature_noise_and_mode_stay() -> None:
 
 @pytest.mark.parametrize("stage", [0, 3])
 def test_the_supernet_itself_and_the_callers_dice_are_left_alone(stage: int) -> None:
-    ours = supernet()
-    before, dice = {name: value.clone() for name, value in ours.state_dict().items()}, torch.get_rng_state()
-    smaller = narrowed(ours, stage)
+    network = supernet()
+    before, dice = {name: value.clone() for name, value in network.state_dict().items()}, torch.get_rng_state()
+    smaller = narrowed(network, stage)
     assert torch.equal(torch.get_rng_state(), dice)
     with torch.no_grad():
         for value in (*smaller.parameters(), *smaller.buffers()):
             value.zero_()
-    assert ours.config == TINY
-    assert all(torch.equal(value, before[name]) for name, value in ours.state_dict().items())
+    assert network.config == TINY
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 def test_importances_do_not_change() -> None:
-    ours = supernet()
+    network = supernet()
     with torch.no_grad():
-        for path in ours.all_paths():
+        for path in network.all_paths():
             path.alpha_in_units.normal_(std=0.05)
-    assert narrowed(ours, 2).importances() == ours.importances()
+    assert narrowed(network, 2).importances() == network.importances()
 
 
 def test_the_last_16_channels_stay() -> None:
-    ours = supernet(TINY.replace(embed_dims=(32, 16, 32, 32)))
+    network = supernet(TINY.replace(embed_dims=(32, 16, 32, 32)))
     with pytest.raises(ValueError, match="stage 2 has 16 channels; wanted: more than 16"):
-        narrowed(ours, 1)
+        narrowed(network, 1)
 
 
 def test_a_stage_is_narrowed_step_by_step() -> None:
     """48 to 32 to 16 channels; what runs behind it sees maps of the new width."""
-    ours = narrowed(narrowed(supernet(), 3), 3)
-    assert ours.config.embed_dims == (32, 32, 32, 16)
-    assert ours.features(pictures())[-1].shape == (2, 16, 2, 2)
+    network = narrowed(narrowed(supernet(), 3), 3)
+    assert network.config.embed_dims == (32, 32, 32, 16)
+    assert network.features(pictures())[-1].shape == (2, 16, 2, 2)
     with torch.no_grad():
-        assert ours(pictures()).isfinite().all()
+        assert network(pictures()).isfinite().all()
 
 
 def test_a_supernet_is_brought_to_any_subnet_of_its_own() -> None:
-    ours, wanted = supernet(), Subnet((16, 32, 16, 16), MAPS.choices)
-    found = brought_to(ours, wanted)
-    assert found.subnet == wanted and ours.config == TINY and ours.paths(0)[0].choice is None
-    by_hand = narrowed(narrowed(narrowed(narrowed(ours, 0), 2), 3), 3).state_dict()
-    assert all(torch.equal(value, by_hand[name]) for name, value in found.state_dict().items())
+    network, target = supernet(), Subnet((16, 32, 16, 16), MAPS.choices)
+    narrow = brought_to(network, target)
+    assert narrow.subnet == target and network.config == TINY and network.paths(0)[0].choice is None
+    by_hand = narrowed(narrowed(narrowed(narrowed(network, 0), 2), 3), 3).state_dict()
+    assert all(torch.equal(value, by_hand[name]) for name, value in narrow.state_dict().items())
     with pytest.raises(ValueError, match="does not belong to a supernet"):
-        brought_to(ours, Subnet((48, 32, 32, 48), MAPS.choices))
+        brought_to(network, Subnet((48, 32, 32, 48), MAPS.choices))

@@ -29,8 +29,8 @@ def table(
     times: Callable[[Part], float] = lambda part: 1, engine: str = "folded", size: tuple[int, int] = SIZE
 ) -> Lookup:
     """A table in which a part takes a tick for each MAC, times a factor."""
-    found = [part for group in groups(L1, size, WIDTHS) for part in group]
-    seconds = {part: TICK * times(part) * macs(part, L1, size) for part in found}
+    table_parts = [part for group in groups(L1, size, WIDTHS) for part in group]
+    seconds = {part: TICK * times(part) * macs(part, L1, size) for part in table_parts}
 
     def lookup(reference: float) -> Lookup:
         entries = tuple(Entry(part, time, reference) for part, time in seconds.items())
@@ -43,17 +43,17 @@ def table(
 @pytest.mark.parametrize("model", PRESETS)
 def test_a_ledger_has_every_mac_and_millisecond(model: str) -> None:
     lookup, config = table(), PRESETS[model]
-    found = ledger(model, lookup)
+    result = ledger(model, lookup)
     costs = count(model, SIZE, "folded")
-    assert sum(one.macs for one in found.shares) == costs.macs
-    assert sum(one.seconds for one in found.shares) == pytest.approx(lookup.predict(model))
-    for one in found.shares:
-        assert one.seconds == pytest.approx(TICK * one.macs)
-    numbers = {(one.stage, one.kind): one.number for one in found.shares}
+    assert sum(share.macs for share in result.shares) == costs.macs
+    assert sum(share.seconds for share in result.shares) == pytest.approx(lookup.predict(model))
+    for share in result.shares:
+        assert share.seconds == pytest.approx(TICK * share.macs)
+    numbers = {(share.stage, share.kind): share.number for share in result.shares}
     assert numbers["stem", ""] == numbers["head", ""] == numbers["stage 3", "embedding"] == 1
     assert numbers.get(("stage 4", "MB4D"), 0) == config.depths[3] - config.vits[3]
     assert numbers["stage 4", "MB3D"] == config.vits[3]
-    *lines, total = found.table().rows
+    *lines, total = result.table().rows
     assert sum(line[2] for line in lines) == total[2] == sum(config.depths) + 5
     assert sum(line[-1] for line in lines) == pytest.approx(1) == total[-1]
     assert {line[5] for line in (*lines, total)} == {"10.0"}  # ms for each GMAC
@@ -61,42 +61,42 @@ def test_a_ledger_has_every_mac_and_millisecond(model: str) -> None:
 
 def test_a_ledger_of_an_engine_that_folds_nothing_has_both_heads() -> None:
     folded, trained = (
-        {one.stage: one.macs for one in ledger("l1", table(engine=name)).shares} for name in ("folded", "eager")
+        {share.stage: share.macs for share in ledger("l1", table(engine=name)).shares} for name in ("folded", "eager")
     )
     assert trained["head"] == 2 * folded["head"] == 2 * 448 * 1000
 
 
 def test_neighbours_of_equal_macs() -> None:
-    found = neighbours(table(), 0.02)
-    assert len(found.found) + len(found.left_out) == 6 * 3
-    for one in found.found:
-        start, target = PRESETS[one.start], count(one.target, SIZE).macs
-        assert one.config == scale(start, one.scaled, one.factor)
-        assert one.macs == count(one.config, SIZE).macs / target
-        assert abs(one.macs - 1) <= NEAR
-        assert one.latency == pytest.approx(one.macs, rel=0.01)  # but for the heads time is MACs here
-        assert (one.config.embed_dims == start.embed_dims) == (one.scaled == "depths")
-        assert (one.config.depths == start.depths) == (one.scaled == "widths")
-    assert {one.target for one in found.found} == set(PRESETS)
-    assert any("l1 to l7, widths × 2." in words and "outside of the table" in words for words in found.left_out)
-    assert any("times the MACs is as near as it comes" in words for words in found.left_out)
-    rows = found.table().rows
-    assert len(rows) == len(found.found)
-    for row, one in zip(rows, found.found, strict=True):
-        expected = "inconclusive" if abs(one.latency - 1) < 0.02 else "slower" if one.latency > 1 else "faster"
-        assert row[-1] == found.verdict(one) == expected
+    result = neighbours(table(), 0.02)
+    assert len(result.found) + len(result.left_out) == 6 * 3
+    for pair in result.found:
+        start, target = PRESETS[pair.start], count(pair.target, SIZE).macs
+        assert pair.config == scale(start, pair.scaled, pair.factor)
+        assert pair.macs == count(pair.config, SIZE).macs / target
+        assert abs(pair.macs - 1) <= NEAR
+        assert pair.latency == pytest.approx(pair.macs, rel=0.01)  # but for the heads time is MACs here
+        assert (pair.config.embed_dims == start.embed_dims) == (pair.scaled == "depths")
+        assert (pair.config.depths == start.depths) == (pair.scaled == "widths")
+    assert {pair.target for pair in result.found} == set(PRESETS)
+    assert any("l1 to l7, widths × 2." in text and "outside of the table" in text for text in result.left_out)
+    assert any("times the MACs is as near as it comes" in text for text in result.left_out)
+    rows = result.table().rows
+    assert len(rows) == len(result.found)
+    for row, pair in zip(rows, result.found, strict=True):
+        expected = "inconclusive" if abs(pair.latency - 1) < 0.02 else "slower" if pair.latency > 1 else "faster"
+        assert row[-1] == result.verdict(pair) == expected
     assert len({row[-1] for row in rows}) > 1
 
 
 def test_no_factor_comes_nearer() -> None:
     """Beside what bisection finds: all factors in small steps."""
-    one = next(
-        one for one in neighbours(table(), 0).found if (one.start, one.target, one.scaled) == ("l3", "l1", "both")
+    pair = next(
+        pair for pair in neighbours(table(), 0).found if (pair.start, pair.target, pair.scaled) == ("l3", "l1", "both")
     )
     target = count("l1", SIZE).macs
     tried = {scale(PRESETS["l3"], "both", hundredth / 100) for hundredth in range(1, 150)}
     nearest = min(abs(count(config, SIZE).macs / target - 1) for config in tried)
-    assert abs(one.macs - 1) <= nearest
+    assert abs(pair.macs - 1) <= nearest
 
 
 @given(factor=st.floats(0, 4))
@@ -110,38 +110,38 @@ def test_scaling_stays_in_the_search_space(factor: float) -> None:
 
 def test_where_time_is_macs_every_order_is_that_of_macs() -> None:
     start = SUPERNET.replace(embed_dims=(64, 112, 320, 512))  # with L3's, MB4D of stages 1 and 2 have the same MACs
-    found = order(start, {"quick": table(), "slow": table(lambda part: 3)}, {"quick": 0, "slow": 0})
-    assert len(found.changes) == 2 * 2 + 2 * 3  # an MB4D and a width; or an MB3D, its swap and a width
-    for one in found.changes:
-        quick, slow = one.seconds
+    result = order(start, {"quick": table(), "slow": table(lambda part: 3)}, {"quick": 0, "slow": 0})
+    assert len(result.changes) == 2 * 2 + 2 * 3  # an MB4D and a width; or an MB3D, its swap and a width
+    for change in result.changes:
+        quick, slow = change.seconds
         assert slow == pytest.approx(3 * quick)
-        assert quick == pytest.approx(TICK * one.macs, rel=0.01)
-    assert [row[2:4] for row in found.agreement().rows] == [(10, "1.00")] * 3
-    assert [row[3] for row in found.table().rows] == list(range(1, 11))
+        assert quick == pytest.approx(TICK * change.macs, rel=0.01)
+    assert [row[2:4] for row in result.agreement().rows] == [(10, "1.00")] * 3
+    assert [row[3] for row in result.table().rows] == list(range(1, 11))
 
 
 def test_a_dear_part_comes_first() -> None:
     """Attention ten times as dear: what takes an MB3D away or makes it narrower leads, by the table alone."""
     tables = {"plain": table(), "attention dear": table(lambda part: 10 if part.kind == "MB3D" else 1)}
     start = PRESETS["l3"]
-    found = order(start, tables, dict.fromkeys(tables, 0))
-    first = max(found.changes, key=lambda one: one.seconds[1])
+    result = order(start, tables, dict.fromkeys(tables, 0))
+    first = max(result.changes, key=lambda change: change.seconds[1])
     assert first.words == "an MB3D of stage 4"
-    ranks = {row[0]: (row[3], row[5]) for row in found.table().rows}
+    ranks = {row[0]: (row[3], row[5]) for row in result.table().rows}
     assert ranks["an MB3D of stage 4"][1] == 1 < ranks["an MB3D of stage 4"][0]
-    swapped = next(one for one in found.changes if one.words == "MB4D for an MB3D of stage 4")
+    swapped = next(change for change in result.changes if change.words == "MB4D for an MB3D of stage 4")
     smaller = start.replace(num_vit=3)
     assert swapped.macs == count(start).macs - count(smaller).macs
     assert swapped.seconds == tuple(lookup.gain(start, smaller) for lookup in tables.values())
-    per_mac = found.gains(per_mac=True)["attention dear"]
-    assert per_mac[found.changes.index(swapped)] == swapped.seconds[1] / swapped.macs
-    assert float(found.agreement().rows[-1][3]) < 1
+    per_mac = result.gains(per_mac=True)["attention dear"]
+    assert per_mac[result.changes.index(swapped)] == swapped.seconds[1] / swapped.macs
+    assert float(result.agreement().rows[-1][3]) < 1
 
 
 def test_steps_out_of_the_table_or_the_search_space_are_left_out() -> None:
     least = PRESETS["l1"].replace(embed_dims=(32, 64, 128, 256), depths=(1, 1, 1, 2), num_vit=2)
-    found = order(least, {"plain": table()}, {"plain": 0})
-    assert [one.words for one in found.changes] == ["an MB3D of stage 4", "MB4D for an MB3D of stage 4"]
+    result = order(least, {"plain": table()}, {"plain": 0})
+    assert [change.words for change in result.changes] == ["an MB3D of stage 4", "MB4D for an MB3D of stage 4"]
     with pytest.raises(ValueError, match="tables at one resolution"):
         order(least, {"plain": table(), "small": table(size=(64, 96))}, {"plain": 0, "small": 0})
     with pytest.raises(ValueError, match="outside of the table"):
@@ -152,18 +152,18 @@ def test_savings_below_the_error_of_a_table_are_inconclusive() -> None:
     """At 2 % of the latency some steps save less. In one table a stage has a negative saving that is as small."""
     exact, tables = order(SUPERNET, {"one": table()}, {"one": 0}), {"one": table(), "other": table(lambda part: 3)}
     before = tables["one"].predict(SUPERNET)
-    found = order(SUPERNET, tables, {"one": 0.02, "other": 0.0})
+    result = order(SUPERNET, tables, {"one": 0.02, "other": 0.0})
     small = {change.words for change in exact.changes if abs(change.seconds[0]) < 0.02 * before}
     assert 0 < len(small) < len(exact.changes)
-    rows = {str(row[0]): row for row in found.table().rows}
-    assert {words for words, row in rows.items() if row[2] == "inconclusive"} == small
-    assert {words for words, row in rows.items() if row[3] is None} == small
-    assert [row[3] for row in found.table().rows][: -len(small)] == list(range(1, len(rows) - len(small) + 1))
+    rows = {str(row[0]): row for row in result.table().rows}
+    assert {text for text, row in rows.items() if row[2] == "inconclusive"} == small
+    assert {text for text, row in rows.items() if row[3] is None} == small
+    assert [row[3] for row in result.table().rows][: -len(small)] == list(range(1, len(rows) - len(small) + 1))
     assert all(row[4] != "inconclusive" and row[5] is not None for row in rows.values())
-    gains = found.gains()
-    assert [gain is None for gain in gains["one"]] == [change.words in small for change in found.changes]
+    gains = result.gains()
+    assert [gain is None for gain in gains["one"]] == [change.words in small for change in result.changes]
     assert None not in gains["other"]
-    counts = {row[:2]: row[2] for row in found.agreement().rows}
+    counts = {row[:2]: row[2] for row in result.agreement().rows}
     compared = len(rows) - len(small)
     assert counts == {("MACs", "one"): compared, ("MACs", "other"): len(rows), ("one", "other"): compared}
     with pytest.raises(ValueError, match="no error of the table 'other'"):
@@ -181,12 +181,12 @@ def test_a_small_negative_saving_is_inconclusive_and_a_large_one_is_not() -> Non
             else 1
         )
 
-    words = "16 channels off stage 1"
+    text = "16 channels off stage 1"
     for share, conclusive in ((0.01, False), (2.0, True)):
-        found = order(SUPERNET, {"one": table(slower(share))}, {"one": 0.02})
-        (number,) = (i for i, change in enumerate(found.changes) if change.words == words)
-        assert (found.gains()["one"][number] is not None) == conclusive
-        assert ("inconclusive" in next(row for row in found.table().rows if row[0] == words)) != conclusive
+        result = order(SUPERNET, {"one": table(slower(share))}, {"one": 0.02})
+        (number,) = (i for i, change in enumerate(result.changes) if change.words == text)
+        assert (result.gains()["one"][number] is not None) == conclusive
+        assert ("inconclusive" in next(row for row in result.table().rows if row[0] == text)) != conclusive
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=2, max_size=8))

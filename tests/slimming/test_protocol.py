@@ -58,8 +58,8 @@ def test_the_slimming_starts_with_every_metapath() -> None:
     )
 
 
-def pixels(found: Images) -> list[bytes]:
-    return [bytes(torch.as_tensor(found[place][0]).flatten().tolist()) for place in range(len(found))]
+def pixels(dataset: Images) -> list[bytes]:
+    return [bytes(torch.as_tensor(dataset[index][0]).flatten().tolist()) for index in range(len(dataset))]
 
 
 def test_nothing_learns_from_the_images_that_judge(small: Material) -> None:
@@ -67,7 +67,7 @@ def test_nothing_learns_from_the_images_that_judge(small: Material) -> None:
     counts = torch.tensor(small.held_out.labels).bincount(minlength=10)
     assert counts.tolist() == [SMALL.held_out] * 10
     assert len(small.learn) + len(small.held_out) == len(small.train)
-    learn, held_out, train = (pixels(one) for one in (small.learn, small.held_out, small.train))
+    learn, held_out, train = (pixels(subset) for subset in (small.learn, small.held_out, small.train))
     assert not set(learn) & set(held_out)
     assert sorted(learn + held_out) == sorted(train)
     assert small.test.words != small.train.words
@@ -75,17 +75,17 @@ def test_nothing_learns_from_the_images_that_judge(small: Material) -> None:
 
 
 def test_a_protocol_can_take_some_images_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = list[object]()
+    calls = list[object]()
 
     def load(name: str, split: data.Split, **options: object) -> Images:
-        asked.append((name, split, options))
+        calls.append((name, split, options))
         return images(split, 300)
 
     monkeypatch.setattr(protocol_module, "load_data", load)
     few = Protocol("tests", data.FULL, 9, 4, SMALL.recipe)
-    found = material(few)
-    assert asked == [(data.FULL, split, {"data_dir": None}) for split in ("train", "test")]
-    assert [len(one) for one in (found.learn, found.held_out, found.train, found.test)] == [50, 40, 90, 300]
+    splits = material(few)
+    assert calls == [(data.FULL, split, {"data_dir": None}) for split in ("train", "test")]
+    assert [len(subset) for subset in (splits.learn, splits.held_out, splits.train, splits.test)] == [50, 40, 90, 300]
 
 
 def test_the_run_of_the_supernet_builds_one(small: Material) -> None:
@@ -101,25 +101,25 @@ def test_the_run_of_the_supernet_builds_one(small: Material) -> None:
 
 
 def test_the_judge_sees_what_the_supernet_sees(small: Material) -> None:
-    judge = get_evaluator(SMALL, small, seed=4)
-    assert judge.learn is small.learn and judge.held_out is small.held_out
-    assert (judge.recipe, judge.size, judge.seed) == (SMALL.recipe, SIZE, 4)
+    evaluator = get_evaluator(SMALL, small, seed=4)
+    assert evaluator.learn is small.learn and evaluator.held_out is small.held_out
+    assert (evaluator.recipe, evaluator.size, evaluator.seed) == (SMALL.recipe, SIZE, 4)
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_a_protocol_leaves_enough_to_learn_from(name: str) -> None:
-    chosen = PROTOCOLS[name]
-    assert chosen.data == name
-    each = chosen.per_class or 400
-    assert chosen.held_out < each / 2
-    assert 10 * (each - chosen.held_out) > 10 * chosen.recipe.batch
-    assert chosen.recipe.distillation is None
-    assert get_protocol(name) is chosen
+    protocol = PROTOCOLS[name]
+    assert protocol.data == name
+    count = protocol.per_class or 400
+    assert protocol.held_out < count / 2
+    assert 10 * (count - protocol.held_out) > 10 * protocol.recipe.batch
+    assert protocol.recipe.distillation is None
+    assert get_protocol(name) is protocol
 
 
 def test_a_folder_of_photographs_is_used_whole(tmp_path: Path) -> None:
-    found = get_protocol(str(tmp_path))
-    assert (found.data, found.per_class) == (str(tmp_path), None)
+    protocol = get_protocol(str(tmp_path))
+    assert (protocol.data, protocol.per_class) == (str(tmp_path), None)
     with pytest.raises(ValueError, match="data 'imagenet' are unknown; there are .*fashion-mnist, or a folder"):
         get_protocol("imagenet")
 

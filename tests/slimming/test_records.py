@@ -32,12 +32,12 @@ def backwards(trials: list[Trial]) -> list[Trial]:
 def test_the_score_is_drop_per_second() -> None:
     assert trial(0.004, 0.01).score == (False, pytest.approx(2.5))
     ordered = [trial(0.004, -0.01), trial(0.01, 0.0), trial(0.004, 0.01), trial(0.002, 0.01), trial(1.0, 10.0)]
-    assert sorted(backwards(ordered), key=lambda one: one.score) == ordered
+    assert sorted(backwards(ordered), key=lambda action: action.score) == ordered
 
 
 def test_what_saves_nothing_comes_last_even_if_it_helps() -> None:
     ordered = [trial(1e-9, 1.0), trial(0.0, -0.5), trial(-0.1, -0.2), trial(0.0, 0.3)]
-    assert sorted(backwards(ordered), key=lambda one: one.score) == ordered
+    assert sorted(backwards(ordered), key=lambda action: action.score) == ordered
 
 
 def test_the_trial_taken_has_the_least_drop_per_second() -> None:
@@ -126,48 +126,48 @@ def test_the_margin_is_a_paired_comparison() -> None:
 @pytest.mark.parametrize("search", [BEGUN, BEGUN.with_step(FIRST), DONE], ids=["begun", "under way", "done"])
 def test_a_search_that_is_stored_and_loaded_is_the_same(search: Search, tmp_path: Path) -> None:
     search.save(tmp_path / SEARCH)
-    found = Search.load(tmp_path / SEARCH)
-    assert found == search
-    assert (found.subnets, found.seconds, found.family) == (search.subnets, search.seconds, search.family)
+    loaded = Search.load(tmp_path / SEARCH)
+    assert loaded == search
+    assert (loaded.subnets, loaded.seconds, loaded.family) == (search.subnets, search.seconds, search.family)
     assert [path.name for path in tmp_path.iterdir()] == [SEARCH]
 
 
 def test_the_file_names_the_networks_for_others_to_read(tmp_path: Path) -> None:
     DONE.save(tmp_path / SEARCH)
-    told = json.loads((tmp_path / SEARCH).read_text(encoding="utf-8"))
-    assert [one["target"] for one in told["family"]] == [0.016, 0.0151]
-    assert told["family"][1]["config"]["embed_dims"] == [32, 32, 32, 32]
-    assert told["steps"][0]["trials"][2] == {
+    data = json.loads((tmp_path / SEARCH).read_text(encoding="utf-8"))
+    assert [entry["target"] for entry in data["family"]] == [0.016, 0.0151]
+    assert data["family"][1]["config"]["embed_dims"] == [32, 32, 32, 32]
+    assert data["steps"][0]["trials"][2] == {
         "action": {"kind": "width", "stage": 3, "block": None},
         "gain": 0.004,
         "drop": 0.01,
         "correct": "",
     }
-    assert told["made_of"] == {"seed": 3}
+    assert data["made_of"] == {"seed": 3}
 
 
-def another_drop(told: dict[str, Any]) -> None:
-    told["steps"][0]["trials"][0]["drop"] = 0.0
+def another_drop(data: dict[str, Any]) -> None:
+    data["steps"][0]["trials"][0]["drop"] = 0.0
 
 
-def another_gain(told: dict[str, Any]) -> None:
-    told["steps"][0]["trials"][2]["gain"] = 0.0001
+def another_gain(data: dict[str, Any]) -> None:
+    data["steps"][0]["trials"][2]["gain"] = 0.0001
 
 
-def another_width(told: dict[str, Any]) -> None:
-    told["family"][0]["config"]["embed_dims"][3] = 16
+def another_width(data: dict[str, Any]) -> None:
+    data["family"][0]["config"]["embed_dims"][3] = 16
 
 
-def another_target(told: dict[str, Any]) -> None:
-    told["targets"] = [0.0151]
+def another_target(data: dict[str, Any]) -> None:
+    data["targets"] = [0.0151]
 
 
-def no_family(told: dict[str, Any]) -> None:
-    told["family"] = []
+def no_family(data: dict[str, Any]) -> None:
+    data["family"] = []
 
 
-def another_field(told: dict[str, Any]) -> None:
-    told["family"][1]["config"]["key_dim"] = 16
+def another_field(data: dict[str, Any]) -> None:
+    data["family"][1]["config"]["key_dim"] = 16
 
 
 @pytest.mark.parametrize(
@@ -175,9 +175,9 @@ def another_field(told: dict[str, Any]) -> None:
 )
 def test_a_file_changed_by_hand_is_refused(change: Callable[[dict[str, Any]], None], tmp_path: Path) -> None:
     DONE.save(tmp_path / SEARCH)
-    told = json.loads((tmp_path / SEARCH).read_text(encoding="utf-8"))
-    change(told)
-    (tmp_path / SEARCH).write_text(json.dumps(told), encoding="utf-8")
+    data = json.loads((tmp_path / SEARCH).read_text(encoding="utf-8"))
+    change(data)
+    (tmp_path / SEARCH).write_text(json.dumps(data), encoding="utf-8")
     with pytest.raises(ValueError, match=r"search\.json: its steps lead to other networks than it names"):
         Search.load(tmp_path / SEARCH)
 
@@ -186,9 +186,9 @@ def test_steps_that_are_not_possible_are_refused(tmp_path: Path) -> None:
     """The first MetaPath of stage 1 is its only one."""
     DONE.save(tmp_path / SEARCH)
     text = (tmp_path / SEARCH).read_text(encoding="utf-8")
-    told = json.loads(text)
-    told["steps"][1]["trials"][1]["action"] = {"kind": "depth", "stage": 0, "block": 0}
-    (tmp_path / SEARCH).write_text(json.dumps(told), encoding="utf-8")
+    data = json.loads(text)
+    data["steps"][1]["trials"][1]["action"] = {"kind": "depth", "stage": 0, "block": 0}
+    (tmp_path / SEARCH).write_text(json.dumps(data), encoding="utf-8")
     with pytest.raises(ValueError, match="holds no search: stage 1 has no block left"):
         Search.load(tmp_path / SEARCH)
 

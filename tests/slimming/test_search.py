@@ -30,7 +30,9 @@ from efficientformer_edu.training.recipe import LAPTOP
 
 CONFIG = SEARCHED
 SMALLEST = CONFIG.replace(depths=(1, 1, 1, 1), embed_dims=(16, 16, 16, 16))
-START, LEAST = (LOOKUP.predict(one) for one in (Subnet.largest(CONFIG).config(CONFIG), SMALLEST))  # 5.5 and 1.9 ms
+START, LEAST = (
+    LOOKUP.predict(config) for config in (Subnet.largest(CONFIG).config(CONFIG), SMALLEST)
+)  # 5.5 and 1.9 ms
 USELESS = (1, 1)  # stage and MetaPath
 
 
@@ -43,18 +45,18 @@ def made(config: EfficientFormerConfig = CONFIG) -> Supernet:
     return supernet(config)
 
 
-def points_down(ours: Supernet, stage: int, block: int) -> Supernet:
+def points_down(network: Supernet, stage: int, block: int) -> Supernet:
     """The supernet with importances that point to one MetaPath, where I weighs e⁶ times as much as a block."""
     with torch.no_grad():
-        ours.paths(stage)[block].alpha_in_units[-1] = 6 / UNIT
-    return ours
+        network.paths(stage)[block].alpha_in_units[-1] = 6 / UNIT
+    return network
 
 
 def lost(subnet: Subnet) -> int:
     """Steps from the largest subnet, but for the removal of the useless block."""
     stage, block = USELESS
-    gone = sum(chosen.count("I") for chosen in subnet.choices) - (subnet.choices[stage][block] == "I")
-    turned = sum(chosen.count("MB4D") for chosen in subnet.choices[2:])
+    gone = sum(stage_blocks.count("I") for stage_blocks in subnet.choices) - (subnet.choices[stage][block] == "I")
+    turned = sum(stage_blocks.count("MB4D") for stage_blocks in subnet.choices[2:])
     return gone + turned + (sum(CONFIG.embed_dims) - sum(subnet.embed_dims)) // 16
 
 
@@ -68,24 +70,24 @@ def finished(slimming: Slimming) -> Search:
     return slimming.search
 
 
-def search(ours: Supernet, *targets: float, judge: Knowing | None = None, lookup: Lookup = LOOKUP) -> Search:
-    return finished(Slimming(ours, begin(ours, lookup, targets), lookup, judge or Knowing(worth)))
+def search(network: Supernet, *targets: float, judge: Knowing | None = None, lookup: Lookup = LOOKUP) -> Search:
+    return finished(Slimming(network, begin(network, lookup, targets), lookup, judge or Knowing(worth)))
 
 
 def test_a_search_begins_with_what_the_supernet_has_learned() -> None:
-    ours = points_down(made(), *USELESS)
-    found = begin(ours, LOOKUP, [0.9 * START, 0.8 * START], {"noise": "uniform"})
-    assert found.importances == ours.importances()
-    assert found.importances[1] == pytest.approx((1.0, 0.0024787522), rel=1e-4)  # e⁻⁶
-    assert found.start == pytest.approx(seconds(Subnet.largest(CONFIG)))
-    assert (found.supernet, found.steps, found.made_of) == (CONFIG, (), {"noise": "uniform"})
+    network = points_down(made(), *USELESS)
+    result = begin(network, LOOKUP, [0.9 * START, 0.8 * START], {"noise": "uniform"})
+    assert result.importances == network.importances()
+    assert result.importances[1] == pytest.approx((1.0, 0.0024787522), rel=1e-4)  # e⁻⁶
+    assert result.start == pytest.approx(seconds(Subnet.largest(CONFIG)))
+    assert (result.supernet, result.steps, result.made_of) == (CONFIG, (), {"noise": "uniform"})
 
 
 def test_a_useless_block_is_removed_first() -> None:
-    found = search(points_down(made(), *USELESS), 0.5 * START)
-    assert found.steps[0].taken.action == Action("depth", *USELESS)
-    assert found.steps[0].taken.drop == 0
-    assert len(found.steps) > 2
+    result = search(points_down(made(), *USELESS), 0.5 * START)
+    assert result.steps[0].taken.action == Action("depth", *USELESS)
+    assert result.steps[0].taken.drop == 0
+    assert len(result.steps) > 2
 
 
 class Resting(Evaluator):
@@ -97,21 +99,21 @@ class Resting(Evaluator):
 
 def test_a_block_without_branches_is_found_by_real_accuracy() -> None:
     """Its layer scales are 0. The labels are what the network answers, so every real change costs accuracy."""
-    ours, (stage, block) = points_down(made(), *USELESS), USELESS
+    network, (stage, block) = points_down(made(), *USELESS), USELESS
     with torch.no_grad():
         for scale in ("layer_scale_1", "layer_scale_2"):
-            getattr(ours.paths(stage)[block].blocks["MB4D"], scale).gamma.zero_()
-    ours.choose(Subnet.largest(CONFIG))
+            getattr(network.paths(stage)[block].blocks["MB4D"], scale).gamma.zero_()
+    network.choose(Subnet.largest(CONFIG))
     held_out = images("test", 100)
-    judge = Resting(images("train", 60), held_out, LAPTOP.replace(batch=30), SIZE)
-    judge.accuracy(ours)
+    evaluator = Resting(images("train", 60), held_out, LAPTOP.replace(batch=30), SIZE)
+    evaluator.accuracy(network)
     with torch.no_grad():
-        logits = torch.cat([ours(batch) for batch, _ in loader(TestBatches(held_out, SIZE, 1, 30))])
-        ours.head.bias.sub_(logits.mean(0))  # or it would answer the same to nearly all images
+        logits = torch.cat([network(batch) for batch, _ in loader(TestBatches(held_out, SIZE, 1, 30))])
+        network.head.bias.sub_(logits.mean(0))  # or it would answer the same to nearly all images
     answers = (logits - logits.mean(0)).argmax(1).tolist()
     assert len(set(answers)) > 5
     held_out.labels[:] = answers
-    step = next(Slimming(ours, begin(ours, LOOKUP, [0.5 * START]), LOOKUP, judge).steps())
+    step = next(Slimming(network, begin(network, LOOKUP, [0.5 * START]), LOOKUP, evaluator).steps())
     assert step.accuracy == 1.0
     assert step.taken == Trial(Action("depth", stage, block), step.taken.gain, 0.0, "1" * 100)
     assert step.correct == "1" * 100
@@ -121,25 +123,25 @@ def test_a_block_without_branches_is_found_by_real_accuracy() -> None:
 
 
 def test_every_gain_is_the_difference_of_two_whole_networks() -> None:
-    found = search(made(), 0.4 * START)
-    assert found.done and len(found.steps) > 5
-    for subnet, step in zip(found.subnets[:-1], found.steps, strict=True):
+    result = search(made(), 0.4 * START)
+    assert result.done and len(result.steps) > 5
+    for subnet, step in zip(result.subnets[:-1], result.steps, strict=True):
         for trial in step.trials:
             after = subnet.after(trial.action)
             assert trial.gain == pytest.approx(seconds(subnet) - seconds(after), rel=1e-6)
             assert trial.drop == pytest.approx(worth(subnet) - worth(after))
         assert step.accuracy == pytest.approx(worth(subnet))
-    assert found.seconds[-1] == pytest.approx(seconds(found.subnets[-1]))
+    assert result.seconds[-1] == pytest.approx(seconds(result.subnets[-1]))
 
 
 def test_the_judge_is_asked_about_each_network_and_what_each_action_makes_of_it() -> None:
-    judge = Knowing(worth)
-    found = search(made(), 0.6 * START, judge=judge)
+    evaluator = Knowing(worth)
+    result = search(made(), 0.6 * START, judge=evaluator)
     expected = []
-    for subnet, step in zip(found.subnets[:-1], found.steps, strict=True):
+    for subnet, step in zip(result.subnets[:-1], result.steps, strict=True):
         expected += [subnet, *(subnet.after(trial.action) for trial in step.trials)]
-    assert judge.subnets == expected
-    assert judge.finetuned == [*range(len(found.steps) + 1)]  # and once before the first step
+    assert evaluator.subnets == expected
+    assert evaluator.finetuned == [*range(len(result.steps) + 1)]  # and once before the first step
 
 
 ROOM = TINY.replace(depths=(1, 2, 1, 1), embed_dims=(16, 16, 16, 32))
@@ -170,8 +172,8 @@ def room(**changed: float) -> Lookup:
     for (kind, stage, width), time in times.items():
         widths = (16, width) if kind == "embedding" else (width,)
         seconds[Part(kind, grids[stage], widths)] = time / 1e3  # type: ignore[arg-type]
-    whole = sum(number * seconds[part] for part, number in parts(ROOM, TIMED).items())
-    entries = tuple(Entry(part, time, whole) for part, time in seconds.items())
+    total = sum(number * seconds[part] for part, number in parts(ROOM, TIMED).items())
+    entries = tuple(Entry(part, time, total) for part, time in seconds.items())
     return Lookup("eager", TIMED, ROOM, Conditions(resolution=TIMED), entries)
 
 
@@ -196,14 +198,14 @@ def test_the_greedy_order_by_hand() -> None:
     Points per ms: MB3D of stage 3 has 1, width 1.5, depth 3, MB3D of stage 4 has 4, and may come after the other MB3D.
     """
     lookup = room()
-    found = search(made(ROOM), 17.5e-3, 14e-3, 12.1e-3, judge=Knowing(cost(DROPS)), lookup=lookup)
-    assert [step.taken.action for step in found.steps] == list(DROPS)
-    assert found.seconds == pytest.approx((19e-3, 17e-3, 15e-3, 13e-3, 12e-3))
-    assert [len(step.trials) for step in found.steps] == [3, 3, 2, 1]
-    scores = [[100 * trial.score[1] / 1000 for trial in step.trials] for step in found.steps]
+    result = search(made(ROOM), 17.5e-3, 14e-3, 12.1e-3, judge=Knowing(cost(DROPS)), lookup=lookup)
+    assert [step.taken.action for step in result.steps] == list(DROPS)
+    assert result.seconds == pytest.approx((19e-3, 17e-3, 15e-3, 13e-3, 12e-3))
+    assert [len(step.trials) for step in result.steps] == [3, 3, 2, 1]
+    scores = [[100 * trial.score[1] / 1000 for trial in step.trials] for step in result.steps]
     assert scores == [pytest.approx(row) for row in ([3, 1, 1.5], [3, 4, 1.5], [3, 4], [4])]
-    assert list(found.family) == [17.5e-3, 14e-3, 12.1e-3]
-    first, second, third = found.family.values()
+    assert list(result.family) == [17.5e-3, 14e-3, 12.1e-3]
+    first, second, third = result.family.values()
     assert first == ROOM.replace(num_vit=1)
     assert second == ROOM.replace(num_vit=1, embed_dims=(16, 16, 16, 16), depths=(1, 1, 1, 1))
     assert third == second.replace(num_vit=0)
@@ -212,29 +214,29 @@ def test_the_greedy_order_by_hand() -> None:
 def test_an_action_that_saves_nothing_is_taken_last() -> None:
     """A head that is slower with fewer channels, by more than all else is faster: and accuracy would even rise."""
     drops = {**DROPS, Action("width", 3): -0.1}
-    found = search(made(ROOM), 14.15e-3, judge=Knowing(cost(drops)), lookup=room(head16=2.6))
-    kinds = [step.taken.action.kind for step in found.steps]
+    result = search(made(ROOM), 14.15e-3, judge=Knowing(cost(drops)), lookup=room(head16=2.6))
+    kinds = [step.taken.action.kind for step in result.steps]
     assert kinds == ["MB3D", "depth", "MB3D"]
-    assert all(len(step.trials) > 1 and step.trials[-1].gain < 0 for step in found.steps)
+    assert all(len(step.trials) > 1 and step.trials[-1].gain < 0 for step in result.steps)
 
 
 def test_an_action_that_helps_is_taken_before_all_others() -> None:
     drops = {**DROPS, Action("depth", 1, 0): -0.01}
-    found = search(made(ROOM), 12.1e-3, judge=Knowing(cost(drops)), lookup=room())
-    assert found.steps[0].taken.action == Action("depth", 1, 0)
+    result = search(made(ROOM), 12.1e-3, judge=Knowing(cost(drops)), lookup=room())
+    assert result.steps[0].taken.action == Action("depth", 1, 0)
 
 
 def test_each_of_the_family_is_the_first_below_its_target() -> None:
     targets = [0.8 * START, 0.5 * START, 0.65 * START]
-    found = search(made(), *targets)
-    assert list(found.family) == sorted(targets, reverse=True)
-    path = [subnet.config(CONFIG) for subnet in found.subnets]
-    for target, config in found.family.items():
-        place = path.index(config)
-        assert found.seconds[place] <= target
-        assert all(before > target for before in found.seconds[:place])
-    assert all(before > after for before, after in pairwise(found.seconds))
-    assert found.seconds[-2] > min(targets) >= found.seconds[-1]
+    result = search(made(), *targets)
+    assert list(result.family) == sorted(targets, reverse=True)
+    path = [subnet.config(CONFIG) for subnet in result.subnets]
+    for target, config in result.family.items():
+        index = path.index(config)
+        assert result.seconds[index] <= target
+        assert all(before > target for before in result.seconds[:index])
+    assert all(before > after for before, after in pairwise(result.seconds))
+    assert result.seconds[-2] > min(targets) >= result.seconds[-1]
 
 
 def test_one_search_for_many_targets_is_the_search_for_the_last() -> None:
@@ -243,15 +245,15 @@ def test_one_search_for_many_targets_is_the_search_for_the_last() -> None:
 
 
 def test_a_target_above_the_start_needs_no_step() -> None:
-    judge = Knowing(worth)
-    found = search(made(), 2 * START, START, judge=judge)
-    assert found.steps == () and judge.subnets == []
-    assert list(found.family.values()) == [Subnet.largest(CONFIG).config(CONFIG)] * 2
+    evaluator = Knowing(worth)
+    result = search(made(), 2 * START, START, judge=evaluator)
+    assert result.steps == () and evaluator.subnets == []
+    assert list(result.family.values()) == [Subnet.largest(CONFIG).config(CONFIG)] * 2
 
 
 def test_the_smallest_network_can_be_reached() -> None:
-    found = search(made(), 1.0001 * LEAST)
-    assert found.family[1.0001 * LEAST] == SMALLEST
+    result = search(made(), 1.0001 * LEAST)
+    assert result.family[1.0001 * LEAST] == SMALLEST
 
 
 def test_its_own_time_is_a_target_too() -> None:
@@ -261,10 +263,10 @@ def test_its_own_time_is_a_target_too() -> None:
 
 @pytest.mark.parametrize("targets", [[0.999 * LEAST], [START, 0.1 * LEAST]])
 def test_an_impossible_target_is_refused_before_anything_is_judged(targets: list[float]) -> None:
-    words = r"target .* ms is not possible: the smallest network, one block in each stage, of \(16, 16, 16, 16\)"
-    with pytest.raises(ValueError, match=words):
+    message = r"target .* ms is not possible: the smallest network, one block in each stage, of \(16, 16, 16, 16\)"
+    with pytest.raises(ValueError, match=message):
         begin(made(), LOOKUP, targets)
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         check_targets(CONFIG, LOOKUP, targets)
 
 
@@ -284,8 +286,8 @@ def test_a_network_that_is_not_in_the_table_is_refused_before_anything_is_judged
 @pytest.mark.parametrize("kind", ["MB3D", "embedding", "stem", "head"])
 def test_a_table_with_a_hole_is_refused_before_anything_is_judged(kind: str) -> None:
     """One entry is missing, of a width that the search comes to, as in a table that was not built to the end."""
-    missing = next(one for one in LOOKUP.entries if one.part.kind == kind)
-    holed = replace(LOOKUP, entries=tuple(one for one in LOOKUP.entries if one is not missing))
+    missing = next(entry for entry in LOOKUP.entries if entry.part.kind == kind)
+    holed = replace(LOOKUP, entries=tuple(entry for entry in LOOKUP.entries if entry is not missing))
     with pytest.raises(ValueError, match="table"):
         begin(made(), holed, [1.01 * LEAST])
 
@@ -298,20 +300,20 @@ def test_the_narrowest_are_those_of_the_table() -> None:
     with pytest.raises(ValueError, match=r"Lookup\(3 parts, eager, 64×96\) has no MB4D at 8×12; build it to the end"):
         narrowest(begun)
     smallest = SMALLEST.replace(embed_dims=(16, 16, 48, 32))
-    found = search(made(), 1.001 * lookup.predict(smallest), lookup=lookup)
-    assert found.subnets[-1].config(CONFIG) == smallest
+    result = search(made(), 1.001 * lookup.predict(smallest), lookup=lookup)
+    assert result.subnets[-1].config(CONFIG) == smallest
 
 
 def test_an_action_is_applied_to_a_copy() -> None:
-    ours = made()
-    ours.choose(Subnet.largest(CONFIG))
+    network = made()
+    network.choose(Subnet.largest(CONFIG))
     for action in (Action("depth", 1, 0), Action("MB3D", 2, 0), Action("width", 3)):
-        after = applied(ours, action)
+        after = applied(network, action)
         assert after.subnet == Subnet.largest(CONFIG).after(action)
         with torch.no_grad():
             after.stem.conv1.weight.zero_()
-    assert ours.subnet == Subnet.largest(CONFIG)
-    assert ours.stem.conv1.weight.abs().min() > 0
+    assert network.subnet == Subnet.largest(CONFIG)
+    assert network.stem.conv1.weight.abs().min() > 0
 
 
 class Feeling(Knowing):
@@ -354,31 +356,31 @@ def weights(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     """The folder of a search that nobody stopped, and how often its judge was called."""
-    folder, judge, ours = tmp_path_factory.mktemp("unbroken"), Feeling(), made(ROOM)
-    finished(Slimming(ours, begin(ours, room(), TARGETS), room(), judge, folder))
-    return folder, judge.calls
+    folder, evaluator, network = tmp_path_factory.mktemp("unbroken"), Feeling(), made(ROOM)
+    finished(Slimming(network, begin(network, room(), TARGETS), room(), evaluator, folder))
+    return folder, evaluator.calls
 
 
 def go_on(folder: Path, judge: Feeling | Evaluator) -> Search:
     """Begin a search in a folder, or go on with the one that is there, as the command does."""
-    ours = made(ROOM)
-    here = begin(ours, room(), TARGETS)
+    network = made(ROOM)
+    here = begin(network, room(), TARGETS)
     if (folder / SEARCH).exists():
         here = Search.load(folder / SEARCH).same_as(here)
-    return finished(Slimming(ours, here, room(), judge, folder))
+    return finished(Slimming(network, here, room(), judge, folder))
 
 
 def test_the_folder_holds_the_search_and_the_weights_that_it_stands_at(unbroken: tuple[Path, int]) -> None:
     folder, _ = unbroken
-    found = Search.load(folder / SEARCH)
-    assert found.done and len(found.steps) == 4
-    assert {path.name for path in folder.iterdir()} == {SEARCH, WEIGHTS.format(len(found.steps))}
+    result = Search.load(folder / SEARCH)
+    assert result.done and len(result.steps) == 4
+    assert {path.name for path in folder.iterdir()} == {SEARCH, WEIGHTS.format(len(result.steps))}
 
 
 def test_whenever_it_is_killed_it_goes_on_to_the_same_end(unbroken: tuple[Path, int], tmp_path: Path) -> None:
     """Stopped at every call of the judge, each time in a folder of its own."""
-    whole, calls = unbroken
-    steps = Search.load(whole / SEARCH).steps
+    expected, calls = unbroken
+    steps = Search.load(expected / SEARCH).steps
     # The first recovery; for each step the network, each action, the recovery.
     assert calls == 1 + sum(1 + len(step.trials) + 1 for step in steps)
     for stop in range(1, calls + 1):
@@ -388,25 +390,25 @@ def test_whenever_it_is_killed_it_goes_on_to_the_same_end(unbroken: tuple[Path, 
             go_on(folder, Feeling(stop))
         torch.manual_seed(stop)
         go_on(folder, Feeling())
-        assert Search.load(folder / SEARCH) == Search.load(whole / SEARCH)
-        assert weights(folder) == weights(whole)
+        assert Search.load(folder / SEARCH) == Search.load(expected / SEARCH)
+        assert weights(folder) == weights(expected)
 
 
 def test_it_can_be_killed_again_and_again(unbroken: tuple[Path, int], tmp_path: Path) -> None:
-    whole, kills = unbroken[0], 0
+    expected, kills = unbroken[0], 0
     while not (tmp_path / SEARCH).exists() or not Search.load(tmp_path / SEARCH).done:
         with suppress(KeyboardInterrupt):
             go_on(tmp_path, Feeling(7))  # the first step takes six calls, each other at most five
         kills += 1
     assert kills > 2
-    assert weights(tmp_path) == weights(whole)
+    assert weights(tmp_path) == weights(expected)
 
 
 @pytest.mark.parametrize("number", [1, 3])
 def test_a_kill_between_weights_and_search_costs_that_step(
     number: int, unbroken: tuple[Path, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, save = unbroken[0], Search.save
+    expected, save = unbroken[0], Search.save
 
     def killed(search: Search, path: Path) -> None:
         if len(search.steps) == number:
@@ -420,34 +422,34 @@ def test_a_kill_between_weights_and_search_costs_that_step(
     assert (tmp_path / WEIGHTS.format(number)).exists()
     assert (tmp_path / SEARCH).exists() == (number > 1)
     go_on(tmp_path, Feeling())
-    assert Search.load(tmp_path / SEARCH) == Search.load(whole / SEARCH)
-    assert weights(tmp_path) == weights(whole)
+    assert Search.load(tmp_path / SEARCH) == Search.load(expected / SEARCH)
+    assert weights(tmp_path) == weights(expected)
 
 
 def test_with_a_real_judge_it_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     """Accuracies, norms and the training in between are those of a search that nobody stopped, to the last bit."""
-    judge = Evaluator(images("train", 40), images("test", 40), LAPTOP.replace(batch=20), SIZE, finetune_steps=2)
+    evaluator = Evaluator(images("train", 40), images("test", 40), LAPTOP.replace(batch=20), SIZE, finetune_steps=2)
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
-    go_on(tmp_path / "whole", judge)
-    ours = made(ROOM)
-    next(Slimming(ours, begin(ours, room(), TARGETS), room(), judge, tmp_path / "killed").steps())
+    go_on(tmp_path / "whole", evaluator)
+    network = made(ROOM)
+    next(Slimming(network, begin(network, room(), TARGETS), room(), evaluator, tmp_path / "killed").steps())
     torch.manual_seed(5)
-    go_on(tmp_path / "killed", judge)
+    go_on(tmp_path / "killed", evaluator)
     assert Search.load(tmp_path / "killed" / SEARCH) == Search.load(tmp_path / "whole" / SEARCH)
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
 
 
 def test_a_finished_search_has_nothing_to_do(unbroken: tuple[Path, int]) -> None:
-    judge = Feeling()
+    evaluator = Feeling()
     before = weights(unbroken[0])
-    assert go_on(unbroken[0], judge).done
-    assert judge.calls == 0 and weights(unbroken[0]) == before
+    assert go_on(unbroken[0], evaluator).done
+    assert evaluator.calls == 0 and weights(unbroken[0]) == before
 
 
 def test_the_networks_follow_from_the_file_alone(unbroken: tuple[Path, int]) -> None:
-    ours, judge = made(ROOM), Feeling()
-    here = finished(Slimming(ours, begin(ours, room(), TARGETS), room(), judge))
+    network, evaluator = made(ROOM), Feeling()
+    here = finished(Slimming(network, begin(network, room(), TARGETS), room(), evaluator))
     read = Search.load(unbroken[0] / SEARCH)
     assert (read.family, read.subnets, read.seconds) == (here.family, here.subnets, here.seconds)
     assert list(read.family) == list(TARGETS)
@@ -460,15 +462,15 @@ def test_without_its_weights_a_search_cannot_go_on(unbroken: tuple[Path, int], t
 
 
 def test_a_search_that_cannot_write_says_so(tmp_path: Path) -> None:
-    ours = made(ROOM)
-    slimming = Slimming(ours, begin(ours, room(), TARGETS), room(), Knowing(worth), tmp_path / "gone")
+    network = made(ROOM)
+    slimming = Slimming(network, begin(network, room(), TARGETS), room(), Knowing(worth), tmp_path / "gone")
     with pytest.raises(FileNotFoundError, match="the folder does not exist"):
         next(slimming.steps())
 
 
 def test_the_supernet_is_left_as_it_is() -> None:
-    ours = made(ROOM)
-    before = {name: value.clone() for name, value in ours.state_dict().items()}
-    finished(Slimming(ours, begin(ours, room(), [14e-3]), room(), Feeling()))
-    assert all(path.choice is None for path in ours.all_paths())
-    assert all(torch.equal(value, before[name]) for name, value in ours.state_dict().items())
+    network = made(ROOM)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    finished(Slimming(network, begin(network, room(), [14e-3]), room(), Feeling()))
+    assert all(path.choice is None for path in network.all_paths())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

@@ -44,7 +44,7 @@ def test_a_slimming_is_read_as_far_as_it_has_come(folder: Path) -> None:
     slimmed = load_slimming(folder)
     assert slimmed.search == SEARCH_DONE
     assert slimmed.lookup.seconds == pytest.approx(LOOKUP.seconds)
-    assert [one.config for one in slimmed.contenders] == [OURS.config]
+    assert [contender.config for contender in slimmed.contenders] == [OURS.config]
     assert slimmed.records == () and slimmed.errors is None
     (point,) = slimmed.front.points
     assert point.accuracy is None and point.prediction is None
@@ -56,9 +56,9 @@ def test_networks_that_were_compared_trained_and_timed_stand_in_the_front(folder
         record(contender, top1).save(folder / TRAINED)
     Errors(Conditions(), (Prediction(OURS.config, 0.2, 0.21, 0.2),)).save(folder / LATENCY)
     front = load_slimming(folder).front
-    ours, other = front.points
-    assert (ours.top1, other.top1) == ({0: 0.9}, {0: 0.85})
-    assert ours.prediction is not None and ours.prediction.measured == 0.21
+    own, other = front.points
+    assert (own.top1, other.top1) == ({0: 0.9}, {0: 0.85})
+    assert own.prediction is not None and own.prediction.measured == 0.21
     assert other.prediction is None
     comparison = front.compare("uniform")
     assert comparison is not None and comparison.difference.value == pytest.approx(0.05)
@@ -72,7 +72,7 @@ def test_a_record_of_another_network_is_refused(folder: Path) -> None:
 
 
 def test_without_a_checkout_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = list[str]()
-    monkeypatch.setattr(stored, "stored", lambda name: asked.append(name))
+    calls = list[str]()
+    monkeypatch.setattr(stored, "stored", lambda name: calls.append(name))
     assert stored_slimming() is None
-    assert asked == ["slimming/search.json"]
+    assert calls == ["slimming/search.json"]

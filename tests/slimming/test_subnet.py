@@ -38,7 +38,7 @@ def test_a_metapath_can_be_what_eq_7_lists() -> None:
     ],
 )
 def test_other_choices_are_refused(changed: dict[int, tuple[str, ...]], message: str) -> None:
-    choices = tuple(changed.get(stage, chosen) for stage, chosen in enumerate(SOME.choices))
+    choices = tuple(changed.get(stage, default) for stage, default in enumerate(SOME.choices))
     with pytest.raises(ValueError, match=message):
         Subnet(SOME.embed_dims, choices)  # type: ignore[arg-type]
 
@@ -119,9 +119,9 @@ def test_no_stage_loses_its_last_channels() -> None:
         Subnet((16, 48, 64, 96), SOME.choices).after(Action("width", 0))
 
 
-def kinds(found: tuple[Action, ...]) -> dict[str, Action]:
-    assert len({action.kind for action in found}) == len(found)
-    return {action.kind: action for action in found}
+def kinds(possible: tuple[Action, ...]) -> dict[str, Action]:
+    assert len({action.kind for action in possible}) == len(possible)
+    return {action.kind: action for action in possible}
 
 
 def test_depth_takes_the_least_important_metapath() -> None:
@@ -133,8 +133,8 @@ def test_depth_takes_the_least_important_metapath() -> None:
 def test_depth_spares_the_last_block_of_a_stage() -> None:
     worth = ((0.001, 9.0), *EVEN[1:])
     assert kinds(actions(SOME, worth, LEAST))["depth"].stage != 0
-    one_each = Subnet(SOME.embed_dims, (("MB4D", "I"), *((("I", "MB4D", "I"),) * 3)))
-    assert "depth" not in kinds(actions(one_each, worth, LEAST))
+    shallow = Subnet(SOME.embed_dims, (("MB4D", "I"), *((("I", "MB4D", "I"),) * 3)))
+    assert "depth" not in kinds(actions(shallow, worth, LEAST))
 
 
 def test_mb3d_reduction_takes_the_first_whatever_it_is_worth() -> None:
@@ -176,8 +176,8 @@ def test_whatever_is_taken_a_network_is_left(
     config: EfficientFormerConfig = TINY.replace(depths=depths, embed_dims=tuple(16 * width for width in widths))
     worth = [data.draw(st.lists(WORTH, min_size=depth, max_size=depth)) for depth in depths]
     subnet, narrowest, steps = Subnet.largest(config), tuple(16 * data.draw(st.integers(1, w)) for w in widths), 0
-    while found := actions(subnet, worth, narrowest):
-        taken = data.draw(st.sampled_from(found))
+    while possible := actions(subnet, worth, narrowest):
+        taken = data.draw(st.sampled_from(possible))
         before, subnet = subnet.config(config), subnet.after(taken)
         after = subnet.config(config)
         assert sum(after.depths) == sum(before.depths) - (taken.kind == "depth")
@@ -190,7 +190,7 @@ def test_whatever_is_taken_a_network_is_left(
 
 def weights(alpha: tuple[float, ...]) -> list[float]:
     """The mixture's weights without noise, at τ = 1."""
-    powers = [math.exp(one) for one in alpha]
+    powers = [math.exp(value) for value in alpha]
     return [power / sum(powers) for power in powers]
 
 

@@ -26,17 +26,17 @@ def logits(network: torch.nn.Module, images: torch.Tensor = IMAGES) -> torch.Ten
 
 def test_every_metapath_has_the_candidates_of_its_stage() -> None:
     early, late = ("MB4D", "I"), ("MB4D", "MB3D", "I")
-    found = [[path.candidates for path in SUPERNET.paths(stage)] for stage in range(4)]
-    assert found == [[early], [early] * 2, [late] * 2, [late] * 2]
+    candidates = [[path.candidates for path in SUPERNET.paths(stage)] for stage in range(4)]
+    assert candidates == [[early], [early] * 2, [late] * 2, [late] * 2]
     assert [path.candidates for path in SUPERNET.all_paths()] == [early] * 3 + [late] * 4
 
 
 def test_stem_embeddings_and_heads_are_those_of_the_network() -> None:
     network = EfficientFormer(TINY.replace(distillation=True))
-    ours = Supernet(TINY.replace(distillation=True)).state_dict()
+    state = Supernet(TINY.replace(distillation=True)).state_dict()
     for name, value in network.state_dict().items():
         if "mb4d" not in name and "mb3d" not in name:
-            assert ours[name].shape == value.shape, name
+            assert state[name].shape == value.shape, name
 
 
 @settings(max_examples=25)
@@ -48,15 +48,15 @@ def test_the_network_taken_out_is_the_one_that_was_chosen(subnet: Subnet) -> Non
     assert SUPERNET.subnet == subnet
     assert network.config == subnet.config(TINY)
     assert torch.equal(logits(network), logits(SUPERNET))
-    assert sum(one.numel() for one in network.parameters()) == count(network.config, SIZE).params
+    assert sum(tensor.numel() for tensor in network.parameters()) == count(network.config, SIZE).params
     network.load_state_dict(EfficientFormer(network.config).state_dict())  # the names of any such network
 
 
 def test_it_has_the_mode_of_the_supernet() -> None:
-    ours = supernet()
-    ours.choose(SOME)
-    assert not taken_out(ours).training
-    network = taken_out(ours.train())
+    parent = supernet()
+    parent.choose(SOME)
+    assert not taken_out(parent).training
+    network = taken_out(parent.train())
     assert all(module.training for module in network.modules())
 
 
@@ -68,56 +68,56 @@ def test_it_can_be_folded() -> None:
 
 
 def test_it_has_weights_of_its_own() -> None:
-    ours = supernet()
-    ours.choose(SOME)
-    network, before = taken_out(ours), logits(ours)
+    parent = supernet()
+    parent.choose(SOME)
+    network, before = taken_out(parent), logits(parent)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.zero_()
-    assert torch.equal(logits(ours), before)
-    again = taken_out(ours)
+    assert torch.equal(logits(parent), before)
+    again = taken_out(parent)
     with torch.no_grad():
-        for parameter in ours.parameters():
+        for parameter in parent.parameters():
             parameter.zero_()
     assert torch.equal(logits(again), before)
 
 
 def test_both_heads_are_taken_along() -> None:
-    ours = supernet(TINY.replace(distillation=True))
-    ours.choose(SOME)
-    found, expected = taken_out(ours).forward_heads(IMAGES), ours.forward_heads(IMAGES)
-    assert torch.equal(found.cls, expected.cls)
-    assert found.dist is not None and expected.dist is not None
-    assert torch.equal(found.dist, expected.dist)
+    network = supernet(TINY.replace(distillation=True))
+    network.choose(SOME)
+    actual, expected = taken_out(network).forward_heads(IMAGES), network.forward_heads(IMAGES)
+    assert torch.equal(actual.cls, expected.cls)
+    assert actual.dist is not None and expected.dist is not None
+    assert torch.equal(actual.dist, expected.dist)
 
 
 @settings(max_examples=10)
 @given(subnet=subnets())
 def test_where_one_alpha_is_far_above_the_others_the_mixture_is_the_choice(subnet: Subnet) -> None:
-    ours = supernet()
-    chosen = [name for stage in subnet.choices for name in stage]
+    network = supernet()
+    names = [name for stage in subnet.choices for name in stage]
     with torch.no_grad():
-        for path, name in zip(ours.all_paths(), chosen, strict=True):
+        for path, name in zip(network.all_paths(), names, strict=True):
             path.alpha_in_units[path.candidates.index(name)] = 1.0  # α = 30: the others have e⁻³⁰
-    mixed = logits(ours)
-    ours.choose(subnet)
-    assert torch.allclose(mixed, logits(ours), rtol=1e-4, atol=1e-4)
+    mixed = logits(network)
+    network.choose(subnet)
+    assert torch.allclose(mixed, logits(network), rtol=1e-4, atol=1e-4)
 
 
 def test_a_map_can_follow_tokens_in_the_supernet_but_not_in_a_subnet() -> None:
     """The mixture lays tokens out as a map again. A network would have to change the dimension twice."""
-    ours = supernet()
-    maps = ours.features(IMAGES)
+    network = supernet()
+    maps = network.features(IMAGES)
     shapes = [(2, 32, 16, 16), (2, 32, 8, 8), (2, 32, 4, 4), (2, 48, 2, 2)]
-    assert [tuple(one.shape) for one in maps] == shapes  # every mixture has MB3D, and MB4D behind it
+    assert [tuple(tensor.shape) for tensor in maps] == shapes  # every mixture has MB3D, and MB4D behind it
     order: tuple[Candidate, ...] = ("MB4D", "MB4D", "MB4D", "MB3D", "MB4D", "MB3D", "MB4D")
-    for path, name in zip(ours.all_paths(), order, strict=True):
+    for path, name in zip(network.all_paths(), order, strict=True):
         path.choice = name
-    assert [tuple(one.shape) for one in ours.features(IMAGES)] == shapes
+    assert [tuple(tensor.shape) for tensor in network.features(IMAGES)] == shapes
     with pytest.raises(ValueError, match="an MB4D stands behind an MB3D.* tokens stay tokens to the end"):
-        _ = ours.subnet
+        _ = network.subnet
     with pytest.raises(ValueError, match="tokens stay tokens"):
-        taken_out(ours)
+        taken_out(network)
 
 
 @pytest.mark.parametrize(
@@ -130,58 +130,58 @@ def test_a_map_can_follow_tokens_in_the_supernet_but_not_in_a_subnet() -> None:
     ids=["widths", "more", "fewer"],
 )
 def test_a_subnet_of_another_supernet_is_refused(subnet: Subnet) -> None:
-    ours = supernet()
+    network = supernet()
     with pytest.raises(ValueError, match=r"does not belong to a supernet of \(32, 32, 32, 48\), \(1, 2, 2, 2\)"):
-        ours.choose(subnet)
-    assert all(path.choice is None for path in ours.all_paths())
+        network.choose(subnet)
+    assert all(path.choice is None for path in network.all_paths())
 
 
 def test_there_is_no_subnet_before_one_is_chosen() -> None:
-    ours = supernet()
-    for ask in (lambda: ours.subnet, lambda: taken_out(ours)):
+    network = supernet()
+    for query in (lambda: network.subnet, lambda: taken_out(network)):
         with pytest.raises(ValueError, match="nothing has been chosen yet"):
-            ask()
-    ours.choose(SOME)
-    ours.paths(2)[1].choice = None
+            query()
+    network.choose(SOME)
+    network.paths(2)[1].choice = None
     with pytest.raises(ValueError, match="nothing has been chosen yet"):
-        taken_out(ours)
+        taken_out(network)
 
 
 def test_weights_and_alpha_are_stored_and_loaded() -> None:
-    ours = supernet()
+    network = supernet()
     with torch.no_grad():
-        for number, path in enumerate(ours.all_paths()):
+        for number, path in enumerate(network.all_paths()):
             path.alpha_in_units.copy_(torch.arange(len(path.candidates)) / (30 + number))
     other = supernet(seed=5)
-    assert not torch.equal(logits(other), logits(ours))
-    other.load_state_dict(ours.state_dict())
-    assert torch.equal(logits(other), logits(ours))
-    assert other.importances() == ours.importances()
+    assert not torch.equal(logits(other), logits(network))
+    other.load_state_dict(network.state_dict())
+    assert torch.equal(logits(other), logits(network))
+    assert other.importances() == network.importances()
 
 
 def test_the_temperature_is_that_of_all_mixtures() -> None:
-    ours = supernet()
-    before = logits(ours)
+    network = supernet()
+    before = logits(network)
     with torch.no_grad():
-        ours.paths(1)[0].alpha_in_units[0] = 1 / UNIT
-    ours.set_temperature(0.25)
-    assert {path.tau for path in ours.all_paths()} == {0.25}
-    assert not torch.allclose(logits(ours), before)
+        network.paths(1)[0].alpha_in_units[0] = 1 / UNIT
+    network.set_temperature(0.25)
+    assert {path.tau for path in network.all_paths()} == {0.25}
+    assert not torch.allclose(logits(network), before)
 
 
 def test_importances_are_read_at_temperature_1_and_without_noise() -> None:
-    ours = supernet().train()
+    network = supernet().train()
     with torch.no_grad():
-        ours.paths(1)[1].alpha_in_units.copy_(torch.tensor([math.log(6), 0.0]) / UNIT)
-        ours.paths(3)[0].alpha_in_units.copy_(torch.tensor([math.log(2), math.log(5), math.log(3)]) / UNIT)
-    ours.set_temperature(0.1)
-    assert ours.mixtures()[3][0] == pytest.approx({"MB4D": 2 / 10, "MB3D": 5 / 10, "I": 3 / 10})
-    found = ours.importances()
-    assert found == ours.importances()
+        network.paths(1)[1].alpha_in_units.copy_(torch.tensor([math.log(6), 0.0]) / UNIT)
+        network.paths(3)[0].alpha_in_units.copy_(torch.tensor([math.log(2), math.log(5), math.log(3)]) / UNIT)
+    network.set_temperature(0.1)
+    assert network.mixtures()[3][0] == pytest.approx({"MB4D": 2 / 10, "MB3D": 5 / 10, "I": 3 / 10})
+    importances = network.importances()
+    assert importances == network.importances()
     expected = ((1.0,), (1.0, 6.0), (2.0, 2.0), (7 / 3, 2.0))
-    assert [len(stage) for stage in found] == [1, 2, 2, 2]
-    for ours_stage, hand in zip(found, expected, strict=True):
-        assert ours_stage == pytest.approx(hand, rel=1e-5)
+    assert [len(stage) for stage in importances] == [1, 2, 2, 2]
+    for stage_importances, hand in zip(importances, expected, strict=True):
+        assert stage_importances == pytest.approx(hand, rel=1e-5)
 
 
 @pytest.mark.parametrize("noise", ["uniform", "gumbel"])
@@ -200,6 +200,6 @@ def test_every_width_needs_an_embedding() -> None:
 
 
 def test_stochastic_depth_grows_over_the_metapaths() -> None:
-    ours = Supernet(TINY.replace(drop_path_rate=0.6))
-    rates = [path.blocks["MB4D"].drop_path.rate for path in ours.all_paths()]
+    network = Supernet(TINY.replace(drop_path_rate=0.6))
+    rates = [path.blocks["MB4D"].drop_path.rate for path in network.all_paths()]
     assert rates == pytest.approx([0.1 * number for number in range(7)])

@@ -20,8 +20,8 @@ def test_an_epoch_takes_no_image_twice_and_leaves_out_less_than_a_batch(
             epoch_batches(count, batch, seed=seed, epoch=epoch)
         return
     batches = epoch_batches(count, batch, seed=seed, epoch=epoch)
-    taken = [number for one in batches for number in one]
-    assert {len(one) for one in batches} == {batch}
+    taken = [number for indices in batches for number in indices]
+    assert {len(indices) for indices in batches} == {batch}
     assert len(set(taken)) == len(taken) > count - batch
     assert set(taken) <= set(range(count))
     assert batches == epoch_batches(count, batch, seed=seed, epoch=epoch)
@@ -34,7 +34,7 @@ def test_another_seed_or_epoch_is_another_order() -> None:
 
 def test_repeated_augmentation_draws_fewer_images_each_as_often() -> None:
     batches = epoch_batches(90, 30, seed=0, epoch=0, repeats=3)
-    times = Counter(number for one in batches for number in one)
+    times = Counter(number for indices in batches for number in indices)
     assert len(batches) == 3
     assert set(times.values()) == {3}
     assert len(times) == 30
@@ -44,8 +44,8 @@ def test_repeated_augmentation_draws_fewer_images_each_as_often() -> None:
 def test_the_shares_of_all_processes_are_the_batch(processes: int) -> None:
     batch = list(range(100, 112))
     shares = [Share(process, processes).of_batch(batch) for process in range(processes)]
-    assert sorted(number for one in shares for number in one) == batch
-    assert len({len(one) for one in shares}) == 1
+    assert sorted(number for indices in shares for number in indices) == batch
+    assert len({len(indices) for indices in shares}) == 1
 
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:

@@ -21,9 +21,9 @@ def state(epoch: int = 1) -> dict[str, object]:
 
 def test_what_was_written_comes_back(tmp_path: Path) -> None:
     checkpoints.save_checkpoint(tmp_path, state())
-    found = checkpoints.load_checkpoint(tmp_path, RUN)
-    assert torch.equal(found["network"]["w"], torch.arange(4.0))
-    assert (found["epoch"], found["log"]) == (1, [{"epoch": 1, "top1": 0.5}])
+    loaded = checkpoints.load_checkpoint(tmp_path, RUN)
+    assert torch.equal(loaded["network"]["w"], torch.arange(4.0))
+    assert (loaded["epoch"], loaded["log"]) == (1, [{"epoch": 1, "top1": 0.5}])
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
@@ -94,8 +94,8 @@ def test_a_fingerprint_of_files_changes_with_what_they_hold(tmp_path: Path) -> N
 
     def print_of(*changed: tuple[int, int]) -> str:
         content = bytearray(5000)
-        for place, value in changed:
-            content[place] = value
+        for index, value in changed:
+            content[index] = value
         files[1].write_bytes(content)
         return checkpoints.fingerprint_files(files)
 
@@ -116,7 +116,7 @@ def test_a_fingerprint_of_tensors_changes_with_names_types_shapes_and_values() -
         {"v": tensors["w"], "n": tensors["n"]},
         {**tensors, "w": torch.arange(4.0).bfloat16()},
     )
-    prints = [checkpoints.fingerprint_tensors(each) for each in (tensors, *changed)]
+    prints = [checkpoints.fingerprint_tensors(tensor_set) for tensor_set in (tensors, *changed)]
     assert len(set(prints)) == len(prints)
     assert checkpoints.fingerprint_tensors({"w": torch.arange(8.0)[::2] / 2, "n": torch.tensor(3)}) == prints[0]
 
@@ -153,7 +153,7 @@ try:
 except OSError as error:
     print(error)
 """
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "checkpoint.pt" in said
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "checkpoint.pt" in output
     assert checkpoints.load_checkpoint(tmp_path, RUN)["epoch"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]

@@ -36,15 +36,15 @@ def test_the_small_set() -> None:
 
 
 def test_the_full_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked = []
+    calls = []
 
     def full(*arguments: object) -> tuple[torch.Tensor, list[int]]:
-        asked.append(arguments)
+        calls.append(arguments)
         return torch.zeros(3, 1, 28, 28, dtype=torch.uint8), [0, 1, 2]
 
     monkeypatch.setattr(data.fashion_mnist, "full", full)
     assert load_data("fashion-mnist", "test", data_dir=tmp_path, download=True).words == "Fashion-MNIST, 3 test images"
-    assert asked == [("test", tmp_path, True)]
+    assert calls == [("test", tmp_path, True)]
 
 
 @pytest.mark.skipif(not data.fashion_mnist.DEBIAN.is_dir(), reason="needs Debian's dataset-fashion-mnist")

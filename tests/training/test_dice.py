@@ -40,20 +40,20 @@ def test_a_seeded_block_is_a_function_of_its_seed_and_leaves_the_global_state() 
 
 @given(st.integers(8, 300), st.integers(8, 300), st.integers(0, 10**6))
 def test_a_rectangle_lies_in_the_image(width: int, height: int, seed: int) -> None:
-    found = rectangle(width, height, (0.1, 0.5), (0.5, 2), np.random.default_rng(seed))
-    if found:
-        left, top, right, bottom = found
+    box = rectangle(width, height, (0.1, 0.5), (0.5, 2), np.random.default_rng(seed))
+    if box:
+        left, top, right, bottom = box
         assert 0 <= left < right <= width and 0 <= top < bottom <= height
 
 
 def test_area_and_aspect_are_drawn_from_their_ranges() -> None:
     random = np.random.default_rng(0)
-    found = np.array([rectangle(1000, 1000, (0.1, 0.4), (0.5, 2), random) for _ in range(4000)])
-    width, height = found[:, 2] - found[:, 0], found[:, 3] - found[:, 1]
+    boxes = np.array([rectangle(1000, 1000, (0.1, 0.4), (0.5, 2), random) for _ in range(4000)])
+    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     area, aspect = width * height / 1e6, np.log2(width / height)
     assert area.min() > 0.099 and area.max() < 0.401 and area.mean() == pytest.approx(0.25, abs=0.01)
     assert aspect.min() > -1.01 and aspect.max() < 1.01 and aspect.mean() == pytest.approx(0, abs=0.05)
-    middle = (found[:, 0] + found[:, 2]) / 2
+    middle = (boxes[:, 0] + boxes[:, 2]) / 2
     assert middle.mean() == pytest.approx(500, abs=10)
 
 

@@ -34,15 +34,15 @@ def logits(seed: int, count: int = 4, classes: int = 5) -> Tensor:
 def test_hard_distillation_with_labels() -> None:
     # cls: −ln 3/4 for the first image, −ln 1/2 for the second. dist: the teacher's classes have 1/4 and 1/2.
     expected = 0.5 * (math.log(4 / 3) + math.log(2)) / 2 + 0.5 * (math.log(4) + math.log(2)) / 2
-    found = DistillationLoss("hard", 0.5, 1.0)(Heads(CLS, DIST), LABELS, TEACHER)
-    assert float(found) == pytest.approx(expected, rel=1e-12)
+    loss = DistillationLoss("hard", 0.5, 1.0)(Heads(CLS, DIST), LABELS, TEACHER)
+    assert float(loss) == pytest.approx(expected, rel=1e-12)
 
 
 def test_hard_distillation_with_mixed_targets() -> None:
     first = 0.8 * math.log(4 / 3) + 0.2 * math.log(4)
     expected = 0.75 * (first + math.log(2)) / 2 + 0.25 * (math.log(4) + math.log(2)) / 2
-    found = DistillationLoss("hard", 0.25)(Heads(CLS, DIST), MIXED, TEACHER)
-    assert float(found) == pytest.approx(expected, rel=1e-12)
+    loss = DistillationLoss("hard", 0.25)(Heads(CLS, DIST), MIXED, TEACHER)
+    assert float(loss) == pytest.approx(expected, rel=1e-12)
 
 
 def test_soft_distillation_divides_by_the_classes() -> None:
@@ -50,8 +50,8 @@ def test_soft_distillation_divides_by_the_classes() -> None:
     heads = Heads(torch.zeros(1, 2), torch.zeros(1, 2))
     divergence = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
     expected = 0.5 * math.log(2) + 0.5 * 2**2 * divergence / 2
-    found = DistillationLoss("soft", 0.5, 2.0)(heads, torch.tensor([1]), TEACHER[:1].float())
-    assert float(found) == pytest.approx(expected, rel=1e-6)
+    loss = DistillationLoss("soft", 0.5, 2.0)(heads, torch.tensor([1]), TEACHER[:1].float())
+    assert float(loss) == pytest.approx(expected, rel=1e-6)
 
 
 def test_without_a_teacher_both_heads_learn_from_the_labels() -> None:
@@ -175,14 +175,14 @@ def test_stored_logits_are_those_of_the_teacher(network: EfficientFormer, tmp_pa
 
 
 def test_collecting_tells_the_teacher_which_images_they_are() -> None:
-    asked: list[int] = []
+    calls: list[int] = []
 
     def teacher(images: Tensor, indices: Tensor) -> Tensor:
-        asked.extend(indices.tolist())
+        calls.extend(indices.tolist())
         return images.mean((2, 3))
 
     stored = StoredLogits.collect(teacher, IMAGES.split(4))
-    assert asked == list(range(6))
+    assert calls == list(range(6))
     assert torch.equal(stored.logits, IMAGES.mean((2, 3)))
 
 
@@ -197,8 +197,8 @@ def test_logits_must_be_finite_floats(wrong: Tensor) -> None:
 def test_files_of_another_data_set_or_none_at_all_are_refused(tmp_path) -> None:
     StoredLogits(torch.zeros(6, 5)).save(path := tmp_path / "teacher.safetensors")
     for images, num_classes in ((7, 5), (6, 10)):
-        said = rf"teacher.safetensors: .* \(6, 5\); wanted: \({images}, {num_classes}\) for {images} images"
-        with pytest.raises(ValueError, match=said):
+        message = rf"teacher.safetensors: .* \(6, 5\); wanted: \({images}, {num_classes}\) for {images} images"
+        with pytest.raises(ValueError, match=message):
             StoredLogits.load(path, images, num_classes)
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(ValueError, match="teacher.safetensors: no safetensors file, damaged or cut short"):

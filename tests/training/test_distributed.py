@@ -36,9 +36,9 @@ def in_two_processes(function: str, tmp_path: Path, argument: Path) -> None:
 def test_gradients_statistics_and_evaluation_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
     in_two_processes("first_step", tmp_path, tmp_path / "two.pt")
     first_step(str(tmp_path / "one.pt"))
-    one, two = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("one", "two"))
-    assert one.keys() == two.keys()
-    for name, value in one.items():
+    single, two = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("one", "two"))
+    assert single.keys() == two.keys()
+    for name, value in single.items():
         torch.testing.assert_close(
             two[name], value, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
         )
@@ -62,34 +62,34 @@ def test_without_synchronisation_the_gradients_would_differ() -> None:
     """The test above can fail: batch norms of half a batch have other statistics."""
     torch.manual_seed(0)
     x = torch.randn(8, 4, 5, 5)
-    whole, half = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
-    assert not torch.allclose(whole(x)[:4], half(x[:4]), atol=1e-3)
+    full, half = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+    assert not torch.allclose(full(x)[:4], half(x[:4]), atol=1e-3)
 
 
 def test_a_synchronised_norm_is_the_norm_it_replaces(monkeypatch: pytest.MonkeyPatch) -> None:
     """With one process the sum over all is the own one: then it is torch's batch norm, forward, backward and after."""
     monkeypatch.setattr(distributed, "_sum", lambda x: x)
     torch.manual_seed(0)
-    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    reference = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     with torch.no_grad():
-        plain[1].weight.uniform_(0.5, 2)
-        plain[1].bias.normal_()
-    ours = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-    ours.load_state_dict(plain.state_dict())
-    distributed.synchronize(ours, torch.device("cpu"))
-    assert isinstance(ours[1], distributed.SynchronizedBatchNorm2d)
+        reference[1].weight.uniform_(0.5, 2)
+        reference[1].bias.normal_()
+    synced = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    synced.load_state_dict(reference.state_dict())
+    distributed.synchronize(synced, torch.device("cpu"))
+    assert isinstance(synced[1], distributed.SynchronizedBatchNorm2d)
     x = 3 + 2 * torch.randn(2, 3, 8, 8)
     weights = torch.randn(2, 4, 6, 6)
-    for network in (plain, ours):
+    for network in (reference, synced):
         (network(x) * weights).sum().backward()
-    torch.testing.assert_close(ours(x), plain(x))
-    for (name, mine), theirs in zip(ours.named_parameters(), plain.parameters(), strict=True):
+    torch.testing.assert_close(synced(x), reference(x))
+    for (name, mine), expected in zip(synced.named_parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(
-            mine.grad, theirs.grad, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+            mine.grad, expected.grad, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
         )
-    for name, buffer in plain.named_buffers():
-        torch.testing.assert_close(dict(ours.named_buffers())[name], buffer)
-    torch.testing.assert_close(ours.eval()(x), plain.eval()(x))
+    for name, buffer in reference.named_buffers():
+        torch.testing.assert_close(dict(synced.named_buffers())[name], buffer)
+    torch.testing.assert_close(synced.eval()(x), reference.eval()(x))
 
 
 def test_a_batch_that_two_processes_cannot_share() -> None:

@@ -24,8 +24,8 @@ class Says(nn.Module):
 def logits(*order: int) -> Tensor:
     """Logits whose classes have this order, the best first."""
     row = torch.zeros(6)
-    for place, label in enumerate(order):
-        row[label] = 6 - place
+    for position, label in enumerate(order):
+        row[label] = 6 - position
     return row
 
 
@@ -40,15 +40,15 @@ BATCHES = [
 
 
 def test_counts() -> None:
-    found = evaluate(Says(), BATCHES, CLASSES)
-    assert (found.count, found.top1, found.top5) == (5, 2 / 5, 4 / 5)
+    counts = evaluate(Says(), BATCHES, CLASSES)
+    assert (counts.count, counts.top1, counts.top5) == (5, 2 / 5, 4 / 5)
     expected = torch.zeros(6, 6, dtype=torch.int64)
     expected[0, 0], expected[0, 1], expected[1, 1], expected[2, 5] = 1, 2, 1, 1
-    assert torch.equal(found.confusion, expected)
-    total = sum(math.exp(place) for place in range(1, 7))
-    losses = [math.log(total) - (6 - place) for place in (0, 1, 5, 0, 4)]  # place of the true class
-    assert found.loss == pytest.approx(sum(losses) / 5, rel=1e-6)
-    assert str(found) == "top-1 40.00%, top-5 80.00% of 5 images"
+    assert torch.equal(counts.confusion, expected)
+    total = sum(math.exp(position) for position in range(1, 7))
+    losses = [math.log(total) - (6 - position) for position in (0, 1, 5, 0, 4)]  # place of the true class
+    assert counts.loss == pytest.approx(sum(losses) / 5, rel=1e-6)
+    assert str(counts) == "top-1 40.00%, top-5 80.00% of 5 images"
 
 
 def test_table_by_class() -> None:

@@ -32,11 +32,11 @@ NAMES = tuple(file.name for file in FILES["test"])
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Three empty places to look in, and a test set of six images."""
-    found = SimpleNamespace(**{name: tmp_path / name for name in ("given", "debian", "cache")})
-    for folder in vars(found).values():
+    folders = SimpleNamespace(**{name: tmp_path / name for name in ("given", "debian", "cache")})
+    for folder in vars(folders).values():
         folder.mkdir()
-    monkeypatch.setattr(fashion_mnist, "DEBIAN", found.debian)
-    monkeypatch.setattr(fashion_mnist.pooch, "os_cache", lambda name: found.cache / name)
+    monkeypatch.setattr(fashion_mnist, "DEBIAN", folders.debian)
+    monkeypatch.setattr(fashion_mnist.pooch, "os_cache", lambda name: folders.cache / name)
     published = tuple(
         replace(
             file,
@@ -47,7 +47,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         for file, content in zip(FILES["test"], (IMAGES_FILE, LABELS_FILE), strict=True)
     )
     monkeypatch.setattr(fashion_mnist, "FILES", {"test": published})
-    return found
+    return folders
 
 
 def put(folder: Path, images: bytes = IMAGES_FILE, labels: bytes = LABELS_FILE, packed: bool = True) -> None:

@@ -69,9 +69,9 @@ def box(field: torch.Tensor) -> tuple[int, int, int, int]:
 def test_the_field_is_what_the_kernels_add_up_to(scale: float | None) -> None:
     factor = 1.0 if scale is None else scale
     stem = of_stem()
-    one = pooled(stem, factor)
-    two = pooled(one, factor)
-    for block, expected in ((0, stem), (1, one), (2, two), (None, two)):
+    pooled_field = pooled(stem, factor)
+    two = pooled(pooled_field, factor)
+    for block, expected in ((0, stem), (1, pooled_field), (2, two), (None, two)):
         field = receptive_field(summing(scale), torch.ones(2, 2, 64, 96), 1, block)
         np.testing.assert_allclose(field, expected, rtol=1e-4)  # the batch norms divide by √(1 + ε)
 

@@ -75,8 +75,8 @@ def test_other_files_are_no_images(root: Path) -> None:
     for name in ("train/readme.txt", "train/cat/Thumbs.db", "train/cat/._1.jpg", *hidden):
         (root / name).parent.mkdir(exist_ok=True, parents=True)
         (root / name).write_bytes(b"no image")
-    found = find(root, "train", True)
-    assert (len(found.files), found.skipped, found.classes) == (3, 0, ("cat", "dog"))
+    images = find(root, "train", True)
+    assert (len(images.files), images.skipped, images.classes) == (3, 0, ("cat", "dog"))
 
 
 def test_folders_without_classes_or_images(root: Path, tmp_path: Path) -> None:
@@ -89,14 +89,14 @@ def test_folders_without_classes_or_images(root: Path, tmp_path: Path) -> None:
 
 
 BROKEN = {
-    "empty.jpg": lambda whole: b"",
-    "text.jpg": lambda whole: b"<html>404</html>",
-    "cut.jpg": lambda whole: whole[: len(whole) // 2],
-    "headless.jpg": lambda whole: whole[10:],
-    "cut.png": lambda whole: whole[: len(whole) // 2],
-    "flipped.png": lambda whole: whole[:3000] + b"......" + whole[3006:],
-    "cut.webp": lambda whole: whole[: len(whole) // 2],
-    "cut.bmp": lambda whole: whole[:-500],
+    "empty.jpg": lambda data: b"",
+    "text.jpg": lambda data: b"<html>404</html>",
+    "cut.jpg": lambda data: data[: len(data) // 2],
+    "headless.jpg": lambda data: data[10:],
+    "cut.png": lambda data: data[: len(data) // 2],
+    "flipped.png": lambda data: data[:3000] + b"......" + data[3006:],
+    "cut.webp": lambda data: data[: len(data) // 2],
+    "cut.bmp": lambda data: data[:-500],
 }
 
 
@@ -106,9 +106,9 @@ def test_a_broken_file_is_found_left_out_and_counted(root: Path, name: str) -> N
     check_image(path)
     path.write_bytes(BROKEN[name](path.read_bytes()))
     with pytest.warns(UserWarning, match=f"pets: 1 of 4 images left out; first reason: .*{name}: "):
-        found = find(root, "train", False)
-    assert (names(found.files), found.labels, found.skipped) == (["1.jpg", "2.PNG", "3.jpeg"], [0, 0, 1], 1)
-    assert found.words == "pets, 3 training images of 2 classes, 1 left out"
+        images = find(root, "train", False)
+    assert (names(images.files), images.labels, images.skipped) == (["1.jpg", "2.PNG", "3.jpeg"], [0, 0, 1], 1)
+    assert images.words == "pets, 3 training images of 2 classes, 1 left out"
     with pytest.raises(ValueError, match=re.escape(f"{path}: ")):
         find(root, "train", True)
 
@@ -135,8 +135,8 @@ def test_linked_folders_are_followed(root: Path, tmp_path: Path) -> None:
     (tmp_path / "deeper/again").symlink_to(tmp_path / "deeper", target_is_directory=True)
     (root / "train/dog/up").symlink_to(root, target_is_directory=True)
     (root / "train/dog/gone").symlink_to(tmp_path / "gone", target_is_directory=True)
-    found = find(root, "train", True)
-    assert (names(found.files), found.labels, found.classes) == (
+    images = find(root, "train", True)
+    assert (names(images.files), images.labels, images.classes) == (
         ["1.jpg", "2.PNG", "3.jpeg"],
         [0, 0, 1],
         ("cat", "dog"),
@@ -148,7 +148,7 @@ def test_an_image_that_is_too_large_is_not_called_broken(root: Path, monkeypatch
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
     with pytest.warns(UserWarning) as caught:
         assert find(root, "train", False).skipped == 1
-    (message,) = (str(one.message) for one in caught)
+    (message,) = (str(warning.message) for warning in caught)
     assert re.search(f"9.jpg: the image is too large: .*240000 pixels.*{PIXEL_LIMIT}", message)
     assert "broken" not in message
     monkeypatch.setenv(PIXEL_LIMIT, "240000")

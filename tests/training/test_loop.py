@@ -48,11 +48,11 @@ def test_a_run_leaves_everything_in_its_folder(tmp_path: Path) -> None:
         logged = list(csv.DictReader(file))
     assert [line["epoch"] for line in logged] == ["1", "2"]
     assert [float(line["top1"]) for line in logged] == [row["top1"] for row in rows]
-    told = json.loads((tmp_path / checkpoints.RUN).read_text(encoding="utf-8"))
-    assert told["classes"] == list(fashion_mnist.CLASSES)
-    assert told["result"] == {"top1": trained.evaluation.top1, "top5": trained.evaluation.top5, "images": 100}
-    assert told["train"] == "200 images to train"
-    assert Recipe(**told["recipe"]) == RECIPE
+    data = json.loads((tmp_path / checkpoints.RUN).read_text(encoding="utf-8"))
+    assert data["classes"] == list(fashion_mnist.CLASSES)
+    assert data["result"] == {"top1": trained.evaluation.top1, "top5": trained.evaluation.top5, "images": 100}
+    assert data["train"] == "200 images to train"
+    assert Recipe(**data["recipe"]) == RECIPE
     stored = from_weights(tmp_path / checkpoints.WEIGHTS)
     assert stored.config.downsamples == CONFIG.downsamples
     for name, value in trained.network.state_dict().items():
@@ -127,10 +127,10 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     for _ in range(3):  # whether or not the epoch was stored before the kill, the next resumes from what is there
         killed_within(folder, "resume", STEPS, moments.uniform(0, 0.1))
     to_the_end(folder, "resume")
-    expected, found = load(tmp_path / "whole" / "weights.safetensors"), load(folder / "weights.safetensors")
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
-    expected, found = load(tmp_path / "whole" / "average.safetensors"), load(folder / "average.safetensors")
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    expected, actual = load(tmp_path / "whole" / "weights.safetensors"), load(folder / "weights.safetensors")
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+    expected, actual = load(tmp_path / "whole" / "average.safetensors"), load(folder / "average.safetensors")
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
     logs = [(tmp_path / name / "log.csv").read_text(encoding="utf-8").splitlines() for name in ("whole", "killed")]
     without_seconds = [[line.rpartition(",")[0] for line in log] for log in logs]
     assert without_seconds[0] == without_seconds[1]
@@ -174,8 +174,8 @@ def test_more_epochs_continue_a_run_with_the_longer_schedule(tmp_path: Path) -> 
     rates = [learning_rate(longer.recipe, epoch * STEPS - 1, STEPS) for epoch in (3, 4)]  # of the last step of each
     assert [row["learning_rate"] for row in rows] == rates
     assert rates[0] > log[-1]["learning_rate"]
-    told = json.loads((tmp_path / checkpoints.RUN).read_text(encoding="utf-8"))
-    assert (told["recipe"]["epochs"], told["extended"]) == (4, [{"after_epoch": 2, "epochs": 2}])
+    data = json.loads((tmp_path / checkpoints.RUN).read_text(encoding="utf-8"))
+    assert (data["recipe"]["epochs"], data["extended"]) == (4, [{"after_epoch": 2, "epochs": 2}])
     assert Loop(longer, tmp_path, resume=True).extended == [{"after_epoch": 2, "epochs": 2}]
 
 
@@ -239,16 +239,16 @@ def test_true_labels_do_not() -> None:
 
 
 def test_a_teacher_is_asked_about_what_the_network_sees() -> None:
-    asked = []
+    calls = []
     base = network_teacher(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(1024, 10)))
 
     def teacher(seen: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-        asked.append((seen.shape, len(indices)))
+        calls.append((seen.shape, len(indices)))
         return base(seen, indices)
 
     recipe = RECIPE.replace(epochs=1, distillation="hard")
     list(Loop(run(recipe, teacher=teacher, teacher_words="a linear map")).epochs())
-    assert asked == [(torch.Size([50, 1, 32, 32]), 50)] * 4
+    assert calls == [(torch.Size([50, 1, 32, 32]), 50)] * 4
 
 
 @pytest.mark.parametrize(
@@ -306,15 +306,15 @@ def test_precisions_in_any_order_in_one_process() -> None:
 
 def dropped(loop: Loop, step: int) -> list[list[bool]]:
     """Which images of a step lose a branch, branch by branch."""
-    found: list[list[bool]] = []
+    masks: list[list[bool]] = []
     paths = [module for module in loop.network.modules() if isinstance(module, DropPath) and module.rate]
     handles = [
-        path.register_forward_hook(lambda *c: found.append((~c[-1].flatten(1).any(1)).tolist())) for path in paths
+        path.register_forward_hook(lambda *c: masks.append((~c[-1].flatten(1).any(1)).tolist())) for path in paths
     ]
     loop.step(loop.batches()[0], step, STEPS)
     for handle in handles:
         handle.remove()
-    return found
+    return masks
 
 
 def test_stochastic_depth_draws_anew_in_each_step_and_the_same_in_the_same_step() -> None:
@@ -344,18 +344,20 @@ def batch(**settings: Any) -> Batch:
 
 
 def test_settings_of_mixing_and_repetition_reach_the_loader() -> None:
-    plain = batch(label_smoothing=0.0)
-    partner = plain.images.flip(0)
-    assert sorted(plain.targets.unique().tolist()) == [0, 1] and len(set(plain.indices.tolist())) == len(plain.indices)
+    default = batch(label_smoothing=0.0)
+    partner = default.images.flip(0)
+    assert sorted(default.targets.unique().tolist()) == [0, 1] and len(set(default.indices.tolist())) == len(
+        default.indices
+    )
 
     assert batch(label_smoothing=0.4).targets.unique().tolist() == pytest.approx([0.04, 0.64])
 
     pasted = batch(label_smoothing=0.0, cutmix=1.0).images
-    assert ((pasted == plain.images) | (pasted == partner)).all() and not torch.equal(pasted, plain.images)
+    assert ((pasted == default.images) | (pasted == partner)).all() and not torch.equal(pasted, default.images)
 
     mixed = batch(label_smoothing=0.0, mixup=1.0)
-    kept = mixed.targets.max(1).values.clamp(max=1)[plain.targets.argmax(1) != plain.targets.flip(0).argmax(1)][0]
-    blends = [share * plain.images + (1 - share) * partner for share in (kept, 1 - kept)]
+    kept = mixed.targets.max(1).values.clamp(max=1)[default.targets.argmax(1) != default.targets.flip(0).argmax(1)][0]
+    blends = [share * default.images + (1 - share) * partner for share in (kept, 1 - kept)]
     assert any(torch.allclose(mixed.images, blend, atol=1e-5) for blend in blends)
 
     times = Counter(batch(repeats=3, batch=48).indices.tolist()).values()

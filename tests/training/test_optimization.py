@@ -76,8 +76,8 @@ def test_the_optimizer_keeps_the_names_through_its_state() -> None:
 def test_what_is_frozen_is_in_no_group() -> None:
     model = EfficientFormer(SMALL)
     model.stem.requires_grad_(False)
-    found = set.union(*(names(group) for group in parameter_groups(model, 0.025)))
-    assert found == {name for name, _ in model.named_parameters() if not name.startswith("stem.")}
+    grouped = set.union(*(names(group) for group in parameter_groups(model, 0.025)))
+    assert grouped == {name for name, _ in model.named_parameters() if not name.startswith("stem.")}
 
 
 def test_a_negative_decay_is_refused() -> None:
@@ -148,14 +148,14 @@ def clipped(weight: object, gradient: object, factor: float) -> torch.Tensor:
 
 
 def test_each_row_is_clipped_by_its_own_norm() -> None:
-    found = clipped(
+    gradients = clipped(
         [[3.0, 4.0], [0.0, 0.0], [30.0, 40.0], [1.0, 0.0]],  # norms 5, 0, 50, 1
         [[6.0, 8.0], [0.0, 1.0], [0.3, 0.4], [0.0, 0.0]],  # norms 10, 1, 0.5, 0
         0.01,
     )
     # Longest: 0.05; 0.01 · 1e-3, for weights of 0; 0.5, just reached; 0.01, and a gradient of 0 stays 0.
     expected = [[0.03, 0.04], [0.0, 1e-5], [0.3, 0.4], [0.0, 0.0]]
-    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=0)
+    torch.testing.assert_close(gradients, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=0)
 
 
 def test_a_vector_is_one_unit_and_so_is_a_number() -> None:
@@ -167,9 +167,9 @@ def test_a_vector_is_one_unit_and_so_is_a_number() -> None:
 def test_a_filter_of_a_convolution_is_one_unit() -> None:
     weight = torch.ones(2, 3, 2, 3)  # 18 weights a filter: norm √18
     weight[1] *= 10
-    found = clipped(weight.tolist(), torch.ones(2, 3, 2, 3).tolist(), 0.5)
-    torch.testing.assert_close(found[0], torch.full((3, 2, 3), 0.5, dtype=torch.float64))
-    assert torch.equal(found[1], torch.ones(3, 2, 3, dtype=torch.float64))
+    gradients = clipped(weight.tolist(), torch.ones(2, 3, 2, 3).tolist(), 0.5)
+    torch.testing.assert_close(gradients[0], torch.full((3, 2, 3), 0.5, dtype=torch.float64))
+    assert torch.equal(gradients[1], torch.ones(3, 2, 3, dtype=torch.float64))
     assert unit_norms(weight).shape == (2, 1, 1, 1)
 
 
@@ -189,11 +189,11 @@ def test_clipping_keeps_directions_and_bounds_lengths(seed: int, factor: float, 
 
 
 def test_what_has_no_gradient_is_passed_over() -> None:
-    with_none, with_one = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
-    with_one.grad = torch.full((2,), 9.0)
-    clip_adaptive_(iter([with_none, with_one]), 1.0)
+    with_none, with_gradient = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    with_gradient.grad = torch.full((2,), 9.0)
+    clip_adaptive_(iter([with_none, with_gradient]), 1.0)
     assert with_none.grad is None
-    torch.testing.assert_close(with_one.grad, torch.ones(2))
+    torch.testing.assert_close(with_gradient.grad, torch.ones(2))
 
 
 def test_a_factor_must_be_above_zero() -> None:

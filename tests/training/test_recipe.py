@@ -29,14 +29,14 @@ SETTINGS = {setting.name: setting for setting in paper.settings("recipe")}
 
 def numbers(side: str) -> dict[str, float]:
     """The settings for which a source states a number and a recipe has a field."""
-    said = {name: getattr(setting, side) for name, setting in SETTINGS.items() if name in FIELDS}
-    return {name: value.value for name, value in said.items() if isinstance(value, Reported)}
+    values = {name: getattr(setting, side) for name, setting in SETTINGS.items() if name in FIELDS}
+    return {name: value.value for name, value in values.items() if isinstance(value, Reported)}
 
 
 def words(name: str, side: str) -> str:
-    said = getattr(SETTINGS[name], side)
-    assert isinstance(said, Statement)
-    return said.text
+    values = getattr(SETTINGS[name], side)
+    assert isinstance(values, Statement)
+    return values.text
 
 
 def test_the_code_recipe_has_every_number_of_the_released_code() -> None:
@@ -94,8 +94,8 @@ def test_differences_put_reported_beside_ours() -> None:
     assert rows["BatchNorm"]["here: code"] == "synchronised"
     assert {name for name, row in rows.items() if row["why other than the code"]} == set(WITHOUT_EFFECT)
     for row in rows.values():
-        said = [row[side] for side in ("paper", "the authors' run", "released code") if row[side]]
-        assert said and all("reported" in words for words in said)
+        values = [row[side] for side in ("paper", "the authors' run", "released code") if row[side]]
+        assert values and all("reported" in text for text in values)
 
 
 def test_the_laptop_recipe_is_small() -> None:
@@ -106,8 +106,8 @@ def test_the_laptop_recipe_is_small() -> None:
 
 @given(st.integers(16, 10_000), st.floats(1e-3, 1e-1))
 def test_the_rate_grows_with_the_batch(batch: int, rate: float) -> None:
-    one, twice = (CODE.replace(batch=batch * k, learning_rate=rate).peak for k in (1, 2))
-    assert twice == pytest.approx(2 * one, rel=1e-12)
+    once, twice = (CODE.replace(batch=batch * k, learning_rate=rate).peak for k in (1, 2))
+    assert twice == pytest.approx(2 * once, rel=1e-12)
     assert CODE.replace(batch=1024, learning_rate=rate).peak == rate
 
 

@@ -39,9 +39,9 @@ def test_three_files_of_at_most_two_megabytes() -> None:
 def test_it_recognises_on_the_images_of_the_kit_what_it_is_said_to(told: dict[str, Any]) -> None:
     images = load_data("fashion-mnist-small", "test")
     batches = TestBatches(images, size=32, channels=1, batch=250)
-    found = evaluate(trained_network(), loader(batches), images.classes)
-    assert found.count == 1000
-    assert found.top1 == pytest.approx(told["result"]["top1"], abs=MARGIN)
+    result = evaluate(trained_network(), loader(batches), images.classes)
+    assert result.count == 1000
+    assert result.top1 == pytest.approx(told["result"]["top1"], abs=MARGIN)
 
 
 def test_the_words_tell_data_accuracy_and_hash(told: dict[str, Any]) -> None:

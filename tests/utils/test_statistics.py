@@ -47,13 +47,13 @@ def test_an_outlier_hardly_moves_the_median() -> None:
 def test_coverage_is_about_the_nominal_level(estimate, count: int) -> None:
     random = np.random.default_rng(1)
     estimates = [estimate(list(random.normal(size=count))) for _ in range(300)]
-    assert 0.90 <= sum(one.low <= 0 <= one.high for one in estimates) / 300 <= 0.995
+    assert 0.90 <= sum(interval.low <= 0 <= interval.high for interval in estimates) / 300 <= 0.995
 
 
 def test_interval_equals_the_quantiles_of_every_resample() -> None:
     """Five samples have 5⁵ = 3125 equally likely resamples; here all of them are counted."""
     samples = [0.013, -0.002, 0.021, 0.008, 0.004]
-    means = np.array([np.mean(drawn) for drawn in itertools.product(samples, repeat=5)])
+    means = np.array([np.mean(resample) for resample in itertools.product(samples, repeat=5)])
     low, high = np.quantile(means, [expanded_tail(5), 1 - expanded_tail(5)])
     estimate = mean_estimate(samples)
     assert estimate.value == pytest.approx(0.044 / 5)
@@ -74,7 +74,7 @@ def test_strata_are_resampled_separately() -> None:
     assert stratified.value == pytest.approx(0.71) and stratified.samples == 9
     assert 0 < stratified.high - stratified.low < 0.03
     assert mean_estimate([*first, *second, *third]).high > 0.80
-    means = np.array([np.mean(drawn) for drawn in itertools.product(first, repeat=3)])
+    means = np.array([np.mean(resample) for resample in itertools.product(first, repeat=3)])
     spread = means.std() / math.sqrt(3)  # of the mean of three independent strata
     expected = math.sqrt(3 / 2) * t_quantile(6) * spread
     assert stratified.high - 0.71 == pytest.approx(expected, rel=0.1)

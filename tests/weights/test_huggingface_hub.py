@@ -265,20 +265,20 @@ def test_the_file_of_two_heads_in_the_other_classes(make_network, tmp_path):
     base = BASE.from_pretrained(tmp_path / "published")
     assert torch.equal(base(IMAGES).last_hidden_state.mean(1), two.network.extract_feat(IMAGES)[0])
     with pytest.warns(UserWarning, match="has one head, so distillation_classifier is left out"):
-        one = ONE_HEAD.from_pretrained(tmp_path / "published")
-    assert torch.equal(one(IMAGES).logits, two(IMAGES).cls_logits)
+        single = ONE_HEAD.from_pretrained(tmp_path / "published")
+    assert torch.equal(single(IMAGES).logits, two(IMAGES).cls_logits)
 
 
 def test_fewer_heads_in_the_file_are_random(make_network, tmp_path):
-    base, one = (filled(kind(CONFIG), make_network) for kind in (BASE, ONE_HEAD))
+    base, single = (filled(kind(CONFIG), make_network) for kind in (BASE, ONE_HEAD))
     base.save_pretrained(tmp_path / "base")
-    one.save_pretrained(tmp_path / "one")
+    single.save_pretrained(tmp_path / "one")
     with pytest.warns(UserWarning, match="gives 0 of 1 heads; the rest is random"):
         model = ONE_HEAD.from_pretrained(tmp_path / "base")
     assert torch.equal(model.network.extract_feat(IMAGES)[0], base(IMAGES).last_hidden_state.mean(1))
     with pytest.warns(UserWarning, match="gives 1 of 2 heads; the rest is random"):
         two = TWO_HEADS.from_pretrained(tmp_path / "one")
-    assert torch.equal(two(IMAGES).cls_logits, one(IMAGES).logits)
+    assert torch.equal(two(IMAGES).cls_logits, single(IMAGES).logits)
     assert not torch.equal(two(IMAGES).cls_logits, two(IMAGES).distillation_logits)
 
 
@@ -335,12 +335,14 @@ def test_pipeline(make_network, tmp_path):
     two = filled(TWO_HEADS(CONFIG), make_network)
     two.config = CONFIG.replace(id2label=names)
     classify = hf.pipeline("image-classification", model=two)
-    found = classify(PHOTO)
+    predictions = classify(PHOTO)
     logits = two(hf.EfficientFormerImageProcessor()(PHOTO, return_tensors="pt").pixel_values).logits[0]
-    assert [one["label"] for one in found] == [names[int(n)] for n in logits.argsort(descending=True)]
-    assert sum(one["score"] for one in found) == pytest.approx(1)
+    assert [prediction["label"] for prediction in predictions] == [
+        names[int(n)] for n in logits.argsort(descending=True)
+    ]
+    assert sum(prediction["score"] for prediction in predictions) == pytest.approx(1)
     PHOTO.save(path := tmp_path / "photo.png")
-    assert classify([str(path), path], top_k=2) == [found[:2]] * 2
+    assert classify([str(path), path], top_k=2) == [predictions[:2]] * 2
     two.config = two.config.replace(problem_type="multi_label_classification")
     assert classify(PHOTO, top_k=1)[0]["score"] == pytest.approx(logits.max().sigmoid().item())
     with pytest.raises(ValueError, match="task='translation' is not possible"):

@@ -45,8 +45,8 @@ def test_squashed_by_default(grace):
 def test_the_published_files_keep_the_proportions(grace):
     inputs = EfficientFormerImageProcessor(size={"shortest_edge": 256})(grace, return_tensors="np")
     assert grace.size == (512, 600)
-    whole = expected(grace, (256, 300))
-    np.testing.assert_array_equal(inputs["pixel_values"][0], whole[:, 38:262, 16:240])
+    full = expected(grace, (256, 300))
+    np.testing.assert_array_equal(inputs["pixel_values"][0], full[:, 38:262, 16:240])
 
 
 @pytest.mark.parametrize("to", [np.asarray, torch.tensor], ids=["array", "tensor"])

@@ -24,16 +24,16 @@ def model(request, make_network):
 
 
 def test_no_head_one_head_two_heads(make_network):
-    base, one, two = (filled(kind(CONFIG), make_network) for kind in CLASSES)
+    base, single, two = (filled(kind(CONFIG), make_network) for kind in CLASSES)
     network = make_network(CONFIG.network(distillation=True))
     heads = network.forward_heads(IMAGES)
-    assert torch.equal(one(IMAGES).logits, heads.cls)  # as there: not the mean
+    assert torch.equal(single(IMAGES).logits, heads.cls)  # as there: not the mean
     assert torch.equal(two(IMAGES).logits, network(IMAGES))
     assert torch.equal(two(IMAGES).cls_logits, heads.cls)
     assert torch.equal(two(IMAGES).distillation_logits, heads.dist)
     assert torch.equal(base(IMAGES).last_hidden_state.mean(1), network.extract_feat(IMAGES)[0])
     head = 24 * 5 + 5
-    counts = [sum(parameter.numel() for parameter in model.parameters()) for model in (base, one, two)]
+    counts = [sum(parameter.numel() for parameter in model.parameters()) for model in (base, single, two)]
     assert counts == [counts[2] - 2 * head, counts[2] - head, sum(p.numel() for p in network.parameters())]
 
 
@@ -62,17 +62,17 @@ def test_golden_logits_of_l1():
 
 
 def test_what_is_asked_for_comes(model):
-    plain = model(IMAGES)
-    assert "hidden_states" not in plain
-    assert plain.hidden_states is plain.attentions is None
+    outputs = model(IMAGES)
+    assert "hidden_states" not in outputs
+    assert outputs.hidden_states is outputs.attentions is None
     full = model(pixel_values=IMAGES, output_hidden_states=True, output_attentions=True)
-    assert list(full)[:-2] == list(plain)
+    assert list(full)[:-2] == list(outputs)
     assert list(full)[-2:] == ["hidden_states", "attentions"]
-    assert torch.equal(full[0], plain[0])
+    assert torch.equal(full[0], outputs[0])
     assert len(full.hidden_states) == 8
     assert [tuple(a.shape) for a in full.attentions] == [(2, 2, 6, 6)] * 2
-    for ours, theirs in zip(model.network.attention_maps(IMAGES), full.attentions, strict=True):
-        assert torch.equal(ours, theirs)
+    for own, returned in zip(model.network.attention_maps(IMAGES), full.attentions, strict=True):
+        assert torch.equal(own, returned)
     if model.heads == 0:
         assert torch.equal(model.network.norm(full.hidden_states[-1]), full.last_hidden_state)
 
@@ -158,8 +158,8 @@ def test_several_labels_an_image():
     expected = (math.log(2) + math.log(4)) / 2
     for labels in (torch.tensor([[1.0, 0.0]]), torch.tensor([[True, False]])):
         assert classification_loss(logits, labels).item() == pytest.approx(expected)
-    whole = torch.tensor([[1, 0]])
-    assert classification_loss(logits, whole, "multi_label_classification").item() == pytest.approx(expected)
+    target = torch.tensor([[1, 0]])
+    assert classification_loss(logits, target, "multi_label_classification").item() == pytest.approx(expected)
 
 
 def test_regression():

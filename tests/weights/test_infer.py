@@ -28,16 +28,20 @@ def assert_same(state, expected):
     assert all(torch.equal(state[name], expected[name]) for name in expected)
 
 
-def assert_told(found, config, grid):
+def assert_told(inferred, config, grid):
     """What shapes and names tell: the same tensors, and the numbers behind them."""
-    assert (found.depths, found.vits, found.downsamples) == (config.depths, config.vits, config.downsamples)
-    assert (found.embed_dims, found.num_classes) == (config.embed_dims, config.num_classes)
-    assert (found.in_channels, found.distillation) == (config.in_channels, config.distillation)
-    assert (found.layer_scale_init is None) == (config.layer_scale_init is None)
-    assert [found.hidden_dim(j) for j in range(4)] == [config.hidden_dim(j) for j in range(4)]
+    assert (inferred.depths, inferred.vits, inferred.downsamples) == (config.depths, config.vits, config.downsamples)
+    assert (inferred.embed_dims, inferred.num_classes) == (config.embed_dims, config.num_classes)
+    assert (inferred.in_channels, inferred.distillation) == (config.in_channels, config.distillation)
+    assert (inferred.layer_scale_init is None) == (config.layer_scale_init is None)
+    assert [inferred.hidden_dim(j) for j in range(4)] == [config.hidden_dim(j) for j in range(4)]
     if any(config.vits):
-        assert (found.num_heads, found.key_dim, found.value_dim) == (config.num_heads, config.key_dim, config.value_dim)
-        assert found.bias_grid in grid
+        assert (inferred.num_heads, inferred.key_dim, inferred.value_dim) == (
+            config.num_heads,
+            config.key_dim,
+            config.value_dim,
+        )
+        assert inferred.bias_grid in grid
 
 
 @settings(max_examples=40)
@@ -63,9 +67,12 @@ def test_native_layout(config):
     assert detect(state) == "native"
     assert_same(adopt(state, config, head=True), state)
     if not any(config.vits) or config.bias_grid[0] == config.bias_grid[1]:
-        found = infer(state, "native")
-        assert_told(found, config, {config.bias_grid})
-        assert (found.act == "prelu", found.stem_act == "prelu") == (config.act == "prelu", config.stem_act == "prelu")
+        inferred = infer(state, "native")
+        assert_told(inferred, config, {config.bias_grid})
+        assert (inferred.act == "prelu", inferred.stem_act == "prelu") == (
+            config.act == "prelu",
+            config.stem_act == "prelu",
+        )
         assert_same(adopt(state, None, head=True), state)
 
 
@@ -79,8 +86,8 @@ def test_ratios_give_the_same_widths_again(key_dim):
         mixer = "stages.3.mb3d.0.token_mixer"
         shapes[f"{mixer}.qkv.weight"] = (2 * key_dim + value_dim, 2)
         shapes[f"{mixer}.proj.weight"] = (2, value_dim)
-        found = infer({name: torch.empty(shape) for name, shape in shapes.items()}, "native")
-        assert (found.key_dim, found.value_dim) == (key_dim, value_dim)
+        inferred = infer({name: torch.empty(shape) for name, shape in shapes.items()}, "native")
+        assert (inferred.key_dim, inferred.value_dim) == (key_dim, value_dim)
 
 
 def test_a_grid_that_is_not_square_needs_the_index_or_the_configuration(make_network):

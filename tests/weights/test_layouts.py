@@ -52,11 +52,11 @@ def test_golden_weights_in_each_layout_and_back(golden, layout):
     assert_golden(tensors, layout, preset)
 
     assert detect(tensors) == layout
-    one_head = layout == "netspresso"
-    assert infer(tensors, layout) == config.replace(distillation=not one_head)
-    back = from_layout(tensors, config.replace(distillation=not one_head), layout)
-    expected = merge_heads(state) if one_head else state
-    assert list(back) == list(names(config.replace(distillation=not one_head), "native"))
+    single_head = layout == "netspresso"
+    assert infer(tensors, layout) == config.replace(distillation=not single_head)
+    back = from_layout(tensors, config.replace(distillation=not single_head), layout)
+    expected = merge_heads(state) if single_head else state
+    assert list(back) == list(names(config.replace(distillation=not single_head), "native"))
     assert all(torch.equal(back[name], expected[name]) for name in expected)
 
 

@@ -50,8 +50,8 @@ def test_get_model_with_weights(network, tmp_path):
         assert not made.training
         images = torch.ones(1, 3, 64, 64)
         assert torch.equal(made(images), network(images))
-    one_head = ef.get_model(network.config, pretrained=path, distillation=False)
-    torch.testing.assert_close(one_head(images), network(images))
+    single_head = ef.get_model(network.config, pretrained=path, distillation=False)
+    torch.testing.assert_close(single_head(images), network(images))
 
 
 def test_get_model_with_other_classes(network, tmp_path):

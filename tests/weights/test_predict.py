@@ -66,10 +66,10 @@ def test_classes_have_the_names_that_the_network_knows(network, tmp_path):
 def test_class_names_are_stored_where_the_format_has_a_place(network, tmp_path, file, layout, stored):
     names = tuple(f"Straße {label}" for label in range(network.config.num_classes))
     ef.save(network, tmp_path / file, layout=layout, class_names=names)
-    found = ef.from_weights(tmp_path / file)
-    assert found.class_names == (names if stored else None)
-    assert ef.get_model(found.config, pretrained=tmp_path / file).class_names == (names if stored else None)
-    assert ef.get_model(found.config, pretrained=tmp_path / file, num_classes=3).class_names is None
+    loaded = ef.from_weights(tmp_path / file)
+    assert loaded.class_names == (names if stored else None)
+    assert ef.get_model(loaded.config, pretrained=tmp_path / file).class_names == (names if stored else None)
+    assert ef.get_model(loaded.config, pretrained=tmp_path / file, num_classes=3).class_names is None
     with pytest.raises(ValueError, match=f"2 class names .* {len(names)} classes"):
         ef.save(network, tmp_path / "wrong.safetensors", class_names=names[:2])
     assert not (tmp_path / "wrong.safetensors").exists()
@@ -107,7 +107,7 @@ def test_prediction_with_the_rule_of_a_port(network, rule, size):
 
 
 def test_random_weights_warn():
-    said = r"'l1' has random weights, so its prediction means nothing; get_model\('l1', pretrained=True\) fetches"
-    with pytest.warns(UserWarning, match=said):
+    message = r"'l1' has random weights, so its prediction means nothing; get_model\('l1', pretrained=True\) fetches"
+    with pytest.warns(UserWarning, match=message):
         prediction = ef.inference_model("l1", PICTURE)
     assert prediction["pred_class"] in class_names()

@@ -200,8 +200,8 @@ def test_folded_network(network, tmp_path):
     with pytest.raises(ValueError, match="it was folded"):
         ef.save(folded.state_dict(), tmp_path / "folded.safetensors")
     assert not list(tmp_path.iterdir())
-    plain = {name: tensor.contiguous() for name, tensor in folded.state_dict().items()}
-    save_file(plain, path := tmp_path / "folded.safetensors")
+    contiguous = {name: tensor.contiguous() for name, tensor in folded.state_dict().items()}
+    save_file(contiguous, path := tmp_path / "folded.safetensors")
     refused(path, "the batch norms are missing: it was folded")
 
 

@@ -58,9 +58,9 @@ def tensors_in(network, layout):
 )
 def test_any_prefix_in_any_layout(network, layout, tmp_path, prefix):
     tensors, config = tensors_in(network, layout)
-    torch.save(tensors, plain := tmp_path / "plain.pth")
+    torch.save(tensors, unprefixed := tmp_path / "plain.pth")
     torch.save({"state_dict": prefixed(tensors, prefix)}, path := tmp_path / "wrapped.pth")
-    assert_same(ef.load(path), ef.load(plain))
+    assert_same(ef.load(path), ef.load(unprefixed))
     assert ef.from_weights(path).config == config
 
 
@@ -79,11 +79,11 @@ WRAPPERS = {
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_a_wrapped_network_is_saved_and_its_state_dict_loaded(network, tmp_path, wrapper):
     wrapped = WRAPPERS[wrapper](network)
-    ef.save(network, plain := tmp_path / "plain.safetensors")
+    ef.save(network, unwrapped := tmp_path / "plain.safetensors")
     ef.save(wrapped, path := tmp_path / "network.safetensors")
-    assert path.read_bytes() == plain.read_bytes()
+    assert path.read_bytes() == unwrapped.read_bytes()
     ef.save(wrapped.state_dict(), path := tmp_path / "state.safetensors")
-    assert path.read_bytes() == plain.read_bytes()
+    assert path.read_bytes() == unwrapped.read_bytes()
     torch.save(wrapped.state_dict(), path := tmp_path / "state.pth")
     assert_same(ef.load(path), network.state_dict())
 
