@@ -13,8 +13,8 @@ SIDE = 12  # pixels of the grid, along each side
 def boxes(draw: st.DrawFn, least: int = 0, most: int = 8) -> Tensor:
     """Boxes (n, 4) in float32, `least` to `most` of them."""
     ends = st.tuples(st.integers(0, SIDE), st.integers(0, SIDE)).map(sorted)
-    found = draw(st.lists(st.tuples(ends, ends), min_size=least, max_size=most))
-    corners = [[left, top, right, bottom] for (left, right), (top, bottom) in found]
+    ranges = draw(st.lists(st.tuples(ends, ends), min_size=least, max_size=most))
+    corners = [[left, top, right, bottom] for (left, right), (top, bottom) in ranges]
     return torch.tensor(corners, dtype=torch.float32).view(-1, 4)
 
 

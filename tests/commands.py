@@ -14,7 +14,7 @@ PREFIX = "efficientformer-edu: "
 
 def run(*arguments: str | Path) -> tuple[str, str]:
     """What a command that succeeds prints, on stdout and on stderr."""
-    result = CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False)
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.stdout, result.stderr
 
@@ -35,7 +35,7 @@ def refused_at_once(capsys: pytest.CaptureFixture[str], *arguments: str | Path) 
 
 def _refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[str, list[str]]:
     with pytest.raises(SystemExit) as ended:
-        main([str(each) for each in arguments])
+        main([str(argument) for argument in arguments])
     assert ended.value.code == 2
     out, err = capsys.readouterr()
     lines = err.splitlines()

@@ -89,6 +89,6 @@ def table(*rows: list[float]) -> torch.Tensor:
     return torch.tensor([[rows]], dtype=torch.float64)
 
 
-def assert_close(ours: object, expected: object) -> None:
+def assert_close(actual: object, expected: object) -> None:
     """Equal but for rounding in double precision."""
-    torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)

@@ -55,7 +55,7 @@ def first_step(task: str, head: str | None, path: str) -> None:
         network.train()
     loss = loop.step(loop.batches()[0], 0, 2)
     if loop.accelerator.is_main_process:
-        found = {name: parameter.grad for name, parameter in loop.network.named_parameters()}
-        found |= {name: buffer for name, buffer in loop.network.named_buffers() if "running" in name}
-        found |= {name: torch.tensor(value) for name, value in before.result.items()}
-        torch.save({**found, "loss": loss}, path)
+        values = {name: parameter.grad for name, parameter in loop.network.named_parameters()}
+        values |= {name: buffer for name, buffer in loop.network.named_buffers() if "running" in name}
+        values |= {name: torch.tensor(value) for name, value in before.result.items()}
+        torch.save({**values, "loss": loss}, path)

@@ -42,19 +42,19 @@ def golden_value(name: str, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.from_numpy(values.reshape(shape))
 
 
-def official_name(ours: str, config: EfficientFormerConfig) -> str:
+def official_name(name: str, config: EfficientFormerConfig) -> str:
     """What the released code calls one of our tensors, written down a second time and independently of the package."""
     stem = {"conv1": 0, "norm1": 1, "conv2": 3, "norm2": 4}
-    if match := re.match(r"stem\.(conv1|norm1|conv2|norm2)\.(.+)", ours):
+    if match := re.match(r"stem\.(conv1|norm1|conv2|norm2)\.(.+)", name):
         return f"patch_embed.{stem[match[1]]}.{match[2]}"
-    if match := re.match(r"stages\.(\d)\.downsample\.(\w+)\.(.+)", ours):
+    if match := re.match(r"stages\.(\d)\.downsample\.(\w+)\.(.+)", name):
         return f"network.{2 * int(match[1]) - 1}.{ {'conv': 'proj', 'norm': 'norm'}[match[2]] }.{match[3]}"
-    if match := re.match(r"stages\.(\d)\.(mb4d|mb3d)\.(\d+)\.(.+)", ours):
+    if match := re.match(r"stages\.(\d)\.(mb4d|mb3d)\.(\d+)\.(.+)", name):
         stage, block = int(match[1]), int(match[3])
         if match[2] == "mb3d":
             block += config.depths[stage] - config.vits[stage] + 1  # the released code's Flat has a place of its own
         return f"network.{2 * stage}.{block}.{match[4].replace('.gamma', '')}"
-    return ours.replace("head_dist", "dist_head")
+    return name.replace("head_dist", "dist_head")
 
 
 def golden_state(config: EfficientFormerConfig) -> dict[str, torch.Tensor]:

@@ -40,16 +40,20 @@ def table(
     resolution: tuple[int, int] = TIMED,
 ) -> Lookup:
     """A table in which every part takes its MACs. Lines and planes between its widths are exact then."""
-    found = [Part("stem", base.grids(resolution)[0], (width,)) for width in widths[0]]
+    timed_parts = [Part("stem", base.grids(resolution)[0], (width,)) for width in widths[0]]
     for stage, grid in enumerate(base.grids(resolution)):
         if stage:
-            found += [Part("embedding", grid, (one, two)) for one in widths[stage - 1] for two in widths[stage]]
-        found += [Part("MB4D", grid, (width,)) for width in widths[stage]]
+            timed_parts += [
+                Part("embedding", grid, (width_in, width_out))
+                for width_in in widths[stage - 1]
+                for width_out in widths[stage]
+            ]
+        timed_parts += [Part("MB4D", grid, (width,)) for width in widths[stage]]
         if stage > 1:
-            found += [Part("MB3D", grid, (width,)) for width in widths[stage]]
-    found += [Part("head", base.grids(resolution)[-1], (width,)) for width in widths[-1]]
-    whole = sum(number * macs(part, base, resolution) for part, number in parts(base, resolution).items())
-    entries = tuple(Entry(part, MAC * macs(part, base, resolution), MAC * whole) for part in found)
+            timed_parts += [Part("MB3D", grid, (width,)) for width in widths[stage]]
+    timed_parts += [Part("head", base.grids(resolution)[-1], (width,)) for width in widths[-1]]
+    total_macs = sum(number * macs(part, base, resolution) for part, number in parts(base, resolution).items())
+    entries = tuple(Entry(part, MAC * macs(part, base, resolution), MAC * total_macs) for part in timed_parts)
     return Lookup("eager", resolution, base, Conditions(resolution=resolution), entries)
 
 
@@ -108,10 +112,10 @@ class Knowing:
 def subnets(draw: st.DrawFn, config: EfficientFormerConfig = TINY) -> Subnet:
     """Any subnet of a supernet's widths: MB4D up to some place, MB3D behind it, I anywhere but everywhere."""
     border = draw(st.integers(0, sum(config.depths[2:])))  # MetaPaths of the last two stages that come before tokens
-    choices, place = [], -sum(config.depths[:2])
+    choices, position = [], -sum(config.depths[:2])
     for depth in config.depths:
-        kinds: list[Candidate] = ["MB4D" if place + i < border else "MB3D" for i in range(depth)]
-        place += depth
+        kinds: list[Candidate] = ["MB4D" if position + i < border else "MB3D" for i in range(depth)]
+        position += depth
         stays = draw(st.integers(0, depth - 1))
         choices.append(tuple(kind if i == stays or draw(st.booleans()) else "I" for i, kind in enumerate(kinds)))
     return Subnet(config.embed_dims, tuple(choices))

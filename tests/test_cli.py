@@ -34,7 +34,7 @@ TINY = EfficientFormerConfig(
 
 
 def run(*arguments: str | Path) -> str:
-    result = CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False)
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
     assert result.exit_code == 0
     return result.stdout
 
@@ -42,7 +42,7 @@ def run(*arguments: str | Path) -> str:
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     """The one line on stderr of a command that ends with exit code 2 and prints nothing else."""
     with pytest.raises(SystemExit) as ended:
-        main([str(each) for each in arguments])
+        main([str(argument) for argument in arguments])
     assert ended.value.code == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -118,8 +118,8 @@ def test_audit_of_a_file(yaml: Path) -> None:
 
 def test_audit_in_formats_for_programs() -> None:
     costs = count("l3")
-    whole = json.loads(run("audit", "l3", "--format", "json"))
-    assert whole == json.loads(costs.to_json()) and len(whole["rows"]) == len(costs.rows)
+    report = json.loads(run("audit", "l3", "--format", "json"))
+    assert report == json.loads(costs.to_json()) and len(report["rows"]) == len(costs.rows)
     assert run("audit", "l3", "--by", "op", "--format", "csv") == costs.to_csv()
     stages = json.loads(run("audit", "l3", "--by", "stage", "--format", "json"))
     assert {row["stage"]: row["MACs"] for row in stages} == {
@@ -143,7 +143,7 @@ def test_audit_puts_parts_side_by_side(yaml: Path) -> None:
     assert "stage 4, MB4D 3" in costs[0] and "stage 4, MB4D 3" not in costs[1]
     for row in rows:
         label, *numbers = row.values()
-        assert numbers == [str(each[label].macs) if label in each else "" for each in costs]
+        assert numbers == [str(column[label].macs) if label in column else "" for column in costs]
     total = run("audit", "l1", yaml, "--compare", "--by", "block", "--resolution", "64").splitlines()[-1].split()
     assert total == ["total", f"{count('l1', 64).macs:,}", f"{count(TINY, 64).macs:,}"]
 
@@ -153,7 +153,9 @@ def test_audit_explains_a_counter(counter: str) -> None:
     expected = []
     for quantity, of in (("macs", "operations"), ("params", "parameters")):
         if quantity == "macs" or COUNTERS[counter].params is not None:
-            expected += [[of, words, str(n)] for words, n in explain(counter, "l1", 96, quantity=quantity).table().rows]
+            expected += [
+                [of, reason, str(n)] for reason, n in explain(counter, "l1", 96, quantity=quantity).table().rows
+            ]
     printed = run("audit", "l1", "--explain", counter, "--resolution", "96", "--format", "csv")
     assert [list(row.values()) for row in records(printed)] == expected
     text = run("audit", "l1", "--explain", counter, "--resolution", "96")
@@ -182,11 +184,14 @@ def test_audit_runs_the_counters(form: str, yaml: Path) -> None:
 
 def test_audit_says_where_other_code_gets_another_number() -> None:
     text = run("audit", "l1", "--explain", "ptflops")
-    ours, released, hugging_face = (
+    efficientformer_edu, released, hugging_face = (
         explain("ptflops", "l1", code=code).total for code in ("ours", "released", "huggingface")
     )
-    assert (released, hugging_face) == (1_314_627_984, 1_310_074_512) and ours != released
-    assert f"{ours:,} for our code, {released:,} for the released code, {hugging_face:,} for Hugging Face's" in text
+    assert (released, hugging_face) == (1_314_627_984, 1_310_074_512) and efficientformer_edu != released
+    assert (
+        f"{efficientformer_edu:,} for our code, {released:,} for the released code, {hugging_face:,} for Hugging Face's"
+        in text
+    )
     both = explain("thop", "l1", code="released").total
     assert f", {both:,} for the released code and Hugging Face's: " in run("audit", "l1", "--explain", "thop")
     assert "for our code" not in run("audit", "l1", "--explain", "fvcore")
@@ -206,13 +211,18 @@ def test_audit_without_a_tool(yaml: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_audit_loads_no_torch_without_counters(yaml: Path) -> None:
-    asked = [["l7"], ["--compare", "l1", "l3"], ["l1", "--explain", "thop"], ["l1", "--form", "folded", "--by", "op"]]
+    argument_lists = [
+        ["l7"],
+        ["--compare", "l1", "l3"],
+        ["l1", "--explain", "thop"],
+        ["l1", "--form", "folded", "--by", "op"],
+    ]
     code = (
         "import sys\nfrom efficientformer_edu.cli import app\n"
         "for words in sys.argv[1:]:\n    app(['audit', *words.split()], standalone_mode=False)\n"
         "print(*sys.modules)"
     )
-    command = [sys.executable, "-c", code, *(" ".join(words) for words in asked)]
+    command = [sys.executable, "-c", code, *(" ".join(arguments) for arguments in argument_lists)]
     loaded = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1].split()
     assert "efficientformer_edu.audit.explain" in loaded
     assert not {"torch", "numpy", "matplotlib", "rich", "yaml"} & set(loaded)
@@ -262,14 +272,14 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-def test_audit_of_a_module_of_ones_own(own: str) -> None:
+def test_audit_of_a_user_module(own: str) -> None:
     conv, norm = 30 * 46 * 4 * 9, 2 * 30 * 46 * 4
     for name in ("Gray", "made"):
         text = run("audit", f"{own}:{name}", "--resolution", "32x48")
         assert text.startswith(f"Gray on 1×1×32×48: 48 parameters, {conv:,} MACs by FlopCounterMode / 2\n")
         assert f"fvcore adds {norm:,} for batch_norm" in text
-        whole = json.loads(run("audit", f"{own}:{name}", "--resolution", "32x48", "--format", "json"))
-        assert (whole["macs"], whole["fvcore"]) == (conv, {"conv": conv, "batch_norm": norm})
+        report = json.loads(run("audit", f"{own}:{name}", "--resolution", "32x48", "--format", "json"))
+        assert (report["macs"], report["fvcore"]) == (conv, {"conv": conv, "batch_norm": norm})
     (row,) = records(run("audit", f"{own}:rows", "--resolution", "32x48", "--format", "csv"))
     assert row["fvcore"] == row["FlopCounterMode / 2"] == str(3 * 32 * 48 * 2)  # no convolution: three channels
     expected = audit_module(torch.nn.Identity(), torch.zeros(1, 3, 224, 224))
@@ -314,14 +324,14 @@ def test_torchinfos_summary_says_first_what_is_wrong_with_it(own: str, capsys: p
         (["l1", "--resolution", "64"], 8_257_536),
         ([f"{own}:rows", "--resolution", "32x48"], None),
     ):
-        fault, _, *rest = run("audit", *arguments, "--summary").splitlines()
+        fault, _, *lines = run("audit", *arguments, "--summary").splitlines()
         assert fault.startswith("torchinfo 1.8.0 counts each linear layer for one token of an image: here that hides ")
         assert hidden is None or f" {hidden:,} MACs" in fault
-        assert any(line.startswith("Total params: ") for line in rest)
+        assert any(line.startswith("Total params: ") for line in lines)
     assert "leave out --format" in refused(capsys, "audit", "l1", "--summary", "--format", "csv")
 
 
-def test_a_module_that_cannot_be_audited_is_one_line(
+def test_a_module_that_cannot_be_audited_gives_a_one_line_error(
     own: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "'no_such_module' cannot be imported (ModuleNotFoundError" in refused(capsys, "audit", "no_such_module:Net")
@@ -337,14 +347,14 @@ def test_a_module_that_cannot_be_audited_is_one_line(
         capsys, "audit", f"{own}:flat"
     )
     for option in (["--form", "folded"], ["--by", "op"], ["--counters"], ["--compare"], ["--explain", "fvcore"]):
-        said = refused(capsys, "audit", f"{own}:Gray", *option)
-        assert f"is a module of your own, which is counted without {option[0]}: give it alone" in said
+        message = refused(capsys, "audit", f"{own}:Gray", *option)
+        assert f"is a module of your own, which is counted without {option[0]}: give it alone" in message
     assert "without other networks" in refused(capsys, "audit", "l1", f"{own}:Gray")
     monkeypatch.setitem(sys.modules, "fvcore.nn", None)
     assert "pip install fvcore" in refused(capsys, "audit", f"{own}:Gray")
 
 
-def test_audit_refuses_in_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_audit_errors_are_a_single_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "'l2' is unknown" in refused(capsys, "audit", "l2")
     assert "takes one network, not 2; --compare puts several side by side" in refused(capsys, "audit", "l1", "l3")
     for alone in (["l1"], ["l1", "l1"]):
@@ -405,8 +415,8 @@ def test_diagram_of_a_file(yaml: Path, tmp_path: Path) -> None:
 def test_a_pipe_gets_the_same_text_on_every_system() -> None:
     command = [sys.executable, "-m", "efficientformer_edu.cli", "diagram", "l1"]
     windows = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
-    said = subprocess.run(command, env=windows, check=True, capture_output=True).stdout
-    assert said.decode("utf-8").splitlines() == architecture_mermaid("l1").splitlines()
+    output = subprocess.run(command, env=windows, check=True, capture_output=True).stdout
+    assert output.decode("utf-8").splitlines() == architecture_mermaid("l1").splitlines()
 
 
 @pytest.mark.parametrize(("format", "start"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
@@ -462,7 +472,7 @@ def test_predict_without_weights_says_that_it_means_nothing(photo: Path) -> None
     assert all(names[int(label)] == name for _, label, name in lines)
 
 
-def test_wrong_input_is_one_line_and_exit_code_2(
+def test_invalid_input_gives_a_single_line_and_exit_code_2(
     capsys: pytest.CaptureFixture[str], photo: Path, tmp_path: Path
 ) -> None:
     line = refused(capsys, "diagram", "l2")
@@ -577,7 +587,7 @@ def test_a_bug_in_this_package_is_not_reported_as_wrong_input(
         ("unheard_of", "pip install unheard_of"),
     ],
 )
-def test_a_missing_package_is_one_line_with_the_command_that_installs_it(
+def test_a_missing_package_error_names_the_install_command(
     module: str, command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     missing = ModuleNotFoundError(f"No module named {module!r}", name=module)

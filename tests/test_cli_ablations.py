@@ -41,14 +41,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The rows that were timed, each time that something was."""
-    asked: list[list[str]] = []
+    calls: list[list[str]] = []
 
     def measure(variants: Any, *, progress: bool) -> Costs:
-        asked.append(list(variants))
+        calls.append(list(variants))
         return Costs(COSTS.measurement, dict.fromkeys(variants, 12), dict.fromkeys(variants, 34))
 
     monkeypatch.setattr(costs, "measure_costs", measure)
-    return asked
+    return calls
 
 
 def run(*arguments: str) -> tuple[str, str]:
@@ -96,9 +96,9 @@ def test_seeds_that_are_added_later_are_marked(here: Path, timed: list[list[str]
     assert {row["seeds"] for row in table if row["top-1"] != "not run"} == {"1 + 1 added"}
 
 
-def test_a_run_that_broke_off_is_told(here: Path, timed: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_is_reported(here: Path, timed: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     stored(here / "study", {"relu": (-0.01,)})
-    (record,) = (one for one in load_records(here / "study") if one.variant == "relu")
+    (record,) = (run_record for run_record in load_records(here / "study") if run_record.variant == "relu")
 
     def broke_off(*_: object, **__: object) -> Iterator[Record]:
         yield Record(**{**vars(record), "stopped": "step 7: the loss is nan"})

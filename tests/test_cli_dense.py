@@ -68,8 +68,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, s
         for task in ("segmentation", "detection"):
             folder = tmp_path_factory.mktemp(task)
             (folder / "tiny.yaml").write_text(SMALL.to_yaml(), encoding="utf-8")
-            words = ("--task", task, *QUICK, "--out", folder / "run", "--seed", "3")
-            runs[task] = folder / "run", *run("train", folder / "tiny.yaml", *words)
+            options = ("--task", task, *QUICK, "--out", folder / "run", "--seed", "3")
+            runs[task] = folder / "run", *run("train", folder / "tiny.yaml", *options)
     return runs
 
 
@@ -79,15 +79,15 @@ Runs = Mapping[str, tuple[Path, str, str]]
 @pytest.mark.parametrize("task", ["segmentation", "detection"])
 def test_train_says_what_it_does_and_where_everything_is(task: str, trained: Runs) -> None:
     folder, out, err = trained[task]
-    head, epoch, result, judges, last = out.splitlines()
+    head, epoch, result, evaluated_by, last = out.splitlines()
     assert head.split() == ["epoch", "rate", "train", "loss", *COLUMNS[task], "seconds"]
     assert re.fullmatch(LOGGED[task], epoch)
     assert len(head) == len(epoch)
-    words = [load_examples("shapes", split, size=64).words for split in ("train", "test")]
+    descriptions = [load_examples("shapes", split, size=64).words for split in ("train", "test")]
     assert re.fullmatch(RESULT[task], result)
-    assert judges == f"judged by: {words[1]}"
+    assert evaluated_by == f"judged by: {descriptions[1]}"
     assert last == f"Weights, log and everything else: {folder}"
-    assert err.splitlines() == words
+    assert err.splitlines() == descriptions
     files = {path.name for path in folder.iterdir()}
     assert files == {checkpoints.CHECKPOINT, checkpoints.LOG, checkpoints.RUN, checkpoints.WEIGHTS}
     stored = told(folder)
@@ -107,9 +107,9 @@ def test_the_small_network_learns_scenes_of_their_own_size_in_a_folder_of_its_na
 
 @pytest.mark.parametrize("task", ["segmentation", "detection"])
 def test_evaluate_agrees_with_the_run(task: str, trained: Runs) -> None:
-    folder, said, _ = trained[task]
+    folder, output, _ = trained[task]
     out, err = run("evaluate", folder / checkpoints.WEIGHTS)
-    *_, result, _, _ = said.splitlines()
+    *_, result, _, _ = output.splitlines()
     assert out.splitlines()[-1] == f"{result}; 64×64 pixels"
     assert err.strip() == load_examples("shapes", "test", size=64).words
     text, _ = run("evaluate", folder / checkpoints.WEIGHTS, "--format", "csv", "--batch", "1", "--size", "64")
@@ -181,24 +181,24 @@ def test_a_run_that_stopped_goes_on_to_the_same_weights(
     out, _ = run(*arguments, "stopped", "--resume")
     _, epoch, *_ = out.splitlines()  # the first epoch is not trained again
     assert epoch.startswith("    2 ")
-    one, other = (load_dense(Path(name) / checkpoints.WEIGHTS).network for name in ("unbroken", "stopped"))
-    assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+    first, second = (load_dense(Path(name) / checkpoints.WEIGHTS).network for name in ("unbroken", "stopped"))
+    assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
     assert "there is no run to resume" in refused(capsys, "train", "tiny.yaml", *DETECT, *QUICK, "--resume")
 
 
-def test_a_whole_network_in_a_file_of_netspressos(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_complete_netspresso_network(capsys: pytest.CaptureFixture[str]) -> None:
     """With what such a file says of training, which is not used."""
-    theirs = SMALL.replace(bias_grid=(7, 7), layer_scale_init=1e-5)
-    config = usual(theirs, "detection", 80, "anchor_decoupled_head")
+    netspresso = SMALL.replace(bias_grid=(7, 7), layer_scale_init=1e-5)
+    config = usual(netspresso, "detection", 80, "anchor_decoupled_head")
     losses = "  losses: [{criterion: retinanet_loss}]\n"
     Path("retina.yaml").write_text(to_yaml(config) + losses, encoding="utf-8")
     _, err = run("train", "retina.yaml", *DETECT, *QUICK)
     assert err.startswith("Warning: ") and "losses" in err.splitlines()[0]
-    found = load_dense(Path("runs/retina") / checkpoints.WEIGHTS).network.config
-    assert (found.names, found.num_classes) == (("fpn", "anchor_decoupled_head"), 5)
-    said = "retina.yaml is a whole network for detection; give --task detection and no --head"
-    assert refused_at_once(capsys, "train", "retina.yaml", *SEGMENT, *QUICK) == said
-    assert refused_at_once(capsys, "train", "retina.yaml", *DETECT, *QUICK, "--head", "semantic_fpn") == said
+    loaded = load_dense(Path("runs/retina") / checkpoints.WEIGHTS).network.config
+    assert (loaded.names, loaded.num_classes) == (("fpn", "anchor_decoupled_head"), 5)
+    message = "retina.yaml is a whole network for detection; give --task detection and no --head"
+    assert refused_at_once(capsys, "train", "retina.yaml", *SEGMENT, *QUICK) == message
+    assert refused_at_once(capsys, "train", "retina.yaml", *DETECT, *QUICK, "--head", "semantic_fpn") == message
 
 
 def test_a_classifiers_backbone(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,30 +219,30 @@ def test_a_classifiers_backbone(here: Path, capsys: pytest.CaptureFixture[str]) 
     run("train", "tiny.yaml", *DETECT, *QUICK, "--init-from", "run/weights.safetensors", "--out", "second")
     assert told("second")["init_from"] == "weights.safetensors"
     run("train", "small", *SEGMENT, *QUICK, "--out", "third")
-    words = ("--init-from", "third/weights.safetensors", "--out", "fourth")
-    said = refused(capsys, "train", "tiny.yaml", *SEGMENT, *QUICK, *words)
-    assert said.startswith("weights.safetensors: ") and "do not fit" in said
+    options = ("--init-from", "third/weights.safetensors", "--out", "fourth")
+    message = refused(capsys, "train", "tiny.yaml", *SEGMENT, *QUICK, *options)
+    assert message.startswith("weights.safetensors: ") and "do not fit" in message
 
 
 def test_photographs_like_cocos(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broken = annotation(image=5, bbox=[0, 0, 0, 5])
     write_coco(here / "pets", coco_content(annotation(), annotation(image=5, category=90), broken))
     write_coco(here / "pets", coco_content(annotation()), "val2017")
-    words = ("--data", "pets", "--size", "64", "--epochs", "1", "--batch", "2")
-    _, err = run("train", "tiny.yaml", *DETECT, *words)
+    options = ("--data", "pets", "--size", "64", "--epochs", "1", "--batch", "2")
+    _, err = run("train", "tiny.yaml", *DETECT, *options)
     (warning,) = [line for line in err.splitlines() if line.startswith("Warning: ")]
     assert re.search(r"instances_train2017.json: 1 of 5 entries left out; .*annotations\[2\]: its bbox", warning)
     weights = Path("runs/tiny") / checkpoints.WEIGHTS
     assert load_dense(weights).classes == load_examples("pets", "test").classes
     out, _ = run("evaluate", weights, "--data", "pets", "--format", "csv")
     assert out.splitlines()[0] == "class,AP"
-    assert "instances_train2017.json" in refused_at_once(capsys, "train", "tiny.yaml", *DETECT, *words, "--strict")
-    said = refused_at_once(capsys, "evaluate", weights)
-    assert said.startswith("runs/tiny/weights.safetensors has 2 classes, cat, dog; the data have 5, disc")
+    assert "instances_train2017.json" in refused_at_once(capsys, "train", "tiny.yaml", *DETECT, *options, "--strict")
+    message = refused_at_once(capsys, "evaluate", weights)
+    assert message.startswith("runs/tiny/weights.safetensors has 2 classes, cat, dog; the data have 5, disc")
 
 
 @pytest.mark.parametrize(("task", "missing"), [("detection", "pycocotools.mask"), ("segmentation", "torchmetrics")])
-def test_a_missing_extra_is_said_before_anything_is_read(
+def test_a_missing_extra_is_reported_before_reading(
     task: str, missing: str, trained: Runs, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read(*arguments: object, **options: object) -> None:
@@ -253,19 +253,19 @@ def test_a_missing_extra_is_said_before_anything_is_read(
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.setattr(named, "load_examples", read)
-    for words in (("train", "tiny.yaml", "--task", task), ("evaluate", weights)):
-        said = refused_at_once(capsys, *words)
-        assert missing.partition(".")[0] in said and "pip install" in said and "[dense]" in said
+    for command_line in (("train", "tiny.yaml", "--task", task), ("evaluate", weights)):
+        message = refused_at_once(capsys, *command_line)
+        assert missing.partition(".")[0] in message and "pip install" in message and "[dense]" in message
 
 
 def test_images_with_masks_have_nothing_to_detect(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_masks(here / "rooms")
-    words = ("--data", "rooms", "--size", "64", "--epochs", "1", "--batch", "2")
-    run("train", "tiny.yaml", *SEGMENT, *words)
+    options = ("--data", "rooms", "--size", "64", "--epochs", "1", "--batch", "2")
+    run("train", "tiny.yaml", *SEGMENT, *options)
     assert len(load_dense(Path("runs/tiny") / checkpoints.WEIGHTS).classes) == 3
-    said = refused_at_once(capsys, "train", "tiny.yaml", *DETECT, *words, "--out", "other")
-    assert said.startswith("these data have no objects to detect: rooms, ")
-    assert "train for segmentation instead" in said
+    message = refused_at_once(capsys, "train", "tiny.yaml", *DETECT, *options, "--out", "other")
+    assert message.startswith("these data have no objects to detect: rooms, ")
+    assert "train for segmentation instead" in message
 
 
 def test_options_that_mean_nothing_for_a_task(here: Path, trained: Runs, capsys: pytest.CaptureFixture[str]) -> None:
@@ -274,23 +274,25 @@ def test_options_that_mean_nothing_for_a_task(here: Path, trained: Runs, capsys:
 
     for task in (SEGMENT, DETECT):
         for option in (("--teacher", "none"), ("--data-dir", "."), ("--download",)):
-            said = line("train", "tiny.yaml", *task, *option)
-            assert said == f"{option[0]} means nothing for {' '.join(task)}; leave it out"
-    said = line("train", "tiny.yaml", "--head", "semantic_fpn")
-    assert said == "--head means nothing for --task classification; leave it out"
+            message = line("train", "tiny.yaml", *task, *option)
+            assert message == f"{option[0]} means nothing for {' '.join(task)}; leave it out"
+    message = line("train", "tiny.yaml", "--head", "semantic_fpn")
+    assert message == "--head means nothing for --task classification; leave it out"
     weights = trained["detection"][0] / checkpoints.WEIGHTS
     for option in (("--rule", "timm"), ("--out", "matrix.png"), ("--data-dir", "."), ("--download",)):
-        said = line("evaluate", weights, *option)
-        assert said == f"{option[0]} means nothing for {weights.name}, which is no classifier; leave it out"
-    said = line("predict", FINE, "--weights", weights, "--model", "l1")
-    assert said == f"--model means nothing for {weights.name}, which is no classifier; leave it out"
+        message = line("evaluate", weights, *option)
+        assert message == f"{option[0]} means nothing for {weights.name}, which is no classifier; leave it out"
+    message = line("predict", FINE, "--weights", weights, "--model", "l1")
+    assert message == f"--model means nothing for {weights.name}, which is no classifier; leave it out"
     save(EfficientFormer(SMALL), "classifier.safetensors")
     for more in ((), ("--weights", "classifier.safetensors")):
-        said = line("predict", FINE, "--out", "overlay.png", *more)
-        assert said == "--out draws what a detector or a segmentation found; give its file with --weights"
+        message = line("predict", FINE, "--out", "overlay.png", *more)
+        assert message == "--out draws what a detector or a segmentation found; give its file with --weights"
 
 
-def test_what_is_unknown_or_missing_is_one_line(here: Path, trained: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_or_missing_input_gives_a_single_line_error(
+    here: Path, trained: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
     def line(*arguments: str | Path) -> str:
         return refused_at_once(capsys, *arguments)
 
@@ -311,8 +313,8 @@ def test_what_is_unknown_or_missing_is_one_line(here: Path, trained: Runs, capsy
     (here / "coarse.yaml").write_text(SMALL.replace(downsamples=(True,) * 4).to_yaml(), encoding="utf-8")
     assert "downsamples=" in line("train", "coarse.yaml", *DETECT)
     assert line("evaluate", weights, "--data", "nowhere").startswith("nowhere is no folder")
-    said = line("predict", FINE, "--weights", weights, "--out", "overlay.gif")
-    assert said == "--out overlay.gif is no picture; wanted: a name that ends in .svg or .png"
+    message = line("predict", FINE, "--weights", weights, "--out", "overlay.gif")
+    assert message == "--out overlay.gif is no picture; wanted: a name that ends in .svg or .png"
     assert line("predict", "nobody.jpg", "--weights", weights) == "nobody.jpg: No such file or directory"
     assert line("predict", FINE, "--weights", "nothing.safetensors") == "nothing.safetensors: No such file or directory"
     (here / "words.jpg").write_text("no photograph", encoding="utf-8")
@@ -328,10 +330,10 @@ def test_grey_backbones_see_photographs_in_colour(here: Path) -> None:
     assert load_dense("runs/grey/weights.safetensors").network.config.backbone.in_channels == 3
 
 
-def test_numbers_that_are_none_end_in_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_non_finite_loss_gives_a_single_line_error(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "wild.yaml").write_text(SMALL.replace(layer_scale_init=1e38).to_yaml(), encoding="utf-8")
-    said = refused(capsys, "train", "wild.yaml", *SEGMENT, *QUICK)
-    assert said.startswith("step 0: the loss is ")
+    message = refused(capsys, "train", "wild.yaml", *SEGMENT, *QUICK)
+    assert message.startswith("step 0: the loss is ")
 
 
 @pytest.mark.parametrize("arguments", [["train", "tiny.yaml", "--task", "pose"], ["predict", FINE, "--top", "0"]])

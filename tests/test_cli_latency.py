@@ -33,19 +33,19 @@ def yaml(tmp_path: Path) -> str:
 @pytest.fixture(autouse=True)
 def synthetic(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
     """A clock that calls each subject once, and finds 10, 20, 30 ... ms; yields what it was given."""
-    given: dict[str, object] = {}
+    received: dict[str, object] = {}
 
     def measure(
-        subjects: Mapping[str, Callable[[], object]], conditions: Conditions, *, rounds: int, **rest: object
+        subjects: Mapping[str, Callable[[], object]], conditions: Conditions, *, rounds: int, **options: object
     ) -> Measurement:
-        given.update(rest, rounds=rounds)
+        received.update(options, rounds=rounds)
         for subject in subjects.values():
             assert isinstance(subject(), torch.Tensor)
-        timings = [Timing(name, (0.01 * place,) * rounds, 2.0) for place, name in enumerate(subjects, 1)]
+        timings = [Timing(name, (0.01 * position,) * rounds, 2.0) for position, name in enumerate(subjects, 1)]
         return Measurement(conditions.complete(machine="a clock", threads=1, date="2026-01-01"), tuple(timings))
 
     monkeypatch.setattr(latency, "measure", measure)
-    yield given
+    yield received
 
 
 class Rival(nn.Module):
@@ -114,17 +114,17 @@ def test_bench_with_too_few_rounds_has_no_intervals(yaml: str, rounds: str, tmp_
 
 
 def test_bench_against_another_network(yaml: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(peers, "peer", lambda name: asked.append(name) or Rival())
+    requests = []
+    monkeypatch.setattr(peers, "peer", lambda name: requests.append(name) or Rival())
     out, err = run("bench", yaml, "--resolution", "64", "--against", "timm:rival", "--engine", "folded,channels-last")
-    assert asked == ["rival"]
+    assert requests == ["rival"]
     # eager 10 and 20 ms, folded 30 and 40, channels-last 50 and 60
     ratios = "eager 0.5 (0.5 to 0.5); folded 0.75 (0.75 to 0.75); channels-last 0.833 (0.833 to 0.833)."
     assert f"timm:rival in the same engine, ratio of times: {ratios}" in out
     assert err == ""
 
 
-def test_bench_against_a_network_of_ours(yaml: str, tmp_path: Path) -> None:
+def test_bench_against_an_own_network(yaml: str, tmp_path: Path) -> None:
     other, kept = tmp_path / "other.yaml", tmp_path / "bench.json"
     other.write_text(SMALL.replace(depths=(1, 1, 1, 1)).to_yaml(), encoding="utf-8")
     options = ("--resolution", "64", "--rounds", "5", "--against", str(other), "--against", str(other))
@@ -138,7 +138,7 @@ def test_bench_against_a_network_of_ours(yaml: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif("onnxruntime-folded" not in engines.available(), reason="ONNX Runtime is not installed")
-def test_bench_of_an_engine_of_ours_leaves_out_the_networks_of_others(
+def test_bench_of_an_own_engine_skips_external_networks(
     yaml: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peers, "peer", lambda _: Rival())
@@ -148,8 +148,8 @@ def test_bench_of_an_engine_of_ours_leaves_out_the_networks_of_others(
         "--out", str(kept),
     )  # fmt: skip
     assert err == "Warning: onnxruntime-folded runs ours alone: not timm:rival\n"
-    found = [timing.name for timing in load(kept)["bench"].timings]
-    assert found == [f"{yaml} eager", "timm:rival eager", f"{yaml} onnxruntime-folded"]
+    names = [timing.name for timing in load(kept)["bench"].timings]
+    assert names == [f"{yaml} eager", "timm:rival eager", f"{yaml} onnxruntime-folded"]
 
 
 def test_bench_of_all_leaves_out_what_is_missing_and_what_fails(yaml: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,14 +224,14 @@ def test_export_says_what_it_wrote_and_how_far_it_is_from_torch(yaml: str, tmp_p
     size = sum(file.stat().st_size for file in files) / 1e6
     assert wrote == f"{' and '.join(map(str, files))}: folded form, 64×96, {size:.1f} MB"
     runtime = {"onnx": "onnxruntime", "openvino": "openvino"}[format]
-    assert (found := re.fullmatch(rf"largest difference from torch in {runtime}: (\S+) of the largest logit", compared))
-    assert float(found[1]) < engines.TOLERANCE
+    assert (match := re.fullmatch(rf"largest difference from torch in {runtime}: (\S+) of the largest logit", compared))
+    assert float(match[1]) < engines.TOLERANCE
     assert err == ""
     images = torch.randn(1, 3, 64, 96)
     with torch.inference_mode():
         expected = network.eval()(images)
-        given = (engines.run_onnx if format == "onnx" else engines.run_openvino)(out, images, 1)()
-    torch.testing.assert_close(given, expected, rtol=0, atol=engines.TOLERANCE * float(expected.abs().max()))
+        logits = (engines.run_onnx if format == "onnx" else engines.run_openvino)(out, images, 1)()
+    torch.testing.assert_close(logits, expected, rtol=0, atol=engines.TOLERANCE * float(expected.abs().max()))
 
 
 def test_export_without_a_runtime_or_weights_says_so(

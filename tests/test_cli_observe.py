@@ -74,14 +74,14 @@ def test_formats(asked: list[tuple[Any, ...]]) -> None:
     assert json.loads(run("1", "--format", "json").stdout) == json.loads(FOUND.to_json())
 
 
-def test_it_keeps_what_it_found(asked: list[tuple[Any, ...]], tmp_path: Path) -> None:
+def test_results_are_saved(asked: list[tuple[Any, ...]], tmp_path: Path) -> None:
     out = tmp_path / "observation_1.json"
     assert run("1", "--out", out).stdout == FOUND.to("table")
     assert load_observation(out) == FOUND
 
 
 @pytest.mark.parametrize("number", ["1", "2", "3", "4"])
-def test_one_round_gives_no_verdict(number: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_single_round_gives_no_verdict(number: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def once(subjects: Any, conditions: Conditions, *, rounds: int, **_: Any) -> Measurement:
         return Measurement(conditions, tuple(Timing(name, (0.01,) * rounds) for name in subjects))
 
@@ -95,7 +95,7 @@ def test_one_round_gives_no_verdict(number: str, monkeypatch: pytest.MonkeyPatch
     assert {claim.verdict for claim in load_observation(out).claims} == {"too few"}
 
 
-def test_a_device_that_cannot_be_timed_is_refused_in_one_line(
+def test_an_unsupported_device_is_a_single_line_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(observations, "measure", lambda *_, **__: pytest.fail("it was timed"))
@@ -107,7 +107,7 @@ def test_a_device_that_cannot_be_timed_is_refused_in_one_line(
         assert ended.value.code == 2 and f"device='{device}'" in line
 
 
-def test_a_folder_that_does_not_exist_is_said_before_anything_is_timed(
+def test_a_missing_folder_is_reported_before_timing(
     asked: list[tuple[Any, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -123,7 +123,7 @@ def test_engines_are_for_the_fourth(capsys: pytest.CaptureFixture[str]) -> None:
     assert "engines are for observation 4" in capsys.readouterr().err
 
 
-def test_a_library_that_is_missing_is_said_in_one_line(
+def test_a_missing_library_is_a_single_line_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def observe(*_: Any, **__: Any) -> Observation:
@@ -147,5 +147,5 @@ def test_help_loads_no_torch() -> None:
         "try:\n    main(['observe', '--help'])\nexcept SystemExit as end:\n    print(end.code, *sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    words = result.stdout.splitlines()[-1].split()
-    assert words[0] == "0" and not {"torch", "numpy"} & set(words)
+    modules = result.stdout.splitlines()[-1].split()
+    assert modules[0] == "0" and not {"torch", "numpy"} & set(modules)

@@ -45,8 +45,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return LOOKUP
 
     def prediction_errors(table: Lookup, configs: Iterable[EfficientFormerConfig]) -> Errors:
-        found = [(config, table.predict(config)) for config in configs]
-        return Errors(Conditions(machine="synthetic", threads=1), tuple(Prediction(one, t, t, t) for one, t in found))
+        predicted = [(config, table.predict(config)) for config in configs]
+        return Errors(
+            Conditions(machine="synthetic", threads=1),
+            tuple(Prediction(candidate, t, t, t) for candidate, t in predicted),
+        )
 
     def load_data(data: str, split: str, **_: Any) -> Images:
         return images(split, 120 if split == "train" else 40)
@@ -71,15 +74,15 @@ def run(*arguments: str) -> tuple[str, str]:
 def test_it_slims_trains_times_and_tells(here: Path) -> None:
     out, err = run("--out", "one")
     assert "the largest network takes" in err and "80" not in err.partition("targets: ")[0]
-    found = Search.load(here / "one" / "search.json")
-    assert found.done and len(found.family) == 3
-    assert out.count("\nstep ") == len(found.steps) and "left" in out
+    search = Search.load(here / "one" / "search.json")
+    assert search.done and len(search.family) == 3
+    assert out.count("\nstep ") == len(search.steps) and "left" in out
     closing = out[out.index("network") :]
-    for target, config in found.family.items():
+    for target, config in search.family.items():
         assert f"{1e3 * target:.2f}" in closing and "slimming" in closing
         assert LOOKUP.predict(config) <= target
     assert {record.variant for record in load_records(here / "one" / "trained")} == {
-        f"slimming-{1e3 * target:.4g}ms" for target in found.family
+        f"slimming-{1e3 * target:.4g}ms" for target in search.family
     }
     assert json.loads((here / "one" / "latency.json").read_text(encoding="utf-8"))["worst"] == 0
     assert out.rstrip().endswith("Everything: one")
@@ -88,19 +91,19 @@ def test_it_slims_trains_times_and_tells(here: Path) -> None:
 def test_a_search_can_be_replayed_from_its_file(here: Path) -> None:
     run("--out", "one")
     out, _ = run("--replay", "one/search.json")
-    found = Search.load(here / "one" / "search.json")
-    assert out.startswith(found.table().to_text())
-    assert all(str(config.embed_dims) in out for config in found.family.values())
+    search = Search.load(here / "one" / "search.json")
+    assert out.startswith(search.table().to_text())
+    assert all(str(config.embed_dims) in out for config in search.family.values())
 
 
 def test_a_slimming_that_was_stopped_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run("--out", "whole", "--baselines")
-    asked: list[int] = []
+    calls: list[int] = []
     correct = protocol.Evaluator.correct
 
     def stopped(self: Any, supernet: Any) -> list[bool]:
-        asked.append(1)
-        if len(asked) == 6:
+        calls.append(1)
+        if len(calls) == 6:
             raise KeyboardInterrupt
         return correct(self, supernet)
 
@@ -117,7 +120,7 @@ def test_a_slimming_that_was_stopped_goes_on(here: Path, monkeypatch: pytest.Mon
     assert again[again.index("network") :] == out[out.index("network") :]
 
 
-def test_what_is_not_possible_is_said_before_anything_is_trained(here: Path) -> None:
+def test_invalid_options_are_reported_before_training(here: Path) -> None:
     with pytest.raises(ValueError, match="target 0.0001 ms is not possible: the smallest network"):
         run("--targets", "0.0001ms", "--out", "a")
     assert not (here / "a" / "supernet").exists()
@@ -133,7 +136,7 @@ def test_what_is_not_possible_is_said_before_anything_is_trained(here: Path) -> 
         run("--out", "d")
 
 
-def test_another_search_is_not_mistaken_for_this_one(here: Path) -> None:
+def test_a_different_search_is_not_resumed(here: Path) -> None:
     run("--out", "one")
     with pytest.raises(ValueError, match="the search in the folder had targets .* take another folder"):
         run("--out", "one", "--resume", "--targets", f"{1e3 * 0.9 * Search.load(here / 'one' / 'search.json').start}ms")

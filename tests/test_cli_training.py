@@ -69,11 +69,11 @@ def pets(here: Path) -> Path:
 
 def test_train_says_what_it_does_and_where_everything_is(trained: tuple[Path, str, str]) -> None:
     folder, out, err = trained
-    head, epoch, result, judges, last = out.splitlines()
+    head, epoch, result, evaluated_by, last = out.splitlines()
     assert head.split()[:4] == ["epoch", "rate", "train", "loss"]
     assert LOGGED.fullmatch(epoch)
     assert re.fullmatch(r"top-1 \d+\.\d\d%, top-5 \d+\.\d\d% of 1,000 images", result)
-    assert judges == f"judged by: {load_data('fashion-mnist-small', 'test').words}"
+    assert evaluated_by == f"judged by: {load_data('fashion-mnist-small', 'test').words}"
     assert last == f"Weights, log and everything else: {folder}"
     assert err.splitlines() == [load_data("fashion-mnist-small", split).words for split in ("train", "test")]
     assert {path.name for path in folder.iterdir()} == {
@@ -82,17 +82,24 @@ def test_train_says_what_it_does_and_where_everything_is(trained: tuple[Path, st
         checkpoints.RUN,
         checkpoints.WEIGHTS,
     }
-    told = json.loads((folder / checkpoints.RUN).read_text(encoding="utf-8"))
-    assert (told["recipe"]["epochs"], told["recipe"]["batch"], told["seed"], told["size"]) == (1, 1000, 3, 32)
-    assert told["result"]["top1"] == pytest.approx(float(result.split("%")[0].removeprefix("top-1 ")) / 100, abs=1e-4)
-    assert told["result"]["top1"] > 0.15  # ten classes: what it learned in three steps is above chance
+    run_record = json.loads((folder / checkpoints.RUN).read_text(encoding="utf-8"))
+    assert (run_record["recipe"]["epochs"], run_record["recipe"]["batch"], run_record["seed"], run_record["size"]) == (
+        1,
+        1000,
+        3,
+        32,
+    )
+    assert run_record["result"]["top1"] == pytest.approx(
+        float(result.split("%")[0].removeprefix("top-1 ")) / 100, abs=1e-4
+    )
+    assert run_record["result"]["top1"] > 0.15  # ten classes: what it learned in three steps is above chance
 
 
 def test_the_small_network_goes_into_a_folder_of_its_name(pets: Path) -> None:
     out, _ = run("train", "small", "--data", pets, *PHOTOGRAPHS)
     assert out.splitlines()[-1] == f"Weights, log and everything else: {Path('runs/small')}"
-    told = json.loads(Path("runs/small/run.json").read_text(encoding="utf-8"))["config"]
-    assert told == small.SMALL.replace(num_classes=2, in_channels=3).to_dict()
+    config = json.loads(Path("runs/small/run.json").read_text(encoding="utf-8"))["config"]
+    assert config == small.SMALL.replace(num_classes=2, in_channels=3).to_dict()
 
 
 def test_a_run_that_stopped_goes_on_to_the_same_weights(
@@ -115,10 +122,10 @@ def test_a_run_that_stopped_goes_on_to_the_same_weights(
     _, epoch, *_ = out.splitlines()  # the first epoch is not trained again
     assert epoch.startswith("    2 ")
     folders = Path("unbroken"), Path("stopped")
-    one, other = (from_weights(folder / checkpoints.WEIGHTS).state_dict() for folder in folders)
-    assert all(torch.equal(one[name], other[name]) for name in one)
-    one, other = ([row["top1"] for row in records((folder / checkpoints.LOG).read_text())] for folder in folders)
-    assert one == other and len(one) == 2
+    first, second = (from_weights(folder / checkpoints.WEIGHTS).state_dict() for folder in folders)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    first, second = ([row["top1"] for row in records((folder / checkpoints.LOG).read_text())] for folder in folders)
+    assert first == second and len(first) == 2
 
 
 def test_resume_of_what_cannot_go_on(trained: tuple[Path, str, str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,9 +141,9 @@ def test_resume_of_what_cannot_go_on(trained: tuple[Path, str, str], capsys: pyt
 
 
 def test_a_finished_run_continues_with_more_epochs(pets: Path) -> None:
-    words = ("train", "tiny.yaml", "--data", pets, "--size", "32", "--batch", "4", "--out", "run")
-    run(*words, "--epochs", "1")
-    out, err = run(*words, "--epochs", "2", "--resume")
+    options = ("train", "tiny.yaml", "--data", pets, "--size", "32", "--batch", "4", "--out", "run")
+    run(*options, "--epochs", "1")
+    out, err = run(*options, "--epochs", "2", "--resume")
     assert out.splitlines()[1].startswith("    2 ")
     assert "2 epochs instead of 1" in err
     stored = json.loads(Path("run/run.json").read_text(encoding="utf-8"))
@@ -149,17 +156,17 @@ def test_fine_tuning_keeps_the_head_of_the_same_classes_and_replaces_others(
     def head(folder: str) -> torch.Tensor:
         return from_weights(Path(folder) / checkpoints.WEIGHTS).head.weight
 
-    words = ("train", "tiny.yaml", "--data", pets, *PHOTOGRAPHS, "--out")
+    options = ("train", "tiny.yaml", "--data", pets, *PHOTOGRAPHS, "--out")
     tuned = ("--init-from", "first/weights.safetensors")
-    run(*words, "first")
+    run(*options, "first")
     assert refused_at_once(capsys, "train", "tiny.yaml", "--init-from", "no.pth") == "no.pth: No such file or directory"
-    _, err = run(*words, "same", *tuned)
+    _, err = run(*options, "same", *tuned)
     assert "is kept" in err
     stored = json.loads(Path("same/run.json").read_text(encoding="utf-8"))
     assert (stored["init_from"], stored["classes"]) == ("weights.safetensors", ["cat", "dog"])
     for split in ("train", "val"):
         (pets / split / "dog").rename(pets / split / "bird")
-    _, err = run(*words, "other", *tuned)
+    _, err = run(*options, "other", *tuned)
     assert "other classes than the data" in err
     assert not torch.equal(head("first"), head("other"))
 
@@ -181,14 +188,14 @@ def test_class_names_of_the_data_are_those_that_predict_prints_and_evaluate_comp
     (pets / "names.txt").write_text("tabby\nhound\n", encoding="utf-8")
     out, err = run("predict", pets / "val/cat/0.png", "--weights", "copy.pth", "--classes", pets / "names.txt")
     assert {line.split()[-1] for line in out.splitlines()[1:]} == {"tabby", "hound"} and err == ""
-    said = refused(capsys, "predict", pets / "val/cat/0.png", "--weights", "copy.pth", "--classes", "imagenet")
-    assert "1000 names" in said and "2 classes" in said
+    message = refused(capsys, "predict", pets / "val/cat/0.png", "--weights", "copy.pth", "--classes", "imagenet")
+    assert "1000 names" in message and "2 classes" in message
     _, err = run("evaluate", "copy.pth", "--data", pets, "--size", "32")
     assert "copy.pth does not name its classes" in err
     for split in ("train", "val"):
         (pets / split / "dog").rename(pets / split / "bird")
-    said = refused_at_once(capsys, "evaluate", weights, "--data", pets, "--size", "32")
-    assert "class 0 is 'cat'" in said and "'bird' in the data" in said
+    message = refused_at_once(capsys, "evaluate", weights, "--data", pets, "--size", "32")
+    assert "class 0 is 'cat'" in message and "'bird' in the data" in message
 
 
 def test_a_thousand_classes_are_not_imagenets_for_that(pets: Path) -> None:
@@ -202,36 +209,36 @@ def test_a_thousand_classes_are_not_imagenets_for_that(pets: Path) -> None:
     assert class_names()[int(label)] == name and err == ""
 
 
-def test_what_is_unknown_or_missing_is_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_or_missing_input_gives_a_single_line_error(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def line(*arguments: str | Path) -> str:
         return refused_at_once(capsys, "train", *arguments)
 
     assert "'l2' is unknown" in line("l2")
     assert "nothing.yaml: No such file" in line("nothing.yaml")
-    said = line("tiny.yaml", "--recipe", "swift")
-    assert "recipe='swift'" in said and "paper, code, laptop" in said
+    message = line("tiny.yaml", "--recipe", "swift")
+    assert "recipe='swift'" in message and "paper, code, laptop" in message
     assert "epochs=3" in line("tiny.yaml", "--recipe", "code", "--epochs", "3", "--teacher", "none")
     assert "nowhere is no folder" in line("tiny.yaml", "--data", "nowhere")
     assert "for 'fashion-mnist' alone" in line("tiny.yaml", "--data-dir", here)
 
 
 def test_too_few_images_for_a_batch(pets: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = refused(capsys, "train", "tiny.yaml", "--data", pets, *PHOTOGRAPHS, "--batch", "13")
-    assert said == "12 images do not fill a batch of 13; take a smaller batch, or more images"
+    message = refused(capsys, "train", "tiny.yaml", "--data", pets, *PHOTOGRAPHS, "--batch", "13")
+    assert message == "12 images do not fill a batch of 13; take a smaller batch, or more images"
 
 
 def test_a_recipe_that_distils_needs_a_teacher(capsys: pytest.CaptureFixture[str]) -> None:
-    said = refused_at_once(capsys, "train", "tiny.yaml", "--recipe", "paper", "--batch", "1000")
-    assert "give --teacher FILE, timm:NAME or logits:FILE, or --teacher none" in said
+    message = refused_at_once(capsys, "train", "tiny.yaml", "--recipe", "paper", "--batch", "1000")
+    assert "give --teacher FILE, timm:NAME or logits:FILE, or --teacher none" in message
     Path("one.yaml").write_text(CONFIG.replace(distillation=False).to_yaml(), encoding="utf-8")
     save(EfficientFormer(CONFIG), "teacher.safetensors", layout="native")
-    said = refused_at_once(capsys, "train", "one.yaml", *QUICK, "--teacher", "teacher.safetensors")
-    assert "one head cannot learn from a teacher" in said
+    message = refused_at_once(capsys, "train", "one.yaml", *QUICK, "--teacher", "teacher.safetensors")
+    assert "one head cannot learn from a teacher" in message
 
 
 def test_without_a_teacher_the_papers_recipe_learns_from_labels(pets: Path) -> None:
-    words = ("--data", pets, "--size", "32", "--recipe", "paper", "--epochs", "6", "--batch", "12", "--out", "run")
-    run("train", "tiny.yaml", *words, "--teacher", "none")
+    options = ("--data", pets, "--size", "32", "--recipe", "paper", "--epochs", "6", "--batch", "12", "--out", "run")
+    run("train", "tiny.yaml", *options, "--teacher", "none")
     recipe = json.loads(Path("run/run.json").read_text(encoding="utf-8"))["recipe"]
     assert (recipe["distillation"], recipe["repeats"]) == (None, 3)
     assert Path("run/average.safetensors").exists()
@@ -240,8 +247,8 @@ def test_without_a_teacher_the_papers_recipe_learns_from_labels(pets: Path) -> N
 def test_teachers() -> None:
     save(EfficientFormer(CONFIG), "teacher.safetensors", layout="native")
     run("train", "tiny.yaml", *QUICK, "--teacher", "teacher.safetensors", "--out", "network")
-    told = json.loads(Path("network/run.json").read_text(encoding="utf-8"))
-    assert (told["teacher"], told["recipe"]["distillation"]) == ("teacher.safetensors", "hard")
+    run_record = json.loads(Path("network/run.json").read_text(encoding="utf-8"))
+    assert (run_record["teacher"], run_record["recipe"]["distillation"]) == ("teacher.safetensors", "hard")
 
     images = load_data("fashion-mnist-small", "train")
     StoredLogits(torch.eye(10)[images.labels]).save("all.safetensors")
@@ -257,9 +264,9 @@ def test_teachers_that_do_not_fit(here: Path, capsys: pytest.CaptureFixture[str]
     (here / "words.pth").write_text("no weights at all", encoding="utf-8")
     assert "words.pth: this is neither a safetensors nor a torch file" in line("words.pth")
     save(EfficientFormer(CONFIG.replace(num_classes=7)), "seven.safetensors", layout="native")
-    said = line("seven.safetensors")
+    message = line("seven.safetensors")
     has, need = (f"num_classes={classes}, in_channels=1" for classes in (7, 10))
-    assert said == f"seven.safetensors has {has}; these data need {need}"
+    assert message == f"seven.safetensors has {has}; these data need {need}"
     save(EfficientFormer(CONFIG.replace(in_channels=3)), "colour.safetensors", layout="native")
     assert "has num_classes=10, in_channels=3" in line("colour.safetensors")
     StoredLogits(torch.zeros(5, 10)).save("few.safetensors")
@@ -269,13 +276,13 @@ def test_teachers_that_do_not_fit(here: Path, capsys: pytest.CaptureFixture[str]
     assert "timm" in line("timm:no_such_network")  # it has none of that name, or is not installed
 
 
-def test_numbers_that_are_none_end_in_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_non_finite_loss_gives_a_single_line_error(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "wild.yaml").write_text(CONFIG.replace(layer_scale_init=1e38).to_yaml(), encoding="utf-8")
-    said = refused(capsys, "train", "wild.yaml", *QUICK)
-    assert said.startswith("step 0: the loss is ")
+    message = refused(capsys, "train", "wild.yaml", *QUICK)
+    assert message.startswith("step 0: the loss is ")
 
 
-def test_photographs_and_a_broken_one(pets: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_and_a_broken_file(pets: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, err = run("train", "tiny.yaml", "--data", pets, *PHOTOGRAPHS)
     warning, *lines = err.splitlines()
     assert re.match("Warning: pets: 1 of 13 images left out; .*broken.png: ", warning)
@@ -283,16 +290,16 @@ def test_photographs_and_a_broken_one(pets: Path, capsys: pytest.CaptureFixture[
     assert "judged by: pets, 4 test images of 2 classes" in out
     network = from_weights("runs/tiny/weights.safetensors")
     assert (network.config.num_classes, network.config.in_channels) == (2, 3)
-    said = refused_at_once(capsys, "train", "tiny.yaml", "--data", pets, *PHOTOGRAPHS, "--strict")
-    assert "broken.png" in said
+    message = refused_at_once(capsys, "train", "tiny.yaml", "--data", pets, *PHOTOGRAPHS, "--strict")
+    assert "broken.png" in message
 
 
 def test_folders_that_are_not_split_or_mixed_up(pets: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def line(data: Path) -> str:
         return refused_at_once(capsys, "train", "tiny.yaml", "--data", data, *PHOTOGRAPHS)
 
-    wanted = "has no folder train; wanted: class folders in train to learn from, in val to judge by"
-    assert wanted in line(pets / "train")
+    expected = "has no folder train; wanted: class folders in train to learn from, in val to judge by"
+    assert expected in line(pets / "train")
     (pets / "val/bird").mkdir()
     shutil.copy(pets / "val/cat/0.png", pets / "val/bird/0.png")
     assert re.search(r"bird: there is no class of this name", line(pets))
@@ -302,15 +309,15 @@ def test_folders_that_are_not_split_or_mixed_up(pets: Path, capsys: pytest.Captu
 
 def test_labels_that_belong_to_other_images(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x01" + bytes(60_000))
-    said = refused_at_once(capsys, "train", "tiny.yaml", "--data", "fashion-mnist", "--data-dir", here)
-    assert "train-images-idx3-ubyte holds labels; expected are the images" in said
+    message = refused_at_once(capsys, "train", "tiny.yaml", "--data", "fashion-mnist", "--data-dir", here)
+    assert "train-images-idx3-ubyte holds labels; expected are the images" in message
 
 
 def test_evaluate_agrees_with_the_run(trained: tuple[Path, str, str], here: Path) -> None:
-    folder, said, _ = trained
+    folder, output, _ = trained
     weights = folder / checkpoints.WEIGHTS
     out, err = run("evaluate", weights, "--batch", "1000", "--out", "matrix.png")
-    *_, result, _, _ = said.splitlines()
+    *_, result, _, _ = output.splitlines()
     assert out.splitlines()[-1] == f"{result}; 32×32 pixels, crop rule official"
     assert err.strip() == load_data("fashion-mnist-small", "test").words
     assert (here / "matrix.png").read_bytes().startswith(b"\x89PNG")
@@ -330,8 +337,8 @@ def test_evaluate_photographs_by_a_rule(pets: Path) -> None:
     assert out.splitlines()[-1].endswith("of 4 images; 64×64 pixels, crop rule timm")
     out, _ = run("evaluate", "pets.safetensors", "--data", pets)
     assert out.splitlines()[-1].endswith("224×224 pixels, crop rule official")
-    whole, err = run("evaluate", "pets.safetensors", "--data", pets / "train", "--size", "32")
-    assert "of 12 images" in whole and "1 of 13 images left out" in err
+    output, err = run("evaluate", "pets.safetensors", "--data", pets / "train", "--size", "32")
+    assert "of 12 images" in output and "1 of 13 images left out" in err
 
 
 def test_evaluate_refuses(pets: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:

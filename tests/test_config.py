@@ -132,7 +132,7 @@ def test_a_misspelt_field_is_refused_with_the_near_name(make):
         ({"in_chan": 3, "in_channels": 3}, None),  # another name of the field that is given
     ],
 )
-def test_a_field_that_is_given_is_not_suggested(fields, suggestion):
+def test_a_field_that_is_set_is_not_suggested(fields, suggestion):
     with pytest.raises(ValueError) as caught:
         EfficientFormerConfig.from_dict(fields)
     hint = str(caught.value).partition(".")[2]

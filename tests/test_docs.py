@@ -78,10 +78,10 @@ def output_of(run: Callable[[], object]) -> tuple[str, bool]:
         except SystemExit as end:
             code = end.code
         except Exception as raised:
-            own_words = getattr(raised, "_render_traceback_", None)  # what Jupyter shows
-            error = own_words()[0] if own_words else f"{type(raised).__name__}: {raised}"
-    said_so = [f"{type(warning.message).__name__}: {warning.message}" for warning in caught]
-    return "\n".join([stream.getvalue(), *said_so, error]).strip(), not (said_so or error or code)
+            render_traceback = getattr(raised, "_render_traceback_", None)  # what Jupyter shows
+            error = render_traceback()[0] if render_traceback else f"{type(raised).__name__}: {raised}"
+    warning_lines = [f"{type(warning.message).__name__}: {warning.message}" for warning in caught]
+    return "\n".join([stream.getvalue(), *warning_lines, error]).strip(), not (warning_lines or error or code)
 
 
 def run_python(source: str, namespace: dict[str, Any]) -> None:
@@ -111,15 +111,15 @@ def run_command(line: str) -> None:
 
 def check_pip(arguments: list[str]) -> None:
     """The file of constraints exists and holds what is installed by name, and this package has the extras."""
-    install, option, constraints, *wanted = arguments
+    install, option, constraints, *requirements = arguments
     assert (install, option) == ("install", "-c")
-    if wanted[0] == "-e":
-        extras = re.fullmatch(r"\.\[(.+)\]", wanted[1])
+    if requirements[0] == "-e":
+        extras = re.fullmatch(r"\.\[(.+)\]", requirements[1])
         known = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
         assert extras and set(extras[1].split(",")) <= set(known)
     else:
         pinned = (ROOT / constraints).read_text(encoding="utf-8")
-        assert all(re.search(rf"^{name}==", pinned, re.MULTILINE) for name in wanted)
+        assert all(re.search(rf"^{name}==", pinned, re.MULTILINE) for name in requirements)
 
 
 def run_block(block: Block, namespace: dict[str, Any]) -> None:
@@ -158,11 +158,11 @@ def test_every_block_does_what_the_page_says(page: Path) -> None:
     torch.manual_seed(0)
     for block in blocks(page):
         output, went_well = output_of(partial(run_block, block, namespace))
-        place = f"{page.name}, line {block.line}"
+        location = f"{page.name}, line {block.line}"
         if block.says is None:
-            assert went_well, f"{place}: {output}"
+            assert went_well, f"{location}: {output}"
         elif not by_make(block):
-            assert said(block, output), f"{place} says otherwise than: {output}"
+            assert said(block, output), f"{location} says otherwise than: {output}"
 
 
 # What make prints where it fails: each text is compared with that of the tool which prints it.
@@ -309,7 +309,7 @@ class Faulty:
         return self.replaced.get(name) or getattr(self.package, name)
 
 
-def test_each_test_on_the_page_of_pitfalls_fails_when_the_fault_is_put_in() -> None:
+def test_pitfall_tests_fail_when_the_bug_is_inserted() -> None:
     namespace: dict[str, Any] = {"__name__": "page"}
     for block in blocks(ROOT / "docs" / "pitfalls.md"):
         exec(block.source, namespace)
@@ -381,7 +381,7 @@ def test_the_citations_are_those_of_the_file() -> None:
     ]
     (in_readme,) = [block.source for block in blocks(ROOT / "README.md") if block.language == "bibtex"]
     assert in_readme == cited[0]
-    (arxiv,) = [one["value"].removeprefix("arXiv:") for one in paper["identifiers"]]
+    (arxiv,) = [identifier["value"].removeprefix("arXiv:") for identifier in paper["identifiers"]]
     assert f"https://arxiv.org/abs/{arxiv}" in (ROOT / "docs" / "cite.md").read_text(encoding="utf-8")
 
 
@@ -393,9 +393,9 @@ def test_the_pages_are_filled() -> None:
 
 
 def test_every_abbreviation_is_in_the_glossary_once() -> None:
-    words = re.findall(r"^\*\[(.+?)\]", ABBREVIATIONS, re.MULTILINE)
+    abbreviations = re.findall(r"^\*\[(.+?)\]", ABBREVIATIONS, re.MULTILINE)
     listed = re.findall(r"^\| (.+?) \| .", pages.glossary(ABBREVIATIONS), re.MULTILINE)[1:]
-    assert sorted(", ".join(listed).split(", ")) == sorted(words)
+    assert sorted(", ".join(listed).split(", ")) == sorted(abbreviations)
 
 
 def test_the_lecture_plan_has_every_chapter_once() -> None:
@@ -417,7 +417,7 @@ def test_a_lesson_has_the_minutes_and_exercises_of_its_chapter() -> None:
         pages.lesson(unknown, BOOK)
 
 
-def test_a_picture_of_a_chapter_is_found_by_its_alt_text() -> None:
+def test_chapter_figures_are_looked_up_by_alt_text() -> None:
     marker = pages.PICTURE.fullmatch("<!-- picture 9: Six scenes in two rows -->")
     assert marker
     shown = pages.picture(marker, BOOK)
@@ -440,7 +440,7 @@ def test_a_link_to_a_chapter_that_is_not_written_is_text() -> None:
     assert pages.filled(text, {"02_b": None}, "") == "See chapter 4 and [chapter 2](chapters/02_b.md)."
 
 
-def test_a_block_knows_what_is_said_behind_it() -> None:
+def test_a_block_has_the_text_that_follows_it() -> None:
     page = Path("page.md")
     page.write_text(
         "```python\n1 / 0\n```\n\n```text\nZero…:\n  by zero\n```\n\n```sh\nls\n```\n\nwords\n\n```text\nx\n```\n"

@@ -21,9 +21,9 @@ def wanted() -> set[str]:
 
 def bare(requirement: str) -> str:
     """The package's name alone, as the index spells it."""
-    found = re.match(r"[\w.-]+", requirement)
-    assert found, requirement
-    return re.sub(r"[-_.]+", "-", found[0]).lower()
+    match = re.match(r"[\w.-]+", requirement)
+    assert match, requirement
+    return re.sub(r"[-_.]+", "-", match[0]).lower()
 
 
 def test_conda_gets_the_same_packages_and_bounds() -> None:
@@ -33,12 +33,12 @@ def test_conda_gets_the_same_packages_and_bounds() -> None:
     assert f"python{PROJECT['requires-python']}" in conda
 
 
-def test_one_package_has_one_bound() -> None:
+def test_a_package_has_a_single_bound() -> None:
     names = [bare(requirement) for requirement in wanted()]
     assert len(names) == len(set(names))
 
 
-def test_everything_wanted_is_pinned_within_its_bound() -> None:
+def test_every_requirement_is_pinned_within_its_bound() -> None:
     pinned = dict(line.split("==") for line in PINS)
     versions = {bare(name): version for name, version in pinned.items()}
     for requirement in wanted():

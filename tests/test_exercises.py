@@ -27,8 +27,8 @@ def verdicts(path: Path) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "tools.exercises", str(path)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert result.returncode == 0, f"the chapter does not run without its solutions:\n{result.stderr[-3000:]}"
-    found: list[dict[str, Any]] = json.loads(result.stdout)
-    return found
+    results: list[dict[str, Any]] = json.loads(result.stdout)
+    return results
 
 
 @pytest.mark.parametrize(("path", "number"), EXERCISES)
@@ -54,7 +54,7 @@ def _named(function: Any) -> Any:
     return function
 
 
-def test_a_stub_is_not_done_yet_and_an_exception_is_told() -> None:
+def test_a_stub_is_not_done_yet_and_an_exception_is_reported() -> None:
     def stub() -> None:
         raise NotImplementedError("your turn")
 
@@ -68,7 +68,7 @@ def test_a_stub_is_not_done_yet_and_an_exception_is_told() -> None:
     assert call(divide, by=2) == 0.5
 
 
-def test_a_wrong_shape_is_told_with_both_shapes() -> None:
+def test_a_wrong_shape_is_reported_with_both_shapes() -> None:
     import torch
 
     expect_shape(torch.zeros(1, 3), (1, 3), "never shown")

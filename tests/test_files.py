@@ -47,7 +47,7 @@ def test_a_crash_before_anything_is_written(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_a_crash_while_it_is_put_into_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_during_the_final_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*paths: Path) -> None:
         raise OSError("disk full")
 

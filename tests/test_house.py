@@ -54,14 +54,14 @@ def place(module: str) -> tuple[int, str]:
     if module == "":
         return ROOF, ""
     spelled = re.sub(r"^(config|cli)_\w+", r"\1", module)
-    found = [
+    layers = [
         (len(room), floor, room)
         for floor, rooms in enumerate(FLOORS)
         for room in rooms
         if spelled == room or spelled.startswith(f"{room}.")
     ]
-    assert found, f"{module} has no floor: give its room one in FLOORS"
-    _, floor, room = max(found)
+    assert layers, f"{module} has no floor: give its room one in FLOORS"
+    _, floor, room = max(layers)
     return floor, "dense training" if room.removeprefix("dense.") in DENSE_TRAINING else room
 
 
@@ -116,7 +116,7 @@ def test_a_room_imports_only_from_floors_below(path: Path) -> None:
         ("model.stem", "from importlib import import_module\nimport_module('efficientformer_edu.cli')"),
     ],
 )
-def test_an_import_from_above_is_found(module: str, source: str) -> None:
+def test_an_import_from_a_higher_layer_is_detected(module: str, source: str) -> None:
     assert faults(source, module, is_package=False)
 
 
@@ -136,15 +136,15 @@ def project_files() -> list[Path]:
 
 def found(pattern: str, paths: list[Path]) -> list[str]:
     """Where a pattern stands in the text files among `paths`."""
-    places = []
+    locations = []
     for path in paths:
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             continue
         lines = text.splitlines()
-        places += [f"{path.relative_to(ROOT)}:{n}" for n, line in enumerate(lines, 1) if re.search(pattern, line)]
-    return places
+        locations += [f"{path.relative_to(ROOT)}:{n}" for n, line in enumerate(lines, 1) if re.search(pattern, line)]
+    return locations
 
 
 def test_no_file_names_a_path_of_a_machine() -> None:
@@ -166,10 +166,10 @@ def test_locks_hold_versions_and_hashes_and_no_address() -> None:
 
 def test_the_lock_of_the_site_assets_fits_its_package() -> None:
     folder = ROOT / "tools/assets"
-    wanted = json.loads((folder / "package.json").read_text(encoding="utf-8"))["dependencies"]
+    expected = json.loads((folder / "package.json").read_text(encoding="utf-8"))["dependencies"]
     packages = json.loads((folder / "package-lock.json").read_text(encoding="utf-8"))["packages"]
-    assert packages.pop("")["dependencies"] == wanted
+    assert packages.pop("")["dependencies"] == expected
     assert {name: entry["version"] for name, entry in packages.items()} == {
-        f"node_modules/{n}": v for n, v in wanted.items()
+        f"node_modules/{n}": v for n, v in expected.items()
     }
     assert all(entry["integrity"].startswith("sha512-") for entry in packages.values())

@@ -28,7 +28,7 @@ print(page_faults() - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
-def test_kept_memory_is_not_asked_for_again() -> None:
+def test_kept_memory_is_not_allocated_again() -> None:
     def faults(keep: bool) -> int:
         command = [sys.executable, "-c", FAULTS.format(keep=keep)]
         return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
@@ -44,9 +44,9 @@ def test_page_faults_only_grow() -> None:
 
 
 def test_versions_name_python_and_torch_without_builds() -> None:
-    found = machine.versions()
-    assert found["python"] == platform.python_version()
-    assert "+" not in found["torch"]
+    versions = machine.versions()
+    assert versions["python"] == platform.python_version()
+    assert "+" not in versions["torch"]
 
 
 def test_the_processor_has_a_name_and_cores() -> None:

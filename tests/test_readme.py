@@ -27,7 +27,7 @@ def test_the_picture_is_that_of_the_code(tmp_path):
     assert (tmp_path / "drawn.svg").read_bytes() == PICTURE.read_bytes(), "run `make readme`"
 
 
-def test_the_numbers_are_the_published_ones():
+def test_the_numbers_are_the_published_numbers():
     table = numbers()
     for number in ("12,289,928", "31,406,000", "82,229,328", "1,291,284,736", "3,906,573,312", "10,119,325,696"):
         assert number in table

@@ -60,8 +60,8 @@ def test_the_archive_is_the_same_and_runs_on_the_standard_library_alone(tmp_path
         "print(live.answer({'model': 'l3'})['summary'])"
     )
     command = [sys.executable, "-I", "-S", "-c", program]
-    said = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=True)
-    assert said.stdout.strip() == answer({"model": "l3"})["summary"]
+    output = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=True)
+    assert output.stdout.strip() == answer({"model": "l3"})["summary"]
 
 
 def test_the_table_of_the_presets_holds_our_count_and_every_counter() -> None:
@@ -74,7 +74,7 @@ def test_the_table_of_the_presets_holds_our_count_and_every_counter() -> None:
         assert printed == {tuple(f"{explain(counter, n, quantity=q).total:,}" for n in PRESETS) for q in quantities}
 
 
-def test_the_form_begins_with_l1_and_describes_each_preset() -> None:
+def test_the_form_starts_with_l1_and_describes_all_presets() -> None:
     form = audit_page.live()
     assert answer({})["diagram"] in form and answer({})["counters"] in form
     assert re.findall("<option>(.+?)</option>", form) == list(COUNTERS)

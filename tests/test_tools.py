@@ -43,14 +43,14 @@ def mistake(source: str, explains: str) -> Any:
 
 
 def exercise(number: int) -> list[Any]:
-    said = v4.new_output("stream", name="stdout", text="Well done: 49 tokens.\n")
+    output = v4.new_output("stream", name="stdout", text="Well done: 49 tokens.\n")
     return [
         prose(f"### Exercise {number}: Count tokens\n\nDifficulty 2/5 · importance 4/5 · 10 minutes\n\nCount."),
         prose("Look at $2^5$.", "hint"),
         code(SOLUTION, "solution"),
         mistake("def count_tokens(h, w):\n    return (h // 32) * (w // 32)", "rounds up"),
         mistake("def count_tokens(h, w):\n    return h * w", "halved five times"),
-        code(CHECK, "check", "exact", outputs=[said]),
+        code(CHECK, "check", "exact", outputs=[output]),
     ]
 
 
@@ -126,12 +126,12 @@ def printed(text: str, name: str = "stdout") -> list[Any]:
         (spoilt(at=11, metadata={"tags": []}), "a raw cell that is not tagged mistake"),
     ],
 )
-def test_each_fault_is_said(notebook: Notebook, sentence: str) -> None:
+def test_every_fault_is_reported(notebook: Notebook, sentence: str) -> None:
     assert sentence in "\n".join(faults(notebook))
 
 
 @pytest.mark.parametrize("beside", [[], ["exact"], ["measured"], ["trained"]])
-def test_reported_values_stand_alone_or_beside_ours(beside: list[str]) -> None:
+def test_reported_values_are_alone_or_next_to_computed_values(beside: list[str]) -> None:
     made = spoilt(at=4, outputs=printed("12.3 M (reported, V, CP)"), metadata={"tags": ["reported", *beside]})
     assert faults(made) == []
     assert same_everywhere(made.cells[4]) == (beside in ([], ["exact"]))
@@ -166,7 +166,7 @@ def test_the_student_version_holds_no_answer() -> None:
     assert "-height" in made.cells[10].source  # the chapter itself stays as it was
 
 
-def test_exercises_are_tried_apart_from_each_other() -> None:
+def test_exercises_are_run_separately() -> None:
     made = chapter()
     made.cells[5].source = made.cells[6].source = "pass"
     outcomes = [(verdict["version"], verdict["outcome"]) for verdict in verdicts(made)]
@@ -176,10 +176,10 @@ def test_exercises_are_tried_apart_from_each_other() -> None:
         ("mistake 1", "refused"),
         ("mistake 2", "refused"),
     ]
-    assert [len(one.mistakes) for one in exercises(made)] == [2, 2, 2]
+    assert [len(exercise.mistakes) for exercise in exercises(made)] == [2, 2, 2]
 
 
-def test_a_cell_that_leans_on_a_solution_is_found() -> None:
+def test_a_cell_that_depends_on_a_solution_is_detected() -> None:
     made = chapter()
     made.cells[5].source = made.cells[6].source = "pass"
     made.cells.append(code("count_tokens(1, 1)"))
@@ -217,7 +217,7 @@ def test_an_output_says_which_kinds_of_numbers_it_holds(kinds: list[str], words:
     before, _ = markdown.page(made, "02").text.split("```{ .text .output }\n(1, 3)\n```")
     *_, marks, attributes, _ = before.split("\n")[:-1]
     assert attributes == "{ .numbers }" and title in marks
-    assert [" ".join(found) for found in re.findall(r'aria-hidden="true">(.)</span> ([^<]+)<', marks)] == words
+    assert [" ".join(match) for match in re.findall(r'aria-hidden="true">(.)</span> ([^<]+)<', marks)] == words
 
 
 def test_a_chapter_is_stale_if_its_code_or_an_input_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,9 +281,9 @@ def test_a_run_is_clean_kept_and_repeated_only_when_the_code_changes(tmp_path: P
 def test_where_there_are_no_sockets_in_folders_a_port_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as windows:
         windows.setattr(os, "name", "nt")
-        chosen = notebooks._transport(tmp_path)
-    assert chosen == {}
-    monkeypatch.setattr(notebooks, "_transport", lambda home: chosen)
+        transport = notebooks._transport(tmp_path)
+    assert transport == {}
+    monkeypatch.setattr(notebooks, "_transport", lambda home: transport)
     notebooks.run(made := small("print(6 * 7)"))
     assert made.cells[1].outputs[0].text == "42\n"
 
@@ -323,7 +323,7 @@ def test_a_chapter_that_cannot_be_stored_is_refused(tmp_path: Path, source: str,
         '<pre class="mermaid"><code>flowchart</code></pre>',
     ],
 )
-def test_what_comes_from_outside_is_found(tmp_path: Path, html: str) -> None:
+def test_external_resources_are_detected(tmp_path: Path, html: str) -> None:
     (tmp_path / "index.html").write_text(html, encoding="utf-8")
     assert list(offline.outside(tmp_path))
 
@@ -356,6 +356,6 @@ def test_the_navigation_lists_the_chapters_there_are(tmp_path: Path) -> None:
     assert site_hooks.on_config(Config(tmp_path, "")).nav[1] == {"Chapters": ["chapters/02_b.md"]}
 
 
-def test_the_repository_address_is_one_setting(tmp_path: Path) -> None:
+def test_the_repository_address_is_a_single_setting(tmp_path: Path) -> None:
     assert site_hooks.on_config(Config(tmp_path, "")).repo_url == ""
     assert site_hooks.on_config(Config(tmp_path, "https://git.example/a/kit/")).repo_name == "kit"

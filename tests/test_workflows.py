@@ -27,8 +27,8 @@ def text(name: str) -> str:
 
 
 def jobs(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(text(name))["jobs"]
-    return found
+    result: dict[str, Any] = yaml.safe_load(text(name))["jobs"]
+    return result
 
 
 def steps(name: str) -> list[dict[str, Any]]:
@@ -36,8 +36,8 @@ def steps(name: str) -> list[dict[str, Any]]:
 
 
 def rows() -> list[dict[str, str]]:
-    found: list[dict[str, str]] = jobs("test")["test"]["strategy"]["matrix"]["include"]
-    return found
+    matrix_rows: list[dict[str, str]] = jobs("test")["test"]["strategy"]["matrix"]["include"]
+    return matrix_rows
 
 
 def numbers(version: str) -> tuple[int, ...]:
@@ -59,15 +59,17 @@ def test_the_commands_exist(name: str) -> None:
     settings = set(re.findall(r"^([A-Z_]+) +\?=", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     called = re.findall(r"\bmake (.+)", commands)
     assert called
-    for words in (line.split() for line in called):
-        assert {word for word in words if "=" not in word} <= targets
-        assert {word.partition("=")[0] for word in words if "=" in word} <= settings
+    for arguments in (line.split() for line in called):
+        assert {word for word in arguments if "=" not in word} <= targets
+        assert {word.partition("=")[0] for word in arguments if "=" in word} <= settings
     for module in re.findall(r"python -m ([\w.]+)", commands):
         room, _, inner = module.partition(".")
         assert PathFinder.find_spec(room, [str(ROOT), *sys.path]), module
         assert not inner or (ROOT / room / f"{inner}.py").is_file(), module
     extras = re.findall(r"\.\[([\w,]+)\]", commands)
-    assert {extra for found in extras for extra in found.split(",")} <= PROJECT["optional-dependencies"].keys()
+    assert {extra for extra_names in extras for extra in extra_names.split(",")} <= PROJECT[
+        "optional-dependencies"
+    ].keys()
 
 
 def test_without_make_the_same_is_tested() -> None:
@@ -75,20 +77,22 @@ def test_without_make_the_same_is_tested() -> None:
     recipes = re.findall(
         r"^(?:test|lint):.*\n((?:\t.+\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
     )
-    wanted = {command.strip() for recipe in recipes for command in re.findall(r"\$\(RUN\) -m (.+)", recipe)}
-    plain = "\n".join(step["run"] for step in steps("test") if step.get("if") == "runner.os == 'Windows'")
-    assert wanted and wanted == {line for line in re.findall(r"python -m (.+)", plain) if not line.startswith("pip ")}
+    expected = {command.strip() for recipe in recipes for command in re.findall(r"\$\(RUN\) -m (.+)", recipe)}
+    windows_commands = "\n".join(step["run"] for step in steps("test") if step.get("if") == "runner.os == 'Windows'")
+    assert expected and expected == {
+        line for line in re.findall(r"python -m (.+)", windows_commands) if not line.startswith("pip ")
+    }
     for step in ("torch", '-e ".[notebooks,docs,test,engines,dense]"'):
-        assert f"python -m pip install -c constraints.txt {step}\n" in plain + "\n"
+        assert f"python -m pip install -c constraints.txt {step}\n" in windows_commands + "\n"
 
 
-def test_each_system_python_and_torch_is_tried() -> None:
+def test_every_system_python_and_torch_is_tested() -> None:
     assert {row["system"].partition("-")[0] for row in rows()} == {"ubuntu", "macos", "windows"}
     pythons = {row["python"] for row in rows()}
     others = {row["torch"] for row in rows() if "torch" in row}
     assert len(pythons) == 2 and len(others) == 1 and any("torch" not in row for row in rows())
     assert all(numbers(python) >= lower_bound(PROJECT["requires-python"]) for python in pythons)
-    (torch,) = (one for one in PROJECT["dependencies"] if one.startswith("torch>"))
+    (torch,) = (requirement for requirement in PROJECT["dependencies"] if requirement.startswith("torch>"))
     assert all(lower_bound(torch) <= numbers(version) <= numbers(PINS["torch"]) for version in others)
 
 
@@ -118,8 +122,8 @@ def test_the_branch_for_colab_holds_the_derived_notebooks_alone(tmp_path: Path) 
     assert f"refs/heads/{colab.BRANCH}" in script and colab.TARGET.relative_to(ROOT).as_posix() in script
     kit = tmp_path / "kit"
 
-    def git(*words: str) -> str:
-        command = ["git", "-c", "user.name=a", "-c", "user.email=a@localhost", *words]
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@localhost", *arguments]
         return subprocess.run(command, cwd=kit, check=True, capture_output=True, text=True).stdout
 
     kit.mkdir()

@@ -58,27 +58,27 @@ def first_step(path: str) -> None:
     before = loop.evaluate()
     loop.step(batches[0], 0, 4)
     if loop.accelerator.is_main_process:
-        found = {name: parameter.grad for name, parameter in loop.network.named_parameters()}
-        found |= {name: buffer for name, buffer in loop.network.named_buffers() if "running" in name}
-        found["confusion"], found["in top 5"] = before.confusion, torch.tensor(before.in_top5)
-        torch.save(found, path)
+        values = {name: parameter.grad for name, parameter in loop.network.named_parameters()}
+        values |= {name: buffer for name, buffer in loop.network.named_buffers() if "running" in name}
+        values["confusion"], values["in top 5"] = before.confusion, torch.tensor(before.in_top5)
+        torch.save(values, path)
 
 
 def several_processes(folder: str) -> None:
     """What two processes check together, for `test_distributed`; each writes what it found into the folder."""
-    found: dict[str, object] = {}
+    results: dict[str, object] = {}
     unshared = run(STILL.replace(sync_bn=False, learning_rate=0.1), config=ALIKE["config"])
     loop = Loop(unshared)
     row = next(loop.epochs())
     rank = loop.share.process
-    found["batch norms"] = {
+    results["batch norms"] = {
         type(module).__name__ for module in loop.network.modules() if "BatchNorm" in str(type(module))
     }
-    whole = TestBatches(unshared.test, 32, 1, 50)
-    alone = evaluate(loop.network, loader(whole), unshared.test.classes)  # of this process alone: nobody waits
-    found["logged"], found["alone"] = row["test_loss"], alone.loss
-    found["running"] = loop.network.get_buffer("stem.norm1.running_mean").tolist()
-    found["train_loss"] = row["train_loss"]
+    all_batches = TestBatches(unshared.test, 32, 1, 50)
+    alone = evaluate(loop.network, loader(all_batches), unshared.test.classes)  # of this process alone: nobody waits
+    results["logged"], results["alone"] = row["test_loss"], alone.loss
+    results["running"] = loop.network.get_buffer("stem.norm1.running_mean").tolist()
+    results["train_loss"] = row["train_loss"]
 
     synchronized = Loop(run(**ALIKE))  # type: ignore[arg-type]
     batch = synchronized.batches()[0]
@@ -86,11 +86,11 @@ def several_processes(folder: str) -> None:
         try:
             check_loss(torch.tensor(float("nan")), synchronized.network, batch.images, 0)
         except NotFiniteError:
-            found["looked"] = True
+            results["looked"] = True
     if rank == 1:
         batch.images[0, 0, 0, 0] = float("nan")
     try:  # without synchronized batch norms, through which the other process would see it, too
         loop.step(batch, 7, 4)
     except NotFiniteError as error:
-        found["stopped"] = str(error)
-    torch.save(found, f"{folder}/{rank}.pt")
+        results["stopped"] = str(error)
+    torch.save(results, f"{folder}/{rank}.pt")

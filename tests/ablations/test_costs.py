@@ -35,7 +35,7 @@ def test_parameters_and_macs_against_arithmetic(costs: Costs) -> None:
     assert macs["base"] - macs["patches"] == 32 * 32 * 9 * 4 + 16 * 16 * 9 * 4 * 8 - 16 * 16 * 16 * 8
     mixers = [(8, 256), (16, 64), (16, 64), (16, 64)]  # width and places of the four MB4D
     assert params["depthwise"] - params["base"] == sum(width * (9 + 1 + 2) for width, _ in mixers)
-    assert macs["depthwise"] - macs["base"] == sum(9 * width * places for width, places in mixers)
+    assert macs["depthwise"] - macs["base"] == sum(9 * width * positions for width, positions in mixers)
     assert params["no-mixer"] == params["base"] and macs["no-mixer"] == macs["base"]
     assert params["base"] - params["no-bias"] == 2 * 16
     norms = 4 + 8 + 16 + sum(5 * width for width, _ in mixers)
@@ -112,11 +112,11 @@ def test_at_least_thirty_rounds_are_timed_by_default() -> None:
 
 def test_a_file_and_back(costs: Costs, tmp_path: Path) -> None:
     costs.save(tmp_path / "costs.json")
-    found = load_costs(tmp_path / "costs.json")
-    assert (found.params, found.macs) == (costs.params, costs.macs)
-    assert found.milliseconds("relu", EAGER) == pytest.approx(costs.milliseconds("relu", EAGER), abs=1e-5)
-    assert found.ratio("relu", EAGER) == pytest.approx(costs.ratio("relu", EAGER), abs=1e-3)
+    loaded = load_costs(tmp_path / "costs.json")
+    assert (loaded.params, loaded.macs) == (costs.params, costs.macs)
+    assert loaded.milliseconds("relu", EAGER) == pytest.approx(costs.milliseconds("relu", EAGER), abs=1e-5)
+    assert loaded.ratio("relu", EAGER) == pytest.approx(costs.ratio("relu", EAGER), abs=1e-3)
     save({"other": Measurement(Conditions(), (Timing("a", (1.0,)),))}, tmp_path / "other.json")
     with pytest.raises(ValueError, match="other.json holds no costs of variants"):
         load_costs(tmp_path / "other.json")
-    assert set(get_variants()) == set(found.params)
+    assert set(get_variants()) == set(loaded.params)

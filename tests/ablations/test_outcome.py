@@ -38,19 +38,19 @@ def folder(tmp_path: Path) -> Path:
 def test_every_row_stands_in_the_table_with_its_verdict(folder: Path) -> None:
     outcome = load_outcome(folder)
     table = outcome.table()
-    found = {str(row[0]): dict(zip(table.columns, row, strict=True)) for row in table.rows}
-    assert set(found) == set(VARIANTS)
-    assert found[BASE]["top-1"] == "72.00 %" and found[BASE]["difference"] is None
-    relu = found["relu"]
+    by_name = {str(row[0]): dict(zip(table.columns, row, strict=True)) for row in table.rows}
+    assert set(by_name) == set(VARIANTS)
+    assert by_name[BASE]["top-1"] == "72.00 %" and by_name[BASE]["difference"] is None
+    relu = by_name["relu"]
     assert (relu["top-1"], relu["difference"], relu["verdict"]) == ("70.00 %", "-2.00", "worse")
     assert (relu["reported"], relu["agreement"], relu["seeds"]) == ("worse", "supported", "5")
-    assert (found["hard-swish"]["verdict"], found["hard-swish"]["agreement"]) == ("better", "contradicted")
-    assert (found["hard"]["verdict"], found["hard"]["agreement"]) == ("inconclusive", "inconclusive")
-    norm = found["layer-norm"]
+    assert (by_name["hard-swish"]["verdict"], by_name["hard-swish"]["agreement"]) == ("better", "contradicted")
+    assert (by_name["hard"]["verdict"], by_name["hard"]["agreement"]) == ("inconclusive", "inconclusive")
+    norm = by_name["layer-norm"]
     assert (norm["verdict"], norm["reported"], norm["agreement"]) == ("equivalent", "equivalent", "supported")
     assert (relu["parameters"], relu["MACs"]) == (12, 34)
-    assert found["hard"]["parameters"] is None  # it was not timed
-    assert found["patches"]["top-1"] == "not run" and found["patches"]["verdict"] is None
+    assert by_name["hard"]["parameters"] is None  # it was not timed
+    assert by_name["patches"]["top-1"] == "not run" and by_name["patches"]["verdict"] is None
     assert outcome.to_run("patches") == "efficientformer-edu ablate --rows patches --resume"
     assert set(outcome.not_run) == set(VARIANTS) - set(SHIFTS) - {BASE}
     for value in ("5 seeds", "within 0.5 points", "95 % confidence intervals", "all 5 rows", "A processor, 2026"):
@@ -144,8 +144,8 @@ def test_a_sentence_with_two_claims_needs_both(tmp_path: Path) -> None:
     assert findings(load_outcome(tmp_path)) == []
     for shifts, status in (((-0.02,) * 5, "disagrees"), ((0.0,) * 5, "same trend")):
         stored(tmp_path, {"layer-norm": shifts})
-        (one,) = findings(load_outcome(tmp_path))
-        assert (one["row"], one["status"]) == (REPORTED["group-norm"].row, status)
+        (finding,) = findings(load_outcome(tmp_path))
+        assert (finding["row"], finding["status"]) == (REPORTED["group-norm"].row, status)
     stored(tmp_path, {"group-norm": (0.01, -0.02, 0.03, 0.0, -0.01)})
     assert findings(load_outcome(tmp_path))[0]["status"] == "inconclusive"  # one of its two claims is
     stored(tmp_path, {"layer-norm": (-0.02,) * 5})
@@ -154,16 +154,16 @@ def test_a_sentence_with_two_claims_needs_both(tmp_path: Path) -> None:
 
 def test_too_few_pairs_answer_nothing(tmp_path: Path) -> None:
     stored(tmp_path, {"relu": SHIFTS["relu"][:4], "hard": SHIFTS["hard"]})
-    assert [one["row"] for one in findings(load_outcome(tmp_path))] == [REPORTED["hard"].row]
+    assert [finding["row"] for finding in findings(load_outcome(tmp_path))] == [REPORTED["hard"].row]
 
 
 def test_the_stored_table_is_that_of_the_outcome(folder: Path) -> None:
     outcome = load_outcome(folder)
     save_findings(outcome, folder.parent / "ablations.json")
-    told = json.loads((folder.parent / "ablations.json").read_text(encoding="utf-8"))
-    assert told["table"] == json.loads(outcome.table().to_json())
-    assert told["words"] == outcome.words and told["machine"] == "A processor"
-    assert told["not_run"]["patches"].endswith("--rows patches --resume")
+    stored = json.loads((folder.parent / "ablations.json").read_text(encoding="utf-8"))
+    assert stored["table"] == json.loads(outcome.table().to_json())
+    assert stored["words"] == outcome.words and stored["machine"] == "A processor"
+    assert stored["not_run"]["patches"].endswith("--rows patches --resume")
 
 
 def test_runs_that_broke_off_are_counted(tmp_path: Path) -> None:
@@ -178,8 +178,8 @@ def test_runs_that_broke_off_are_counted(tmp_path: Path) -> None:
 def test_a_variant_with_other_seeds_has_no_difference(tmp_path: Path) -> None:
     stored(tmp_path, {})
     replace(records("relu", (0.1,))[0], seed=9).save(tmp_path)
-    found = load_outcome(tmp_path)["relu"]
-    assert found.difference is None and found.verdict is None and found.agreement is None
+    variant = load_outcome(tmp_path)["relu"]
+    assert variant.difference is None and variant.verdict is None and variant.agreement is None
     with pytest.raises(KeyError, match="'patches' was not run; available: base, relu"):
         load_outcome(tmp_path)["patches"]
 

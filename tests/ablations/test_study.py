@@ -39,7 +39,7 @@ def without_time(record: Record) -> tuple[object, ...]:
     return record.variant, record.seed, record.top1, record.stopped, record.run, log
 
 
-def test_an_identical_variant_is_equivalent_and_a_broken_one_is_worse(planted: Path) -> None:
+def test_identical_variants_are_equivalent_and_broken_variants_worse(planted: Path) -> None:
     outcome = load_outcome(planted, PLANTED)
     identical, broken = outcome["identical"], outcome["broken"]
     assert identical.top1 == outcome[BASE].top1 and identical.difference is not None
@@ -56,18 +56,18 @@ def test_the_order_of_files_does_not_matter(planted: Path, tmp_path: Path) -> No
     files = sorted(planted.glob("*_seed*.json"))
     for number, path in enumerate(reversed(files)):
         (tmp_path / f"{number:02d}_seed.json").write_bytes(path.read_bytes())
-    ours, theirs = load_outcome(tmp_path, PLANTED), load_outcome(planted, PLANTED)
-    assert [result.difference for result in ours.results] == [result.difference for result in theirs.results]
+    shuffled, reference = load_outcome(tmp_path, PLANTED), load_outcome(planted, PLANTED)
+    assert [result.difference for result in shuffled.results] == [result.difference for result in reference.results]
 
 
 def test_a_record_holds_all_that_its_run_depends_on(planted: Path) -> None:
-    told = json.loads((planted / "broken_seed3.json").read_text(encoding="utf-8"))
-    assert (told["variant"], told["seed"], told["stopped"]) == ("broken", 3, "")
-    assert told["run"]["variant"] == "broken: the second stage is 0 and frozen"
-    assert told["run"]["seed"] == 3 and told["run"]["recipe"]["epochs"] == 1
-    assert told["run"]["train"] == "Fashion-MNIST, 4,000 of its training images, the first 200 of each class"
-    assert [row["epoch"] for row in told["log"]] == [1] and told["log"][-1]["top1"] == told["top1"]
-    assert set(told["where"]) == {"machine", "versions", "date"} and "torch" in told["where"]["versions"]
+    stored = json.loads((planted / "broken_seed3.json").read_text(encoding="utf-8"))
+    assert (stored["variant"], stored["seed"], stored["stopped"]) == ("broken", 3, "")
+    assert stored["run"]["variant"] == "broken: the second stage is 0 and frozen"
+    assert stored["run"]["seed"] == 3 and stored["run"]["recipe"]["epochs"] == 1
+    assert stored["run"]["train"] == "Fashion-MNIST, 4,000 of its training images, the first 200 of each class"
+    assert [row["epoch"] for row in stored["log"]] == [1] and stored["log"][-1]["top1"] == stored["top1"]
+    assert set(stored["where"]) == {"machine", "versions", "date"} and "torch" in stored["where"]["versions"]
 
 
 def test_this_process_gets_what_others_get_whatever_its_threads(planted: Path) -> None:
@@ -107,9 +107,9 @@ def test_a_killed_study_loses_nothing_and_repeats_nothing(planted: Path, tmp_pat
     folder = tmp_path / "killed"
     process = start(folder, "begin")
     assert process.stdout is not None
-    told = [process.stdout.readline() for _ in range(3)]
+    lines = [process.stdout.readline() for _ in range(3)]
     started = children(process)
-    assert all(told) and (started or not os.path.exists("/proc/self/task"))
+    assert all(lines) and (started or not os.path.exists("/proc/self/task"))
     process.kill()
     process.communicate()
     for _ in range(100):  # its processes end with it
@@ -118,15 +118,15 @@ def test_a_killed_study_loses_nothing_and_repeats_nothing(planted: Path, tmp_pat
         time.sleep(0.1)
     assert not any(child.exists() for child in started)
     before = {f"{record.variant} {record.seed}\n" for record in load_records(folder)}
-    assert set(told) <= before and len(before) < 8
+    assert set(lines) <= before and len(before) < 8
     stamps = {path: path.stat().st_mtime_ns for path in folder.glob("*.json")}
     out, err = start(folder, "resume").communicate()
     again = out.splitlines(keepends=True)
     assert len(again) == len(set(again)) and not set(again) & before, err
     assert set(again) | before == {f"{name} {seed}\n" for name in TWO for seed in range(4)}
     assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
-    whole = [without_time(record) for record in load_records(planted) if record.variant in TWO and record.seed < 4]
-    assert [without_time(record) for record in load_records(folder)] == whole
+    complete = [without_time(record) for record in load_records(planted) if record.variant in TWO and record.seed < 4]
+    assert [without_time(record) for record in load_records(folder)] == complete
 
 
 def test_a_finished_study_has_nothing_to_do(planted: Path) -> None:
@@ -160,7 +160,7 @@ def test_records_that_do_not_say_so_count_as_planned(planted: Path, tmp_path: Pa
         get_study(tmp_path, QUICK, base, SEEDS, resume=True)
 
 
-def test_another_study_is_not_mistaken_for_this_one(planted: Path, tmp_path: Path) -> None:
+def test_a_different_study_is_not_resumed(planted: Path, tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="there is a study already; add --resume"):
         get_study(planted, QUICK, PLANTED, SEEDS)
     with pytest.raises(FileNotFoundError, match="no study to resume; leave --resume out"):
@@ -199,12 +199,12 @@ def test_distilled_rows_learn_from_the_trained_network() -> None:
     assert record.run["teacher"].startswith("the package's network, trained on Fashion-MNIST, 60,000 training images")
 
 
-def test_the_first_of_each_class() -> None:
+def test_the_first_images_per_class() -> None:
     labels = [2, 0, 0, 1, 2, 1, 0, 2]
     pictures = torch.arange(8, dtype=torch.uint8).view(8, 1, 1, 1).expand(8, 1, 28, 28)
-    found = first_of_each(Images(pictures, labels, ("a", "b", "c"), "eight images"), 2)
-    assert found.labels == [2, 0, 0, 1, 2, 1] and found.words == "eight images, the first 2 of each class"
-    assert [int(torch.as_tensor(found[place][0])[0, 0, 0]) for place in range(6)] == [0, 1, 2, 3, 4, 5]
+    selected = first_of_each(Images(pictures, labels, ("a", "b", "c"), "eight images"), 2)
+    assert selected.labels == [2, 0, 0, 1, 2, 1] and selected.words == "eight images, the first 2 of each class"
+    assert [int(torch.as_tensor(selected[label][0])[0, 0, 0]) for label in range(6)] == [0, 1, 2, 3, 4, 5]
     with pytest.raises(ValueError, match="3 images of each class are asked for, and one has 2: eight images"):
         first_of_each(Images(pictures, labels, ("a", "b", "c"), "eight images"), 3)
 

@@ -54,12 +54,12 @@ def network(name: str, config=TINY) -> EfficientFormer:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_nothing_but_the_named_change_differs(name: str) -> None:
     """The two runs side by side: configuration, recipe, images, seed, every batch as the network sees it."""
-    base, changed = (run_of(QUICK, one, VARIANTS[one], 3) for one in (BASE, name))
+    base, changed = (run_of(QUICK, variant, VARIANTS[variant], 3) for variant in (BASE, name))
     config = {**base.config.to_dict(), **CONFIG.get(name, {})}
     recipe = {**asdict(base.recipe), **RECIPE.get(name, {})}
-    told = base.described()
+    description = base.described()
     assert changed.described() == {
-        **told,
+        **description,
         "config": config,
         "recipe": recipe,
         "teacher": changed.teacher_words,
@@ -68,18 +68,18 @@ def test_nothing_but_the_named_change_differs(name: str) -> None:
     assert bool(changed.teacher_words) == (changed.teacher is not None) == (name in ("soft", "hard"))
     assert changed.train is base.train and changed.test is base.test
     for epoch in range(base.recipe.epochs):
-        ours, theirs = (
+        base_batches, changed_batches = (
             TrainBatches(run.train, run.recipe, run.size, run.config.in_channels, seed=run.seed, epoch=epoch)
             for run in (base, changed)
         )
-        assert len(ours) == len(theirs) == 20
+        assert len(base_batches) == len(changed_batches) == 20
         for number in (0, 1, 19):
-            assert all(torch.equal(a, b) for a, b in zip(ours[number], theirs[number], strict=True))
+            assert all(torch.equal(a, b) for a, b in zip(base_batches[number], changed_batches[number], strict=True))
 
 
 @pytest.mark.parametrize("name", sorted(set(VARIANTS) - {"late-attention", "mb3d-none", "mb3d-half", "mb3d-all"}))
 def test_what_stays_has_the_same_first_weights(name: str) -> None:
-    base, changed = (network(one).state_dict() for one in (BASE, name))
+    base, changed = (network(variant).state_dict() for variant in (BASE, name))
     new = NEW.get(name, ())
     scales = ("gamma",) if "scale" in name else ()
     for key, value in changed.items():
@@ -88,8 +88,8 @@ def test_what_stays_has_the_same_first_weights(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["late-attention", "mb3d-none", "mb3d-half", "mb3d-all"])
-def test_blocks_that_come_before_the_first_other_one_have_the_same_first_weights(name: str) -> None:
-    base, changed = (network(one).state_dict() for one in (BASE, name))
+def test_blocks_before_the_first_change_have_the_same_initial_weights(name: str) -> None:
+    base, changed = (network(variant).state_dict() for variant in (BASE, name))
     same = [key for key in base if key.startswith(("stem.", "stages.0.", "stages.1."))]
     assert len(same) > 30 and all(torch.equal(base[key], changed[key]) for key in same)
 
@@ -105,12 +105,12 @@ def test_the_parts_are_exchanged_everywhere() -> None:
     base = kinds(network(BASE))
     assert base["BatchNorm2d"] == 11 and base["Pooling"] == 4 and base["Attention"] == 1
     for name, part in (("group-norm", "GroupNorm"), ("layer-norm", "ChannelNorm"), ("no-norm", "Identity")):
-        found = kinds(network(name))
-        assert "BatchNorm2d" not in found and found[part] >= 11
-        assert found["LayerNorm"] == base["LayerNorm"]  # those of tokens stay
+        block_kinds = kinds(network(name))
+        assert "BatchNorm2d" not in block_kinds and block_kinds[part] >= 11
+        assert block_kinds["LayerNorm"] == base["LayerNorm"]  # those of tokens stay
     for name, part in (("no-mixer", "NoMixer"), ("depthwise", "DepthwiseMixer")):
-        found = kinds(network(name))
-        assert "Pooling" not in found and found[part] == 4
+        block_kinds = kinds(network(name))
+        assert "Pooling" not in block_kinds and block_kinds[part] == 4
     assert kinds(network("patches"))["PatchEmbedding"] == 1 and "Stem" not in kinds(network("patches"))
     assert "LayerScale" not in kinds(network("no-scale"))
     for name, mb3d in (("mb3d-none", 0), ("mb3d-half", 1), ("mb3d-all", 2), ("late-attention", 3)):
@@ -132,8 +132,8 @@ def test_every_trained_network_has_tokens_to_mix(name: str, protocol: str) -> No
 def test_parts_compute_what_they_say() -> None:
     x = torch.randn(2, 8, 5, 5)
     mixer = network("depthwise").stages[0].mb4d[0].token_mixer.eval()
-    place = mixer[0].weight[3, 0].mul(x[1, 3, 1:4, 2:5]).sum() + mixer[0].bias[3]
-    assert mixer(x)[1, 3, 2, 3].isclose(place / (1 + 1e-5) ** 0.5, atol=1e-6)  # a fresh norm divides by √(1 + ε)
+    value = mixer[0].weight[3, 0].mul(x[1, 3, 1:4, 2:5]).sum() + mixer[0].bias[3]
+    assert mixer(x)[1, 3, 2, 3].isclose(value / (1 + 1e-5) ** 0.5, atol=1e-6)  # a fresh norm divides by √(1 + ε)
     assert not network("no-mixer").stages[0].mb4d[0].token_mixer(x).any()
     stem = network("patches").stem.eval()
     images = torch.randn(2, 1, 34, 32)

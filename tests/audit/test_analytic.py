@@ -206,7 +206,7 @@ def test_attention_shapes_of_the_real_network() -> None:
     costs = count(TINY, (64, 96))
     maps = EfficientFormer(TINY).eval().attention_maps(images(costs))
     softmax = [row for row in costs.rows if row.kind == "softmax"]
-    assert [tuple(each.shape[1:]) for each in maps] == [row.output_shape for row in softmax] == [(2, 6, 6)]
+    assert [tuple(attention.shape[1:]) for attention in maps] == [row.output_shape for row in softmax] == [(2, 6, 6)]
 
 
 def test_hand_worked_attention() -> None:
@@ -224,8 +224,8 @@ def test_hand_worked_attention() -> None:
 def test_sums_by_every_level(level: str) -> None:
     costs = count("l1")
     sums = costs.by(level)
-    assert sum(each.params for each in sums.values()) == costs.params
-    assert sum(each.macs for each in sums.values()) == costs.macs
+    assert sum(cost.params for cost in sums.values()) == costs.params
+    assert sum(cost.macs for cost in sums.values()) == costs.macs
     table = costs.to_markdown(level).splitlines()
     assert len(table) == len(sums) + 3
     assert table[-1].startswith("| **total** | **12,289,928** | **1,291,284,736** |")
@@ -250,7 +250,7 @@ def test_csv_has_every_operation() -> None:
     assert lines[0]["output_shape"] == "24×112×112"
 
 
-def test_sizes_of_one_operation() -> None:
+def test_sizes_of_a_single_operation() -> None:
     rows = {row.name: row for row in count("l1").rows}
     conv, bias, norm = rows["stem.conv1"], rows["stem.conv1.bias"], rows["stem.norm1"]
     assert (conv.elements, conv.activation_bytes, conv.weight_bytes) == (24 * 112 * 112, 4 * 24 * 112 * 112, 4 * 648)
@@ -296,7 +296,7 @@ def test_json_holds_everything() -> None:
     assert sum(row["macs"] for row in loaded["rows"]) == costs.macs
 
 
-def test_repr_is_one_line() -> None:
+def test_repr_is_a_single_line() -> None:
     assert repr(count("l1")).startswith("Costs(12,289,928 params, 1,291,284,736 MACs at 224×224, ")
 
 

@@ -43,8 +43,8 @@ def test_any_configuration(config: EfficientFormerConfig, resolution: tuple[int,
 
 def test_the_rules_are_of_the_versions_that_are_installed() -> None:
     for tool in ("fvcore", "torchinfo", "ptflops", "thop"):
-        said = COUNTERS[tool].tool.split()[1].rstrip(",")
-        assert version(tool).startswith(said), tool
+        stated = COUNTERS[tool].tool.split()[1].rstrip(",")
+        assert version(tool).startswith(stated), tool
 
 
 def test_what_runs_is_what_the_rules_say_runs() -> None:

@@ -38,13 +38,13 @@ def test_the_formulas_are_what_the_ledger_sums(config: EfficientFormerConfig, re
     for label, sums in blocks.items():
         stage = int(label[6]) - 1
         channels, hidden = config.embed_dims[stage], config.hidden_dim(stage)
-        places = prod(config.grids(resolution)[stage])
+        positions = prod(config.grids(resolution)[stage])
         if "MB4D" in label:
             assert sums.params == mb4d_params(channels, hidden)
-            assert sums.macs == mb4d_macs(channels, hidden, places)
+            assert sums.macs == mb4d_macs(channels, hidden, positions)
         else:
             assert sums.params == mb3d_params(channels, hidden, *heads, prod(config.bias_grid))
-            assert sums.macs == mb3d_macs(channels, hidden, places, *heads)
+            assert sums.macs == mb3d_macs(channels, hidden, positions, *heads)
 
 
 @given(config=configs(), resolution=resolutions)
@@ -69,8 +69,8 @@ def test_the_crossover_is_the_first_with_more_than_half(
 ) -> None:
     tokens = crossover_tokens(channels, hidden, heads, key, value)
     for number, more_than_half in ((tokens, True), (tokens - 1, False)):
-        whole = mb3d_macs(channels, hidden, number, heads, key, value)
-        assert (2 * attention_products(number, heads, key, value) > whole) == more_than_half
+        block_macs = mb3d_macs(channels, hidden, number, heads, key, value)
+        assert (2 * attention_products(number, heads, key, value) > block_macs) == more_than_half
 
 
 def test_the_crossover_of_l1() -> None:
@@ -94,7 +94,7 @@ def test_depth_multiplies_the_blocks_and_nothing_else(
 
 
 @given(config=configs(), resolution=resolutions)
-def test_each_exchanged_block_adds_the_same(config: EfficientFormerConfig, resolution: tuple[int, int]) -> None:
+def test_every_exchanged_block_adds_the_same(config: EfficientFormerConfig, resolution: tuple[int, int]) -> None:
     points = sweep_num_vit(config, resolution=resolution)
     assert [point.value for point in points] == list(range(config.depths[-1] + 1))
     assert [point.costs.config.vits for point in points] == [(*config.vits[:-1], point.value) for point in points]

@@ -55,8 +55,8 @@ class Vector(nn.Module):
         return x @ torch.ones(32)
 
 
-def said(audit, words: str) -> str:
-    (note,) = [note for note in audit.notes if words in note]
+def said(audit, pattern: str) -> str:
+    (note,) = [note for note in audit.notes if pattern in note]
     return note
 
 
@@ -168,7 +168,7 @@ def test_torchs_own_attention_takes_a_path_that_nobody_counts() -> None:
     assert audit.table().rows == (("total", None, None, 0, 0, 0),)
 
 
-def test_a_whole_layer_in_one_call() -> None:
+def test_a_complete_layer_in_a_single_call() -> None:
     audit = audit_module(nn.TransformerEncoderLayer(32, 4, 64, batch_first=True), TOKENS)
     mlp = 10 * 2 * 32 * 64
     assert audit.fvcore == {"linear": mlp, "layer_norm": 5 * 2 * 10 * 32}
@@ -197,9 +197,9 @@ def test_every_format() -> None:
     (first, second) = csv.DictReader(io.StringIO(audit.to("csv")))
     assert (first["kind"], first["fvcore"], first["FlopCounterMode / 2"]) == ("convolution", str(conv), str(conv))
     assert (second["kind"], second["difference"]) == ("norm", str(norm))
-    whole = json.loads(audit.to("json"))
-    assert (whole["params"], whole["macs"], whole["images"]) == (4 * 27 + 4 + 8, conv, [1, 3, 8, 8])
-    assert whole["fvcore"] == {"conv": conv, "batch_norm": norm} and whole["notes"] == list(audit.notes)
+    report = json.loads(audit.to("json"))
+    assert (report["params"], report["macs"], report["images"]) == (4 * 27 + 4 + 8, conv, [1, 3, 8, 8])
+    assert report["fvcore"] == {"conv": conv, "batch_norm": norm} and report["notes"] == list(audit.notes)
     head, _, *lines = audit.to("table").splitlines()
     assert head == f"Sequential on 1×3×8×8: 120 parameters, {conv:,} MACs by FlopCounterMode / 2" == repr(audit)
     assert lines[-1] == audit.notes[-1]

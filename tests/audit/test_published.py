@@ -38,8 +38,8 @@ DERIVED = {
 
 
 def one(where: str, model: str, quantity: str) -> Derivation:
-    (found,) = (d for d in ALL if (d.where, d.model, d.quantity) == (where, model, quantity))
-    return found
+    (derivation,) = (d for d in ALL if (d.where, d.model, d.quantity) == (where, model, quantity))
+    return derivation
 
 
 @pytest.mark.parametrize("place", DERIVED, ids=" ".join)
@@ -49,7 +49,7 @@ def test_the_derived_integers(place: tuple[str, str]) -> None:
     assert all(one(where, model, quantity).holds for model in DERIVED[place])
 
 
-def test_ours_is_the_count_of_the_same_network() -> None:
+def test_our_count_is_of_the_same_network() -> None:
     single = count(PRESETS["l1"].replace(distillation=False))
     assert (one(NETSPRESSO, "l1", "params").ours, one(NETSPRESSO, "l1", "flops").ours) == (
         11_840_928,
@@ -75,11 +75,11 @@ def test_where_our_own_count_would_be_printed_otherwise() -> None:
 
 
 def test_table_1_prints_what_the_counter_of_the_repository_gives() -> None:
-    whole = {name: count(name).params for name in PRESETS}
+    counts = {name: count(name).params for name in PRESETS}
     skipped = {"l1": 31_920 + 6_944 + 392, "l3": 58_432 + 15_360 + 1_568, "l7": 89_376 + 29_568 + 3_136}
     for name, config in PRESETS.items():
         slip = config.embed_dims[-1] - 3  # a convolution's bias counts its inputs: the widths cancel but for two
-        assert whole[name] - one(TABLE1, name, "params").value == skipped[name] + slip
+        assert counts[name] - one(TABLE1, name, "params").value == skipped[name] + slip
     printed = [one(TABLE1, name, "params").how.rpartition("printed as ")[2] for name in PRESETS]
     assert printed == ["12.3.", "31.4.", "82.2."]
     assert one(TABLE1, "l7", "macs").how.endswith("Ours would be printed as 10.1.")
@@ -95,9 +95,9 @@ def test_the_slips_of_mmpretrain() -> None:
 
 
 def test_table_6_as_printed() -> None:
-    found = {d.model: d for d in ALL if d.where == "Table 6"}
-    assert {model: round(d.value / 1e6, 2) for model, d in found.items()} == {"l3": 30.10, "l7": 70.37}
-    for model, d in found.items():
+    by_model = {d.model: d for d in ALL if d.where == "Table 6"}
+    assert {model: round(d.value / 1e6, 2) for model, d in by_model.items()} == {"l3": 30.10, "l7": 70.37}
+    for model, d in by_model.items():
         assert d.holds and not paper.table1()[model, "params"].stands_for(d.value / 1e6)
         assert d.how.endswith("the code is right.")
 
@@ -145,7 +145,7 @@ def test_deit_in_closed_form(distilled: bool) -> None:
     assert deit.macs(distilled) == counter.get_total_flops() // 2
 
 
-def test_deit_prints_macs_and_no_count_of_ours_fits_to_the_digit() -> None:
+def test_deit_prints_macs_that_no_counter_matches_exactly() -> None:
     params, macs = one(TABLE1, "DeiT-S", "params"), one(TABLE1, "DeiT-S", "macs")
     assert (params.value, macs.value) == (22_436_432, 4_598_882_304)
     assert not params.holds and not macs.holds
@@ -154,7 +154,7 @@ def test_deit_prints_macs_and_no_count_of_ours_fits_to_the_digit() -> None:
     assert deit.block_macs() == 4_540_695_552 and macs.how.endswith("would be printed as 4.5.")
 
 
-def test_each_published_count_is_derived_once() -> None:
+def test_every_published_count_is_derived_once() -> None:
     cells = [cell for table in paper.counted_elsewhere() for row in table.rows for cell in row.cells]
     cells += [
         cell for name in (*PRESETS, "DeiT-S") for cell in (paper.table1()[name, "params"], paper.table1()[name, "macs"])
@@ -165,11 +165,11 @@ def test_each_published_count_is_derived_once() -> None:
 
 
 def test_a_wrong_network_is_not_derived() -> None:
-    found = derivations(PRESETS | {"l1": PRESETS["l1"].replace(depths=(3, 2, 8, 4))})
-    assert all(d.holds == (d.model in ("l3", "l7")) for d in found)
+    derived = derivations(PRESETS | {"l1": PRESETS["l1"].replace(depths=(3, 2, 8, 4))})
+    assert all(d.holds == (d.model in ("l3", "l7")) for d in derived)
 
 
-def test_the_table_has_a_row_for_each() -> None:
+def test_the_table_has_a_row_per_count() -> None:
     table = published.table()
     assert len(table.rows) == len(ALL)
     assert table.to_markdown().count("| yes |") == len(ALL) - 2

@@ -33,11 +33,11 @@ PARAMS = {
 
 
 @pytest.mark.parametrize("counter", RELEASED)
-def test_what_each_counter_prints_for_the_released_networks(counter: str) -> None:
+def test_output_of_every_counter_for_the_released_networks(counter: str) -> None:
     assert tuple(explain(counter, name, code="released").total for name in NAMES) == RELEASED[counter]
 
 
-def test_every_counter_but_the_intended_one_has_its_integers() -> None:
+def test_every_counter_except_intended_matches_its_integers() -> None:
     assert set(COUNTERS) - set(RELEASED) == {"toolbox-intended"}
     # How the toolbox would count GELU if its hook saw the batch: three decimals of a billion are what is known.
     intended = [explain("toolbox-intended", name).total / 1e9 for name in NAMES]
@@ -45,7 +45,7 @@ def test_every_counter_but_the_intended_one_has_its_integers() -> None:
 
 
 @pytest.mark.parametrize("counter", PARAMS)
-def test_parameters_that_each_counter_prints(counter: str) -> None:
+def test_parameters_of_every_counter(counter: str) -> None:
     assert tuple(explain(counter, name, quantity="params").total for name in NAMES) == PARAMS[counter]
 
 
@@ -112,9 +112,9 @@ def test_a_step_says_what_it_is(counter: str) -> None:
     def words(explanation: Explanation) -> list[str]:
         return [step.words for step in explanation.steps]
 
-    said = words(explain(counter, "l1", 256))
-    assert len(said) == len(set(said))
-    assert all(one.startswith(("+ ", "− ", "2 FLOPs")) for one in said)
+    steps = words(explain(counter, "l1", 256))
+    assert len(steps) == len(set(steps))
+    assert all(text.startswith(("+ ", "− ", "2 FLOPs")) for text in steps)
     assert all(term.each in AMOUNTS for term in (*COUNTERS[counter].macs, *(COUNTERS[counter].params or ())))
 
 

@@ -92,9 +92,9 @@ def test_a_format_for_no_column_is_refused() -> None:
 
 
 def test_without_a_total_nothing_is_left_out() -> None:
-    plain = Table(("a", "b"), (("x", 1), ("y", 20)))
-    assert plain.to_text() == "a   b\n-  --\nx   1\ny  20\n"
-    assert len(json.loads(plain.to_json())) == 2
+    table = Table(("a", "b"), (("x", 1), ("y", 20)))
+    assert table.to_text() == "a   b\n-  --\nx   1\ny  20\n"
+    assert len(json.loads(table.to_json())) == 2
 
 
 @pytest.mark.parametrize(

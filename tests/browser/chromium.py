@@ -124,8 +124,8 @@ class Chromium:
         """The serious and critical violations that axe finds, all of its rules or as its `options` say."""
         if not self.ask("return typeof axe === 'object'"):
             self.ask(self.axe_source)
-        found: list[str] = self.driver.execute_async_script(AXE, options)
-        return found
+        violations: list[str] = self.driver.execute_async_script(AXE, options)
+        return violations
 
     def diagrams(self) -> list[str]:
         """The words of each diagram; the theme keeps it in a closed shadow tree, which only the debugger may enter."""

@@ -60,9 +60,9 @@ SEEN = "return [...document.querySelectorAll(arguments[0])].map(one => one.check
 CLIPBOARD = "navigator.clipboard.readText().then(arguments[0], error => arguments[0](String(error)))"
 
 
-def shown_for(chromium: Chromium, words: Words) -> Words:
+def shown_for(chromium: Chromium, entries: Words) -> Words:
     """What the page has to show for these words, as Python here gives it."""
-    expected = answer(words)
+    expected = answer(entries)
     parsed = chromium.ask(PARSED, [expected[name] for name in HTML])
     start = chromium.ask("return location.origin + location.pathname")
     texts = {"yaml": expected["yaml"], "python": expected["python"], "link": f"{start}?{expected['link']}"}
@@ -87,8 +87,8 @@ def audit(chromium: Chromium, addresses: dict[str, str]) -> Chromium:
     return chromium
 
 
-def enter(chromium: Chromium, words: Words) -> None:
-    chromium.ask(ENTER, words)
+def enter(chromium: Chromium, entries: Words) -> None:
+    chromium.ask(ENTER, entries)
 
 
 def choose(chromium: Chromium, control: str, value: str) -> None:
@@ -120,8 +120,8 @@ def test_the_page_begins_with_the_audit_of_l1_and_is_light(chromium: Chromium, a
     open_page(chromium, addresses["served"])
     assert chromium.ask(SHOWN) == shown_for(chromium, {})
     assert sum(chromium.ask(LOADED)) < MEGABYTE / 2
-    asked = {address.rpartition("/")[2] for address in chromium.requests() if "assets/python" in address}
-    assert asked == {"sizes.json"}
+    requested = {address.rpartition("/")[2] for address in chromium.requests() if "assets/python" in address}
+    assert requested == {"sizes.json"}
 
 
 def test_the_first_edit_loads_python_from_this_site(
@@ -136,7 +136,7 @@ def test_the_first_edit_loads_python_from_this_site(
     assert chromium.ask(SEEN, "progress, [data-part=stale]") == [False, False]
     requests = chromium.requests()
     assert {*PYODIDE, ARCHIVE} <= {address.rpartition("/")[2] for address in requests}
-    assert [one for one in requests if not one.startswith((addresses["served"], "data:", "blob:"))] == []
+    assert [url for url in requests if not url.startswith((addresses["served"], "data:", "blob:"))] == []
     assert chromium.errors() == []
     folder = built["served"] / "assets" / "python"
     assert sum(path.stat().st_size for path in folder.iterdir()) < 15 * MEGABYTE
@@ -145,13 +145,13 @@ def test_the_first_edit_loads_python_from_this_site(
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_page_shows_what_python_says(audit: Chromium, seed: int) -> None:
-    words = random_words(seed)
-    enter(audit, words)
-    assert audit.ask(SHOWN) == shown_for(audit, words)
-    assert audit.wait(ADDRESS, answer(words)["link"])
+    entries = random_words(seed)
+    enter(audit, entries)
+    assert audit.ask(SHOWN) == shown_for(audit, entries)
+    assert audit.wait(ADDRESS, answer(entries)["link"])
 
 
-def test_a_published_network_is_chosen_and_left(audit: Chromium) -> None:
+def test_a_published_network_is_selected_and_left(audit: Chromium) -> None:
     for name, config in PRESETS.items():
         choose(audit, "audit-model", name)
         assert audit.ask(SHOWN) == shown_for(audit, {"model": name})
@@ -162,7 +162,7 @@ def test_a_published_network_is_chosen_and_left(audit: Chromium) -> None:
 
 
 def test_a_link_leads_to_the_same_audit(chromium: Chromium, addresses: dict[str, str]) -> None:
-    words = {
+    entries = {
         "model": "efficientformer_l3",
         "depths": "2,2,3,3",
         "num_vit": "0,0,1,2",
@@ -171,11 +171,11 @@ def test_a_link_leads_to_the_same_audit(chromium: Chromium, addresses: dict[str,
         "counter": "thop",
         "pool_size": "5",  # which the form does not have
     }
-    open_page(chromium, addresses["served"], f"?{urlencode(words)}")
-    expected = shown_for(chromium, words)
+    open_page(chromium, addresses["served"], f"?{urlencode(entries)}")
+    expected = shown_for(chromium, entries)
     assert chromium.ask(SHOWN) == expected
     assert "pool_size=5" in chromium.ask(SEEN, "[data-part=others]")[0]
-    assert chromium.wait(ADDRESS, answer(words)["link"])
+    assert chromium.wait(ADDRESS, answer(entries)["link"])
     open_page(chromium, addresses["served"], chromium.ask("return location.search"))
     assert chromium.ask(SHOWN) == expected
     held = "return [...new FormData(document.querySelector('.audit form'))].map(([name, value]) => `${name}=${value}`)"
@@ -184,7 +184,7 @@ def test_a_link_leads_to_the_same_audit(chromium: Chromium, addresses: dict[str,
         "&num_vit=0,0,1,2&resolution=384&resolution=640&form=folded&counter=thop"
     )
     enter(chromium, {"resolution": "224,224"})
-    assert chromium.ask(SHOWN) == shown_for(chromium, words | {"resolution": "224"})
+    assert chromium.ask(SHOWN) == shown_for(chromium, entries | {"resolution": "224"})
     choose(chromium, "audit-model", "l7")
     assert chromium.ask(SHOWN) == shown_for(chromium, {"model": "l7", "form": "folded", "counter": "thop"})
     assert chromium.ask(SEEN, "[data-part=others]") == [""]
@@ -235,22 +235,22 @@ def test_everything_is_done_by_keyboard(audit: Chromium) -> None:
     audit.driver.find_element(By.ID, "audit-model").click()
     audit.driver.find_element(By.ID, "audit-model").send_keys(Keys.ESCAPE, Keys.TAB)
     keyboard.active_element.send_keys(Keys.ARROW_UP)  # one block more in stage 1
-    words = {"depths": "4,2,6,4"}
-    assert audit.ask(SHOWN) == shown_for(audit, words)
+    entries = {"depths": "4,2,6,4"}
+    assert audit.ask(SHOWN) == shown_for(audit, entries)
     for _ in range(4):
         keyboard.active_element.send_keys(Keys.TAB)
     keyboard.active_element.send_keys(Keys.ARROW_UP)  # stage 1 is one step wider
-    words["embed_dims"] = "64,96,224,448"
-    assert audit.ask(SHOWN) == shown_for(audit, words)
+    entries["embed_dims"] = "64,96,224,448"
+    assert audit.ask(SHOWN) == shown_for(audit, entries)
     while keyboard.active_element.get_attribute("type") != "radio":
         keyboard.active_element.send_keys(Keys.TAB)
     keyboard.active_element.send_keys(Keys.ARROW_RIGHT)
-    words["form"] = "folded"
-    assert audit.ask(SHOWN) == shown_for(audit, words)
+    entries["form"] = "folded"
+    assert audit.ask(SHOWN) == shown_for(audit, entries)
     keyboard.active_element.send_keys(Keys.TAB)
     keyboard.active_element.send_keys("tho")
-    words["counter"] = "thop"
-    assert audit.ask(SHOWN) == shown_for(audit, words)
+    entries["counter"] = "thop"
+    assert audit.ask(SHOWN) == shown_for(audit, entries)
     outlines = []
     for _ in range(3):
         keyboard.active_element.send_keys(Keys.TAB)
@@ -269,13 +269,13 @@ def clipboard(chromium: Chromium) -> Iterator[None]:
 
 @pytest.mark.usefixtures("clipboard")
 def test_what_is_copied_is_the_network(audit: Chromium, tmp_path: Path) -> None:
-    words = random_words(99)
-    enter(audit, words)
+    entries = random_words(99)
+    enter(audit, entries)
     copied: dict[str, Any] = {}
     for button in audit.driver.find_elements(By.CSS_SELECTOR, "[data-copy]"):
         button.click()
-        name, said = button.get_attribute("data-copy"), f"Copied as {button.text}."
-        assert name and audit.wait("return document.querySelector('[data-part=copied]').textContent") == said
+        name, message = button.get_attribute("data-copy"), f"Copied as {button.text}."
+        assert name and audit.wait("return document.querySelector('[data-part=copied]').textContent") == message
         copied[name] = audit.driver.execute_async_script(CLIPBOARD)
     shown = audit.ask(SHOWN)
     assert copied == {name: shown[name] for name in ("yaml", "python", "link")}

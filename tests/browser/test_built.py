@@ -36,9 +36,9 @@ class Links(HTMLParser):
 
 
 def read(path: Path) -> Links:
-    found = Links()
-    found.feed(path.read_text(encoding="utf-8"))
-    return found
+    page_links = Links()
+    page_links.feed(path.read_text(encoding="utf-8"))
+    return page_links
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +50,8 @@ def test_every_link_and_anchor_leads_somewhere(
     built: dict[str, Path], parsed: dict[str, dict[Path, Links]], version: str
 ) -> None:
     faults = defaultdict(list)
-    for path, found in parsed[version].items():
-        for link in found.links:
+    for path, page_links in parsed[version].items():
+        for link in page_links.links:
             address, fragment = urldefrag(link)
             if urlsplit(link).scheme:
                 continue
@@ -66,7 +66,7 @@ def test_every_link_and_anchor_leads_somewhere(
 
 def test_a_folder_is_opened_from_its_files(parsed: dict[str, dict[Path, Links]]) -> None:
     """By double click: no link may lead to a folder, which a browser would list."""
-    own = [link for found in parsed["folder"].values() for link in found.links if not urlsplit(link).scheme]
+    own = [link for page_links in parsed["folder"].values() for link in page_links.links if not urlsplit(link).scheme]
     assert [link for link in own if urlsplit(link).path.endswith("/")] == []
 
 
@@ -77,8 +77,8 @@ def test_the_home_page_is_small(chromium: Chromium, addresses: dict[str, str]) -
 
 def test_the_home_page_is_read_without_scripts(parsed: dict[str, dict[Path, Links]], built: dict[str, Path]) -> None:
     for version, top in built.items():
-        words = " ".join(parsed[version][top / "index.html"].text.split())
-        assert "EfficientFormer, taken apart" in words and "make site" in words and "2. Building blocks" in words
+        text = " ".join(parsed[version][top / "index.html"].text.split())
+        assert "EfficientFormer, taken apart" in text and "make site" in text and "2. Building blocks" in text
 
 
 def test_a_chapter_is_small_with_all_that_it_loads(

@@ -41,10 +41,10 @@ class Visit:
 
 def visit(chromium: Chromium, start: str, path: Path, name: str, *, thorough: bool) -> Visit:
     chromium.open(start + name)
-    violations = [f"light, {found}" for found in chromium.axe()] if thorough else []
+    violations = [f"light, {violation}" for violation in chromium.axe()] if thorough else []
     if thorough:
         chromium.colours("dark")
-        violations += [f"dark, {found}" for found in chromium.axe(runOnly=COLOURS)]
+        violations += [f"dark, {violation}" for violation in chromium.axe(runOnly=COLOURS)]
         chromium.colours("light")
     sources = path.read_text(encoding="utf-8").count('<pre class="mermaid">')
     diagrams = chromium.diagrams() if sources else []
@@ -52,11 +52,11 @@ def visit(chromium: Chromium, start: str, path: Path, name: str, *, thorough: bo
     chromium.resize(PHONE)
     sideways = chromium.ask(SIDEWAYS)
     if thorough:
-        violations += [f"on a phone, {found}" for found in chromium.axe(rules=NO_COLOURS)]
+        violations += [f"on a phone, {violation}" for violation in chromium.axe(rules=NO_COLOURS)]
     return Visit(
         page=name,
         errors=chromium.errors(),
-        outside=[asked for asked in chromium.requests() if not asked.startswith((start, "data:", "blob:"))],
+        outside=[address for address in chromium.requests() if not address.startswith((start, "data:", "blob:"))],
         sources=sources,
         diagrams=diagrams,
         formulas=tuple(formulas),
@@ -78,34 +78,36 @@ def visits(chromium: Chromium, built: dict[str, Path], addresses: dict[str, str]
 
 
 def test_both_versions_have_the_same_pages(visits: dict[str, list[Visit]]) -> None:
-    served = {one.page.removesuffix("index.html") for one in visits["served"]} - {"404.html"}
-    folder = {one.page.removesuffix(".html") for one in visits["folder"]}
+    served = {visit.page.removesuffix("index.html") for visit in visits["served"]} - {"404.html"}
+    folder = {visit.page.removesuffix(".html") for visit in visits["folder"]}
     assert served == {"" if name == "index" else f"{name}/" for name in folder} and len(served) > 10
 
 
 def test_no_page_writes_an_error_to_the_console(visits: dict[str, list[Visit]], version: str) -> None:
-    assert {one.page: one.errors for one in visits[version] if one.errors} == {}
+    assert {visit.page: visit.errors for visit in visits[version] if visit.errors} == {}
 
 
 def test_no_page_asks_for_anything_outside(visits: dict[str, list[Visit]], version: str) -> None:
-    assert {one.page: one.outside for one in visits[version] if one.outside} == {}
+    assert {visit.page: visit.outside for visit in visits[version] if visit.outside} == {}
 
 
-def test_every_diagram_is_drawn(visits: dict[str, list[Visit]], version: str) -> None:
-    assert sum(one.sources for one in visits[version]) > 0
-    for one in visits[version]:
-        assert len(one.diagrams) == one.sources, one.page
-        assert all(words and "Syntax error" not in words for words in one.diagrams), one.page
+def test_every_diagram_is_rendered(visits: dict[str, list[Visit]], version: str) -> None:
+    assert sum(visit.sources for visit in visits[version]) > 0
+    for visit in visits[version]:
+        assert len(visit.diagrams) == visit.sources, visit.page
+        assert all(labels and "Syntax error" not in labels for labels in visit.diagrams), visit.page
 
 
 def test_every_formula_is_set(visits: dict[str, list[Visit]], version: str) -> None:
-    assert sum(one.formulas[0] for one in visits[version]) > 0
-    assert {one.page: one.formulas for one in visits[version] if one.formulas != (one.formulas[0],) * 2 + (0,)} == {}
+    assert sum(visit.formulas[0] for visit in visits[version]) > 0
+    assert {
+        visit.page: visit.formulas for visit in visits[version] if visit.formulas != (visit.formulas[0],) * 2 + (0,)
+    } == {}
 
 
 def test_nothing_scrolls_sideways_on_a_phone(visits: dict[str, list[Visit]], version: str) -> None:
-    assert {one.page: one.sideways for one in visits[version] if one.sideways} == {}
+    assert {visit.page: visit.sideways for visit in visits[version] if visit.sideways} == {}
 
 
 def test_axe_finds_nothing_serious(visits: dict[str, list[Visit]]) -> None:
-    assert {one.page: one.violations for one in visits["served"] if one.violations} == {}
+    assert {visit.page: visit.violations for visit in visits["served"] if visit.violations} == {}

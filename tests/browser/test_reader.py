@@ -37,9 +37,9 @@ def test_the_search_finds_first_what_is_meant(
     chromium.open(addresses[version] + page(version, "index"))
     field = chromium.driver.find_element(By.CSS_SELECTOR, "[data-md-component=search-query]")
     field.send_keys(words)
-    found = chromium.wait(FIRST)
-    assert found, f"nothing is found for {words}"
-    (first, _), (same, section), *_ = found  # the page, and under it the section that fits best
+    first_result = chromium.wait(FIRST)
+    assert first_result, f"nothing is found for {words}"
+    (first, _), (same, section), *_ = first_result  # the page, and under it the section that fits best
     assert first == same and first.endswith("/" + page(version, place))
     assert section.startswith("#" + anchor)
 
@@ -51,16 +51,16 @@ def test_the_colours_follow_the_system_and_then_the_reader(
     assert chromium.ask(SCHEME) == "default"
     chromium.colours("dark")
     assert chromium.wait(f"{SCHEME} === 'slate'")
-    for wanted in ("default", "slate"):  # the reader's own choice: light, then dark
+    for scheme in ("default", "slate"):  # the reader's own choice: light, then dark
         chromium.driver.find_element(By.CSS_SELECTOR, SWITCH).click()
-        assert chromium.wait(f"{SCHEME} === arguments[0]", wanted)
+        assert chromium.wait(f"{SCHEME} === arguments[0]", scheme)
     chromium.open(addresses[version] + page(version, "glossary"))
     assert chromium.ask(SCHEME) == "slate"  # and it is kept
     chromium.driver.find_element(By.CSS_SELECTOR, SWITCH).click()
     assert chromium.wait(f"{SCHEME} === 'default'")  # the system's again, which is light by now
 
 
-def test_words_on_a_coloured_node_keep_their_colour_in_the_dark(
+def test_text_on_a_coloured_node_keeps_its_colour_in_dark_mode(
     chromium: Chromium, addresses: dict[str, str], version: str
 ) -> None:
     chromium.open(addresses[version] + page(version, "dense"))

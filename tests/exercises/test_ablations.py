@@ -32,7 +32,7 @@ def pairs(changed: Runs, base: Runs) -> list[float]:
 
 def bootstrap(values: Values, level: float, tail: float | None = None) -> tuple[float, float]:
     tail = (1 - level) / 2 if tail is None else tail
-    means = [sum(drawn) / len(drawn) for drawn in product(values, repeat=len(values))]
+    means = [sum(sample) / len(sample) for sample in product(values, repeat=len(values))]
     low, high = np.quantile(means, [tail, 1 - tail])
     return low, high
 
@@ -47,8 +47,8 @@ def errors(changed: Values, base: Values) -> tuple[float, float]:
 
 
 def chance(rows: int, count: int) -> tuple[float, float]:
-    one = 2 * 0.5**count
-    return rows * one, 1 - (1 - one) ** rows
+    p_value = 2 * 0.5**count
+    return rows * p_value, 1 - (1 - p_value) ** rows
 
 
 class MaxPooling(nn.Module):
@@ -76,10 +76,10 @@ def test_right_answers_pass(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (lambda c, b: [x - y for x, y in zip(sorted(c.values()), sorted(b.values()), strict=True)], "by position"),
         (lambda c, b: [c[seed] - b.get(seed, 0.83) for seed in sorted(c)], "It has no pair"),
-        (lambda c, b: [abs(one) for one in pairs(c, b)], "all positive"),
+        (lambda c, b: [abs(difference) for difference in pairs(c, b)], "all positive"),
         (lambda c, b: [c[seed] - b[seed] for seed in c if seed in b], "not in the order of the seeds"),
         (lambda c, b: pairs(c, b)[:3], "4 seeds were trained with both; you have 3"),
-        (lambda c, b: [0.5 * one for one in pairs(c, b)], "The differences are"),
+        (lambda c, b: [0.5 * difference for difference in pairs(c, b)], "The differences are"),
         (lambda c, b: [c[seed] - b[seed] for seed in c], "raised KeyError"),
     ],
 )
@@ -88,7 +88,7 @@ def test_wrong_pairs_are_named(answer: Any, match: str) -> None:
 
 
 def without_replacement(values: Values, level: float) -> tuple[float, float]:
-    means = [statistics.fmean(drawn) for drawn in permutations(values)]
+    means = [statistics.fmean(sample) for sample in permutations(values)]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return low, high
 
@@ -115,7 +115,7 @@ def alone(values: Values) -> float:
 @pytest.mark.parametrize(
     ("answer", "match"),
     [
-        (lambda c, b: tuple(one / math.sqrt(5) for one in errors(c, b)), "you divide by n. Squares"),
+        (lambda c, b: tuple(error / math.sqrt(5) for error in errors(c, b)), "you divide by n. Squares"),
         (lambda c, b: (errors(c, b)[0], abs(alone(c) - alone(b))), "you take their difference"),
         (lambda c, b: errors(c, b)[::-1], "the two are exchanged"),
         (lambda c, b: (1.0, 1.0), "the errors are"),

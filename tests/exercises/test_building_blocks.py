@@ -21,10 +21,10 @@ def test_layer_scale_of_the_batch_is_no_layer_scale() -> None:
         checks.check_layer_scale(of_samples)
 
 
-def test_a_mean_over_all_channels_is_found_where_the_border_is_right() -> None:
+def test_a_mean_over_all_channels_is_detected_if_the_border_is_right() -> None:
     def across(x: Tensor) -> Tensor:
-        ones = torch.ones(x.shape[1], x.shape[1], 3, 3)
-        return F.conv2d(x, ones, padding=1) / F.conv2d(torch.ones_like(x), ones, padding=1) - x
+        kernel = torch.ones(x.shape[1], x.shape[1], 3, 3)
+        return F.conv2d(x, kernel, padding=1) / F.conv2d(torch.ones_like(x), kernel, padding=1) - x
 
     with pytest.raises(ExerciseError, match="mixes the channels"):
         checks.check_pool_by_convolution(across)

@@ -23,18 +23,20 @@ def assign(costs: Tensor, ious: Tensor) -> list[int]:
     owner = [-1] * costs.shape[1]
     for box in range(len(costs)):
         best = sorted(ious[box].tolist())[-10:]
-        for place in costs[box].argsort()[: max(1, int(sum(best)))].tolist():
-            if owner[place] < 0 or costs[box, place] < costs[owner[place], place]:
-                owner[place] = box
+        for position in costs[box].argsort()[: max(1, int(sum(best)))].tolist():
+            if owner[position] < 0 or costs[box, position] < costs[owner[position], position]:
+                owner[position] = box
     return owner
 
 
 def mean_iou(predicted: Tensor, truth: Tensor, classes: int) -> Tensor:
     """Class by class, a tensor of one number comes back."""
     known = truth != IGNORED
-    told, true = predicted[known], truth[known]
-    each = [((told == c) & (true == c)).sum() / ((told == c) | (true == c)).sum() for c in range(classes)]
-    return torch.stack(each).nanmean()
+    predictions, true = predicted[known], truth[known]
+    class_ious = [
+        ((predictions == c) & (true == c)).sum() / ((predictions == c) | (true == c)).sum() for c in range(classes)
+    ]
+    return torch.stack(class_ious).nanmean()
 
 
 def test_right_answers_pass(capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,11 +49,11 @@ def test_right_answers_pass(capsys: pytest.CaptureFixture[str]) -> None:
 
 def numbers_of_boxes(rule: Callable[..., Any]) -> Callable[..., Any]:
     """A slip, called as the learner's answer is: with tensors."""
-    return lambda *given: rule(*(one.tolist() if isinstance(one, Tensor) else one for one in given))
+    return lambda *args: rule(*(arg.tolist() if isinstance(arg, Tensor) else arg for arg in args))
 
 
 def pairwise(quotient: Callable[..., float]) -> Callable[[Tensor, Tensor], Tensor]:
-    return lambda a, b: torch.tensor([[quotient(one, other) for other in b.tolist()] for one in a.tolist()])
+    return lambda a, b: torch.tensor([[quotient(first, second) for second in b.tolist()] for first in a.tolist()])
 
 
 def of_maps(mean: Callable[..., float]) -> Callable[[Tensor, Tensor, int], float]:
@@ -67,7 +69,7 @@ SLIPS = [
 
 
 @pytest.mark.parametrize(("check", "answer", "sentence"), SLIPS, ids=[sentence for *_, sentence in SLIPS])
-def test_each_slip_is_named_as_itself(check: Any, answer: Any, sentence: str) -> None:
+def test_every_mistake_is_named_correctly(check: Any, answer: Any, sentence: str) -> None:
     with pytest.raises(ExerciseError) as caught:
         check(answer)
     assert str(caught.value) == sentence
@@ -99,16 +101,16 @@ def in_eight_bits(predicted: Tensor, truth: Tensor, classes: int) -> float:
         (checks.check_mean_iou, in_eight_bits, r"Take `\.long\(\)` first"),
     ],
 )
-def test_other_wrong_answers_are_told_what_is_wanted(check: Any, answer: Any, match: str) -> None:
+def test_other_wrong_answers_report_what_is_expected(check: Any, answer: Any, match: str) -> None:
     with pytest.raises(ExerciseError, match=match):
         check(answer)
 
 
-def test_in_no_case_does_a_contested_place_cost_a_third_box_less() -> None:
+def test_no_case_gives_a_contested_position_to_a_third_box() -> None:
     """YOLOX asks all boxes there, this package those that want it: in the exercise both give the same."""
     for costs, ious, wanted in checks.ASSIGN_CASES:
         columns = np.array(costs).argmin(axis=0)
         takers = slips._assign(costs, ious, goes_to=lambda wanted, costs, ious: len(wanted) - 2)
-        contested = [place for place, more in enumerate(takers) if more == 0]
+        contested = [position for position, more in enumerate(takers) if more == 0]
         assert contested
-        assert all(columns[place] == wanted[place] for place in contested)
+        assert all(columns[position] == wanted[position] for position in contested)

@@ -32,31 +32,37 @@ def turns(subjects: Any, rounds: int, warm_up: int, clock: Any) -> dict[str, lis
 
 
 def backwards(subjects: Any, rounds: int, warm_up: int, clock: Any) -> dict[str, list[float]]:
-    found = turns(dict(reversed(subjects.items())), rounds, warm_up, clock)
-    return {name: found[name] for name in subjects}
+    samples = turns(dict(reversed(subjects.items())), rounds, warm_up, clock)
+    return {name: samples[name] for name in subjects}
 
 
 @pytest.mark.parametrize(
     ("answer", "match"),
     [
         (lambda *_: 7, "returns a dictionary with the samples of A, B"),
-        (lambda s, *at: {name: sum(found) for name, found in turns(s, *at).items()}, "every sample, no mean"),
+        (lambda s, *at: {name: sum(samples) for name, samples in turns(s, *at).items()}, "every sample, no mean"),
         (lambda s, n, w, c: turns(s, n, w + 1, c), "are 12 calls; you made 14"),
         (backwards, "in the order given; your calls were B A B A"),
-        (lambda s, *at: {name: found[1:] for name, found in turns(s, *at).items()}, "has 4 samples, but there were 5"),
-        (lambda s, *at: {name: [each / 2 for each in found] for name, found in turns(s, *at).items()}, "The calls of"),
+        (
+            lambda s, *at: {name: samples[1:] for name, samples in turns(s, *at).items()},
+            "has 4 samples, but there were 5",
+        ),
+        (
+            lambda s, *at: {name: [sample / 2 for sample in samples] for name, samples in turns(s, *at).items()},
+            "The calls of",
+        ),
     ],
 )
-def test_the_timer_is_told_what_is_wrong(answer: Any, match: str) -> None:
+def test_wrong_timers_are_named(answer: Any, match: str) -> None:
     refused(checks.check_interleaved, answer, match)
 
 
-def test_rounds_in_a_row_are_found_however_the_warm_up_was_made() -> None:
+def test_consecutive_rounds_are_detected_with_any_warm_up() -> None:
     def in_a_row(subjects: Any, rounds: int, warm_up: int, clock: Any) -> dict[str, list[float]]:
-        found = turns(subjects, 0, warm_up, clock)
+        samples = turns(subjects, 0, warm_up, clock)
         for name, subject in subjects.items():
-            found |= turns({name: subject}, rounds, 0, clock)
-        return found
+            samples |= turns({name: subject}, rounds, 0, clock)
+        return samples
 
     refused(checks.check_interleaved, in_a_row, "B seems to take 1.21 times as long as A; it does 1.00 times")
 
@@ -76,16 +82,16 @@ def test_rounds_in_a_row_are_found_however_the_warm_up_was_made() -> None:
         ),
     ],
 )
-def test_the_interval_is_told_what_is_wrong(answer: Any, match: str) -> None:
+def test_wrong_intervals_are_named(answer: Any, match: str) -> None:
     refused(checks.check_ratio_interval, answer, match)
 
 
 def linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
-    found = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, dtype=weight.dtype)
-    found.weight.data = weight.detach()
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, dtype=weight.dtype)
+    layer.weight.data = weight.detach()
     if bias is not None:
-        found.bias.data = bias.detach()
-    return found
+        layer.bias.data = bias.detach()
+    return layer
 
 
 @pytest.mark.parametrize(
@@ -98,9 +104,9 @@ def linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
         (lambda norm, old: linear(old.weight * norm.weight, 2 * old.bias), r"to become b \+ W·β"),
     ],
 )
-def test_the_fold_is_told_what_is_wrong(answer: Any, match: str) -> None:
+def test_wrong_folds_are_named(answer: Any, match: str) -> None:
     refused(checks.check_fold_affine, answer, match)
 
 
-def test_the_bytes_are_told_what_is_wrong() -> None:
+def test_wrong_byte_counts_are_named() -> None:
     refused(checks.check_bytes_copied, lambda steps, x: 0, "768 bytes are copied; you count 0")

@@ -29,11 +29,11 @@ def fold_before(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Conv2d:
     with torch.no_grad():
         zero = torch.zeros(1, conv.in_channels, *size, dtype=torch.float64)
         folded.bias.copy_(conv(norm(zero))[0, :, 0, 0])
-        for place in range(zero.numel()):
-            one = zero.clone().flatten()
-            one[place] = 1
-            folded.weight.view(conv.out_channels, -1)[:, place] = (
-                conv(norm(one.view_as(zero)))[0, :, 0, 0] - folded.bias
+        for index in range(zero.numel()):
+            impulse = zero.clone().flatten()
+            impulse[index] = 1
+            folded.weight.view(conv.out_channels, -1)[:, index] = (
+                conv(norm(impulse.view_as(zero)))[0, :, 0, 0] - folded.bias
             )
     return folded
 
@@ -78,7 +78,7 @@ def crashing(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Conv2d:
         (crashing, "raised KeyError"),
     ],
 )
-def test_the_fold_is_told_what_is_wrong(answer: Any, match: str) -> None:
+def test_wrong_folds_are_named(answer: Any, match: str) -> None:
     refused(checks.check_fold_before, answer, match)
 
 
@@ -108,18 +108,18 @@ def test_the_pooling_kernel_by_impulses_passes(capsys: pytest.CaptureFixture[str
         (lambda gamma: by_impulses(gamma) + torch.eye(3)[1].outer(torch.eye(3)[1]), "1 − γ"),
     ],
 )
-def test_the_kernel_is_told_what_is_wrong(answer: Any, match: str) -> None:
+def test_wrong_kernels_are_named(answer: Any, match: str) -> None:
     refused(checks.check_pooling_kernel, answer, match)
 
 
 def like_for_like(runs: Sequence[Mapping[str, Any]], ours: str, theirs: str) -> dict[Any, float]:
-    found = {}
+    ratios = {}
     for a in runs:
         for b in runs:
             keys = [tuple(run[key] for key in ("engine", "batch", "threads")) for run in (a, b)]
             if (a["network"], b["network"]) == (ours, theirs) and keys[0] == keys[1]:
-                found[keys[0]] = float(np.median(a["seconds"] / b["seconds"]))
-    return found
+                ratios[keys[0]] = float(np.median(a["seconds"] / b["seconds"]))
+    return ratios
 
 
 def test_pairs_of_runs_pass(capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,22 +127,22 @@ def test_pairs_of_runs_pass(capsys: pytest.CaptureFixture[str]) -> None:
     assert "what is left is the network" in capsys.readouterr().out
 
 
-def without_one(*given: Any) -> dict[Any, float]:
-    found = like_for_like(*given)
-    return {key: found[key] for key in list(found)[1:]}
+def without_one(*args: Any) -> dict[Any, float]:
+    ratios = like_for_like(*args)
+    return {key: ratios[key] for key in list(ratios)[1:]}
 
 
 @pytest.mark.parametrize(
     ("answer", "match"),
     [
-        (lambda *given: {**like_for_like(*given), ("folded", 1, 1): 1.0}, "Only one of the two ran"),
+        (lambda *args: {**like_for_like(*args), ("folded", 1, 1): 1.0}, "Only one of the two ran"),
         (without_one, "1 of the 8 conditions are missing"),
-        (lambda *given: {key: 1.01 * value for key, value in like_for_like(*given).items()}, "you have"),
+        (lambda *args: {key: 1.01 * value for key, value in like_for_like(*args).items()}, "you have"),
     ],
 )
-def test_the_ratios_are_told_what_is_wrong(answer: Any, match: str) -> None:
+def test_wrong_ratios_are_named(answer: Any, match: str) -> None:
     refused(checks.check_like_for_like, answer, match)
 
 
-def test_another_sum_is_refused_with_the_right_one() -> None:
+def test_a_wrong_sum_is_rejected_with_the_right_sum() -> None:
     refused(checks.check_predict, lambda *_: 12.0, r"Widths \(48, 96, 224, 448\), .* ms, and you have 12\.0")

@@ -58,16 +58,16 @@ def test_a_wrong_slip_is_named(slip: Any, match: str) -> None:
     refused(checks.check_bias_slip, mended, slip, match=match)
 
 
-def test_a_wrong_rule_for_convolutions_is_told() -> None:
+def test_a_wrong_rule_for_convolutions_is_named() -> None:
     refused(checks.check_bias_slip, lambda *_: 0, lambda _: 0, match="has 672 parameters; you have 0")
 
 
-def test_one_answer_for_every_print_is_no_search() -> None:
+def test_the_same_answer_for_every_count_is_rejected() -> None:
     refused(checks.check_misprint, lambda config, printed: [1], match="fits, you return")
     refused(checks.check_misprint, lambda config, printed: 1, match="return a list, got 1")
 
 
-def test_a_prediction_without_the_square_of_a_size_is_told() -> None:
+def test_a_prediction_without_the_square_of_a_size_is_named() -> None:
     def wide(costs: Costs, size: int) -> float:
         products, head = costs.by("kind")["attention product"].macs, costs.by("stage")["head"].macs
         return (costs.macs - products - head) * size / 224 + products * (size / 224) ** 2 + head

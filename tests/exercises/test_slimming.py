@@ -42,10 +42,10 @@ def frequencies(alpha: Sequence[float], noise: Noise, draws: int) -> Any:
 
 def width_reduction(subnet: Subnet, worth: tuple[tuple[float, ...], ...], narrowest: tuple[int, ...]) -> Subnet:
     """As the package does it."""
-    found = [action for action in actions(subnet, worth, narrowest) if action.kind == "width"]
-    if not found:
+    reductions = [action for action in actions(subnet, worth, narrowest) if action.kind == "width"]
+    if not reductions:
         raise ValueError("as narrow as it gets")
-    return subnet.after(found[0])
+    return subnet.after(reductions[0])
 
 
 def test_right_answers_pass(capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,8 +59,8 @@ def paths(change: Any) -> Any:
     """An answer whose importances are made from each MetaPath's α."""
 
     def answer(alphas: Alphas) -> tuple[list[float], float]:
-        found = [change(list(alpha)) for alpha in alphas]
-        return found, sum(found)
+        changed = [change(list(alpha)) for alpha in alphas]
+        return changed, sum(changed)
 
     return answer
 
@@ -117,7 +117,10 @@ def smallest(alpha: Sequence[float], noise: str, draws: int) -> list[float]:
         (upside_down, "the sign of your noise"),
         (smallest, "you look for the smallest"),
         (lambda alpha, noise, draws: [1 / len(alpha)] * len(alpha), "the frequencies are about"),
-        (lambda alpha, noise, draws: [draws * one for one in as_gumbel(alpha, noise, draws)], "divide by the draws"),
+        (
+            lambda alpha, noise, draws: [draws * frequency for frequency in as_gumbel(alpha, noise, draws)],
+            "divide by the draws",
+        ),
         (lambda alpha, noise, draws: [0.5, 0.5], "One frequency for each of 3 candidates"),
         (lambda alpha, noise, draws: 0.5, "One frequency for each of 3 candidates"),
         (lambda alpha, noise, draws: "often", "One frequency for each of 3 candidates"),
@@ -139,15 +142,15 @@ def test_the_chances_of_uniform_noise_are_those_of_many_draws(alpha: tuple[float
 
 
 @pytest.mark.parametrize("alpha", checks.ALPHAS)
-def test_slips_of_one_noise_differ_by_more_than_the_slack(alpha: tuple[float, ...]) -> None:
+def test_mistakes_for_the_same_noise_differ_by_more_than_the_tolerance(alpha: tuple[float, ...]) -> None:
     """Where two slips give the same, the wrong one could be named; in some α they all differ."""
     values = np.array(alpha)
     soft = np.exp(values) / np.exp(values).sum()
-    wanted = {"gumbel": soft, "uniform": checks._uniform_chances(values)}
+    expected = {"gumbel": soft, "uniform": checks._uniform_chances(values)}
     if len(alpha) == 3:
-        for noise, right in wanted.items():
-            found = [right, *checks._noise_slips(values, noise, wanted).values()]
-            apart = [max(abs(a - b)) for i, a in enumerate(found) for b in found[:i]]
+        for noise, right in expected.items():
+            answers = [right, *checks._noise_slips(values, noise, expected).values()]
+            apart = [max(abs(a - b)) for i, a in enumerate(answers) for b in answers[:i]]
             assert min(apart) > 2 * checks.SLACK
 
 
@@ -161,7 +164,7 @@ def by(choose: Any) -> Any:
 
 
 @pytest.mark.parametrize("sentence", checks.WIDTH_SLIPS)
-def test_each_slip_of_width_reduction_is_named_as_itself(sentence: str) -> None:
+def test_every_mistake_in_width_reduction_is_named_correctly(sentence: str) -> None:
     refused(checks.check_width_reduction, by(checks.WIDTH_SLIPS[sentence]), sentence[:30])
 
 
@@ -198,12 +201,12 @@ def test_a_wrong_width_reduction_is_named(answer: Any, match: str) -> None:
     refused(checks.check_width_reduction, answer, match)
 
 
-def test_the_cases_of_width_reduction_leave_one_answer() -> None:
+def test_the_cases_of_width_reduction_have_a_unique_answer() -> None:
     for subnet, worth, narrowest in checks._cases():
         stages = zip(subnet.embed_dims, narrowest, worth, subnet.choices, strict=True)
         able = [
-            sum(one for one, kind in zip(some, chosen, strict=True) if kind != "I")
-            for width, least, some, chosen in stages
+            sum(importance for importance, kind in zip(some, kinds, strict=True) if kind != "I")
+            for width, least, some, kinds in stages
             if width - 16 >= least
         ]
         assert all(b - a > 0.05 for a, b in pairwise(sorted(able)))

@@ -29,11 +29,11 @@ def greedy(drops: Amounts, gains: Amounts, target: float) -> Actions:
             taken = after
         return prices, taken
 
-    return min(map(way, permutations(checks.NAMES)), key=lambda one: one[0])[1]
+    return min(map(way, permutations(checks.NAMES)), key=lambda pair: pair[0])[1]
 
 
 def exhaustive(drops: Amounts, gains: Amounts, target: float) -> Actions:
-    enough = sorted((drop, sorted(one)) for one, drop in drops.items() if gains[one] >= target)
+    enough = sorted((drop, sorted(subset)) for subset, drop in drops.items() if gains[subset] >= target)
     return frozenset(enough[0][1])
 
 
@@ -42,13 +42,13 @@ def refused(one: Choose, other: Choose, match: str) -> None:
         checks.check_greedy(one, other)
 
 
-def test_right_answers_pass_and_are_told_how_often_greedy_loses(capsys: pytest.CaptureFixture[str]) -> None:
+def test_right_answers_pass_and_report_how_often_greedy_loses(capsys: pytest.CaptureFixture[str]) -> None:
     checks.check_greedy(greedy, lambda *table: set(exhaustive(*table)))
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     add, other = (sum(map(bool, map(worse, some))) / checks.TABLES for some in (ADDING, MIXED))
-    assert f"greedy misses the best in {add:.0%} of tables that add up, in {other:.0%} of the others." in said
+    assert f"greedy misses the best in {add:.0%} of tables that add up, in {other:.0%} of the others." in output
     assert 0 < add < 1 and 0 < other < 1
-    assert len(said) < 89
+    assert len(output) < 89
 
 
 def worse(table: checks.Table) -> float:
@@ -62,19 +62,19 @@ def test_greedy_is_never_better() -> None:
 
 
 @pytest.mark.parametrize("table", [*MIXED[:8], *ADDING[:8]])
-def test_a_table_has_every_set_and_each_action_saves_something(table: checks.Table) -> None:
+def test_a_table_has_every_set_and_every_action_saves_something(table: checks.Table) -> None:
     drops, gains, target = table
     assert drops.keys() == gains.keys() and len(drops) == 2 ** len(checks.NAMES)
     assert drops[frozenset()] == gains[frozenset()] == 0 < target < gains[frozenset(checks.NAMES)]
-    assert all(gains[one | {name}] > gains[one] for one in gains for name in set(checks.NAMES) - one)
+    assert all(gains[subset | {name}] > gains[subset] for subset in gains for name in set(checks.NAMES) - subset)
 
 
 def test_only_the_adding_tables_add_up() -> None:
     def adds_up(table: checks.Table) -> bool:
         return all(
-            amounts[one] == pytest.approx(sum(amounts[frozenset([name])] for name in one))
+            amounts[amount] == pytest.approx(sum(amounts[frozenset([name])] for name in amount))
             for amounts in table[:2]
-            for one in amounts
+            for amount in amounts
         )
 
     assert all(map(adds_up, ADDING)) and not any(map(adds_up, MIXED))
@@ -124,5 +124,5 @@ def test_no_two_ways_give_the_same_answers(ways: dict[Callable[..., Actions], st
         (lambda drops, *_: drops["nothing"], exhaustive, "raised KeyError"),
     ],
 )
-def test_another_answer_is_laid_beside_the_right_one(one: Any, other: Any, match: str) -> None:
+def test_a_wrong_answer_is_compared_with_the_right_answer(one: Any, other: Any, match: str) -> None:
     refused(one, other, match)

@@ -102,11 +102,11 @@ def targets(
 @pytest.mark.parametrize(
     ("answer", "match"),
     [
-        (lambda *given: targets(*given[:-1], 0.0), "the smoothing is missing"),
-        (lambda *given: targets(*given, before=0.9), "sums to 1, yours to 0.900"),
-        (lambda labels, *given: targets(labels.flip(0), *given), "parts are exchanged"),
-        (lambda labels, *given: targets(labels[[0, 2, 1, 3]], *given), "keeps 0.7500 of its pixels"),
-        (lambda *given: targets(*given)[:, :4], "one probability for each image and class"),
+        (lambda *args: targets(*args[:-1], 0.0), "the smoothing is missing"),
+        (lambda *args: targets(*args, before=0.9), "sums to 1, yours to 0.900"),
+        (lambda labels, *args: targets(labels.flip(0), *args), "parts are exchanged"),
+        (lambda labels, *args: targets(labels[[0, 2, 1, 3]], *args), "keeps 0.7500 of its pixels"),
+        (lambda *args: targets(*args)[:, :4], "one probability for each image and class"),
     ],
 )
 def test_wrong_targets_are_named(answer: Any, match: str) -> None:

@@ -22,8 +22,8 @@ def refused(check: Any, answer: Any, match: str) -> None:
 
 def test_the_other_head_alone_is_no_mean() -> None:
     def teacher_alone(state: State) -> State:
-        rest = {name: value for name, value in state.items() if not name.startswith("head_dist.")}
-        return rest | {f"head.{kind}": state[f"head_dist.{kind}"] for kind in ("weight", "bias")}
+        remaining = {name: value for name, value in state.items() if not name.startswith("head_dist.")}
+        return remaining | {f"head.{kind}": state[f"head_dist.{kind}"] for kind in ("weight", "bias")}
 
     refused(checks.check_one_head, teacher_alone, "dropped the head that learned from the labels")
 
@@ -32,14 +32,14 @@ def test_a_head_that_is_left_over_is_named() -> None:
     refused(checks.check_one_head, dict, "no place for head_dist.weight, head_dist.bias")
 
 
-def test_the_rest_of_the_network_stays() -> None:
+def test_the_other_layers_are_unchanged() -> None:
     def heads_alone(state: State) -> State:
         return {f"head.{kind}": (state[f"head.{kind}"] + state[f"head_dist.{kind}"]) / 2 for kind in ("weight", "bias")}
 
     refused(checks.check_one_head, heads_alone, "norm.bias is missing")
 
 
-def test_both_heads_below_each_other_are_no_mean() -> None:
+def test_concatenated_heads_are_not_a_mean() -> None:
     def stacked(state: State) -> State:
         both = {kind: [state[f"head.{kind}"], state[f"head_dist.{kind}"]] for kind in ("weight", "bias")}
         return {"norm.bias": state["norm.bias"]} | {f"head.{kind}": torch.cat(two) for kind, two in both.items()}
@@ -49,15 +49,15 @@ def test_both_heads_below_each_other_are_no_mean() -> None:
 
 def test_weights_of_another_mean() -> None:
     def mostly_the_first(state: State) -> State:
-        rest = {"norm.bias": state["norm.bias"]}
+        remaining = {"norm.bias": state["norm.bias"]}
         for kind in ("weight", "bias"):
-            rest[f"head.{kind}"] = 0.9 * state[f"head.{kind}"] + 0.1 * state[f"head_dist.{kind}"]
-        return rest
+            remaining[f"head.{kind}"] = 0.9 * state[f"head.{kind}"] + 0.1 * state[f"head_dist.{kind}"]
+        return remaining
 
     refused(checks.check_one_head, mostly_the_first, "not the mean of both heads' logits")
 
 
-def test_a_schedule_needs_a_rate_for_each_block() -> None:
+def test_a_schedule_needs_a_rate_per_block() -> None:
     refused(checks.check_schedule, lambda depths, rate: [0.0] * len(depths), "there are 15 blocks, so 15 rates; 4")
 
 

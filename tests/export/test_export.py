@@ -43,9 +43,9 @@ def trained() -> EfficientFormer:
 def logits(network: EfficientFormer, images: torch.Tensor) -> np.ndarray:
     mode = network.training
     with torch.inference_mode():
-        found = network.eval()(images).numpy()
+        output = network.eval()(images).numpy()
     network.train(mode)
-    return found
+    return output
 
 
 def session(path: Path) -> Callable[[torch.Tensor], np.ndarray]:
@@ -64,16 +64,16 @@ def session(path: Path) -> Callable[[torch.Tensor], np.ndarray]:
 def test_a_file_gives_torchs_logits_for_any_number_of_images(
     tmp_path: Path, size: tuple[int, int], written: set[str], form: str
 ) -> None:
-    ours = trained()
-    network = folded_maps(ours, size) if form == "folded" else ours
+    model = trained()
+    network = folded_maps(model, size) if form == "folded" else model
     path = tmp_path / max(written)
     (export_onnx if path.suffix == ".onnx" else export_openvino)(network, path, size)
     assert {file.name for file in tmp_path.iterdir()} == written
-    assert ours.training
+    assert model.training
     run = session(path)
     for batch in (1, 3):
         images = torch.randn(batch, 3, *size)
-        expected = logits(ours, images)
+        expected = logits(model, images)
         np.testing.assert_allclose(run(images), expected, 0, 1e-5 * np.abs(expected).max())
 
 
@@ -148,7 +148,7 @@ def pruned(network: EfficientFormer) -> EfficientFormer:
         (pruned, "small.onnx"),
     ],
 )
-def test_a_wrapped_or_pruned_network_is_exported_as_the_one_inside(
+def test_a_wrapped_or_pruned_network_is_exported_as_the_inner_network(
     tmp_path: Path, wrap: Callable[[EfficientFormer], torch.nn.Module], name: str
 ) -> None:
     wrapped = wrap(trained())
@@ -181,7 +181,7 @@ def test_the_folded_form_is_that_of_fold_and_has_no_norms_left() -> None:
         folded_maps(folded, 64)
 
 
-def test_another_size_than_the_folded_one_is_refused(tmp_path: Path) -> None:
+def test_a_size_other_than_the_folded_size_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="resolution 96×96 is not possible; the model was folded for 64×64"):
         export_onnx(folded_maps(trained(), 64), tmp_path / "small.onnx", 96)
     assert not list(tmp_path.iterdir())
@@ -208,7 +208,7 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mon
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_wrong_places_are_refused_before_anything_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_paths_are_rejected_before_computing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.export, "export", None)
     with pytest.raises(ValueError, match="allowed: one that ends in .xml"):
         export_openvino(trained(), tmp_path / "small.bin")
@@ -237,8 +237,8 @@ def test_openvino_reports_to_nobody() -> None:
         "print(sorted(name for name in sys.modules if 'openvino_telemetry' in name))\n"
         "import openvino.tools.ovc as ovc\nprint(type(ovc.telemetry).__module__)"
     )
-    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert found.splitlines() == ["[]", "openvino.tools.ovc.telemetry_stub"]
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert output.splitlines() == ["[]", "openvino.tools.ovc.telemetry_stub"]
 
 
 def test_what_was_quiet_is_as_it_was_afterwards() -> None:

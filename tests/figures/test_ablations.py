@@ -32,16 +32,16 @@ def outcome(tmp_path: Path) -> Outcome:
     return load_outcome(tmp_path / "few")
 
 
-def test_each_row_has_its_pairs_its_mean_and_its_interval(outcome: Outcome) -> None:
+def test_every_row_has_its_pairs_its_mean_and_its_interval(outcome: Outcome) -> None:
     (axes,) = draw_differences(outcome).axes
     names = [result.name for result in outcome.results[1:]]
     assert [label.get_text() for label in axes.get_yticklabels()] == [outcome[name].words for name in names]
-    for place, name in enumerate(names):
+    for position, name in enumerate(names):
         difference = outcome[name].difference
         assert difference is not None
-        drawn = [line for line in axes.lines if list(line.get_ydata()) == [place] * len(line.get_ydata())]
+        row_lines = [line for line in axes.lines if list(line.get_ydata()) == [position] * len(line.get_ydata())]
         interval, pairs, mean = (
-            next(line for line in drawn if line.get_marker() == marker) for marker in ("None", "o", "D")
+            next(line for line in row_lines if line.get_marker() == marker) for marker in ("None", "o", "D")
         )
         assert list(interval.get_xdata()) == pytest.approx([100 * difference.low, 100 * difference.high])
         assert sorted(pairs.get_xdata()) == pytest.approx(sorted(100 * shift for shift in SHIFTS[name]))
@@ -54,7 +54,7 @@ def test_each_row_has_its_pairs_its_mean_and_its_interval(outcome: Outcome) -> N
     ]
 
 
-def test_a_verdict_that_the_correction_changes_is_shown_next_to_the_raw_one(tmp_path: Path) -> None:
+def test_a_verdict_changed_by_the_correction_is_shown_next_to_the_raw_verdict(tmp_path: Path) -> None:
     stored(tmp_path / "many", {"patches": (-0.03, -0.03, -0.01, -0.02, -0.002), **SHIFTS})
     outcome = load_outcome(tmp_path / "many")
     figure = draw_differences(outcome)
@@ -80,16 +80,16 @@ def test_accuracy_stands_against_the_paired_ratio_of_times(outcome: Outcome) -> 
 def crowded(tmp_path: Path) -> Outcome:
     """A study of all rows, most of which cost nearly the same and differ little; one has a very wide interval."""
     names = list(VARIANTS)[1:]
-    shifts = {name: [(place % 5 - 2 + seed % 3 - 1) / 500 for seed in range(5)] for place, name in enumerate(names)}
+    shifts = {name: [(index % 5 - 2 + seed % 3 - 1) / 500 for seed in range(5)] for index, name in enumerate(names)}
     shifts["no-norm"] = [-0.6, -0.03, -0.04, -0.03, -0.04]
     stored(tmp_path / "many", shifts)
-    times = [Timing(f"{name} folded", (1 + place % 7 / 100,)) for place, name in enumerate(VARIANTS)]
+    times = [Timing(f"{name} folded", (1 + index % 7 / 100,)) for index, name in enumerate(VARIANTS)]
     counts = dict.fromkeys(VARIANTS, 12)
     Costs(Measurement(Conditions("a test"), tuple(times)), counts, counts).save(tmp_path / "many" / COSTS_FILE)
     return load_outcome(tmp_path / "many")
 
 
-def test_intervals_of_accuracy_and_latency_are_drawn(tmp_path: Path) -> None:
+def test_intervals_of_accuracy_and_latency_are_plotted(tmp_path: Path) -> None:
     stored(tmp_path, {"relu": SHIFTS["relu"]})
     seconds = {"base folded": (0.04, 0.05, 0.04, 0.05, 0.04), "relu folded": (0.041, 0.045, 0.042, 0.04, 0.043)}
     timings = tuple(Timing(name, samples) for name, samples in seconds.items())
@@ -97,13 +97,13 @@ def test_intervals_of_accuracy_and_latency_are_drawn(tmp_path: Path) -> None:
     Costs(Measurement(Conditions("a test"), timings), counts, counts).save(tmp_path / COSTS_FILE)
     outcome = load_outcome(tmp_path)
     (axes,) = draw_accuracy_costs(outcome).axes
-    drawn = [[list(line.get_xdata()), list(line.get_ydata())] for line in axes.lines]
+    segments = [[list(line.get_xdata()), list(line.get_ydata())] for line in axes.lines]
     difference, costs = outcome["relu"].difference, outcome.costs
     assert difference is not None and costs is not None
     ratio = costs.ratio("relu", "folded")
     assert ratio is not None and ratio.low < ratio.value < ratio.high
-    assert [pytest.approx([ratio.low, ratio.high]), pytest.approx([100 * difference.value] * 2)] in drawn
-    assert [pytest.approx([ratio.value] * 2), pytest.approx([100 * difference.low, 100 * difference.high])] in drawn
+    assert [pytest.approx([ratio.low, ratio.high]), pytest.approx([100 * difference.value] * 2)] in segments
+    assert [pytest.approx([ratio.value] * 2), pytest.approx([100 * difference.low, 100 * difference.high])] in segments
 
 
 def boxes(axes: Axes) -> list[Bbox]:
@@ -113,20 +113,20 @@ def boxes(axes: Axes) -> list[Bbox]:
 
 def spans(axes: Axes) -> list[Bbox]:
     """Of what is drawn in the axes beside the line at 0: intervals, pairs, means."""
-    places = [axes.transData.transform(line.get_xydata()) for line in axes.lines[1:]]
-    return [Bbox([each.min(axis=0), each.max(axis=0)]).padded(1) for each in places]
+    endpoints = [axes.transData.transform(line.get_xydata()) for line in axes.lines[1:]]
+    return [Bbox([points.min(axis=0), points.max(axis=0)]).padded(1) for points in endpoints]
 
 
-def test_names_cover_neither_each_other_nor_an_interval(crowded: Outcome) -> None:
+def test_names_do_not_overlap_other_names_or_intervals(crowded: Outcome) -> None:
     figure = draw_accuracy_costs(crowded)
     figure.draw_without_rendering()
     (axes,) = figure.axes
-    found = boxes(axes)
-    assert len(found) == len(VARIANTS)
+    name_boxes = boxes(axes)
+    assert len(name_boxes) == len(VARIANTS)
     frame = axes.get_window_extent()
-    for place, box in enumerate(found):
+    for index, box in enumerate(name_boxes):
         assert frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1
-        assert not any(box.overlaps(other) for other in (*found[place + 1 :], *spans(axes)))
+        assert not any(box.overlaps(other) for other in (*name_boxes[index + 1 :], *spans(axes)))
 
 
 def test_verdicts_stand_beside_the_axes_inside_the_picture(crowded: Outcome) -> None:
@@ -139,12 +139,12 @@ def test_verdicts_stand_beside_the_axes_inside_the_picture(crowded: Outcome) -> 
     for box in (*verdicts, *names):
         assert card.x0 < box.x0 and box.x1 < card.x1 and card.y0 < box.y0 and box.y1 < card.y1
         assert not any(box.overlaps(other) for other in spans(axes))
-    assert not any(box.overlaps(other) for place, box in enumerate(verdicts) for other in verdicts[place + 1 :])
+    assert not any(box.overlaps(other) for index, box in enumerate(verdicts) for other in verdicts[index + 1 :])
 
 
 def test_an_axis_says_when_it_is_logarithmic(outcome: Outcome, crowded: Outcome) -> None:
-    for drawn, scale in ((draw_differences(outcome), "linear"), (draw_differences(crowded), "symlog")):
-        (axes,) = drawn.axes
+    for figure, scale in ((draw_differences(outcome), "linear"), (draw_differences(crowded), "symlog")):
+        (axes,) = figure.axes
         assert axes.get_xscale() == scale
         assert ("logarithmic" in axes.get_xlabel()) == (scale == "symlog")
     (axes,) = draw_accuracy_costs(outcome).axes

@@ -29,7 +29,7 @@ def test_the_photo_is_grey_and_of_the_requested_size(size: int) -> None:
     assert 0 <= photo.min() < 0.2 and 0.8 < photo.max() <= 1
 
 
-def test_a_field_is_drawn_where_its_mask_is_true() -> None:
+def test_a_field_is_plotted_where_its_mask_is_true() -> None:
     mask = torch.zeros(20, 24, dtype=torch.bool)
     mask[5:9, 2:12] = True
     drawing = blocks.draw_fields({"panel": [mask] * 3})
@@ -52,7 +52,7 @@ def test_maps_have_a_common_scale() -> None:
     assert {axes.images[0].get_clim() for axes in drawing.axes} == {(0, 1)}
 
 
-def test_both_curves_of_a_network_are_drawn() -> None:
+def test_both_curves_of_a_network_are_plotted() -> None:
     curves = {name: ([1.0, 0.5], [2.0, 1.0]) for name in ("a", "b", "c")}
     signal, gradient = blocks.draw_depth(curves).axes
     assert [list(line.get_ydata()) for line in signal.lines] == [[1.0, 0.5]] * 3

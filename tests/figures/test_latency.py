@@ -46,8 +46,8 @@ def measured(millis: dict[str, float]) -> Measurement:
 
 def bars(axes: Axes) -> list[tuple[float, float]]:
     """Left and right end of each bar, rounded."""
-    drawn = [bar for bars in axes.containers if isinstance(bars, BarContainer) for bar in bars]
-    return [(round(bar.get_x(), 6), round(bar.get_x() + bar.get_width(), 6)) for bar in drawn]
+    patches = [bar for bars in axes.containers if isinstance(bars, BarContainer) for bar in bars]
+    return [(round(bar.get_x(), 6), round(bar.get_x() + bar.get_width(), 6)) for bar in patches]
 
 
 def said(axes: Axes) -> list[str]:
@@ -58,7 +58,7 @@ def foot(figure: Drawing) -> str:
     return " ".join(figure.get_supxlabel().split())
 
 
-def test_a_bar_and_a_whisker_for_each_subject() -> None:
+def test_a_bar_and_a_whisker_per_subject() -> None:
     measurement = measured({"eager": 8.0, "folded": 4.0})
     figure = draw_measurement(measurement, "eager", {"folded": 1_300_000_000})
     (axes,) = figure.axes
@@ -121,7 +121,7 @@ def test_too_few_rounds_have_a_label_and_no_interval(rounds: int) -> None:
     figure.draw_without_rendering()
 
 
-def test_the_context_of_an_observation_is_drawn_below_its_claims() -> None:
+def test_the_context_of_an_observation_is_shown_below_its_claims() -> None:
     records = {f"inside L1, {name}": measured({"ReLU": 1, "GELU": 2, "HardSwish": 3}) for name in ("a", "b")}
     observation = Observation(4, records)
     (axes,) = (figure := draw_observation(observation)).axes
@@ -159,15 +159,15 @@ def test_a_profile_s_parts_lie_end_to_end_and_the_clock_is_marked() -> None:
     profiles = [made_up("one", 100.0, MLP=60.0, norm=1.0, reshape=36.0), made_up("two", 20.0, attention=21.0)]
     figure = draw_profiles(profiles)
     (axes,) = figure.axes
-    drawn = bars(axes)
-    assert len(drawn) == 2 * len(CLASSES)
-    assert [end for end in drawn if end[0] < end[1]] == [(0, 60), (60, 96), (96, 97), (0, 21)]
+    segments = bars(axes)
+    assert len(segments) == 2 * len(CLASSES)
+    assert [end for end in segments if end[0] < end[1]] == [(0, 60), (60, 96), (96, 97), (0, 21)]
     marks = [line for line in axes.lines if line.get_color() == INK]
     assert [set(line.get_xdata()) for line in marks] == [{100.0}, {20.0}]
-    words = said(axes)
-    assert {"MLP\n60.0", "reshape\n36.0", "attention\n21.0"} <= set(words)
-    assert "norm\n1.0" not in words and "1.0" not in words  # they do not fit
-    assert {"100 ms timed\n97 profiled, 0.97", "20 ms timed\n21 profiled, 1.05"} <= set(words)
+    labels = said(axes)
+    assert {"MLP\n60.0", "reshape\n36.0", "attention\n21.0"} <= set(labels)
+    assert "norm\n1.0" not in labels and "1.0" not in labels  # they do not fit
+    assert {"100 ms timed\n97 profiled, 0.97", "20 ms timed\n21 profiled, 1.05"} <= set(labels)
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == list(CLASSES)
     assert SPATIAL == "spatial convolution and pooling"
@@ -177,7 +177,7 @@ def test_a_profile_s_parts_lie_end_to_end_and_the_clock_is_marked() -> None:
 
 
 def test_a_part_s_label_stays_inside_it() -> None:
-    parts = {kind: float(3 + 4 * place) for place, kind in enumerate(CLASSES)}
+    parts = {kind: float(3 + 4 * index) for index, kind in enumerate(CLASSES)}
     for scale in (0.5, 1, 20):
         figure = draw_profiles([made_up("net", 1.0, **{kind: scale * ms for kind, ms in parts.items()})])
         (axes,) = figure.axes
@@ -191,7 +191,7 @@ def test_a_part_s_label_stays_inside_it() -> None:
                 assert inside.x0 <= text.x0 and text.x1 <= inside.x1
 
 
-def test_each_class_has_a_colour_of_its_own() -> None:
+def test_every_class_has_its_own_colour() -> None:
     assert tuple(COLOURS) == CLASSES
     assert len(set(COLOURS.values())) == len(CLASSES)
 
@@ -211,14 +211,14 @@ def test_accuracies_and_the_phone_s_latencies_are_those_of_table_1() -> None:
         draw_accuracy_latency(measured({"l9": 1.0}))
 
 
-def test_names_of_points_cover_neither_each_other_nor_points() -> None:
-    crowd = {name: 50.0 + place for place, name in enumerate((*PEERS, "l3", "l7"))}
+def test_names_of_points_do_not_overlap() -> None:
+    crowd = {name: 50.0 + index for index, name in enumerate((*PEERS, "l3", "l7"))}
     figure = draw_accuracy_latency(measured(crowd))
     figure.draw_without_rendering()
     for axes in figure.axes:
         boxes = [Text.get_window_extent(text) for text in axes.texts]
         assert len(boxes) == len(crowd)
-        assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+        assert not any(first.overlaps(other) for first, other in combinations(boxes, 2))
         for line in axes.lines:
             dot = axes.transData.transform(line.get_xydata()[0])
             assert not any(box.contains(*dot) for box in boxes)

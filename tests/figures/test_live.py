@@ -201,7 +201,7 @@ def test_html_is_well_formed_and_tables_have_headers(counter: str) -> None:
                     assert cell.get("class") == "number" or not re.fullmatch(r"[+-]?[\d,]+", text)
 
 
-def test_the_answer_is_plain_text_that_json_can_hold() -> None:
+def test_the_answer_is_json_serializable_text() -> None:
     result = answer({"model": "l7"})
     assert set(result) == {*Live._fields, "link"}
     assert all(type(text) is str for text in result.values())

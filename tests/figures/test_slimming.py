@@ -59,24 +59,30 @@ def boxes(axes: Axes) -> list[Bbox]:
     legend, axis = axes.get_legend(), (axes.xaxis, axes.yaxis)
     inside = [
         tick.label1 if tick.label1.get_visible() else tick.label2
-        for one in axis
-        for tick in one.get_major_ticks()
-        if sorted(one.get_view_interval())[0] <= tick.get_loc() <= sorted(one.get_view_interval())[1]
+        for side in axis
+        for tick in side.get_major_ticks()
+        if sorted(side.get_view_interval())[0] <= tick.get_loc() <= sorted(side.get_view_interval())[1]
     ]
-    written = [*axes.texts, *(legend.get_texts() if legend else []), *inside, *(one.label for one in axis), axes.title]
+    written = [
+        *axes.texts,
+        *(legend.get_texts() if legend else []),
+        *inside,
+        *(side.label for side in axis),
+        axes.title,
+    ]
     return [Text.get_window_extent(text) for text in written if text.get_visible() and text.get_text()]
 
 
 def nothing_overlaps(figure: Drawing) -> None:
     figure.draw_without_rendering()
-    written = [box for axes in figure.axes for one in (axes, *axes.child_axes) for box in boxes(one)]
+    written = [box for axes in figure.axes for panel in (axes, *axes.child_axes) for box in boxes(panel)]
     card = figure.bbox
     for box in written:
         assert card.x0 < box.x0 and box.x1 < card.x1 and card.y0 < box.y0 and box.y1 < card.y1
-    assert not any(one.overlaps(other) for one, other in combinations(written, 2))
+    assert not any(panel.overlaps(other) for panel, other in combinations(written, 2))
 
 
-def test_a_bar_for_each_metapath_is_as_high_as_its_weights() -> None:
+def test_bars_of_metapaths_have_the_height_of_their_weights() -> None:
     figure = draw_mixtures(MIXTURES)
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1.1", "2.1", "2.2", "3.1", "4.1"]
@@ -89,12 +95,12 @@ def test_a_bar_for_each_metapath_is_as_high_as_its_weights() -> None:
     nothing_overlaps(figure)
 
 
-def test_each_candidate_is_named() -> None:
+def test_every_candidate_is_named() -> None:
     (axes,) = draw_mixtures(MIXTURES).axes
     legend = axes.get_legend()
     assert legend and [text.get_text() for text in legend.get_texts()] == list(CANDIDATES)
-    said = {text.get_text() for text in axes.texts}
-    assert said == {
+    labels = {text.get_text() for text in axes.texts}
+    assert labels == {
         "MB4D\n0.75",
         "I\n0.25",
         "MB4D\n0.50",
@@ -117,7 +123,7 @@ def test_the_weights_of_the_first_candidate_are_those_of_the_mixture(noise: str)
     assert np.mean(np.array(some) > 0.5) == pytest.approx(often, abs=0.03)
 
 
-def test_a_column_for_each_temperature_and_a_row_for_each_noise() -> None:
+def test_a_column_per_temperature_and_a_row_per_noise() -> None:
     figure = draw_noise([1.0, 0.0], [1.0, 0.1])
     assert [axes.get_title() for axes in figure.axes] == [
         f"{noise} noise, τ = {tau}" for noise in NOISES for tau in ("1", "0.1")
@@ -127,18 +133,18 @@ def test_a_column_for_each_temperature_and_a_row_for_each_noise() -> None:
     nothing_overlaps(figure)
 
 
-def test_a_search_has_a_mark_for_each_step_and_a_line_for_each_target() -> None:
+def test_a_search_has_a_marker_per_step_and_a_line_per_target() -> None:
     search = searched()
     figure = draw_search(search)
     upper, middle, lower = figure.axes
-    marks = {one.get_label(): one.get_offsets().tolist() for one in upper.collections}
-    for kind, (_, _, words) in KINDS.items():
-        wanted = [
+    marks = {marker.get_label(): marker.get_offsets().tolist() for marker in upper.collections}
+    for kind, (_, _, legend_label) in KINDS.items():
+        expected = [
             [1e3 * search.seconds[i], 100 * step.accuracy]
             for i, step in enumerate(search.steps)
             if step.taken.action.kind == kind
         ]
-        assert np.array(marks[words]) == pytest.approx(np.array(wanted))
+        assert np.array(marks[legend_label]) == pytest.approx(np.array(expected))
     for axes in (upper, middle, lower):
         dotted = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"]
         assert dotted == pytest.approx([7.9, 4.9])
@@ -184,21 +190,21 @@ def front(**how: int) -> Front:
     return Front(tuple(point(method, target, **how) for target in targets for method in METHODS), (224, 224))
 
 
-def test_each_way_has_its_means_over_measured_times() -> None:
+def test_every_method_has_its_means_over_measured_times() -> None:
     compared = front()
     figure = draw_front(compared)
     (axes,) = figure.axes
     lines = {line.get_label(): line for line in axes.lines}
-    for method, words in METHODS.items():
-        line = lines[words]
+    for method, label in METHODS.items():
+        line = lines[label]
         assert list(line.get_xdata()) == pytest.approx([1.04 * 5, 1.04 * 6.5, 1.04 * 8])
-        means = [100 * one.accuracy.value for one in reversed(compared.by_method(method)) if one.accuracy]
+        means = [100 * point.accuracy.value for point in reversed(compared.by_method(method)) if point.accuracy]
         assert list(line.get_ydata()) == pytest.approx(means)
         assert to_hex(line.get_color()) == to_hex(WAYS[method][1]) and line.get_marker() == WAYS[method][0]
     whiskers = [line for line in axes.lines if line.get_marker() == "_"]
     ends = [tuple(line.get_ydata()) for line in whiskers]
-    wanted = [(100 * one.accuracy.low, 100 * one.accuracy.high) for one in compared.points if one.accuracy]
-    assert sorted(ends) == [pytest.approx(one) for one in sorted(wanted)]
+    expected = [(100 * point.accuracy.low, 100 * point.accuracy.high) for point in compared.points if point.accuracy]
+    assert sorted(ends) == [pytest.approx(point) for point in sorted(expected)]
     nothing_overlaps(figure)
 
 
@@ -209,7 +215,7 @@ def test_the_legend_covers_no_mark() -> None:
     legend = axes.get_legend()
     assert legend
     box = legend.get_window_extent()
-    assert not any(box.contains(*place) for line in axes.lines for place in axes.transData.transform(line.get_xydata()))
+    assert not any(box.contains(*point) for line in axes.lines for point in axes.transData.transform(line.get_xydata()))
 
 
 def test_a_single_seed_has_no_whisker() -> None:

@@ -32,21 +32,19 @@ class Parameters:
 
 def parameters(network: Architecture) -> Parameters:
     half, first, last = network.widths[0] // 2, network.widths[0], network.widths[-1]
-    found = Parameters(weights=27 * half + half + 9 * half * first + first, norms=2 * half + 2 * first)
+    stem = Parameters(weights=27 * half + half + 9 * half * first + first, norms=2 * half + 2 * first)
     for before, after in zip(network.widths, network.widths[1:], strict=False):
-        found.weights += 9 * before * after + after
-        found.norms += 2 * after
+        stem.weights += 9 * before * after + after
+        stem.norms += 2 * after
     for stage, (width, depth) in enumerate(zip(network.widths, network.depths, strict=True)):
         attentive = network.mb3d if stage == 3 else 0
-        found.weights += depth * (2 * 4 * width * width + 4 * width + width)
-        found.scales += depth * 2 * width
-        found.norms += (depth - attentive) * (2 * 4 * width + 2 * width)
-        found.weights += attentive * (
-            width * 1536 + 1536 + 1024 * width + width + 2 * 2 * width
-        )  # LayerNorm is counted
-        found.offsets += attentive * 8 * 49
-    found.weights += 2 * last + 2 * (1000 * last + 1000)
-    return found
+        stem.weights += depth * (2 * 4 * width * width + 4 * width + width)
+        stem.scales += depth * 2 * width
+        stem.norms += (depth - attentive) * (2 * 4 * width + 2 * width)
+        stem.weights += attentive * (width * 1536 + 1536 + 1024 * width + width + 2 * 2 * width)  # LayerNorm is counted
+        stem.offsets += attentive * 8 * 49
+    stem.weights += 2 * last + 2 * (1000 * last + 1000)
+    return stem
 
 
 def as_printed(network: Architecture) -> Architecture:
@@ -72,9 +70,9 @@ def test_released_networks_are_the_presets(preset: str) -> None:
 @pytest.mark.parametrize(("preset", "total"), [("l1", 12_289_928), ("l3", 31_406_000), ("l7", 82_229_328)])
 def test_table_1_counts_parameters_as_toolbox_does(preset: str, total: int) -> None:
     """Norms, scales and offsets are skipped, and a convolution's bias counts its inputs: last width - 3 in all."""
-    found = parameters(ARCHITECTURES[preset])
-    assert found.total == total
-    counted = found.weights - (ARCHITECTURES[preset].widths[-1] - 3)
+    counts = parameters(ARCHITECTURES[preset])
+    assert counts.total == total
+    counted = counts.weights - (ARCHITECTURES[preset].widths[-1] - 3)
     assert round(counted / 1e6, 1) == paper.table1()[preset, "params"].value
     assert f"{total / 1e6:.2f}" in text(DIFFERENCES[7].code)
     assert str(paper.table1()[preset, "params"].value) in text(DIFFERENCES[7].paper)
@@ -96,7 +94,11 @@ def test_l1_is_printed_as_released() -> None:
 
 
 def test_shared_settings_are_those_of_the_presets() -> None:
-    shared = {one.name: one.code.value for one in paper.settings("architecture") if isinstance(one.code, Reported)}
+    shared = {
+        setting.name: setting.code.value
+        for setting in paper.settings("architecture")
+        if isinstance(setting.code, Reported)
+    }
     for config in PRESETS.values():
         assert shared["pooling window"] == config.pool_size
         assert shared["MLP expansion"] == config.mlp_ratio
@@ -114,23 +116,23 @@ def test_nine_differences() -> None:
     assert DIFFERENCES[9].paper is None
 
 
-def test_equations_are_whole() -> None:
-    numbers = [one.number for one in paper.equations() if one.number is not None]
+def test_equations_are_complete() -> None:
+    numbers = [equation.number for equation in paper.equations() if equation.number is not None]
     assert numbers == [4, 5, 6, 7]
-    for one in paper.equations():
-        assert one.latex.count("{") == one.latex.count("}")
-        assert one.latex.count(r"\left") == one.latex.count(r"\right")
-        assert re.findall(r"\\begin\{(\w+)\}", one.latex) == re.findall(r"\\end\{(\w+)\}", one.latex)
-        assert "$" not in one.latex
+    for equation in paper.equations():
+        assert equation.latex.count("{") == equation.latex.count("}")
+        assert equation.latex.count(r"\left") == equation.latex.count(r"\right")
+        assert re.findall(r"\\begin\{(\w+)\}", equation.latex) == re.findall(r"\\end\{(\w+)\}", equation.latex)
+        assert "$" not in equation.latex
     assert paper.equation("MHSA").number == 6
 
 
 def test_observations_compare_models_of_table_1() -> None:
     known = {row.name for row in paper.table1().rows} | {"EfficientFormer"}
-    assert [one.number for one in paper.observations()] == [1, 2, 3, 4]
-    for one in paper.observations():
-        assert set(one.compared) <= known
-        assert one.share is None or one.share.low < one.share.high
+    assert [observation.number for observation in paper.observations()] == [1, 2, 3, 4]
+    for observation in paper.observations():
+        assert set(observation.compared) <= known
+        assert observation.share is None or observation.share.low < observation.share.high
     assert set(paper.figure2().models) <= known
 
 
@@ -140,7 +142,7 @@ def test_algorithm_1_has_three_steps_and_three_actions() -> None:
 
 
 def test_the_run_follows_the_rule_of_the_text() -> None:
-    recipe = {one.name: one for one in paper.settings("recipe")}
+    recipe = {setting.name: setting for setting in paper.settings("recipe")}
     rate, batch = recipe["learning rate"], recipe["batch"].run
     assert isinstance(rate.paper, Statement)
     assert isinstance(rate.run, Reported)
@@ -151,5 +153,5 @@ def test_the_run_follows_the_rule_of_the_text() -> None:
 
 
 @pytest.mark.parametrize("topic", ["recipe", "table1", "table2", "architecture"])
-def test_a_setting_has_at_least_one_side(topic: str) -> None:
-    assert all(one.paper or one.code or one.run for one in paper.settings(topic))
+def test_a_setting_has_at_least_a_paper_or_a_code_value(topic: str) -> None:
+    assert all(setting.paper or setting.code or setting.run for setting in paper.settings(topic))

@@ -47,17 +47,17 @@ def parts(record: Any) -> Iterator[Any]:
             yield from parts(item)
 
 
-def untagged(data: Any, place: str, tagged: bool = False) -> Iterator[str]:
+def untagged(data: Any, location: str, tagged: bool = False) -> Iterator[str]:
     """Places of numbers, sentences and protocols with no tags beside or above them."""
     if isinstance(data, dict):
         for name, value in data.items():
             if name not in ORDINALS:
-                yield from untagged(value, f"{place}.{name}", tagged or "tags" in data)
+                yield from untagged(value, f"{location}.{name}", tagged or "tags" in data)
     elif isinstance(data, list):
         for index, value in enumerate(data):
-            yield from untagged(value, f"{place}[{index}]", tagged)
-    elif not tagged and (isinstance(data, int | float) or place.endswith((".text", ".protocol", ".latex"))):
-        yield place
+            yield from untagged(value, f"{location}[{index}]", tagged)
+    elif not tagged and (isinstance(data, int | float) or location.endswith((".text", ".protocol", ".latex"))):
+        yield location
 
 
 @pytest.mark.parametrize("name", DATA)
@@ -65,7 +65,7 @@ def test_every_number_in_the_files_has_a_tag(name: str) -> None:
     assert list(untagged(DATA[name], name)) == []
 
 
-def test_the_search_for_untagged_numbers_finds_one() -> None:
+def test_the_search_for_untagged_numbers_detects_an_example() -> None:
     assert list(untagged({"rows": [{"number": 1, "npu": {"value": 1.6}}]}, "file")) == ["file.rows[0].npu.value"]
 
 
@@ -84,7 +84,7 @@ def test_every_number_and_sentence_of_the_files_reaches_a_record() -> None:
     assert sorted(map(str, values + texts)) == sorted(str(leaf) for data in DATA.values() for leaf in leaves(data))
 
 
-def test_tags_are_known_and_each_is_used() -> None:
+def test_tags_are_known_and_all_are_used() -> None:
     used = {tag for record in records() for part in parts(record) for tag in getattr(part, "tags", ())}
     assert used == set(TAGS)
 
@@ -141,26 +141,29 @@ def test_a_printed_number_stands_for_what_rounds_to_it(value: float, places: int
 
 def test_names_are_unique() -> None:
     named = [
-        [one.name for one in paper.equations()],
-        [one.name for one in paper.algorithm1()],
-        [one.name for one in paper.slimming_actions()],
-        [one.preset for one in paper.architectures()],
-        [one.topic for one in paper.differences()],
-        [(one.model, one.against, one.stated.quantity) for one in paper.ratios()],
-        *([one.name for one in paper.settings(topic)] for topic in ("recipe", "table1", "table2", "architecture")),
+        [record.name for record in paper.equations()],
+        [record.name for record in paper.algorithm1()],
+        [record.name for record in paper.slimming_actions()],
+        [record.preset for record in paper.architectures()],
+        [record.topic for record in paper.differences()],
+        [(record.model, record.against, record.stated.quantity) for record in paper.ratios()],
+        *(
+            [record.name for record in paper.settings(topic)]
+            for topic in ("recipe", "table1", "table2", "architecture")
+        ),
     ]
     for names in named:
         assert len(set(names)) == len(names)
 
 
 @given(st.sampled_from(["EfficientFormer-L1", "MobileNetV2×1.4", "l1"]), st.randoms(use_true_random=False))
-def test_names_are_found_in_any_spelling(name: str, random: Any) -> None:
+def test_names_match_in_any_spelling(name: str, random: Any) -> None:
     spelled = "".join(random.choice((letter.upper(), letter.lower(), f"{letter}_")) for letter in name)
     known = {"EfficientFormer-L1": 1, "MobileNetV2×1.4": 2, "l1": 3}
     assert find(spelled.replace("×", "x"), known, "row") == known[name]
 
 
-def test_an_unknown_name_is_told_the_nearest() -> None:
+def test_an_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"unknown equation: 'mb5d'; did you mean 'mb[34]d', 'mb[34]d'\?"):
         paper.equation("mb5d")
     with pytest.raises(
@@ -171,7 +174,7 @@ def test_an_unknown_name_is_told_the_nearest() -> None:
         paper.settings("recipes")
 
 
-def test_files_are_read_anew_each_time() -> None:
+def test_files_are_read_again_on_every_call() -> None:
     read("table1")["rows"].clear()
     assert paper.table1().rows
 

@@ -64,7 +64,7 @@ def test_a_drawing_of_accuracy_over_latency_vouches_for_nothing_else() -> None:
             assert "FIG" not in cell.tags or cell.quantity in ("top1", "npu")
 
 
-def test_the_same_model_elsewhere_is_another_protocol() -> None:
+def test_the_same_model_from_another_source_has_another_protocol() -> None:
     protocols = [column.protocol for table in (table1(), *measured_elsewhere()) for column in table.columns[-1:]]
     assert len(set(protocols)) == len(protocols) == 4
     assert [[cell.value for row in table.rows for cell in row.cells] for table in measured_elsewhere()] == [
@@ -101,10 +101,10 @@ def test_accuracies_of_other_projects() -> None:
 
 
 def test_a_table_rounds_the_metafile_beside_it() -> None:
-    rounded, whole = counted_elsewhere()[:2]
+    rounded, exact = counted_elsewhere()[:2]
     for row in rounded.rows:
         for cell, scale in zip(row.cells, (1e6, 1e9), strict=True):
-            assert cell.stands_for(whole[row.name, cell.quantity].value / scale)
+            assert cell.stands_for(exact[row.name, cell.quantity].value / scale)
 
 
 def test_average_precision_falls_with_the_threshold() -> None:
@@ -128,7 +128,7 @@ def test_an_empty_cell_is_not_sourced() -> None:
         table1()["l3", "cpu"]
 
 
-def test_an_unknown_place_is_told_the_nearest() -> None:
+def test_an_unknown_cell_suggests_the_nearest() -> None:
     with pytest.raises(ValueError, match="unknown row of Table 1, ImageNet-1K: 'l2'; available: 'MobileNetV2×1.0', "):
         table1()["l2", "top1"]
     with pytest.raises(ValueError, match=r"unknown row of .*: 'DeiT-Small'; .*'DeiT-S'"):
@@ -137,7 +137,7 @@ def test_an_unknown_place_is_told_the_nearest() -> None:
         table1()["l1", "top5"]
 
 
-def test_markdown_has_a_cell_for_each_column() -> None:
+def test_markdown_has_a_cell_per_column() -> None:
     for table in TABLES.values():
         lines = table.to_markdown().splitlines()
         assert len(lines) == 2 + len(table.rows)

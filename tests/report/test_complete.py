@@ -27,8 +27,8 @@ TYPED = re.compile(r"\d[.,]\d|\d{3}")
 
 def known() -> list[Any]:
     """All that the paper's room returns, but the columns of its tables, which report nothing by themselves."""
-    elsewhere = (*paper.measured_elsewhere(), *paper.counted_elsewhere(), *paper.evaluated_elsewhere())
-    tables = [paper.table1(), paper.table2(), paper.appendix_b(), *elsewhere]
+    external = (*paper.measured_elsewhere(), *paper.counted_elsewhere(), *paper.evaluated_elsewhere())
+    tables = [paper.table1(), paper.table2(), paper.appendix_b(), *external]
     return [
         *(row for table in tables for row in table.rows),
         *(*paper.ratios(), *paper.observations(), paper.figure2(), *paper.equations(), *paper.architectures()),
@@ -48,10 +48,14 @@ def leaves(record: Any) -> Iterator[Any]:
         yield from inside or [record]
 
 
-def test_every_leaf_of_the_paper_is_in_exactly_one_row() -> None:
-    wanted = Counter(leaf for record in known() for leaf in leaves(record))
-    wanted += Counter(dataclasses.replace(one, printed=None) for one in paper.architectures() if one.printed)
-    assert Counter(leaf for row in ROWS for leaf in leaves(row.record)) == wanted
+def test_every_leaf_of_the_paper_is_in_exactly_1_row() -> None:
+    expected = Counter(leaf for record in known() for leaf in leaves(record))
+    expected += Counter(
+        dataclasses.replace(architecture, printed=None)
+        for architecture in paper.architectures()
+        if architecture.printed
+    )
+    assert Counter(leaf for row in ROWS for leaf in leaves(row.record)) == expected
 
 
 @pytest.mark.parametrize(
@@ -68,15 +72,15 @@ def test_every_leaf_of_the_paper_is_in_exactly_one_row() -> None:
     ],
     ids=["ratios", "equations", "observations", "differences", "algorithm 1", "table 1", "table 2", "appendix B"],
 )
-def test_a_row_has_one_of_these_and_no_more(records: tuple[Any, ...]) -> None:
+def test_a_row_has_a_single_record(records: tuple[Any, ...]) -> None:
     answered = Counter(row.record for row in ROWS)
     assert all(answered[record] == number for record, number in Counter(records).items())
 
 
-def test_a_lost_row_would_be_found() -> None:
-    wanted = Counter(leaf for row in ROWS for leaf in leaves(row.record))
+def test_a_lost_row_would_be_detected() -> None:
+    expected = Counter(leaf for row in ROWS for leaf in leaves(row.record))
     for index in range(len(ROWS)):
-        assert Counter(leaf for row in (*ROWS[:index], *ROWS[index + 1 :]) for leaf in leaves(row.record)) != wanted
+        assert Counter(leaf for row in (*ROWS[:index], *ROWS[index + 1 :]) for leaf in leaves(row.record)) != expected
 
 
 def test_names_are_unique() -> None:
@@ -133,15 +137,15 @@ def chapter(folder: Path, name: str) -> None:
 
 def test_a_row_says_whether_its_chapter_is_written(tmp_path: Path) -> None:
     chapter(tmp_path, "01_latency_observations")
-    found = report(tmp_path)
-    observation = next(row for row in found if row.name == "§3: observation 1")
-    step = next(row for row in found if row.where == "Algorithm 1")
+    rows = report(tmp_path)
+    observation = next(row for row in rows if row.name == "§3: observation 1")
+    step = next(row for row in rows if row.where == "Algorithm 1")
     assert (observation.notebook, observation.place) == (
         "01_latency_observations",
         "chapter 1: no result stored yet",
     )
     assert (step.notebook, step.place) == ("", "chapter 8: not written yet")
-    assert [row.name for row in found] == [row.name for row in ROWS]
+    assert [row.name for row in rows] == [row.name for row in ROWS]
 
 
 def test_a_folder_without_chapters_is_refused(tmp_path: Path) -> None:
@@ -183,9 +187,9 @@ def test_a_stored_result_answers_its_row_and_no_other(tmp_path: Path) -> None:
 def test_a_measured_answer_can_leave_a_row_open(tmp_path: Path, status: str) -> None:
     chapter(tmp_path, "01_latency_observations")
     stored(tmp_path, status=status)
-    found = report(tmp_path)
-    assert next(row.status for row in found if row.name == "§3: observation 1") == status
-    page = to_markdown(found)
+    rows = report(tmp_path)
+    assert next(row.status for row in rows if row.name == "§3: observation 1") == status
+    page = to_markdown(rows)
     assert f"**{status}**<br>Large kernel. Measured on a laptop" in page
     assert f"| **{status}** | {MEANINGS[status]} | " in page
 
@@ -217,7 +221,7 @@ def test_a_result_without_its_provenance_is_refused(tmp_path: Path, name: str) -
         report(tmp_path)
 
 
-def test_two_answers_to_one_row_are_refused(tmp_path: Path) -> None:
+def test_two_answers_to_the_same_row_are_rejected(tmp_path: Path) -> None:
     chapter(tmp_path, "01_latency_observations")
     path = stored(tmp_path)
     (path.parent / "again.json").write_text(path.read_text(encoding="utf-8"), encoding="utf-8")

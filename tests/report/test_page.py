@@ -21,7 +21,7 @@ TABLE = re.compile(r"(?:^\|.*\n)+", re.MULTILINE)
 SPAN = re.compile(r'<span class="kind (computed|measured|reported)" title="[^"<>]+">([^<>]+)</span>')
 
 
-def test_tables_are_whole_and_at_most_five_columns_wide() -> None:
+def test_tables_are_complete_and_at_most_five_columns_wide() -> None:
     for table in TABLE.findall(PAGE):
         lines = table.splitlines()
         widths = {line.count("|") for line in lines}
@@ -45,14 +45,14 @@ def test_headings_are_in_order_and_once() -> None:
     assert max(Counter(text for _, text in headings).values()) == 1
 
 
-def test_each_row_is_one_line_and_its_number_is_marked() -> None:
+def test_every_row_is_a_single_line_and_its_number_is_marked() -> None:
     lines = [line for line in PAGE.splitlines() if "<span" in line]
     assert len(lines) == len(REPORT)
     for row, line in zip(REPORT, lines, strict=True):
         assert SPAN.sub("", line).count("<span") == 0
         marked = [(kind, html.unescape(text)) for kind, text in SPAN.findall(line)]
-        wanted = [("reported", row.reported), (row.kind, row.ours)] if row.kind else [("reported", row.reported)]
-        assert marked == [(kind, " ".join(text.split())) for kind, text in wanted]
+        expected = [("reported", row.reported), (row.kind, row.ours)] if row.kind else [("reported", row.reported)]
+        assert marked == [(kind, " ".join(text.split())) for kind, text in expected]
         assert f"**{row.status}**" in line and f"({', '.join(row.tags)})" in line
 
 
@@ -106,8 +106,8 @@ def test_a_count_is_what_its_command_gives(namespace: dict[str, Any]) -> None:
     starts = ("ef.count(", "2 * ef.count(", "deit.")
     counted = [row for row in rows() if row.command.startswith(starts)]
     assert len(counted) == 6 + 2 + 20
-    for one in counted:
-        assert one.ours.partition(";")[0] == f"{eval(one.command, namespace):,}"
+    for counted_row in counted:
+        assert counted_row.ours.partition(";")[0] == f"{eval(counted_row.command, namespace):,}"
 
 
 def test_the_page_is_written(tmp_path: Path) -> None:

@@ -39,10 +39,12 @@ def stored(results: Path, difference: float, seeds: int = 5, methods: tuple[Meth
         for method in ("slimming", *methods)
     ]
     save_contenders(networks, folder / CONTENDERS)
-    for one in networks:
+    for network in networks:
         for seed in range(seeds):
-            top1 = 0.8 + 0.001 * seed + (difference if one.method == "slimming" else 0.001 * (seed % 2))
-            Record(one.name, seed, top1, "", 1.0, {"config": one.config.to_dict()}, (), WHERE).save(folder / TRAINED)
+            top1 = 0.8 + 0.001 * seed + (difference if network.method == "slimming" else 0.001 * (seed % 2))
+            Record(network.name, seed, top1, "", 1.0, {"config": network.config.to_dict()}, (), WHERE).save(
+                folder / TRAINED
+            )
 
 
 def step(results: Path, number: int) -> Row:
@@ -76,7 +78,7 @@ def test_step_3_names_every_way_and_the_error_of_the_predictions(results: Path) 
     config = Subnet.largest(SEARCHED).after(FIRST).config(SEARCHED)
     Errors(CONDITIONS, (Prediction(config, 0.2, 0.21, 0.25),)).save(results / "slimming" / LATENCY)
     row = step(results, 3)
-    assert all(words in row.ours for method, words in METHODS.items() if method != "slimming")
+    assert all(label in row.ours for method, label in METHODS.items() if method != "slimming")
     assert "Predicted and measured latency differ by 20.0% at most." in row.why
 
 
@@ -100,12 +102,12 @@ def test_step_1_says_what_the_supernet_learned(results: Path) -> None:
 def test_step_2_says_how_well_tables_predict(results: Path, predicted: tuple[float, ...], status: str) -> None:
     results.mkdir()
     good = Errors(CONDITIONS, (Prediction(SEARCHED, 0.98, 1.5, 1.0),))
-    other = Errors(CONDITIONS, tuple(Prediction(SEARCHED, one, 1.5, 1.0) for one in predicted))
+    other = Errors(CONDITIONS, tuple(Prediction(SEARCHED, value, 1.5, 1.0) for value in predicted))
     good.save(results / "lookup_folded_errors.json")
     other.save(results / "lookup_openvino_errors.json")
     row = step(results, 2)
     assert row.status == status
-    median, worst = (f"{100 * one:.1f}%" for one in (other.median_at_speed, other.worst_at_speed))
+    median, worst = (f"{100 * value:.1f}%" for value in (other.median_at_speed, other.worst_at_speed))
     assert (
         row.ours
         == f"folded: off by 2.0% in the median, 2.0% at worst; openvino: off by {median} in the median, "
@@ -116,7 +118,7 @@ def test_step_2_says_how_well_tables_predict(results: Path, predicted: tuple[flo
     assert step(results, 1).status == "not yet"
 
 
-def test_without_records_nothing_is_found(tmp_path: Path) -> None:
+def test_without_records_there_are_no_answers(tmp_path: Path) -> None:
     assert list(slimmed.findings(tmp_path)) == []
 
 

@@ -85,10 +85,10 @@ def test_another_recipe_disagrees(
 @pytest.mark.parametrize("fields", [{"learning_rate": 2.04e-4}, {"weight_decay": 1.001e-4}, {"weight_decay": 0.05}])
 def test_another_optimiser_disagrees(preset: DenseRecipe, fields: dict[str, Any]) -> None:
     name = "COCO: optimiser" if preset is COCO else "ADE20K: optimiser"
-    said = next(setting.paper for setting in paper.settings("table2") if setting.name == name)
-    assert isinstance(said, paper.Statement)
-    assert table2.optimiser(preset, said).status == "exact"
-    assert table2.optimiser(preset.replace(**fields), said).status == "disagrees"
+    stated = next(setting.paper for setting in paper.settings("table2") if setting.name == name)
+    assert isinstance(stated, paper.Statement)
+    assert table2.optimiser(preset, stated).status == "exact"
+    assert table2.optimiser(preset.replace(**fields), stated).status == "disagrees"
 
 
 def test_a_schedule_is_named_by_what_its_rate_does(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +100,7 @@ def test_a_schedule_is_named_by_what_its_rate_does(monkeypatch: pytest.MonkeyPat
     assert table2.schedule(ADE20K.replace(schedule="cosine")) == "cosine schedule"
 
 
-def test_the_optimiser_is_the_one_that_is_named() -> None:
+def test_the_optimiser_is_the_named_optimiser() -> None:
     optimizer = DenseLoop(run(recipe=ADE20K.replace(batch=4))).optimizer.optimizer
     assert isinstance(optimizer, torch.optim.AdamW)
     decays = {group["weight_decay"] for group in optimizer.param_groups}
@@ -108,7 +108,7 @@ def test_the_optimiser_is_the_one_that_is_named() -> None:
 
 
 @pytest.mark.parametrize(("epochs", "nearest"), [(62, False), (63, True), (64, False)])
-def test_whole_epochs_are_said_to_come_nearest_only_if_they_do(
+def test_full_epochs_are_reported_as_nearest_only_if_they_are(
     monkeypatch: pytest.MonkeyPatch, epochs: int, nearest: bool
 ) -> None:
     monkeypatch.setattr(table2, "ADE20K", ADE20K.replace(epochs=epochs))
@@ -118,7 +118,7 @@ def test_whole_epochs_are_said_to_come_nearest_only_if_they_do(
     assert table2.check("ADE20K: training").status == "exact"
 
 
-def test_another_crop_disagrees_and_the_command_takes_the_stated_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_crop_disagrees_and_the_command_uses_the_stated_crop(monkeypatch: pytest.MonkeyPatch) -> None:
     crop = next(setting.paper for setting in paper.settings("table2") if setting.name == "ADE20K: crop")
     assert isinstance(crop, paper.Reported) and crop.value == cli_dense.PHOTOGRAPH
     monkeypatch.setattr(Placement, "_on_square", lambda self, pixels, fill: pixels)

@@ -85,22 +85,22 @@ def test_counts_of_others(name: str, status: str, ours: str, why: str) -> None:
 
 
 def test_every_count_of_other_projects_is_exact_or_explained() -> None:
-    found = [row for row in ROWS.values() if row.part == counted.PART]
-    assert len(found) == sum(len(row.cells) for table in paper.counted_elsewhere() for row in table.rows) == 20
-    assert all(row.status == "exact" or row.why.startswith("Explained. ") for row in found)
-    assert sum(row.status == "exact" for row in found) == 8
+    rows = [row for row in ROWS.values() if row.part == counted.PART]
+    assert len(rows) == sum(len(row.cells) for table in paper.counted_elsewhere() for row in table.rows) == 20
+    assert all(row.status == "exact" or row.why.startswith("Explained. ") for row in rows)
+    assert sum(row.status == "exact" for row in rows) == 8
 
 
 def test_a_count_that_no_rule_explains_says_so() -> None:
-    for one in derivations(PRESETS | {"l1": PRESETS["l3"]}):
-        if one.model == "l1":
-            verdict = counted.counted(one)
+    for derivation in derivations(PRESETS | {"l1": PRESETS["l3"]}):
+        if derivation.model == "l1":
+            verdict = counted.counted(derivation)
             assert verdict.status == "disagrees" and verdict.why.startswith("Not explained. ")
 
 
 @pytest.mark.parametrize("preset", ["l3", "l7"])
 def test_table_6_as_printed_would_have_other_parameters(preset: str) -> None:
-    slip = next(one.printed for one in paper.architectures() if one.preset == preset)
+    slip = next(architecture.printed for architecture in paper.architectures() if architecture.preset == preset)
     assert slip
     row = next(row for row in ROWS.values() if row.record == slip)
     assert row.status == "follows the code"
@@ -109,8 +109,8 @@ def test_table_6_as_printed_would_have_other_parameters(preset: str) -> None:
 
 
 def test_a_network_as_printed_is_called_so() -> None:
-    found = wrong("l3", num_vit=3)
-    assert found["Table 6: EfficientFormer-L3, stage 4 as printed"].status == "exact"
+    rows = wrong("l3", num_vit=3)
+    assert rows["Table 6: EfficientFormer-L3, stage 4 as printed"].status == "exact"
 
 
 @pytest.mark.parametrize(
@@ -152,9 +152,9 @@ def test_a_network_as_printed_is_called_so() -> None:
     ],
 )
 def test_a_wrong_network_disagrees(preset: str, fields: dict[str, Any], names: list[str]) -> None:
-    found = wrong(preset, **fields)
+    rows = wrong(preset, **fields)
     for name in names:
-        assert ROWS[name].status != "disagrees" and found[name].status == "disagrees", name
+        assert ROWS[name].status != "disagrees" and rows[name].status == "disagrees", name
 
 
 def test_another_crop_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,8 +216,8 @@ def test_a_module_that_computes_something_else_disagrees(
 def test_the_equation_as_printed_would_be_called_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     mixer = model.Attention.__init__
 
-    def by_width(self: Any, dim: int, *rest: Any) -> None:
-        mixer(self, dim, *rest)
+    def by_width(self: Any, dim: int, *args: Any) -> None:
+        mixer(self, dim, *args)
         self.scale = dim**-0.5
 
     monkeypatch.setattr(model.Attention, "__init__", by_width)
@@ -232,7 +232,7 @@ def test_an_equation_without_a_check_is_refused() -> None:
 
 
 def test_the_reasons_name_the_right_differences() -> None:
-    topics = {one.number: one.topic for one in paper.differences()}
+    topics = {difference.number: difference.topic for difference in paper.differences()}
     assert "difference 1" in equations.WHY["mb4d"] and topics[1] == "token mixer of MB4D"
     assert "difference 2" in equations.WHY["mhsa"] and topics[2] == "scale of the attention scores"
 
@@ -246,9 +246,9 @@ def test_a_check_leaves_the_random_numbers_as_they_were() -> None:
 
 
 def test_ratios_follow_from_their_cells_or_have_none() -> None:
-    found = [row for row in ROWS.values() if isinstance(row.record, paper.Ratio)]
-    assert {row.status for row in found} == {"consistent", "not reproducible here"}
-    for row in found:
+    rows = [row for row in ROWS.values() if isinstance(row.record, paper.Ratio)]
+    assert {row.status for row in rows} == {"consistent", "not reproducible here"}
+    for row in rows:
         exact = row.record.from_cells(paper.table1())
         assert (row.status == "consistent") == (exact is not None)
         assert row.kind == ("reported" if exact is not None else None)
@@ -287,7 +287,7 @@ def test_a_ratio_of_numbers_that_round_to_the_cells_follows(
 
 def test_more_than_is_no_upper_bound() -> None:
     ratio = next(
-        one for one in paper.ratios() if one.relation == "times" and one.from_cells(paper.table1()) is not None
+        bound for bound in paper.ratios() if bound.relation == "times" and bound.from_cells(paper.table1()) is not None
     )
     half = replace(ratio, stated=replace(ratio.stated, value=ratio.stated.value / 2))
     assert not follows_from_cells(half, paper.table1())
@@ -296,10 +296,10 @@ def test_more_than_is_no_upper_bound() -> None:
     assert not follows_from_cells(twice, paper.table1())
 
 
-def test_each_claim_among_the_remarks_is_one_remark() -> None:
-    remarks = [one for topic in ("slimming", "appendix_b", "recipe") for one in paper.remarks(topic)]
+def test_every_claim_among_the_remarks_is_a_single_remark() -> None:
+    remarks = [remark for topic in ("slimming", "appendix_b", "recipe") for remark in paper.remarks(topic)]
     for claim in waiting.CLAIMS:
-        assert sum(one.text.startswith(claim) for one in remarks) == 1, claim
+        assert sum(remark.text.startswith(claim) for remark in remarks) == 1, claim
     assert not set(findings.MEASURED) - set(report.MEANINGS)
 
 
