@@ -85,7 +85,7 @@ def test_instance_norm_by_hand():
     assert not list(head.regression_head.conv[0].norm.parameters())  # it learns nothing
 
 
-def test_instance_norm_needs_more_than_one_place():
+def test_instance_norm_needs_more_than_a_single_position():
     """An image of 32×32 pixels has a last map of one place, whose deviation is none."""
     with pytest.raises(ValueError, match="more than 1 spatial element"):
         small_head(norm_type="instance_norm")([full(2, 2, 2, 1.0), full(2, 1, 1, 1.0)])

@@ -14,7 +14,7 @@ RATIOS = (0.5, 1.0, 2.0)
 LIKE = torch.zeros(0)
 
 
-def test_the_anchors_of_one_place():
+def test_the_anchors_of_a_single_position():
     """32 / √½ = 45.25 and 32·√½ = 22.63; half of them, rounded, to each side."""
     assert cell_anchors((32.0,), RATIOS).tolist() == [[-23, -11, 23, 11], [-16, -16, 16, 16], [-11, -23, 11, 23]]
 
@@ -28,7 +28,7 @@ def test_ratio_by_ratio_and_within_a_ratio_size_by_size():
     ]
 
 
-def test_map_by_map_row_by_row_place_by_place():
+def test_anchors_are_ordered_by_map_row_and_column():
     result = anchors_at([(2, 2), (1, 2)], (4, 8), ((2.0,), (6.0,)), (1.0, 4.0), LIKE)
     assert result.tolist() == [
         *([-1, -1, 1, 1], [0, -2, 0, 2]),  # size 2 at (0, 0): ½ to each side of the tall one is rounded to 0

@@ -80,7 +80,7 @@ def assigned(predicted, boxes, labels=None, objectness=0.0, classes=None, places
     return simota(predicted, objectness, classes, places, boxes, labels)
 
 
-def test_as_many_places_as_the_ious_add_up_to():
+def test_the_number_of_locations_is_the_sum_of_the_ious():
     """Four places predict 1/2 of the box, one 3/4, one all of it: 3.75 together, so the best and three more."""
     predicted = rows(*[[90, 90, 99, 99]] * 16)
     predicted[5], predicted[6] = torch.tensor([[8.0, 8, 24, 24], [8, 8, 24, 20]])
@@ -98,12 +98,12 @@ def test_no_more_than_ten_count():
     assert (assignment.number == 0).sum() == 10
 
 
-def test_a_box_of_a_few_pixels_gets_the_place_around_it():
+def test_a_tiny_box_is_assigned_the_location_around_it():
     assignment = assigned(rows(*[[90, 90, 99, 99]] * 16), rows([9, 9, 13, 13]))
     assert assignment.number.tolist() == [0 if i == 5 else BACKGROUND for i in range(16)]
 
 
-def test_a_box_between_all_centres_gets_a_near_place():
+def test_a_box_between_all_centres_is_assigned_a_near_location():
     assignment = assigned(rows(*[[90, 90, 99, 99]] * 16), rows([14, 14, 18, 18]))
     assert assignment.number.count_nonzero() == 15 and assignment.number[0] == 0  # all cost the same: the first
 
@@ -116,7 +116,7 @@ def test_the_class_decides_where_boxes_are_alike():
     assert assigned(predicted, boxes, [1], classes=classes).number.argmax() == 10
 
 
-def test_a_place_that_two_boxes_want_goes_to_the_cheaper():
+def test_a_contested_location_goes_to_the_cheaper_box():
     """The one place there is predicts half of one box and three quarters of the other."""
     location = places_at([(1, 1)], (8,), torch.zeros(0))
     predicted, boxes = rows([0, 0, 8, 6]), rows([0, 0, 8, 12], [0, 0, 8, 8])
@@ -124,7 +124,7 @@ def test_a_place_that_two_boxes_want_goes_to_the_cheaper():
     assert assignment.number.tolist() == [1] and assignment.overlap.tolist() == [0.75]
 
 
-def test_a_box_that_does_not_want_a_place_does_not_get_it():
+def test_a_location_goes_only_to_a_box_that_selects_it():
     """Two boxes want place 1. It is cheapest for a third, which takes one place only and has a better one."""
     locations = places_at([(1, 2)], (8,), torch.zeros(0))  # centres (4, 4) and (12, 4)
     predicted, boxes = rows([0, 0, 16, 8], [0, 0, 12, 8]), rows([10, 0, 14, 8], [9, 0, 16, 8], [0, 0, 16, 8])
@@ -134,7 +134,7 @@ def test_a_box_that_does_not_want_a_place_does_not_get_it():
 
 
 @pytest.mark.parametrize("box", [[12, 12, 12, 12], [4, 12, 28, 12], [100, 100, 140, 140], [-90, 4, -60, 28]])
-def test_a_box_without_area_or_outside_of_the_image_takes_no_place(box):
+def test_a_box_without_area_or_outside_of_the_image_takes_no_location(box):
     alone = assigned(rows(*[[8, 8, 24, 24]] * 16), rows(box))
     assert alone.number.tolist() == [BACKGROUND] * 16 and not alone.overlap.any()
     beside = assigned(rows(*[[8, 8, 24, 24]] * 16), rows(box, [8, 8, 24, 24]))

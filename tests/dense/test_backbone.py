@@ -21,7 +21,7 @@ def backbone() -> DenseBackbone:
 
 @pytest.mark.parametrize("size", SIZES)
 @torch.no_grad()
-def test_each_output_of_each_image_is_normed_as_a_whole(size):
+def test_every_output_of_every_image_is_normalized_over_all_its_values(size):
     network = backbone()
     batch = images(2, *size)
     for norm, output, x in zip(network.norms, network(batch), network.features(batch), strict=True):

@@ -31,7 +31,7 @@ def read(tmp_path, *annotations, strict=True):
     return read_coco(*write_coco(tmp_path / "pets", coco_content(*annotations)), strict)
 
 
-def test_one_object(tmp_path):
+def test_a_single_object(tmp_path):
     data = read(tmp_path, annotation(bbox=[4.5, 2, 10, 8]), annotation(image=5, category=90))
     first, second = data
     assert first.image.shape == (3, HEIGHT, WIDTH)
@@ -140,7 +140,7 @@ def test_an_outline_around_no_pixel_is_no_mask(tmp_path):
     assert (read(tmp_path, line)[0].semantic == IGNORED).sum() == 10 * 8
 
 
-def test_masks_are_decoded_one_at_a_time_and_only_on_demand(tmp_path, monkeypatch):
+def test_masks_are_decoded_singly_and_only_on_demand(tmp_path, monkeypatch):
     decoded = []
     monkeypatch.setattr(coco, "decode", lambda *arguments: decoded.append(arguments) or decode(*arguments))
     example = read(tmp_path, annotation(), annotation(category=90), OTHER)[0]
@@ -407,7 +407,7 @@ def test_a_rectangle_is_its_pixels():
     assert torch.equal(mask, expected)
 
 
-def test_several_polygons_are_one_object():
+def test_several_polygons_form_a_single_object():
     mask = decode([square(0, 0, 1, 1), square(3, 3, 5, 5)], 5, 5)
     assert mask.sum() == 1 + 4
 

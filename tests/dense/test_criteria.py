@@ -83,7 +83,7 @@ def place_output(width: float = 0.0) -> Tensor:
     return output
 
 
-def test_places_by_hand():
+def test_locations_by_hand():
     losses = PLACES([place_output()], [target([[0, 0, 8, 8]], [2])], (8,))
     assert parts(losses) == {"box": 0.0, "objectness": LN2, "class": 3 * LN2}
 
@@ -97,14 +97,14 @@ def test_a_class_is_to_be_as_sure_as_its_box_is_good():
     assert parts(losses) == {"box": 3.75, "objectness": LN2, "class": 2 * LN2 + of_class}
 
 
-def test_places_are_counted_over_the_batch():
+def test_locations_are_counted_over_the_batch():
     """Two images have the box, one has none: objectness of three places, over two."""
     output, boxes = place_output(-LN2).repeat(3, 1, 1, 1), target([[0, 0, 8, 8]], [2])
     losses = PLACES([output], [boxes, NOTHING, boxes], (8,))
     assert parts(losses) == {"box": 3.75, "objectness": 3 * LN2 / 2, "class": 3 * LN2}
 
 
-def test_a_place_without_a_box_learns_that_alone():
+def test_a_location_without_a_box_only_learns_objectness():
     output = torch.cat([place_output(), place_output()], dim=3).requires_grad_()
     sum(PLACES([output], [target([[0, 0, 7, 8]], [2])], (8,)).values()).backward()
     on_box, off_box = output.grad[0, :, 0].T
@@ -189,7 +189,7 @@ def test_anchors_that_learn_find_the_objects():
         is_found(detections, expected)
 
 
-def test_places_that_learn_find_the_objects():
+def test_trained_locations_detect_the_objects():
     output = [torch.zeros(2, 4 + 1 + 3, side, side, dtype=torch.float64, requires_grad=True) for side in (8, 4)]
     learn(output, lambda: sum(PLACES(output, OBJECTS, (8, 16)).values()), steps=200, rate=0.05)
     for detections, expected in zip(detect(output, (8, 16), (64, 64), score=0.5), OBJECTS, strict=True):
@@ -205,7 +205,7 @@ def test_pixels_that_learn_show_the_classes():
     assert ((shown == semantic) | (semantic == IGNORED)).all()
 
 
-def test_each_head_has_its_own():
+def test_every_head_has_its_own_criterion():
     assert criterion(dense_config(("yolopafpn", "anchor_free_decoupled_head"))) is PLACES
     assert criterion(dense_config(SEGMENTERS[1])) is PIXELS
     assert ANCHORS is not PLACES
@@ -218,7 +218,7 @@ def test_each_head_has_its_own():
 @pytest.mark.parametrize(
     ("learn", "output"), [(ANCHORS, anchor_output(2)), (PLACES, [place_output().repeat(2, 1, 1, 1)])]
 )
-def test_one_target_for_each_image(learn, output):
+def test_a_single_target_per_image(learn, output):
     with pytest.raises(ValueError, match="zip"):
         learn(output, [NOTHING], (8,))
 

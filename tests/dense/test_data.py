@@ -16,7 +16,7 @@ from efficientformer_edu.dense.shapes import Shapes
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_drawn_scenes(split):
+def test_synthetic_scenes(split):
     scenes = load_examples("shapes", split)
     assert isinstance(scenes, Shapes)
     assert (len(scenes), scenes.split) == (SCENES[split], split)

@@ -54,7 +54,7 @@ def test_without_anchors_by_hand():
     assert second.boxes.shape == (0, 4) and second.scores.shape == second.labels.shape == (0,)
 
 
-def test_one_place_can_be_two_things_and_classes_do_not_suppress_each_other():
+def test_a_location_can_predict_two_classes_and_classes_do_not_suppress_other_classes():
     (detections,) = detect(with_anchors((LEFT, [0.6, 0.3]), (ALMOST_LEFT, [0.5, 0.4])), (), SIZE)
     assert detections.boxes.tolist() == [LEFT, ALMOST_LEFT]
     assert rounded(detections.scores) == [0.6, 0.4] and detections.labels.tolist() == [0, 1]

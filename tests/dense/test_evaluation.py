@@ -67,7 +67,7 @@ def data(*examples: Example) -> Listed:
     return Listed(list(examples), NAMES, NAMES)
 
 
-def test_boxes_are_judged_in_the_pixels_of_images_of_any_size() -> None:
+def test_boxes_are_evaluated_in_the_pixels_of_images_of_any_size() -> None:
     """The same box on the square of 64 is another one in each image, and right in all."""
     network = detector([8, 16, 24, 32])
     images = [
@@ -84,7 +84,7 @@ def test_boxes_are_judged_in_the_pixels_of_images_of_any_size() -> None:
     )
 
 
-def test_pixels_are_judged_in_the_pixels_of_images_of_any_size() -> None:
+def test_pixels_are_evaluated_in_the_pixels_of_images_of_any_size() -> None:
     images = [example(height, width, [0, 0, 1, 1]) for height, width in ((64, 64), (50, 100), (40, 200), (8, 8))]
     scores = evaluate_dense(halves(), data(*images), 64, 1)
     assert scores.result == {"miou": 1, "pixel_accuracy": 1, "images": 4}
@@ -120,7 +120,7 @@ def test_how_many_images_come_at_once_and_who_makes_them_changes_nothing(pair: t
     assert alone["images"] == 3
 
 
-def test_processes_take_each_image_once() -> None:
+def test_processes_take_every_image_once() -> None:
     scenes = Shapes(7, 64, "test")
     squares = [Squares(scenes, View(64), 2, Share(process, 3)) for process in range(3)]
     taken = [[list(some) for some in shard.shares] for shard in squares]

@@ -43,7 +43,7 @@ def test_netspresso_s_two_layers():
 
 
 @torch.no_grad()
-def test_one_layer_is_the_classifier_of_an_efficientformer():
+def test_a_single_layer_is_the_classifier_of_an_efficientformer():
     model = EfficientFormer(SMALL.replace(distillation=False, num_classes=7)).eval()
     network = DenseNetwork(DenseConfig(SMALL, FCConfig(), num_classes=7)).eval()
     state = {f"backbone.{name}": value for name, value in model.state_dict().items()}

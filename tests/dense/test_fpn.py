@@ -43,7 +43,7 @@ def test_by_hand():
 
 
 @torch.no_grad()
-def test_a_coarse_map_is_enlarged_to_an_odd_finer_one():
+def test_a_coarse_map_is_enlarged_to_an_odd_finer_map():
     fine, coarse = table([10.0] * 5, [20.0] * 5, [30.0] * 5), table([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
     fine_out, coarse_out = plain()([fine, coarse])
     assert_close(coarse_out, 6 * coarse)
@@ -55,7 +55,7 @@ def test_a_coarse_map_is_enlarged_to_an_odd_finer_one():
 
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(2, 4))
 @torch.no_grad()
-def test_any_pyramid_against_plain_indexing(height, width, levels):
+def test_any_pyramid_against_python_indexing(height, width, levels):
     grids = [(height, width)]
     while len(grids) < levels:
         grids.append(((grids[-1][0] + 1) // 2, (grids[-1][1] + 1) // 2))
@@ -74,7 +74,7 @@ def test_any_pyramid_against_plain_indexing(height, width, levels):
 
 
 @torch.no_grad()
-def test_extra_maps_without_convolutions_take_every_second_place():
+def test_extra_maps_without_convolutions_take_every_second_position():
     coarse = torch.arange(15, dtype=torch.float64).view(1, 1, 5, 3)
     neck = plain(num_outs=5)
     _, last, *extra = neck([full(1, 10, 6, 0.0), coarse])

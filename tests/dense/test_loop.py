@@ -120,7 +120,7 @@ def test_a_run_leaves_everything_in_its_folder(task: str, tmp_path: Path) -> Non
     assert not torch.equal(stored.network.get_parameter(weight), average.network.get_parameter(weight))
 
 
-def test_another_run_is_not_mistaken_for_this_one(tmp_path: Path) -> None:
+def test_another_run_is_not_mistaken_for_this_run(tmp_path: Path) -> None:
     list(DenseLoop(run(recipe=STILL), tmp_path).epochs())
     with pytest.raises(FileExistsError, match="add --resume"):
         DenseLoop(run(recipe=STILL), tmp_path)
@@ -194,7 +194,7 @@ def test_global_random_states_are_left_as_they_were(task: str, tmp_path: Path) -
     assert states() == before
 
 
-def test_precisions_in_any_order_in_one_process() -> None:
+def test_precisions_in_any_order_in_a_single_process() -> None:
     losses = []
     for precision in ("bf16", "fp32", "bf16"):
         loop = DenseLoop(run(recipe=STILL.replace(precision=precision)))
@@ -212,7 +212,7 @@ assert PartialState().num_processes == 2
 """
 
 
-def test_gradients_statistics_and_scores_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
+def test_gradients_statistics_and_scores_of_two_processes_equal_a_single_process(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n{SCRIPT}", encoding="utf-8")
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
@@ -315,7 +315,7 @@ def test_the_average_follows_the_weights() -> None:
     assert not torch.equal(before, after)
 
 
-def test_each_step_has_the_recipes_rate() -> None:
+def test_every_step_has_the_recipes_rate() -> None:
     loop = DenseLoop(run(recipe=RECIPE.replace(ema=None)))
     rates = []
     for _ in loop.epochs(lambda: rates.append(loop.optimizer.param_groups[0]["lr"])):

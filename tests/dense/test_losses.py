@@ -111,7 +111,7 @@ def test_dice_by_hand():
     assert torch.tensor(gradient(dice, third, SHOWN)).isfinite().all()
 
 
-def test_dice_sees_a_batch_as_one_image():
+def test_dice_treats_a_batch_as_a_single_image():
     wide, two = torch.cat([ROW, ROW.flip(3)], dim=3), torch.cat([ROW, ROW.flip(3)])
     semantic = picture([0, 0, 0, 0]), picture([0, 1, 0, 0])
     expected = dice(wide, torch.cat(semantic, dim=2)).item()

@@ -95,7 +95,7 @@ def test_a_number_beyond_ade20ks_classes(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["P", "1"])
-def test_masks_with_a_palette_or_of_one_bit(root, mode):
+def test_masks_with_a_palette_or_of_a_single_bit(root, mode):
     """What counts is the number of the colour, and not the colour."""
     ids = np.zeros((HEIGHT, WIDTH), np.uint8)
     ids[3:8] = 1
@@ -238,7 +238,7 @@ def test_black_and_white_masks(root, names):
     read_mask_folder(root, "test", strict=True)
 
 
-def test_one_class_in_all_training_masks(root):
+def test_a_single_class_in_all_training_masks(root):
     with pytest.raises(ValueError, match="rooms: there is one class of pixels.* only 'bed' occurs"):
         read_mask_folder(masks_of(root, 1), "train")
 

@@ -28,7 +28,7 @@ def text(*size: int) -> str:
     return "×".join(map(str, size))
 
 
-def test_every_pair_is_there_once_for_each_network() -> None:
+def test_every_pair_is_there_once_per_network() -> None:
     assert set(MATRIX) == {(neck, head) for neck in ("no neck", *NECKS) for head in HEADS}
     assert list(CELLS) == [(network, *names) for network in PRESETS for names in MATRIX], STALE
     for name, network in RECORD["networks"].items():

@@ -59,13 +59,13 @@ def test_a_shifted_box_is_right_at_the_thresholds_below_its_iou() -> None:
     assert (scores.ap, scores.ap50, scores.ap75) == pytest.approx((0.3, 1, 0))
 
 
-def test_half_of_the_objects_found() -> None:
+def test_half_of_the_objects_detected() -> None:
     """Precision 1 up to a recall of 1/2: at 51 of the 101 recalls from 0 to 1."""
     scores = judge((found([BOX], [0.9], [0]), truth([BOX, FAR], [0, 0])))
     assert scores.ap == pytest.approx(51 / 101)
 
 
-def test_a_wrong_box_counts_only_if_it_is_surer_than_a_right_one() -> None:
+def test_a_wrong_box_counts_only_if_it_is_more_confident_than_a_right_box() -> None:
     right, wrong = (BOX, 0), (FAR, 0)
     for order, expected in (((wrong, right), 1 / 2), ((right, wrong), 1)):
         boxes, labels = (list(part) for part in zip(*order, strict=True))
@@ -103,7 +103,7 @@ def test_crowds_are_neither_right_nor_wrong() -> None:
         (found([BOX], [0.9], [0]), truth([BOX], [0], [True])),
     ],
 )
-def test_without_an_object_there_is_nothing_to_judge_by(pair: tuple[Detections, Example]) -> None:
+def test_without_an_object_there_is_nothing_to_evaluate(pair: tuple[Detections, Example]) -> None:
     with pytest.raises(ValueError, match="the images to judge by hold no object; take others"):
         judge(pair)
 
@@ -123,7 +123,7 @@ def test_more_than_a_hundred_boxes() -> None:
     assert judge((found([*many, BOX], scores, [0] * 101), truth([BOX], [0]))).ap == 0
 
 
-def test_what_is_said_and_stored_of_a_detector() -> None:
+def test_the_summary_and_record_of_a_detector() -> None:
     scores = DetectionScores(CLASSES, 0.51234, 0.75, 0.5, (0.5, None, 0.52468), 1234)
     assert str(scores) == "AP 0.5123, AP50 0.7500, AP75 0.5000 on 1,234 images"
     assert scores.scores == {"ap": 0.51234, "ap50": 0.75}
@@ -184,7 +184,7 @@ def test_only_ignored_pixels() -> None:
         judged((pixels([0, 1]), showing([IGNORED, IGNORED])))
 
 
-def test_what_is_said_and_stored_of_a_segmentation() -> None:
+def test_the_summary_and_record_of_a_segmentation() -> None:
     scores = SegmentationScores(CLASSES, 0.41, 0.875, (0.5, None, 0.32), 5)
     assert str(scores) == "mIoU 0.4100, 87.50% of the pixels right, on 5 images"
     assert scores.scores == {"miou": 0.41, "pixel_accuracy": 0.875}

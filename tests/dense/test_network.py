@@ -107,7 +107,7 @@ def test_any_size_with_numbers(pair, size):
 
 
 @torch.no_grad()
-def test_the_anchors_of_a_whole_network_at_512():
+def test_the_anchors_of_a_full_network_at_512():
     """The count that NetsPresso has for every image; there the maps are 128, 64, 32 and 16 places wide."""
     with torch.device("meta"):
         network = DenseNetwork(dense_config(("fpn", "anchor_decoupled_head"), num_classes=20)).eval()
@@ -128,7 +128,7 @@ def test_every_parameter_learns_but_norms_of_what_is_not_used(pair):
 
 
 @pytest.mark.parametrize("pair", ALLOWED, ids=" ".join)
-def test_the_smallest_images_and_smaller_ones(pair):
+def test_the_smallest_images_and_smaller_images(pair):
     network = dense_network(pair)
     assert shapes(network(images(1, 32, 33))) == expected_shapes(pair, 1, (32, 33), 3)
     with pytest.raises(ValueError, match=r"^images are 31×32 pixels; wanted: a float tensor \(B, 3, H, W\)"):

@@ -187,7 +187,7 @@ def small_comparison() -> Comparison:
     return compare_tables(images("train", 20), images("test", 5), **short)
 
 
-def test_a_comparison_has_each_way_and_its_table_a_row_for_each(small_comparison: Comparison) -> None:
+def test_a_comparison_has_every_method_and_a_table_row_per_method(small_comparison: Comparison) -> None:
     assert [way.name for way in small_comparison.coarse] == ["none", "trained again", "trained"]
     assert [way.name for way in small_comparison.fine] == ["none", "matrix resized", "table resized", "trained"]
     assert [way.error for way in (small_comparison.coarse[0], small_comparison.fine[0])] == [pytest.approx(1)] * 2

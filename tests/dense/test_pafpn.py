@@ -22,7 +22,7 @@ def halving(**fields) -> YOLOPAFPN:
 
 
 @torch.no_grad()
-def test_by_hand_on_single_places():
+def test_by_hand_on_single_positions():
     outs = halving()([full(2, 1, 1, 1.0), full(2, 1, 1, 2.0), full(2, 1, 1, 3.0)])
     # A CSP layer of maps x and y: both halves are ½·(2x + 2y) = x + y; the bottleneck takes a quarter of the first,
     # ½ by its 1×1 and ½ by its 3×3 convolution, and ½·(¼ + 1)·(x + y) comes out.
@@ -176,6 +176,6 @@ def test_convolution_norm_activation_in_that_order():
 @pytest.mark.parametrize("kind", [ConvNormAct, SeparableConvNormAct])
 @pytest.mark.parametrize("kernel", [1, 3, 5])
 @torch.no_grad()
-def test_stride_one_keeps_a_map_and_two_halves_it_rounded_up(kind, kernel):
+def test_stride_1_keeps_a_map_and_stride_2_halves_it_rounded_up(kind, kernel):
     for stride, size in ((1, (7, 10)), (2, (4, 5))):
         assert kind(3, 5, kernel, stride).eval()(torch.zeros(1, 3, 7, 10)).shape == (1, 5, *size)

@@ -80,7 +80,7 @@ def test_boxes_are_in_the_pixels_of_the_photograph() -> None:
     torch.testing.assert_close(prediction.detections.scores, torch.tensor([3.0, 2.0, 1.0]).sigmoid())
 
 
-def test_what_is_found_beside_the_photograph_is_left_out() -> None:
+def test_detections_outside_the_photo_are_left_out() -> None:
     prediction = predict_image(detector([40, 4, 60, 24], [8, 16, 16, 32]), NAMES, photo(200, 100), 64)
     assert prediction.detections is not None and len(prediction.detections.boxes) == 1
     torch.testing.assert_close(prediction.detections.boxes, torch.tensor([[25.0, 50, 50, 100]]), rtol=0, atol=1e-3)

@@ -75,7 +75,7 @@ def test_presets_by_name() -> None:
         get_dense_recipe("laptop")
 
 
-def test_a_recipe_comes_back_from_plain_values() -> None:
+def test_a_recipe_comes_back_from_json_values() -> None:
     assert DenseRecipe(**{**asdict(ADE20K), "scale": [0.5, 2]}) == ADE20K  # JSON has lists
     assert DenseRecipe(1, 1, 1, scale=[1, 1]).scale == (1.0, 1.0)  # type: ignore[arg-type]
 

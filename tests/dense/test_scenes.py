@@ -75,7 +75,7 @@ def test_boxes_are_those_of_the_visible_pixels():
         assert torch.equal(scene.boxes, boxes_around(scene.masks))
 
 
-def test_each_class_has_its_shape():
+def test_every_class_has_its_shape():
     """The mean squared distance from the middle over the area: the same for all sizes and turns of a shape.
 
     For a disc ½r² / πr², for a square ⅙s² / s², for an equilateral triangle (s²/12) / (√3·s²/4); ring and cross are
@@ -160,6 +160,6 @@ def test_there_are_no_more(index):
         ({"split": "val"}, "'val'.*train, test"),
     ],
 )
-def test_what_cannot_be_drawn(arguments, message):
+def test_invalid_scenes_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Shapes(**{"count": 1, **arguments})

@@ -23,7 +23,7 @@ def doubling(levels: int) -> SemanticFPN:
 
 
 @torch.no_grad()
-def test_a_map_goes_through_a_convolution_for_each_doubling():
+def test_a_map_goes_through_a_convolution_per_doubling():
     maps = [full(1, 8 // 2**j, 8 // 2**j, 10.0**j) for j in range(4)]
     total = 2 * 1 + 2 * 10 + 4 * 100 + 8 * 1000  # the finest goes through one convolution, too
     assert_close(doubling(4)(maps), full(1, 8, 8, 3 * total + 1))

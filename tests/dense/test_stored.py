@@ -39,7 +39,7 @@ def test_the_records_are_of_the_recipe_and_the_scenes_as_they_are_now(variant: s
         assert measured(record) == record["log"][-1]["ap50" if run["task"] == "detection" else "miou"]
 
 
-def test_the_table_has_each_seed_and_the_mean(tmp_path: Path) -> None:
+def test_the_table_has_every_seed_and_the_mean(tmp_path: Path) -> None:
     for seed, result in enumerate(({"ap": 0.25, "ap50": 0.5}, {"ap": 0.5, "ap50": 0.75})):
         record = {"variant": "detection", "result": result, "run": {"seed": seed}}
         (tmp_path / f"detection_seed{seed}.json").write_text(json.dumps(record), encoding="utf-8")

@@ -26,7 +26,7 @@ def test_an_fx_trace_takes_any_size(pair):
         traced(images(1, 16, 64))
 
 
-def test_anchors_are_one_node_of_an_fx_trace():
+def test_anchors_are_a_single_node_of_an_fx_trace():
     traced = torch.fx.symbolic_trace(dense_network(("fpn", "anchor_decoupled_head")))
     targets = [node.target for node in traced.graph.nodes]
     assert targets.count(anchors_at) == 1 and torch.arange not in targets

@@ -14,7 +14,7 @@ from efficientformer_edu.dense.usual import HEAD, PARTS, SMALL, usual
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_each_head_has_a_neck_that_it_goes_with(name: str) -> None:
+def test_every_head_has_a_compatible_neck(name: str) -> None:
     config = usual(SMALL, TASKS[name], 4, name)
     assert (config.names[1], config.task, config.num_classes) == (name, TASKS[name], 4)
     with torch.no_grad():
@@ -26,7 +26,7 @@ def test_each_head_has_a_neck_that_it_goes_with(name: str) -> None:
 
 
 @pytest.mark.parametrize("task", HEAD)
-def test_without_a_head_it_is_the_tasks_usual_one(task: str) -> None:
+def test_without_a_head_it_is_the_default_of_the_task(task: str) -> None:
     config = usual(get_config("l1"), task, 3)
     assert config.names[1] == HEAD[task]
     assert config.backbone == get_config("l1")
@@ -41,7 +41,7 @@ def test_the_papers_semantic_fpn_has_256_channels() -> None:
     assert usual(get_config("l1"), "segmentation", 150, "semantic_fpn").neck.out_channels == 256  # type: ignore[union-attr]
 
 
-def test_the_small_backbone_has_a_bias_for_each_pair_of_places() -> None:
+def test_the_small_backbone_has_a_bias_per_pair_of_positions() -> None:
     """For scenes of 96×96 pixels no table is resized."""
     assert SMALL.grids(96)[-1] == SMALL.bias_grid == (3, 3)
 
@@ -60,7 +60,7 @@ def test_behind_the_small_backbone_heads_are_narrow() -> None:
         )
 
 
-def test_an_anchor_is_four_places_wide_behind_the_small_backbone() -> None:
+def test_an_anchor_is_four_positions_wide_behind_the_small_backbone() -> None:
     head = usual(SMALL, "detection", 5, "anchor_decoupled_head").head
     assert isinstance(head, AnchorDecoupledHeadConfig)
     assert head.anchor_sizes == tuple((4.0 * stride,) for stride in STRIDES)

@@ -177,7 +177,7 @@ def test_an_image_without_objects():
     assert (target.boxes.shape, target.labels.shape) == ((0, 4), (0,))
 
 
-def test_a_box_that_is_found_is_cut_at_the_image():
+def test_a_detected_box_is_clipped_to_the_image():
     placement = View(40).placement(20, 40)
     assert placement.boxes_back(torch.tensor([[-5.0, 10.0, 50.0, 30.0]])).tolist() == [[0, 10, 40, 20]]
 
@@ -206,7 +206,7 @@ def test_the_generator_alone_decides():
     assert first.placement == again.placement != other.placement
 
 
-def test_no_flip_unless_wanted():
+def test_no_flip_by_default():
     assert not any(View(40).placement(40, 40, generator(seed)).flip for seed in range(20))
 
 

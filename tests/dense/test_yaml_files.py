@@ -128,7 +128,7 @@ def test_other_names_of_activations_and_of_extra_convolutions(tmp_path):
     assert config.neck == FPNConfig(add_extra_convs="on_input")
 
 
-def test_a_file_can_be_told_by_its_name(tmp_path):
+def test_a_file_is_recognized_by_its_name(tmp_path):
     path = tmp_path / "small.yaml"
     path.write_text(to_yaml(DenseConfig(SMALL.replace(bias_grid=7), FCConfig(), None, 5)), encoding="utf-8")
     network = from_yaml(str(path), 5)
@@ -147,7 +147,7 @@ TOLD = [config for _, config in EXAMPLES.values()] + [
 
 
 @pytest.mark.parametrize("config", TOLD, ids=lambda config: " ".join(config.names))
-def test_a_network_is_told_and_read_again(tmp_path, config):
+def test_a_network_is_written_and_read_again(tmp_path, config):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         network = read(tmp_path, to_yaml(config))
@@ -161,7 +161,7 @@ def test_the_number_of_classes_is_the_reader_s(tmp_path):
     assert read(tmp_path, to_yaml(config), num_classes=7).config == config
 
 
-def test_what_is_told_is_what_netspresso_reads():
+def test_what_is_written_is_what_netspresso_reads():
     """The fields and values of its own example, letter by letter but for spaces."""
     data = yaml.safe_load(to_yaml(EXAMPLES["detection"][1]))
     original = yaml.safe_load(EXAMPLES["detection"][0])
@@ -188,7 +188,7 @@ def test_what_a_file_cannot_tell_is_refused(fields, message):
         to_yaml(DenseConfig(L1.replace(**fields), FCConfig()))
 
 
-def test_bare_outputs_cannot_be_told():
+def test_bare_outputs_cannot_be_written():
     with pytest.raises(ValueError) as error:
         to_yaml(DenseConfig(L1, ALLMLPDecoderConfig(), norms=False))
     assert str(error.value) == (
@@ -223,7 +223,7 @@ def test_bookkeeping_of_other_versions_is_ignored_with_a_note(tmp_path, field):
     assert read(tmp_path, text.replace("a.pt", "null")).config == EXAMPLES["detection"][1]  # no warning
 
 
-def test_the_other_sections_of_a_whole_run_are_ignored_with_a_note(tmp_path):
+def test_the_other_sections_of_a_full_run_are_ignored_with_a_note(tmp_path):
     text = model_file(FC_HEAD, task="classification") + "training: {epochs: 3}\ndata: null\n"
     with pytest.warns(UserWarning, match="ignored.*: training$"):
         assert read(tmp_path, text).config == EXAMPLES["classification"][1]
@@ -418,7 +418,7 @@ def test_a_file_that_is_not_there(tmp_path):
         from_yaml(tmp_path / "none.yaml")
 
 
-def test_the_same_backbone_as_the_plain_reader_finds(tmp_path):
+def test_the_same_backbone_as_the_yaml_reader_returns(tmp_path):
     path = tmp_path / "model.yaml"
     path.write_text(DETECTION, encoding="utf-8")
     assert EfficientFormerConfig.from_yaml(path) == L1

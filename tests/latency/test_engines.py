@@ -117,7 +117,7 @@ def test_another_network_folds_its_batch_norms_and_has_its_channels_last(monkeyp
     assert folded.layers[0].weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_the_engines_that_run_ours_alone() -> None:
+def test_the_engines_that_run_only_efficientformer() -> None:
     assert set(NAMES) - set(PLAIN) == {"onnxruntime-folded", "openvino-folded"}
 
 

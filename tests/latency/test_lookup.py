@@ -111,7 +111,7 @@ def operations(config: EfficientFormerConfig, engine: str) -> float:
 
 
 @given(config=configs(), resolution=resolutions)
-def test_the_parts_of_a_network_are_the_whole_network(
+def test_the_parts_of_a_network_make_up_the_full_network(
     config: EfficientFormerConfig, resolution: tuple[int, int]
 ) -> None:
     single_head = config.replace(distillation=False)
@@ -219,7 +219,7 @@ def test_blocks_between_two_widths_lie_on_the_line_over_their_macs() -> None:
     assert [lookup.part(part) for part in known] == pytest.approx([3, 5, 6])
 
 
-def test_an_embedding_is_linear_in_each_of_its_widths() -> None:
+def test_an_embedding_is_linear_in_both_of_its_widths() -> None:
     def cost(before: int, behind: int) -> float:
         return 7 * before * behind + 3 * before + 5 * behind + 11
 

@@ -44,7 +44,7 @@ def test_forms_are_engines() -> None:
     assert all(ENGINES[engine].needs for engine in GRAPHS)
 
 
-def test_the_chains_of_each_part() -> None:
+def test_the_chains_of_every_part() -> None:
     stem, first = Part("stem", GRIDS[0], (32,)), Part("MB4D", GRIDS[0], (32,))
     embedding, second = Part("embedding", GRIDS[1], (32, 48)), Part("MB4D", GRIDS[1], (48,))
     head, last = Part("head", GRIDS[3], (80,)), Part("MB4D", GRIDS[3], (80,))

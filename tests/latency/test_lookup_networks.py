@@ -32,7 +32,7 @@ def test_networks_from_l1_to_l3_are_new_to_the_table() -> None:
 
 
 @given(seed=st.integers(0, 2**32))
-def test_networks_between_two_small_ones(seed: int) -> None:
+def test_networks_between_two_small_networks(seed: int) -> None:
     for network in random_networks(seed, 5, EVERY, small=SMALLEST, large=SMALL):
         assert (network.num_classes, network.in_channels) == (10, 1)
         for low, width, high in zip(SMALLEST.embed_dims, network.embed_dims, SMALL.embed_dims, strict=True):
@@ -42,7 +42,7 @@ def test_networks_between_two_small_ones(seed: int) -> None:
         assert network.vits[2] == 0 or network.vits[3] == network.depths[3]  # tokens stay tokens
 
 
-def test_both_kinds_of_late_stages_are_drawn() -> None:
+def test_both_kinds_of_late_stages_are_sampled() -> None:
     networks = random_networks(0, 40, EVERY, small=SMALLEST, large=SMALL)
     assert {network.vits[2] > 0 for network in networks} == {True, False}
     assert any(sum(network.vits) == 0 for network in networks)

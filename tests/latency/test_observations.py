@@ -342,13 +342,13 @@ def test_the_time_of_activations_depends_on_the_engine(inside: Any, second: Any,
     assert len(observation.claims) == (len(inside) > 1)
 
 
-def test_the_largest_change_between_engines_is_the_one_that_is_tested() -> None:
+def test_the_largest_change_between_engines_is_tested() -> None:
     (item,) = activations({"a": (1.0, 1.2, 1.2), "b": (1.0, 1.0, 1.0), "c": (1.0, 2.0, 1.5)}).claims
     assert item.text == "inside L1, GELU instead of ReLU costs more in c than in b"
     assert (item.ratio.value, item.side, item.bound) == (2.0, "above", 1 + claims.MARGIN)
 
 
-def test_each_engine_is_compared_with_the_order_of_the_phone() -> None:
+def test_every_engine_is_compared_with_the_order_of_the_phone() -> None:
     observation = activations({"a": PHONE, "b": (1.0, 2.0, 1.5), "c": (2.0, 2.0, 1.0)})
     verdicts = [item.verdict for item in observation.context]
     # HardSwish against GELU, HardSwish against ReLU, GELU against ReLU, in each engine
@@ -374,7 +374,7 @@ def test_the_half_of_the_rounds_that_decides_needs_five(rounds: int, verdict: st
     assert bool(observation.findings) == (verdict == "supported")
 
 
-def test_the_order_changes_from_one_engine_to_another() -> None:
+def test_the_order_changes_between_engines() -> None:
     alone = {"a": (1.0, 2.0, 3.0), "b": (1.0, 1.9, 3.0), "c": (1.0, 4.0, 2.0)}
     here, there = activations({"a": PHONE}, alone=alone).claims
     assert {here.text, there.text} == {
@@ -385,7 +385,7 @@ def test_the_order_changes_from_one_engine_to_another() -> None:
     assert here.verdict == there.verdict == "supported"
 
 
-def test_the_same_order_in_each_engine_is_not_claimed_to_change() -> None:
+def test_the_same_order_in_every_engine_is_not_claimed_to_change() -> None:
     assert activations({"a": PHONE}, alone={"a": (1.0, 2.0, 3.0), "b": (1.5, 4.0, 5.0)}).claims == ()
 
 
@@ -399,7 +399,7 @@ def test_a_change_of_order_that_was_chance_is_contradicted() -> None:
     assert verdicts == ["supported", "contradicted"]  # in the second half ReLU is faster in both
 
 
-def test_engines_are_given_networks_and_lone_activations(
+def test_engines_run_networks_and_lone_activations(
     clock: Callable[..., Clock], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
@@ -439,7 +439,7 @@ def test_engines_are_given_networks_and_lone_activations(
         ({"number": 4, "device": "xpu:0"}, "device='xpu:0'"),
     ],
 )
-def test_what_is_not_possible_is_said_before_anything_is_timed(
+def test_impossible_requests_are_refused_before_anything_is_timed(
     arguments: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Session, "time", lambda *_: pytest.fail("it was timed"))

@@ -54,7 +54,7 @@ def test_another_failure_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
         peer("resnet50")
 
 
-def test_each_peer_has_its_row_in_table_1() -> None:
+def test_every_peer_has_its_row_in_table_1() -> None:
     table = table1()
     rows = {row.name for row in table.rows}
     assert set(PEERS.values()) <= rows

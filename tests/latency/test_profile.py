@@ -140,14 +140,14 @@ def test_the_class_of_an_operator(operator: str, around: tuple[str, ...], kind: 
     assert classify(f"aten::{operator}", around) == kind
 
 
-def test_a_place_names_the_modules_on_the_way_and_a_convolution_s_kernel() -> None:
+def test_a_location_names_the_parent_modules_and_a_convolution_s_kernel() -> None:
     network = small()
     assert place(network, "") == ()
     assert place(network, "stem.conv1") == ("/stem:Stem", "conv1:Conv2d 3×3")
     assert place(network, "stages.0.mb4d.0.mlp.fc2")[-3:] == ("0:MB4D", "mlp:ConvMlp", "fc2:Conv2d 1×1")
 
 
-def test_nothing_but_the_head_is_other_in_ours() -> None:
+def test_only_the_head_is_other_in_efficientformer() -> None:
     for network in (small(), fold(small(), 64)):
         other = [name for name, kind in called(network) if kind == "other"]
         assert {"mean", "linear"} <= set(other) <= {"mean", "linear", "dropout", "add", "div"}
@@ -246,7 +246,7 @@ def test_times_are_booked_where_they_belong() -> None:
     )
 
 
-def test_what_the_profiler_costs_is_taken_off_each_event() -> None:
+def test_the_cost_of_the_profiler_is_subtracted_from_every_event() -> None:
     events = [event("conv2d", 0, 100), event("linear", 110, 500, event("addmm", 200, 400))]
     known = [Called("aten::conv2d", SPATIAL), Called("aten::linear", "MLP")]
     result = sums(events, known, cost=0.002)
@@ -292,7 +292,7 @@ def test_the_profiler_is_silent_and_leaves_no_hook(capfd: pytest.CaptureFixture[
     assert capfd.readouterr() == ("", "")
 
 
-def test_both_totals_are_told() -> None:
+def test_both_totals_are_reported() -> None:
     made_up = Profile("net", 10.0, {**dict.fromkeys(CLASSES, 0.0), "MLP": 6.0, "norm": 3.0}, 5, Conditions())
     assert (made_up.profiled_ms, made_up.ratio) == (9.0, 0.9)
     assert made_up.shares["norm"] == pytest.approx(1 / 3)
@@ -334,7 +334,7 @@ def test_nothing_is_stored_under_another_name() -> None:
 @pytest.mark.parametrize(
     ("levit", "other", "status"), [(3.0, 2.0, "same trend"), (2.0, 3.0, "disagrees"), (None, 2.0, None)]
 )
-def test_what_the_report_is_told_of_figure_2(levit: float | None, other: float, status: str | None) -> None:
+def test_the_findings_on_figure_2_in_the_report(levit: float | None, other: float, status: str | None) -> None:
     times = {"LeViT-256": levit, "DeiT-S": other}
     profiles = [
         Profile(name, 10.0, {"reshape": ms, "other": 10.0 - ms}, MIN_SAMPLES, Conditions())

@@ -43,7 +43,7 @@ def test_the_bound_is_the_largest_ratio_that_table_1_can_mean() -> None:
     assert largest_ratio() == pytest.approx(1.65 / 1.55)
 
 
-def test_a_claim_for_each_record_and_engine_that_ran_both() -> None:
+def test_a_claim_per_record_and_engine_that_ran_both() -> None:
     records = {
         "one thread": record(ours_eager=2.0, theirs_eager=1.0, ours_folded=1.0, theirs_folded=1.0),
         "two threads": record(ours_eager=1.5, theirs_eager=1.0, ours_openvino=1.0, other_openvino=1.0),
@@ -69,7 +69,7 @@ def test_without_an_engine_that_ran_both_there_is_nothing_to_claim() -> None:
         title_claims({})
 
 
-def test_the_part_of_one_engine() -> None:
+def test_the_part_of_a_single_engine() -> None:
     full = record(ours_eager=1.0, theirs_eager=2.0, ours_openvino=3.0)
     assert engines(full) == ("eager", "openvino")
     part = in_engine(full, "eager")
@@ -80,7 +80,7 @@ def test_the_part_of_one_engine() -> None:
         in_engine(full, "folded")
 
 
-def test_an_engine_is_not_taken_for_one_whose_name_ends_alike() -> None:
+def test_an_engine_is_not_mistaken_for_another_with_the_same_suffix() -> None:
     full = record(**{"ours_openvino-folded": 1.0, "ours_folded": 2.0})
     assert engines(full) == ("openvino-folded", "folded")
     (timing,) = in_engine(full, "folded").timings
@@ -108,7 +108,7 @@ def left(model: nn.Module, *kinds: type[nn.Module]) -> int:
 
 
 @torch.no_grad()
-def test_each_step_of_folding_keeps_the_logits() -> None:
+def test_every_step_of_folding_keeps_the_logits() -> None:
     model, images = shaken(), torch.randn(2, 3, 64, 96, dtype=torch.float64)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     steps = folding_steps(model, (64, 96))
@@ -126,7 +126,7 @@ def test_each_step_of_folding_keeps_the_logits() -> None:
     )  # none shares a weight with another
 
 
-def test_each_step_does_what_it_says_and_no_more() -> None:
+def test_every_step_does_what_it_says_and_no_more() -> None:
     trained, norms, scales, attention, heads, last = folding_steps(shaken(), 64).values()
     assert left(trained, nn.BatchNorm2d) > 0 and left(norms, nn.BatchNorm2d) == 0
     assert left(norms, LayerScale) == left(trained, LayerScale)

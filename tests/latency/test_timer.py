@@ -46,7 +46,7 @@ def test_a_cost_scaled_by_two_is_seen_as_two(made_up) -> None:
     assert timings["two"].milliseconds == pytest.approx(1000)
 
 
-def test_what_is_quick_is_called_several_times_for_one_sample(made_up) -> None:
+def test_a_fast_subject_is_called_several_times_per_sample(made_up) -> None:
     timings = measure({"quick": made_up(1e-4), "slow": made_up(1.0)}, rounds=2)
     assert (timings["quick"].calls, timings["slow"].calls) == (20, 1)
     assert timings["quick"].seconds == pytest.approx([1e-4] * 2)
@@ -98,7 +98,7 @@ def test_torch_is_left_as_it_was() -> None:
     assert (torch.get_num_threads(), gc.isenabled()) == (threads, collecting)
 
 
-def test_conditions_are_completed_and_those_given_kept() -> None:
+def test_missing_conditions_are_added_and_existing_conditions_kept() -> None:
     conditions = Conditions(command="efficientformer-edu bench l1", batch=8, resolution=(192, 256))
     timings = measure({"nothing": lambda: None}, conditions, rounds=2, num_threads=1).conditions
     assert (timings.command, timings.batch, timings.resolution) == ("efficientformer-edu bench l1", 8, (192, 256))
@@ -108,7 +108,7 @@ def test_conditions_are_completed_and_those_given_kept() -> None:
     assert len(timings.date) == 10
 
 
-def test_a_busy_machine_and_a_wide_interval_are_said(made_up, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_machine_and_a_wide_interval_are_reported(made_up, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timer, "busy", lambda: "the machine is busy: 9.0 processes wanted its 2 cores")
     with pytest.warns(UserWarning, match="the machine is busy: 9.0"):
         assert "9.0" in measure({"steady": made_up(1.0)}, rounds=2).conditions.busy
@@ -233,7 +233,7 @@ def test_a_second_gpu_is_timed_by_its_own_events(monkeypatch: pytest.MonkeyPatch
         measure({"work": lambda: None}, device="cuda:2")
 
 
-def test_an_apple_gpu_is_synchronized_before_and_after_each_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_apple_gpu_is_synchronized_before_and_after_every_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = Queue()
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(ValueError, match="device='mps'.*not available"):

@@ -144,7 +144,7 @@ def test_gradcheck(case):
 
 
 @pytest.mark.parametrize("num_vit", [0, 1, (0, 0, 1, 1)])
-def test_one_image_has_the_gradients_that_it_has_beside_itself(num_vit: int | tuple[int, ...]) -> None:
+def test_an_image_has_the_same_gradients_alone_and_in_a_batch(num_vit: int | tuple[int, ...]) -> None:
     """On a processor torch's batch norm goes back wrongly for one image if the gradient lies as tokens do."""
     torch.manual_seed(0)
     fields = {"depths": (1, 1, 1, 2), "embed_dims": (4, 4, 8, 8), "num_classes": 3, "layer_scale_init": 0.5}

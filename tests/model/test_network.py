@@ -73,7 +73,7 @@ RATES = {  # the modules that each rate of the configuration goes to, by the end
 
 
 @pytest.mark.parametrize("field", RATES)
-def test_each_rate_reaches_its_own_modules_and_no_others(field):
+def test_every_rate_reaches_its_own_modules_and_no_others(field):
     with torch.device("meta"):
         model = EfficientFormer(SMALL.replace(**(dict.fromkeys(RATES, 0.0) | {field: 0.25})))
     rates = {
@@ -106,7 +106,7 @@ def test_every_rate_of_the_configuration_is_tried():
     assert set(RATES) == {field.name for field in dataclasses.fields(SMALL) if field.name.endswith("_rate")}
 
 
-def test_drop_path_drops_whole_samples_and_keeps_the_mean():
+def test_drop_path_drops_complete_samples_and_keeps_the_mean():
     torch.manual_seed(0)
     x = torch.rand(4000, 3, 2) + 1
     y = DropPath(0.25, on_map=False).train()(x)

@@ -14,7 +14,7 @@ grids = st.tuples(st.integers(1, 9), st.integers(1, 9))
 
 
 @given(grids)
-def test_the_index_is_the_offset_of_each_pair(grid):
+def test_the_index_is_the_offset_of_every_pair(grid):
     height, width = grid
     positions = [(y, x) for y in range(height) for x in range(width)]
     expected = [[abs(y - v) * width + abs(x - u) for v, u in positions] for y, x in positions]
@@ -51,7 +51,7 @@ def test_the_published_table_on_other_grids(grid, slope):
 
 
 @given(grids, grids)
-def test_the_bias_is_symmetric_and_the_same_for_all_pairs_of_one_offset(trained, grid):
+def test_the_bias_is_symmetric_and_the_same_for_all_pairs_of_an_offset(trained, grid):
     table = torch.randn(2, trained[0] * trained[1], dtype=torch.float64)
     bias, index = offset_bias(table, trained, grid), offset_index(grid)
     assert torch.equal(bias, bias.transpose(1, 2))

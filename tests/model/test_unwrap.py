@@ -64,7 +64,7 @@ def changed_network(change):
 @pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
 @pytest.mark.parametrize(("change", "wrapper"), CASES)
 @torch.no_grad()
-def test_the_same_function_with_the_tensors_of_a_plain_network(change, wrapper):
+def test_the_same_function_with_the_tensors_of_an_unwrapped_network(change, wrapper):
     network = changed_network(change)
     images = golden_images(2, 64, 64)
     expected = network(images)

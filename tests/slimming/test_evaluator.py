@@ -33,7 +33,7 @@ def chosen(subnet: Subnet = SOME) -> Supernet:
     return network
 
 
-def test_norms_hold_the_mean_over_batches_of_what_each_batch_has() -> None:
+def test_norms_hold_the_mean_of_the_batch_statistics() -> None:
     """A small batch weighs as much as a large one. The variance is the unbiased one, as in training."""
     network = nn.Sequential(nn.BatchNorm2d(3), nn.Identity()).eval()
     norm = network[0]
@@ -153,12 +153,12 @@ def test_after_recovery_the_choice_stands_in_evaluation_mode() -> None:
     assert EVALUATOR.accuracy(copy.deepcopy(network)) == EVALUATOR.accuracy(network)
 
 
-def test_recovery_takes_the_steps_that_were_asked_for_however_few_the_images() -> None:
+def test_finetuning_takes_the_requested_steps_however_few_the_images() -> None:
     before, after = (int(network.stem.norm1.num_batches_tracked) for network in (chosen(), recovered()))
     assert after - before == EVALUATOR.finetune_steps  # of 20 images each; there are 50
 
 
-def test_recovery_is_gentle_and_sees_other_images_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finetuning_has_a_small_rate_and_sees_new_images_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A quarter of the supernet's rate, falling to 0 without a warm-up; all 50 images before one comes twice."""
     seen = list[Run]()
 

@@ -69,7 +69,7 @@ def test_every_way_is_tried_at_every_target() -> None:
     } == widest
 
 
-def test_what_was_found_are_the_networks_of_the_search() -> None:
+def test_the_contenders_are_the_networks_of_the_search() -> None:
     search = searched(Knowing(lambda subnet: sum(subnet.embed_dims) / 1000))
     assert [(contender.target, contender.config) for contender in found(search, LOOKUP)] == list(search.family.items())
 
@@ -120,7 +120,7 @@ def test_differences_are_paired_by_target_and_seed() -> None:
 
 
 @pytest.mark.parametrize("shared", ["slimming", "no-mb3d"])
-def test_a_network_at_two_targets_enters_once_at_the_tighter_one(shared: Method) -> None:
+def test_a_network_at_two_targets_enters_once_at_the_tighter_target(shared: Method) -> None:
     """With its records entered twice there would be nine pairs, and a narrower interval."""
     methods: tuple[Method, ...] = ("slimming", "no-mb3d")
     configs = iter([SEARCHED, SMALLER, THIRD, FOURTH, SEARCHED.replace(depths=(1, 2, 1, 2))])

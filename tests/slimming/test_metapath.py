@@ -145,7 +145,7 @@ def test_a_metapath_weighs_its_candidates(stage: int, alpha: tuple[float, ...], 
 
 
 @pytest.mark.parametrize("name", ["uniform", "gumbel"])
-def test_in_training_it_has_the_noise_that_was_asked_for(name: Noise) -> None:
+def test_in_training_it_has_the_configured_noise(name: Noise) -> None:
     made = path(alpha=(0.4, 0.0)).train()
     made.noise, made.tau = name, 0.7
     torch.manual_seed(3)
@@ -155,7 +155,7 @@ def test_in_training_it_has_the_noise_that_was_asked_for(name: Noise) -> None:
     assert torch.allclose(made(X), (3 * powers[0] + powers[1]) / sum(powers) * X, rtol=1e-5)
 
 
-def test_each_call_in_training_draws_anew_and_evaluation_draws_nothing() -> None:
+def test_every_call_in_training_samples_new_noise_and_evaluation_samples_none() -> None:
     made = path(2).train()
     assert not torch.equal(made(X), made(X))
     made.eval()
@@ -195,7 +195,7 @@ def test_gradients_reach_the_alpha_of_every_metapath(noise: Noise) -> None:
         assert abs(float(grad.sum())) < 1e-3 * float(grad.norm())  # a number that is added to all changes nothing
 
 
-def test_no_gradient_reaches_what_was_not_chosen() -> None:
+def test_no_gradient_reaches_unselected_blocks() -> None:
     made = MetaPath(TINY, 2, 0.0).train()
     made.choice = "MB3D"
     made(torch.randn(2, 32, 4, 4)).sum().backward()

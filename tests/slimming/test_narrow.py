@@ -149,7 +149,7 @@ def test_what_stays_are_the_most_important_channels_of_every_parameter(stage: in
     assert len(touched) >= 20
 
 
-def test_each_layer_has_the_same_say_whatever_its_scale() -> None:
+def test_every_layer_has_the_same_weight_regardless_of_its_scale() -> None:
     """The embedding's weights ×1000 do not outvote the blocks: 16 channels that they alone write go."""
     network = supernet()
     with torch.no_grad():

@@ -170,7 +170,7 @@ def test_savings_below_the_error_of_a_table_are_inconclusive() -> None:
         order(SUPERNET, tables, {"one": 0.02})
 
 
-def test_a_small_negative_saving_is_inconclusive_and_a_large_one_is_not() -> None:
+def test_a_small_negative_saving_is_inconclusive_and_a_large_saving_is_not() -> None:
     """Narrow MB4D of stage 1 are as slow as wide ones, and a little slower still."""
 
     def slower(share: float) -> Callable[[Part], float]:

@@ -62,7 +62,7 @@ def pixels(dataset: Images) -> list[bytes]:
     return [bytes(torch.as_tensor(dataset[index][0]).flatten().tolist()) for index in range(len(dataset))]
 
 
-def test_nothing_learns_from_the_images_that_judge(small: Material) -> None:
+def test_nothing_learns_from_the_evaluation_images(small: Material) -> None:
     """Neither they nor the test images are among those that the supernet learns from."""
     counts = torch.tensor(small.held_out.labels).bincount(minlength=10)
     assert counts.tolist() == [SMALL.held_out] * 10
@@ -74,7 +74,7 @@ def test_nothing_learns_from_the_images_that_judge(small: Material) -> None:
     assert not set(pixels(small.test)) & set(held_out)
 
 
-def test_a_protocol_can_take_some_images_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_protocol_can_take_some_images_of_every_class(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = list[object]()
 
     def load(name: str, split: data.Split, **options: object) -> Images:
@@ -88,7 +88,7 @@ def test_a_protocol_can_take_some_images_of_each_class(monkeypatch: pytest.Monke
     assert [len(subset) for subset in (splits.learn, splits.held_out, splits.train, splits.test)] == [50, 40, 90, 300]
 
 
-def test_the_run_of_the_supernet_builds_one(small: Material) -> None:
+def test_the_run_of_the_supernet_builds_a_supernet(small: Material) -> None:
     run = supernet_run(SMALL, small, seed=4, noise="gumbel")
     assert run.config == SUPERNET and run.config.num_classes == 10 and run.config.in_channels == 1
     assert (run.seed, run.size, run.recipe) == (4, SIZE, SMALL.recipe)
@@ -100,7 +100,7 @@ def test_the_run_of_the_supernet_builds_one(small: Material) -> None:
     assert supernet_run(SMALL, small).described() != run.described()
 
 
-def test_the_judge_sees_what_the_supernet_sees(small: Material) -> None:
+def test_the_evaluator_sees_what_the_supernet_sees(small: Material) -> None:
     evaluator = get_evaluator(SMALL, small, seed=4)
     assert evaluator.learn is small.learn and evaluator.held_out is small.held_out
     assert (evaluator.recipe, evaluator.size, evaluator.seed) == (SMALL.recipe, SIZE, 4)
@@ -117,7 +117,7 @@ def test_a_protocol_leaves_enough_to_learn_from(name: str) -> None:
     assert get_protocol(name) is protocol
 
 
-def test_a_folder_of_photographs_is_used_whole(tmp_path: Path) -> None:
+def test_a_folder_of_images_is_used_completely(tmp_path: Path) -> None:
     protocol = get_protocol(str(tmp_path))
     assert (protocol.data, protocol.per_class) == (str(tmp_path), None)
     with pytest.raises(ValueError, match="data 'imagenet' are unknown; there are .*fashion-mnist, or a folder"):

@@ -57,7 +57,7 @@ def test_a_search_is_done_at_its_last_target() -> None:
     assert [search.done for search in (BEGUN, BEGUN.with_step(FIRST), DONE)] == [False, False, True]
 
 
-def test_the_family_has_the_first_network_for_each_target() -> None:
+def test_the_family_has_the_first_network_for_every_target() -> None:
     family = replace(DONE, targets=(0.0151, 0.0170, 0.03, 0.0155)).family
     assert list(family) == [0.03, 0.0170, 0.0155, 0.0151]
     start, wide, last = (subnet.config(TINY) for subnet in DONE.subnets)
@@ -215,7 +215,7 @@ def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
         ("importances", ((1.0,), *BEGUN.importances[1:])),
     ],
 )
-def test_another_search_is_not_mistaken_for_this_one(field: str, value: object, tmp_path: Path) -> None:
+def test_another_search_is_not_mistaken_for_this_search(field: str, value: object, tmp_path: Path) -> None:
     DONE.save(tmp_path / SEARCH)
     stored = Search.load(tmp_path / SEARCH)
     assert stored.same_as(BEGUN) is stored

@@ -97,7 +97,7 @@ class Resting(Evaluator):
         pass
 
 
-def test_a_block_without_branches_is_found_by_real_accuracy() -> None:
+def test_a_block_without_branches_is_identified_by_real_accuracy() -> None:
     """Its layer scales are 0. The labels are what the network answers, so every real change costs accuracy."""
     network, (stage, block) = points_down(made(), *USELESS), USELESS
     with torch.no_grad():
@@ -122,7 +122,7 @@ def test_a_block_without_branches_is_found_by_real_accuracy() -> None:
     assert len(others) == 2 and min(others) > 0
 
 
-def test_every_gain_is_the_difference_of_two_whole_networks() -> None:
+def test_every_gain_is_the_difference_of_two_full_networks() -> None:
     result = search(made(), 0.4 * START)
     assert result.done and len(result.steps) > 5
     for subnet, step in zip(result.subnets[:-1], result.steps, strict=True):
@@ -134,7 +134,7 @@ def test_every_gain_is_the_difference_of_two_whole_networks() -> None:
     assert result.seconds[-1] == pytest.approx(seconds(result.subnets[-1]))
 
 
-def test_the_judge_is_asked_about_each_network_and_what_each_action_makes_of_it() -> None:
+def test_the_evaluator_runs_on_every_network_and_on_the_result_of_every_action() -> None:
     evaluator = Knowing(worth)
     result = search(made(), 0.6 * START, judge=evaluator)
     expected = []
@@ -226,7 +226,7 @@ def test_an_action_that_helps_is_taken_before_all_others() -> None:
     assert result.steps[0].taken.action == Action("depth", 1, 0)
 
 
-def test_each_of_the_family_is_the_first_below_its_target() -> None:
+def test_every_network_of_the_family_is_the_first_below_its_target() -> None:
     targets = [0.8 * START, 0.5 * START, 0.65 * START]
     result = search(made(), *targets)
     assert list(result.family) == sorted(targets, reverse=True)
@@ -239,7 +239,7 @@ def test_each_of_the_family_is_the_first_below_its_target() -> None:
     assert result.seconds[-2] > min(targets) >= result.seconds[-1]
 
 
-def test_one_search_for_many_targets_is_the_search_for_the_last() -> None:
+def test_a_search_for_many_targets_is_the_search_for_the_last() -> None:
     family = search(made(), 0.8 * START, 0.5 * START)
     assert family.steps == search(made(), 0.5 * START).steps
 
@@ -262,7 +262,7 @@ def test_its_own_time_is_a_target_too() -> None:
 
 
 @pytest.mark.parametrize("targets", [[0.999 * LEAST], [START, 0.1 * LEAST]])
-def test_an_impossible_target_is_refused_before_anything_is_judged(targets: list[float]) -> None:
+def test_an_impossible_target_is_refused_before_anything_is_evaluated(targets: list[float]) -> None:
     message = r"target .* ms is not possible: the smallest network, one block in each stage, of \(16, 16, 16, 16\)"
     with pytest.raises(ValueError, match=message):
         begin(made(), LOOKUP, targets)
@@ -278,13 +278,15 @@ def test_an_impossible_target_is_refused_before_anything_is_judged(targets: list
     ],
     ids=["width", "field"],
 )
-def test_a_network_that_is_not_in_the_table_is_refused_before_anything_is_judged(lookup: Lookup, message: str) -> None:
+def test_a_network_that_is_not_in_the_table_is_refused_before_anything_is_evaluated(
+    lookup: Lookup, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         begin(made(), lookup, [0.9 * START])
 
 
 @pytest.mark.parametrize("kind", ["MB3D", "embedding", "stem", "head"])
-def test_a_table_with_a_hole_is_refused_before_anything_is_judged(kind: str) -> None:
+def test_a_table_with_a_hole_is_refused_before_anything_is_evaluated(kind: str) -> None:
     """One entry is missing, of a width that the search comes to, as in a table that was not built to the end."""
     missing = next(entry for entry in LOOKUP.entries if entry.part.kind == kind)
     holed = replace(LOOKUP, entries=tuple(entry for entry in LOOKUP.entries if entry is not missing))
@@ -426,7 +428,7 @@ def test_a_kill_between_weights_and_search_costs_that_step(
     assert weights(tmp_path) == weights(expected)
 
 
-def test_with_a_real_judge_it_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+def test_with_a_real_evaluator_it_continues_to_the_same_weights(tmp_path: Path) -> None:
     """Accuracies, norms and the training in between are those of a search that nobody stopped, to the last bit."""
     evaluator = Evaluator(images("train", 40), images("test", 40), LAPTOP.replace(batch=20), SIZE, finetune_steps=2)
     for name in ("whole", "killed"):

@@ -65,7 +65,7 @@ def test_a_subnet_is_an_ordinary_configuration() -> None:
     assert START.config(WIDE) == WIDE.replace(num_vit=(0, 0, 3, 3))
 
 
-def test_where_only_the_last_stage_has_mb3d_num_vit_is_one_number() -> None:
+def test_if_only_the_last_stage_has_mb3d_num_vit_is_an_integer() -> None:
     last = Subnet(SOME.embed_dims, (*SOME.choices[:2], ("MB4D", "I", "I"), ("MB4D", "MB3D", "MB3D")))
     assert last.config(WIDE).num_vit == 2
     none = Subnet(SOME.embed_dims, (*SOME.choices[:2], ("MB4D",) * 3, ("I", "MB4D", "I")))
@@ -92,7 +92,7 @@ def test_the_published_networks_are_in_the_space(name: str) -> None:
         (Action("width", 3), "16 channels off stage 4", {"embed_dims": (32, 48, 64, 80)}),
     ],
 )
-def test_what_each_action_does_to_the_configuration(action: Action, words: str, fields: dict[str, object]) -> None:
+def test_what_every_action_does_to_the_configuration(action: Action, words: str, fields: dict[str, object]) -> None:
     before = SOME.config(WIDE)
     assert SOME.after(action).config(WIDE) == before.replace(**fields)
     assert str(action) == words

@@ -41,7 +41,7 @@ def test_stem_embeddings_and_heads_are_those_of_the_network() -> None:
 
 @settings(max_examples=25)
 @given(subnet=subnets())
-def test_the_network_taken_out_is_the_one_that_was_chosen(subnet: Subnet) -> None:
+def test_the_extracted_network_is_the_selected_subnet(subnet: Subnet) -> None:
     """Bit for bit, in evaluation; and nothing is left of what was not chosen."""
     SUPERNET.choose(subnet)
     network = taken_out(SUPERNET)
@@ -93,7 +93,7 @@ def test_both_heads_are_taken_along() -> None:
 
 @settings(max_examples=10)
 @given(subnet=subnets())
-def test_where_one_alpha_is_far_above_the_others_the_mixture_is_the_choice(subnet: Subnet) -> None:
+def test_with_a_dominant_alpha_the_mixture_is_the_choice(subnet: Subnet) -> None:
     network = supernet()
     names = [name for stage in subnet.choices for name in stage]
     with torch.no_grad():
@@ -136,7 +136,7 @@ def test_a_subnet_of_another_supernet_is_refused(subnet: Subnet) -> None:
     assert all(path.choice is None for path in network.all_paths())
 
 
-def test_there_is_no_subnet_before_one_is_chosen() -> None:
+def test_there_is_no_subnet_before_a_choice() -> None:
     network = supernet()
     for query in (lambda: network.subnet, lambda: taken_out(network)):
         with pytest.raises(ValueError, match="nothing has been chosen yet"):

@@ -76,7 +76,7 @@ def test_photographs_are_cut_as_preprocess_cuts_them(rule: str) -> None:
     assert labels.tolist() == [3, 1]
 
 
-def test_photographs_for_one_channel_are_grey() -> None:
+def test_images_with_a_single_channel_are_grey() -> None:
     images, _ = Evaluation(48, 1, "hf")(PHOTOGRAPHS)
     expected = PHOTOGRAPHS[0][0].resize((48, 48), Image.Resampling.BICUBIC).convert("L")
     assert images.shape == (2, 1, 48, 48)

@@ -32,7 +32,7 @@ def test_another_seed_or_epoch_is_another_order() -> None:
     assert len({tuple(order) for order in orders}) == 9
 
 
-def test_repeated_augmentation_draws_fewer_images_each_as_often() -> None:
+def test_repeated_augmentation_samples_fewer_images_equally_often() -> None:
     batches = epoch_batches(90, 30, seed=0, epoch=0, repeats=3)
     times = Counter(number for indices in batches for number in indices)
     assert len(batches) == 3

@@ -33,7 +33,7 @@ def test_nothing_to_resume(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 100, 0.5, -1])
-def test_a_broken_checkpoint_is_said_to_be_one(tmp_path: Path, keep: float) -> None:
+def test_a_broken_checkpoint_is_reported(tmp_path: Path, keep: float) -> None:
     checkpoints.save_checkpoint(tmp_path, state())
     path = tmp_path / checkpoints.CHECKPOINT
     content = path.read_bytes()
@@ -121,7 +121,7 @@ def test_a_fingerprint_of_tensors_changes_with_names_types_shapes_and_values() -
     assert checkpoints.fingerprint_tensors({"w": torch.arange(8.0)[::2] / 2, "n": torch.tensor(3)}) == prints[0]
 
 
-def test_a_folder_holds_one_run(tmp_path: Path) -> None:
+def test_a_folder_holds_a_single_run(tmp_path: Path) -> None:
     checkpoints.begin(tmp_path / "runs" / "a")
     checkpoints.begin(tmp_path / "runs" / "a")  # still empty
     checkpoints.save_checkpoint(tmp_path / "runs" / "a", state())
@@ -129,7 +129,7 @@ def test_a_folder_holds_one_run(tmp_path: Path) -> None:
         checkpoints.begin(tmp_path / "runs" / "a")
 
 
-def test_the_log_has_each_line_once(tmp_path: Path) -> None:
+def test_the_log_has_every_line_once(tmp_path: Path) -> None:
     rows = [{"epoch": 1, "top1": 0.5}]
     checkpoints.write_log(tmp_path, rows)
     checkpoints.write_log(tmp_path, [*rows, {"epoch": 2, "top1": 0.625}])

@@ -96,6 +96,6 @@ def test_an_option_without_meaning_is_refused(option: dict) -> None:
         load_data("fashion-mnist-small", "train", **option)
 
 
-def test_each_picture_needs_a_label() -> None:
+def test_every_image_needs_a_label() -> None:
     with pytest.raises(ValueError, match="2 pictures and 3 labels"):
         Images(torch.zeros(2, 1, 28, 28, dtype=torch.uint8), [0, 1, 2], ("a",), "")

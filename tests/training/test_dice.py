@@ -46,7 +46,7 @@ def test_a_rectangle_lies_in_the_image(width: int, height: int, seed: int) -> No
         assert 0 <= left < right <= width and 0 <= top < bottom <= height
 
 
-def test_area_and_aspect_are_drawn_from_their_ranges() -> None:
+def test_area_and_aspect_are_sampled_from_their_ranges() -> None:
     random = np.random.default_rng(0)
     boxes = np.array([rectangle(1000, 1000, (0.1, 0.4), (0.5, 2), random) for _ in range(4000)])
     width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]

@@ -92,7 +92,7 @@ def test_a_learner_that_agrees_has_nothing_to_learn_from_a_soft_teacher() -> Non
     torch.testing.assert_close(dist.grad, torch.zeros_like(dist))
 
 
-def test_each_head_learns_from_its_own_source() -> None:
+def test_every_head_learns_from_its_own_source() -> None:
     cls, dist, targets, teacher = logits(0), logits(1), logits(2).softmax(1), logits(3)
     heads = Heads(cls.requires_grad_(), dist.requires_grad_())
     DistillationLoss("hard", 0.25)(heads, targets, teacher).backward()
@@ -140,7 +140,7 @@ def network() -> EfficientFormer:
     return EfficientFormer(SMALL.replace(drop_path_rate=0.5)).train()
 
 
-def test_a_network_teaches_at_rest(network: EfficientFormer) -> None:
+def test_a_teacher_is_in_evaluation_mode(network: EfficientFormer) -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
     teacher = network_teacher(network)
     first, second = teacher(IMAGES, torch.arange(6)), teacher(IMAGES, torch.arange(6))

@@ -33,7 +33,7 @@ def in_two_processes(function: str, tmp_path: Path, argument: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_gradients_statistics_and_evaluation_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
+def test_gradients_statistics_and_evaluation_of_two_processes_equal_a_single_process(tmp_path: Path) -> None:
     in_two_processes("first_step", tmp_path, tmp_path / "two.pt")
     first_step(str(tmp_path / "one.pt"))
     single, two = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("one", "two"))

@@ -65,7 +65,7 @@ def test_read_from_where_it_is(places: SimpleNamespace, place: str, packed: bool
     assert labels == LABELS.tolist()
 
 
-def test_a_given_folder_comes_first(places: SimpleNamespace) -> None:
+def test_an_explicit_folder_comes_first(places: SimpleNamespace) -> None:
     put(places.debian)
     (places.given / NAMES[1]).write_bytes(b"nothing of the kind")
     assert full("test")[1] == LABELS.tolist()
@@ -138,7 +138,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
         thread.join()
 
 
-def test_fetched_once_and_only_when_asked(places: SimpleNamespace, server: ThreadingHTTPServer) -> None:
+def test_fetched_once_and_only_on_request(places: SimpleNamespace, server: ThreadingHTTPServer) -> None:
     with pytest.raises(FileNotFoundError):
         full("test")
     images, _ = full("test", download=True)
@@ -161,7 +161,7 @@ def test_what_comes_wrong_leaves_nothing_behind(
     assert [path for path in places.cache.rglob("*") if path.is_file()] == []
 
 
-def test_the_files_are_the_published_ones() -> None:
+def test_the_files_are_the_published_files() -> None:
     """The MD5 sums of the authors' README, which torchvision has too."""
     assert [file.md5_gz for files in FILES.values() for file in files] == [
         "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
@@ -173,7 +173,7 @@ def test_the_files_are_the_published_ones() -> None:
 
 
 @pytest.mark.parametrize(("split", "each"), [("train", 400), ("test", 100)])
-def test_the_small_set_has_as_many_of_each_class(split: str, each: int) -> None:
+def test_the_small_set_has_as_many_of_every_class(split: str, each: int) -> None:
     images, labels = small(split)
     assert images.shape == (10 * each, 1, 28, 28) and images.dtype == torch.uint8
     assert Counter(labels) == dict.fromkeys(range(len(CLASSES)), each)

@@ -86,7 +86,7 @@ def test_the_field_is_what_the_kernels_add_up_to(scale: float | None) -> None:
         (2, 1, 15 + 8),
     ],
 )
-def test_with_pooling_alone_a_place_reaches_what_the_kernels_add_up_to(
+def test_with_pooling_alone_the_field_is_the_sum_of_the_kernels(
     stage: int, block: int | None, reach: int, images: torch.Tensor
 ) -> None:
     field = receptive_field(network(POOLING), images, stage, block)
@@ -112,7 +112,7 @@ def test_the_field_is_the_mean_over_the_images(images: torch.Tensor) -> None:
     torch.testing.assert_close(receptive_field(model, images, 4), torch.stack(halves).mean(0), rtol=1e-4, atol=1e-9)
 
 
-def test_it_is_the_slope_of_what_the_place_says(images: torch.Tensor) -> None:
+def test_it_is_the_slope_of_the_output_at_the_position(images: torch.Tensor) -> None:
     """Against a difference quotient at the pixel that counts most."""
     model, image = network(CONFIG).double(), images[:1].double()
     field = receptive_field(model, image, 3)

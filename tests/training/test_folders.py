@@ -48,7 +48,7 @@ def test_test_stands_for_val(root: Path) -> None:
     assert names(find(root, "test", False).files) == ["4.jpg", "5.webp"]
 
 
-def test_a_folder_without_splits_is_whole(root: Path) -> None:
+def test_a_folder_without_splits_is_used_completely(root: Path) -> None:
     for split in ("train", "test"):
         assert names(find(root / "train", split, False).files) == ["1.jpg", "2.PNG", "3.jpeg"]
 
@@ -101,7 +101,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_file_is_found_left_out_and_counted(root: Path, name: str) -> None:
+def test_a_broken_file_is_detected_left_out_and_counted(root: Path, name: str) -> None:
     path = put(root / "train" / "cat" / name)
     check_image(path)
     path.write_bytes(BROKEN[name](path.read_bytes()))

@@ -146,7 +146,7 @@ def test_a_finished_run_that_is_resumed_is_finished(tmp_path: Path) -> None:
     assert again.finish().evaluation.top1 == top1
 
 
-def test_another_run_is_not_mistaken_for_this_one(tmp_path: Path) -> None:
+def test_another_run_is_not_mistaken_for_this_run(tmp_path: Path) -> None:
     list(Loop(run(), tmp_path).epochs())
     with pytest.raises(FileExistsError, match="add --resume"):
         Loop(run(), tmp_path)
@@ -238,7 +238,7 @@ def test_true_labels_do_not() -> None:
     assert [row["top1"] for row in loop.epochs()][-1] > 0.4
 
 
-def test_a_teacher_is_asked_about_what_the_network_sees() -> None:
+def test_a_teacher_sees_what_the_network_sees() -> None:
     calls = []
     base = network_teacher(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(1024, 10)))
 
@@ -291,7 +291,7 @@ def test_global_random_states_are_left_as_they_were(workers: int, tmp_path: Path
     assert states() == before
 
 
-def test_precisions_in_any_order_in_one_process() -> None:
+def test_precisions_in_any_order_in_a_single_process() -> None:
     """Three runs that exist at the same time, two steps of each: bf16 changes its own run alone."""
     loops = [Loop(run(**{**ALIKE, "recipe": STILL.replace(precision=name)})) for name in ("fp32", "bf16", "fp32")]
     dtypes: list[list[torch.dtype]] = [[], [], []]
@@ -317,7 +317,7 @@ def dropped(loop: Loop, step: int) -> list[list[bool]]:
     return masks
 
 
-def test_stochastic_depth_draws_anew_in_each_step_and_the_same_in_the_same_step() -> None:
+def test_stochastic_depth_differs_between_steps_and_is_the_same_in_the_same_step() -> None:
     recipe = STILL.replace(drop_path=0.5)
     first, other = (Loop(run(**{**ALIKE, "recipe": recipe})) for _ in range(2))
     assert max(module.rate for module in first.network.modules() if isinstance(module, DropPath)) == 0.5
@@ -364,7 +364,7 @@ def test_settings_of_mixing_and_repetition_reach_the_loader() -> None:
     assert set(times) == {3}
 
 
-def test_training_starts_from_given_weights(tmp_path: Path) -> None:
+def test_training_starts_from_existing_weights(tmp_path: Path) -> None:
     torch.manual_seed(3)
     network = EfficientFormer(CONFIG)
     file = tmp_path / "given.safetensors"

@@ -38,7 +38,7 @@ def test_mixup_mixes_images_as_it_mixes_targets(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_cutmix_pastes_one_rectangle_and_counts_its_pixels(seed: int) -> None:
+def test_cutmix_pastes_a_rectangle_and_counts_its_pixels(seed: int) -> None:
     images, targets = mix(IMAGES, LABELS, 4, 0.0, 1.0, 0.0, generator(seed))
     pasted = images[0, 0] == 3
     assert torch.equal(images[0], torch.where(pasted, 3.0, 0.0).expand(3, -1, -1))

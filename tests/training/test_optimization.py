@@ -147,7 +147,7 @@ def clipped(weight: object, gradient: object, factor: float) -> torch.Tensor:
     return parameter.grad
 
 
-def test_each_row_is_clipped_by_its_own_norm() -> None:
+def test_every_row_is_clipped_by_its_own_norm() -> None:
     gradients = clipped(
         [[3.0, 4.0], [0.0, 0.0], [30.0, 40.0], [1.0, 0.0]],  # norms 5, 0, 50, 1
         [[6.0, 8.0], [0.0, 1.0], [0.3, 0.4], [0.0, 0.0]],  # norms 10, 1, 0.5, 0
@@ -158,13 +158,13 @@ def test_each_row_is_clipped_by_its_own_norm() -> None:
     torch.testing.assert_close(gradients, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=0)
 
 
-def test_a_vector_is_one_unit_and_so_is_a_number() -> None:
+def test_a_vector_is_a_single_unit_and_so_is_a_scalar() -> None:
     expected = torch.tensor([0.3, 0.4], dtype=torch.float64)
     torch.testing.assert_close(clipped([3.0, 4.0], [6.0, 8.0], 0.1), expected)
     assert clipped(-2.0, -7.0, 0.5) == -1.0
 
 
-def test_a_filter_of_a_convolution_is_one_unit() -> None:
+def test_a_filter_of_a_convolution_is_a_single_unit() -> None:
     weight = torch.ones(2, 3, 2, 3)  # 18 weights a filter: norm √18
     weight[1] *= 10
     gradients = clipped(weight.tolist(), torch.ones(2, 3, 2, 3).tolist(), 0.5)
@@ -233,7 +233,7 @@ def test_the_average_is_a_weighted_sum(values: list[float], decay: float) -> Non
     assert float(average.network.weight) == pytest.approx(expected, abs=1e-9)
 
 
-def test_the_averaged_network_is_apart_and_at_rest() -> None:
+def test_the_averaged_network_is_separate_and_in_evaluation_mode() -> None:
     model = EfficientFormer(SMALL).train()
     average = WeightAverage(model, 0.5)
     kept = average.network.norm.weight.clone()

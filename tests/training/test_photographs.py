@@ -44,7 +44,7 @@ def test_without_strength_nothing_changes(name: str) -> None:
         assert np.abs(applied(name, ramp(), 0.0, 1.0) - ramp()).max() <= 1
 
 
-def test_places_move() -> None:
+def test_positions_move() -> None:
     shifted = applied("translate x", ramp(), 0.4 / 0.45, 1.0)  # by 40 of 100 pixels to the left
     assert np.array_equal(shifted[:, :60], ramp()[:, 40:])
     assert (shifted[:, 60:] == FILL).all()

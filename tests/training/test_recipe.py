@@ -46,7 +46,7 @@ def test_the_code_recipe_has_every_number_of_the_released_code() -> None:
         assert getattr(CODE, FIELDS[name]) == (0 if name in WITHOUT_EFFECT else value), name
 
 
-def test_the_code_recipe_says_what_the_released_code_says_in_words() -> None:
+def test_the_code_recipe_matches_the_released_code() -> None:
     assert re.match(r"m(\d+)-", words("RandAugment", "code"))[1] == f"{CODE.rand_augment:g}"
     assert words("precision", "code") == CODE.precision
     assert CODE.sync_bn and words("BatchNorm", "code").startswith("synchronised")
@@ -75,7 +75,7 @@ def test_every_setting_has_a_field_or_is_the_same_for_every_recipe() -> None:
     assert CHECKS.keys() == {field.name for field in fields(Recipe)}
 
 
-def test_differences_put_reported_beside_ours() -> None:
+def test_differences_list_reported_values_next_to_the_recipe() -> None:
     table = differences()
     rows = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
     assert list(rows) == [name for name in SETTINGS if name in FIELDS]

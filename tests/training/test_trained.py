@@ -36,7 +36,7 @@ def test_three_files_of_at_most_two_megabytes() -> None:
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= MOST
 
 
-def test_it_recognises_on_the_images_of_the_kit_what_it_is_said_to(told: dict[str, Any]) -> None:
+def test_its_accuracy_on_the_images_of_the_kit_is_as_stored(told: dict[str, Any]) -> None:
     images = load_data("fashion-mnist-small", "test")
     batches = TestBatches(images, size=32, channels=1, batch=250)
     result = evaluate(trained_network(), loader(batches), images.classes)
@@ -44,7 +44,7 @@ def test_it_recognises_on_the_images_of_the_kit_what_it_is_said_to(told: dict[st
     assert result.top1 == pytest.approx(told["result"]["top1"], abs=MARGIN)
 
 
-def test_the_words_tell_data_accuracy_and_hash(told: dict[str, Any]) -> None:
+def test_the_description_has_data_accuracy_and_hash(told: dict[str, Any]) -> None:
     assert (told["train"], told["test"]) == (
         "Fashion-MNIST, 60,000 training images",
         "Fashion-MNIST, 10,000 test images",
@@ -54,7 +54,7 @@ def test_the_words_tell_data_accuracy_and_hash(told: dict[str, Any]) -> None:
         assert part in trained_words()
 
 
-def test_the_log_has_a_row_for_each_epoch_and_ends_with_the_accuracy(told: dict[str, Any]) -> None:
+def test_the_log_has_a_row_per_epoch_and_ends_with_the_accuracy(told: dict[str, Any]) -> None:
     rows = trained_log()
     assert [row["epoch"] for row in rows] == list(range(1, told["recipe"]["epochs"] + 1))
     assert (rows[-1]["top1"], rows[-1]["top5"]) == (told["result"]["top1"], told["result"]["top5"])
@@ -81,7 +81,7 @@ def test_it_has_learned_where_to_look() -> None:
     assert network.stages[3].mb3d[0].token_mixer.attention_biases.std() > 0.1  # a fresh table is 0
 
 
-def test_it_comes_ready_to_use_and_anew_each_time() -> None:
+def test_it_is_ready_to_use_and_a_new_network_every_time() -> None:
     first = trained_network()
     assert not first.training
     torch.nn.init.zeros_(first.head.weight)

@@ -80,7 +80,7 @@ def test_strata_are_resampled_separately() -> None:
     assert stratified.high - 0.71 == pytest.approx(expected, rel=0.1)
 
 
-def test_a_stratum_of_one_sample_allows_no_interval() -> None:
+def test_a_stratum_of_a_single_sample_allows_no_interval() -> None:
     estimate = mean_estimate([0.1, 0.2, 0.3, 0.4], [0.3])
     assert (estimate.low, estimate.high) == (-math.inf, math.inf)
     assert mean_estimate([0.01]) == Estimate(0.01, -math.inf, math.inf, 1)

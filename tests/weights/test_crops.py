@@ -96,7 +96,7 @@ def test_size_is_that_of_the_result(rule, size):
 @pytest.mark.parametrize(
     ("rule", "size"), [("official", 224), ("timm", 224), ("mmpretrain", 224), ("hf", 224), ("netspresso", 256)]
 )
-def test_one_colour(rule, size):
+def test_a_single_colour(rule, size):
     tensor = ef.preprocess(Image.new("RGB", (90, 70), (255, 128, 0)), rule=rule)
     assert tensor.shape == (1, 3, size, size) and tensor.dtype == torch.float32
     for channel, value in enumerate(

@@ -192,7 +192,7 @@ def test_other_networks_have_no_published_weights(server, model):
     assert server.asked == []
 
 
-def test_a_wrong_field_is_found_before_anything_is_fetched(server):
+def test_a_wrong_field_is_detected_before_anything_is_fetched(server):
     with pytest.raises(ValueError, match="Unknown field 'num_clases'"):
         ef.get_model("l1", pretrained=True, num_clases=10)
     assert server.asked == []

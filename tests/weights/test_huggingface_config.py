@@ -62,7 +62,7 @@ def test_every_field_of_the_network_is_read():
     assert EfficientFormerConfig(layer_scale_init_value=0.5).network(True).layer_scale_init == 0.5
 
 
-def test_stochastic_depth_stays_below_one():
+def test_stochastic_depth_stays_below_1():
     rates = EfficientFormerConfig(drop_path_rate=0.1).network(distillation=True).drop_path_rates
     assert rates[0] == 0
     assert rates[-1] == pytest.approx(0.1)
@@ -181,7 +181,7 @@ def test_a_file_of_another_model():
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_network_of_ours_in_their_words(preset):
+def test_a_network_of_this_package_as_a_hugging_face_configuration(preset):
     network = PRESETS[preset]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -203,6 +203,6 @@ def test_a_network_of_ours_in_their_words(preset):
         ({"downsamples": (True, True, True, True)}, "downsamples="),
     ],
 )
-def test_a_network_that_their_words_do_not_have(fields, message):
+def test_a_network_that_the_hugging_face_configuration_cannot_express(fields, message):
     with pytest.raises(ValueError, match=message):
         EfficientFormerConfig.from_network(NetworkConfig(**fields))

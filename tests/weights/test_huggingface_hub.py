@@ -163,7 +163,7 @@ def test_arguments_with_the_values_that_transformers_gives_them(make_network, tm
     assert torch.equal(ONE_HEAD.from_pretrained(tmp_path)(IMAGES).logits, model(IMAGES).logits)
 
 
-def test_a_network_that_the_layout_has_no_place_for(tmp_path):
+def test_a_network_that_the_layout_cannot_hold(tmp_path):
     sizes = CONFIG.replace(hidden_sizes=(8, 8, 16, 24), downsamples=(False, True, True, True))
     with pytest.raises(ValueError, match="the hf layout has no place for embeddings"):
         ONE_HEAD(sizes).save_pretrained(tmp_path)
@@ -323,7 +323,7 @@ def test_a_file_that_does_not_fit(make_network, tmp_path):
 
 
 @pytest.mark.parametrize("model", [ONE_HEAD, TWO_HEADS], indirect=True)
-def test_the_class_is_told_by_the_file(model, hub):
+def test_the_class_is_determined_by_the_file(model, hub):
     model.push_to_hub("me/l0", token="hf_secret")
     back = hf.AutoModelForImageClassification.from_pretrained("me/l0", revision=COMMIT)
     assert type(back) is type(model)

@@ -89,7 +89,7 @@ def test_formats():
     assert not np.array_equal(values(BYTES[:3, :5], input_data_format="channels_last"), first)
 
 
-def test_each_step_can_be_left_out():
+def test_every_step_can_be_left_out():
     none = {"do_resize": False, "do_center_crop": False, "do_rescale": False, "do_normalize": False}
     raw = BYTES.transpose(2, 0, 1)
     assert values(PHOTO, **none).dtype == np.uint8
@@ -127,7 +127,7 @@ def test_an_option_of_a_call_goes_before_that_of_the_processor():
     assert processor.preprocess(PHOTO).keys() == {"pixel_values"}
 
 
-def test_grey_arrays_have_one_mean():
+def test_grey_arrays_have_a_single_mean():
     grey = BYTES[..., :1]
     assert values(grey, image_mean=0.5, image_std=0.5).shape == (1, 224, 224)
     with pytest.raises(ValueError, match=r"image_mean=\(0.485, .* is not possible; allowed: 1 numbers"):

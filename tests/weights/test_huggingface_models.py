@@ -23,7 +23,7 @@ def model(request, make_network):
     return filled(request.param(CONFIG), make_network)
 
 
-def test_no_head_one_head_two_heads(make_network):
+def test_no_head_a_single_head_two_heads(make_network):
     base, single, two = (filled(kind(CONFIG), make_network) for kind in CLASSES)
     network = make_network(CONFIG.network(distillation=True))
     heads = network.forward_heads(IMAGES)
@@ -61,7 +61,7 @@ def test_golden_logits_of_l1():
     assert torch.equal(output.hidden_states[7], maps[3].flatten(2).transpose(1, 2))
 
 
-def test_what_is_asked_for_comes(model):
+def test_requested_outputs_are_returned(model):
     outputs = model(IMAGES)
     assert "hidden_states" not in outputs
     assert outputs.hidden_states is outputs.attentions is None
@@ -96,7 +96,7 @@ def test_the_configuration_decides_where_a_call_does_not_say():
     ]
 
 
-def test_an_output_is_read_by_name_key_and_place(model):
+def test_an_output_is_read_by_name_key_and_index(model):
     output = model(IMAGES, output_hidden_states=True)
     first = next(iter(output))
     assert getattr(output, first) is output[first] is output[0] is output.to_tuple()[0] is output[:1][0]
@@ -132,13 +132,13 @@ def test_without_images(model):
         model()
 
 
-def test_ours_is_a_configuration_too():
+def test_a_config_of_this_package_is_accepted_too():
     model = hf.EfficientFormerModel(CONFIG.network(distillation=True))
     assert model.config == CONFIG
     assert model.network.config == CONFIG.network(distillation=False)
 
 
-def test_one_label_an_image(make_network):
+def test_a_single_label_per_image(make_network):
     logits = torch.tensor([[0.0, math.log(3.0)], [math.log(4.0), 0.0]])
     expected = (math.log(4 / 3) + math.log(5)) / 2  # of softmax (1/4, 3/4) the second, of (4/5, 1/5) the second
     for labels in (torch.tensor([1, 1]), torch.tensor([1, 1], dtype=torch.int32), torch.tensor([[1], [1]])):
@@ -153,7 +153,7 @@ def test_one_label_an_image(make_network):
     assert model.network.head.weight.grad.abs().sum() > 0
 
 
-def test_several_labels_an_image():
+def test_several_labels_per_image():
     logits = torch.tensor([[0.0, math.log(3.0)]])  # sigmoids 1/2 and 3/4
     expected = (math.log(2) + math.log(4)) / 2
     for labels in (torch.tensor([[1.0, 0.0]]), torch.tensor([[True, False]])):

@@ -34,7 +34,7 @@ def gradient(width, height):
 
 
 @pytest.mark.parametrize("size", [32, 224, 256])
-def test_one_colour(size):
+def test_a_single_colour(size):
     tensor = preprocess(Image.new("RGB", (90, 70), (255, 128, 0)), size)
     assert tensor.shape == (1, 3, size, size) and tensor.dtype == torch.float32
     for channel, value in enumerate((1.0, 128 / 255, 0.0)):

@@ -35,7 +35,7 @@ def test_a_permuted_table(network):
     assert torch.equal(loaded(IMAGES), network(IMAGES))
 
 
-def test_all_pairs_on_one_bias(network):
+def test_all_pairs_on_a_single_bias(network):
     """NetsPresso's networks trained from scratch: their index is all ones, and no offset has a bias of its own."""
     state = network.state_dict()
     tensors = to_layout(state, network.config, "netspresso")

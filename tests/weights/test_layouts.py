@@ -46,7 +46,7 @@ def test_there_are_five_published_layouts():
 
 
 @pytest.mark.parametrize("layout", PUBLISHED)
-def test_golden_weights_in_each_layout_and_back(golden, layout):
+def test_golden_weights_in_every_layout_and_back(golden, layout):
     preset, config, state = golden
     tensors = to_layout(state, config, layout)
     assert_golden(tensors, layout, preset)
@@ -83,7 +83,7 @@ def test_native_names_are_those_of_the_network(config):
     assert list(names(config, "native")) == list(state)
 
 
-def test_names_are_one_to_one():
+def test_names_are_bijective():
     for config in PRESETS.values():
         for layout in LAYOUTS:
             table = names(config, layout)
@@ -123,7 +123,7 @@ def test_merged_heads_give_the_mean_of_the_logits():
         ({"stem_act": "prelu"}, "PReLU"),
     ],
 )
-def test_networks_without_a_place_in_published_layouts(layout, fields, reason):
+def test_networks_that_published_layouts_cannot_hold(layout, fields, reason):
     config = EfficientFormerConfig(**fields)
     with pytest.raises(ValueError, match=f"the {layout} layout has no place for .*{reason}.*layout='native'"):
         names(config, layout)

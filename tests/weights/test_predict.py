@@ -63,7 +63,7 @@ def test_classes_have_the_names_that_the_network_knows(network, tmp_path):
         ("named.pth", "timm", False),  # the file holds only tensors, so that others can load it
     ],
 )
-def test_class_names_are_stored_where_the_format_has_a_place(network, tmp_path, file, layout, stored):
+def test_class_names_are_stored_if_the_format_supports_them(network, tmp_path, file, layout, stored):
     names = tuple(f"Straße {label}" for label in range(network.config.num_classes))
     ef.save(network, tmp_path / file, layout=layout, class_names=names)
     loaded = ef.from_weights(tmp_path / file)

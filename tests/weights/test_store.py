@@ -131,7 +131,7 @@ def test_data_parallel_prefix_and_parameters(network, tmp_path):
     assert not any(value.requires_grad for value in state.values())
 
 
-def test_two_heads_for_a_network_with_one(network, tmp_path):
+def test_two_heads_for_a_network_with_a_single_head(network, tmp_path):
     ef.save(network, path := tmp_path / "two.safetensors")
     config = network.config.replace(distillation=False)
     fresh = ef.EfficientFormer(config).eval()
@@ -139,7 +139,7 @@ def test_two_heads_for_a_network_with_one(network, tmp_path):
     torch.testing.assert_close(fresh(IMAGES), network(IMAGES))
 
 
-def test_one_head_for_a_network_with_two(network, tmp_path):
+def test_a_single_head_for_a_network_with_two(network, tmp_path):
     ef.save(network, path := tmp_path / "one.safetensors", layout="netspresso")
     with pytest.raises(ValueError, match="one.safetensors: the file has one head.*distillation=False.*head=False"):
         ef.load(path, config=network.config)
@@ -168,7 +168,7 @@ def test_a_file_without_heads(network, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_written_whole_or_not_at_all(network, tmp_path, monkeypatch, suffix):
+def test_written_atomically(network, tmp_path, monkeypatch, suffix):
     path = tmp_path / f"weights{suffix}"
     ef.save(network, path)
     before = path.read_bytes()

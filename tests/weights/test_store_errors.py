@@ -163,7 +163,7 @@ def test_another_kind_of_number(tensors, tmp_path):
 
 
 @pytest.mark.parametrize("change", [torch.Tensor.to_sparse, lambda value: value.to("meta")])
-def test_tensors_without_plain_numbers(tensors, tmp_path, change):
+def test_tensors_that_are_not_dense(tensors, tmp_path, change):
     tensors["norm.weight"] = change(tensors["norm.weight"])
     torch.save(tensors, path := tmp_path / "weights.pth")
     refused(path, "tensors of another kind (1): norm.weight (torch.float32, ")

@@ -88,7 +88,7 @@ def test_a_wrapped_network_is_saved_and_its_state_dict_loaded(network, tmp_path,
     assert_same(ef.load(path), network.state_dict())
 
 
-def test_a_network_with_one_compiled_stage(network, tmp_path):
+def test_a_network_with_a_single_compiled_stage(network, tmp_path):
     compiled = copy.deepcopy(network)
     compiled.stages[1] = torch.compile(compiled.stages[1])
     assert any("stages.1._orig_mod." in name for name in compiled.state_dict())
@@ -170,12 +170,12 @@ def test_raw_and_averaged_weights(network, tmp_path, project):
 
 
 @pytest.mark.parametrize("key", ["model", "state_dict", "model_state_dict", "model_ema", "state_dict_ema"])
-def test_one_set_of_weights_needs_no_choice(network, tmp_path, key):
+def test_a_single_set_of_weights_needs_no_choice(network, tmp_path, key):
     torch.save({key: network.state_dict(), "epoch": 1}, path := tmp_path / "checkpoint.pth")
     assert_same(ef.load(path), network.state_dict())
 
 
-def test_weights_that_are_asked_for_and_missing(network, tmp_path):
+def test_requested_weights_that_are_missing(network, tmp_path):
     torch.save(network.state_dict(), path := tmp_path / "raw.pth")
     with pytest.raises(ValueError, match=r"raw.pth: .*averaged.*use_ema=True"):
         ef.load(path, use_ema=True)
