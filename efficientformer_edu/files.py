@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, whichever room writes them."""
+"""Atomic file writes."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pathlib import Path
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A place to write beside `path`; it becomes `path` if all went well and vanishes if not.
+    """Write a file atomically: a temporary file replaces `path` if the block succeeds, and is deleted if it fails.
 
-    What is written has the permissions of any new file. Until the block ends, `path` stays what it was.
+    The file has the default permissions of a new file. Until the block ends, `path` is unchanged.
 
     Args:
-        path: the file that shall be there in the end; one that is there is replaced.
+        path: the file to write; an existing file is replaced.
 
     Yields:
-        The path to write to, in the same folder.
+        The path of the temporary file, in the same folder.
 
     Raises:
         FileNotFoundError: if the folder does not exist, before anything is written.
-        OSError: if the file cannot be written or put into its place.
+        OSError: if the file cannot be written or renamed.
     """
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder does not exist")

@@ -1,4 +1,4 @@
-"""What a measurement depends on, besides what is measured: the machine, its threads, memory and versions."""
+"""Conditions of a measurement: the machine, threads, memory settings and library versions."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import torch
 
 LIBRARIES = ("torch", "numpy", "onnxruntime", "openvino", "timm")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
-NEVER = 2**31 - 1  # bytes: the largest that mallopt takes
+NEVER = 2**31 - 1  # bytes: the largest value that mallopt accepts
 
 
 def processor() -> str:
-    """The processor's name as the system gives it, with how many of its cores this process may use."""
+    """The processor's name as reported by the system, and the number of cores that this process may use."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -28,28 +28,28 @@ def processor() -> str:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def accelerator(device: torch.device) -> str:
-    """The name of a GPU, or the processor's."""
+    """The name of the GPU, or of the processor."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
 
 
 def versions() -> dict[str, str]:
-    """Python and the libraries that run networks, those that are installed."""
-    found = {"python": platform.python_version()}
+    """Versions of Python and of the installed libraries that run networks."""
+    installed = {"python": platform.python_version()}
     for library in LIBRARIES:
         try:
-            found[library] = version(library).split("+")[0]
+            installed[library] = version(library).split("+")[0]
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def page_faults() -> int:
-    """Pages of memory that this process has been given so far; 0 on Windows, which does not tell."""
+    """Page faults of this process so far; 0 on Windows, which does not report them."""
     try:
         import resource
     except ImportError:
@@ -58,7 +58,7 @@ def page_faults() -> int:
 
 
 def busy() -> str:
-    """A sentence if other work is using the machine right now, else ""."""
+    """A sentence if other processes are using the machine, else ""."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if load > 0.5 * cores() + 0.5:
         return f"the machine is busy: {load:.1f} processes wanted its {cores()} cores over the last minute"
@@ -66,10 +66,11 @@ def busy() -> str:
 
 
 def keep_memory() -> bool:
-    """Keep freed memory in this process from now on, if the C library is glibc; returns whether that was possible.
+    """Keep freed memory in this process from now on. Returns whether that was possible, which needs glibc.
 
-    By default glibc hands every large block back to the system when it is freed, and asks for it anew in the next call:
-    each page then costs a page fault, and a network of small maps loses up to a third of its time. It cannot be undone.
+    By default glibc returns every large block to the system when it is freed, and requests it again in the next call.
+    Each page then causes a page fault, which takes up to a third of the time of a network with small feature maps. The
+    setting cannot be undone.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -79,10 +80,10 @@ def keep_memory() -> bool:
 
 @contextmanager
 def threads(number: int | None) -> Iterator[int]:
-    """Inside, torch computes with so many threads; None leaves what is set. Yields the number that is in force.
+    """Set the number of torch threads; None keeps the current setting. Yields the number in effect.
 
     Raises:
-        ValueError: for less than one thread, or more than there are cores.
+        ValueError: for less than one thread, or more threads than cores.
     """
     before = torch.get_num_threads()
     if number is not None:

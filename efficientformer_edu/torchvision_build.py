@@ -1,7 +1,8 @@
-"""Import what needs torchvision beside any build of torch.
+"""Import modules that need torchvision, with any build of torch.
 
-Some of torchvision's builds do not import beside a torch for the CPU alone: they describe two operators that their
-library was to declare. Then the two are declared here. Nothing in this package runs them without trying first.
+Some torchvision builds cannot be imported with a CPU-only torch, because they refer to two operators that their binary
+library should have declared. In that case the two operators are declared here. This package checks that they work
+before it relies on them.
 """
 
 from __future__ import annotations
@@ -16,22 +17,22 @@ SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
-_declared: list[torch.library.Library] = []  # a declaration lives as long as its library object
+_declared: list[torch.library.Library] = []  # a declaration exists as long as its library object
 
 
 def import_beside_torch(name: str) -> ModuleType:
-    """A module that imports torchvision, or torchvision itself, with its two operators declared where they are missing.
+    """Import torchvision, or a module that needs it, and declare the two operators if they are missing.
 
     Raises:
-        ModuleNotFoundError: if it, or torchvision, is not installed.
-        RuntimeError: if it does not import for another reason.
+        ModuleNotFoundError: if the module or torchvision is not installed.
+        RuntimeError: if the import fails for another reason.
     """
     try:
         return import_module(name)
     except RuntimeError as error:
         if "torchvision::" not in str(error) or _declared:
             raise
-    for module in list(sys.modules):  # what was imported half is imported anew
+    for module in list(sys.modules):  # partially imported modules have to be imported again
         if module.partition(".")[0] in (name.partition(".")[0], "torchvision"):
             del sys.modules[module]
     library = torch.library.Library("torchvision", "FRAGMENT")

@@ -1,4 +1,4 @@
-"""The claims of section 3 about times, tested on measurements, and the files in `results/` that hold both.
+"""The latency claims of section 3, tested on measurements, and the files in `results/` that store both.
 
 A claim is a statement about a ratio of times. Claims are computed from the stored samples on access, so neither a claim
 nor a verdict can be older than this code. `Observation.save` writes them next to the samples, for people and for the
@@ -45,10 +45,10 @@ class Claim:
     """A statement about a ratio of times.
 
     Attributes:
-        text: what is claimed.
-        ratio: the ratio as measured here.
-        side: the side of the bound on which the claim expects it.
-        bound: the ratio at which the claim turns.
+        text: the statement.
+        ratio: the measured ratio.
+        side: whether the claim expects the ratio above or below the bound.
+        bound: the ratio that separates a true claim from a false one.
     """
 
     text: str
@@ -58,7 +58,7 @@ class Claim:
 
     @property
     def verdict(self) -> Agreement:
-        """Whether the whole interval lies on the claimed side of the bound, on the other side, or on both."""
+        """Whether the entire interval lies on the claimed side of the bound, on the other side, or on both."""
         return self.ratio.claim(self.side, self.bound)
 
     @property
@@ -67,7 +67,7 @@ class Claim:
         return _verdict_text(self.verdict)
 
     def to_dict(self) -> dict[str, Any]:
-        """The claim as JSON holds it; with too few rounds there is no interval."""
+        """The claim as a JSON-serializable dictionary; with too few rounds the interval is null."""
         value, low, high = (round(part, RATIO_DIGITS) if math.isfinite(part) else None for part in self.ratio[:3])
         if self.verdict == "too few":
             low = high = None
@@ -86,10 +86,10 @@ class Observation:
     Attributes:
         number: 1 to 4, as in the paper.
         records: the measurements, by name.
-        macs: multiply-accumulates of the subjects of a record, where the claims need them.
+        macs: multiply-accumulates of the subjects of a record, if the claims need them.
 
     Raises:
-        ValueError: for another number, or without records.
+        ValueError: for an unknown number, or without records.
     """
 
     number: int
@@ -104,7 +104,7 @@ class Observation:
 
     @cached_property
     def claims(self) -> tuple[Claim, ...]:
-        """The claims that the verdict rests on, the most important first."""
+        """The claims that determine the verdict, most important first."""
         if self.number == 1:
             return _stem_claims(self.records, self.macs)
         if self.number == 2:
@@ -113,12 +113,12 @@ class Observation:
 
     @cached_property
     def context(self) -> tuple[Claim, ...]:
-        """Observation 4: what the phone showed, tested in each engine. The verdict does not rest on it."""
+        """Observation 4: the phone's order of activations, tested in each engine. It does not affect the verdict."""
         return _phone_order(self.records) if self.number == 4 else ()
 
     @property
     def verdict(self) -> Agreement:
-        """Supported if all claims are, contradicted if one is, and "too few" if one has too few rounds.
+        """Supported if all claims are supported, contradicted if any is, and "too few" if any has too few rounds.
 
         Inconclusive without claims: a single engine cannot show that times depend on the engine.
         """
@@ -136,7 +136,7 @@ class Observation:
 
     @property
     def summary(self) -> str:
-        """How many claims are supported, and the most important one in full: what the report shows."""
+        """The number of supported claims and the most important claim in full, as shown in the report."""
         claims, context = (
             f"{sum(claim.verdict == 'supported' for claim in group)} of {len(group)}"
             for group in (self.claims, self.context)
@@ -151,14 +151,14 @@ class Observation:
 
     @property
     def findings(self) -> list[dict[str, str]]:
-        """The finding for the report; none without claims or with too few rounds."""
+        """The finding for the report; empty without claims or with too few rounds."""
         if not self.claims or self.verdict not in STATUS:
             return []
         row = f"§3: observation {self.number}"
         return [{"row": row, "status": STATUS[self.verdict], "ours": self.summary, "why": self.note}]
 
     def table(self) -> Table:
-        """A row for each claim, then those of the context, and the observation's verdict."""
+        """One row per claim, then the context, then the observation's verdict."""
         rows: list[tuple[Cell, ...]] = [
             (claim.text, str(claim.ratio), f"{claim.side} {claim.bound:.3g}", claim.verdict_text)
             for claim in (*self.claims, *self.context)
@@ -167,7 +167,7 @@ class Observation:
         return Table(("claim", "times as long", "claimed", "verdict"), tuple(rows), total=True)
 
     def record_table(self, name: str) -> Table:
-        """Milliseconds of the subjects of a record, with their MACs where they are known."""
+        """Milliseconds of the subjects of a record, with their MACs if known."""
         table = self.records[name].table()
         if name not in self.macs:
             return table
@@ -175,10 +175,10 @@ class Observation:
         return Table((table.columns[0], "MACs", *table.columns[1:]), rows, formats=table.formats)
 
     def to(self, format: Format) -> str:
-        """Every record, the claims, the verdict and the conditions; JSON holds every sample, CSV the claims.
+        """All records, claims, the verdict and the conditions; JSON contains every sample, CSV only the claims.
 
         Raises:
-            ValueError: for another format.
+            ValueError: for an unknown format.
         """
         if format == "json":
             return self.to_json()
@@ -191,12 +191,12 @@ class Observation:
         return "\n\n".join((*parts, self.table().to(format).rstrip(), self.note, str(self._conditions))) + "\n"
 
     def to_json(self) -> str:
-        """What `save` writes."""
+        """The JSON text that `save` writes."""
         records = {name: to_dict(record) for name, record in self.records.items()}
         return json.dumps({**self._head(), "measurements": records}, indent=1)
 
     def save(self, path: Path) -> None:
-        """Write the file that `load_observation` and the report read, atomically.
+        """Atomically write the file that `load_observation` and the report read.
 
         Raises:
             OSError: if the folder does not exist or cannot be written.
@@ -211,7 +211,7 @@ class Observation:
         return next(iter(self.records.values())).conditions
 
     def _head(self) -> dict[str, Any]:
-        """Everything but the measurements: conditions, findings for the report, and the claims for people."""
+        """Everything except the measurements: conditions, findings for the report, and the claims for readers."""
         claims = [claim.to_dict() for claim in (*self.claims, *self.context)]
         return {
             **self._conditions.where(),
@@ -221,11 +221,11 @@ class Observation:
 
 
 def load_observation(path: Path) -> Observation:
-    """The observation that `Observation.save` wrote into a file; its claims are computed again from the samples.
+    """Load what `Observation.save` wrote; the claims are computed again from the samples.
 
     Raises:
-        ValueError: naming the file, if it holds no observation.
-        OSError: if it cannot be read.
+        ValueError: if the file does not contain an observation; the message names the file.
+        OSError: if the file cannot be read.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -238,7 +238,7 @@ def load_observation(path: Path) -> Observation:
 
 
 def phone_factor() -> float:
-    """How many times as long LeViT-256 took on the phone with HardSwish as with GELU. Source: Table 1."""
+    """Latency of LeViT-256 on the phone with HardSwish divided by that with GELU. Source: Table 1."""
     gelu = paper.table1()["LeViT-256", "npu"]
     (hard_swish,) = gelu.also
     return hard_swish.value / gelu.value
@@ -262,14 +262,14 @@ NOTES = {
 
 
 def _stem_claims(records: Records, macs: Macs) -> tuple[Claim, ...]:
-    longer, for_each_mac = [], []
+    longer, per_mac = [], []
     for name, patches in (("to 14×14", "16×16/16 patches"), ("to 56×56", "7×7/4 patches")):
         ratio = records[name].ratio(patches, STEM)
         text = f"{patches} take longer than a 3×3 stem to the same feature map, with fewer MACs"
         longer.append(Claim(text, ratio, "above"))
         share = macs[name][patches] / macs[name][STEM]
-        for_each_mac.append(Claim(f"MAC for MAC, {patches} take longer than a 3×3 stem", ratio, "above", share))
-    return (*longer, *for_each_mac)
+        per_mac.append(Claim(f"MAC for MAC, {patches} take longer than a 3×3 stem", ratio, "above", share))
+    return (*longer, *per_mac)
 
 
 def _mixer_claims(records: Records) -> tuple[Claim, ...]:
@@ -301,15 +301,15 @@ def _norm_claims(records: Records) -> tuple[Claim, ...]:
 
 
 def _ratio_with(share: float) -> float:
-    """Time with a component over time without it, from the component's share in per cent."""
+    """Time with a component divided by time without it, from the component's share in percent."""
     return 1 / (1 - share / 100)
 
 
 def _engine_claims(records: Records) -> tuple[Claim, ...]:
-    """The time of activations depends on the engine: alone their order changes, inside L1 the size of the effect does.
+    """The latency of activations depends on the engine: alone, their order changes; inside L1, the effect size changes.
 
-    What is claimed is chosen on the first half of the rounds and tested on the second half: the largest of many changes
-    is large by chance, and would pass a test on the same rounds.
+    Each claim is selected on the first half of the rounds and tested on the second half, because the largest of many
+    differences is partly large by chance and would pass a test on the same rounds.
     """
     return (*_order_claims(_by_engine(records, ALONE)), *_effect_claims(_by_engine(records, INSIDE)))
 
@@ -323,7 +323,7 @@ def _phone_order(records: Records) -> tuple[Claim, ...]:
 
 
 def _order_claims(records: Records) -> tuple[Claim, ...]:
-    """One activation is faster than another in one engine and slower in another; no claim if the order is the same."""
+    """One activation is faster than another in one engine and slower in another; no claims if the order is the same."""
 
     def change(candidate: tuple[tuple[str, str], tuple[str, str]]) -> float:
         (here, there), pair = candidate
@@ -345,7 +345,7 @@ def _order_claims(records: Records) -> tuple[Claim, ...]:
 
 
 def _effect_claims(records: Records) -> tuple[Claim, ...]:
-    """The same change of activation costs L1 more in one engine than in another."""
+    """The same change of activation slows L1 down more in one engine than in another."""
 
     def change(candidate: tuple[tuple[str, str], tuple[str, str]]) -> float:
         (more, less), pair = candidate
@@ -366,7 +366,7 @@ def _by_engine(records: Records, prefix: str) -> Records:
 
 
 def _halves(record: Measurement, subject: str, reference: str) -> tuple[Sequence[float], Sequence[float]]:
-    """Ratios by round: the half that chooses a claim, and the half that tests it."""
+    """Ratios by round: the half that selects a claim, and the half that tests it."""
     pairs = zip(record[subject].seconds, record[reference].seconds, strict=True)
     ratios = [seconds / other for seconds, other in pairs]
     middle = len(ratios) // 2

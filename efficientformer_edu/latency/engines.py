@@ -1,6 +1,7 @@
-"""One face for the ways to run a network here; each is held against eager torch before anybody times it.
+"""Inference engines with a common interface; the output of each is compared with eager PyTorch before it is timed.
 
-Paper: section 3, observation 4: what is fast depends on the compiler. The phone's was CoreML; these run on a computer.
+Paper: section 3, observation 4: which operators are fast depends on the compiler. The phone used CoreML; these engines
+run on a computer.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from efficientformer_edu.machine import threads
 from efficientformer_edu.model import EfficientFormer, fold
 from efficientformer_edu.model.folding import fold_norms, folded_maps
 
-TOLERANCE = 1e-4  # of the largest logit: how far an engine may be from eager
+TOLERANCE = 1e-4  # maximum difference from eager, relative to the largest logit
 COMPILER = "a C++ compiler"
 COMPILERS = ("g++", "clang++", "c++", "cl")
 
@@ -37,11 +38,11 @@ class Engine:
     """A way to run a network.
 
     Attributes:
-        words: what it is.
-        needs: the libraries that it needs besides torch, and perhaps `COMPILER`.
-        install: how to get them; "" where nothing is needed.
-        ours: whether it runs EfficientFormer alone. A graph compiler folds the norms of other networks by itself.
-        build: makes a call without arguments from a network in evaluation mode, images and a number of threads.
+        words: a short description.
+        needs: the libraries required in addition to torch, and `COMPILER` if a compiler is required.
+        install: how to install them; "" if nothing is required.
+        ours: whether it only runs EfficientFormer. A graph compiler folds the norms of other networks by itself.
+        build: returns a function without arguments, from a network in evaluation mode, images and a number of threads.
     """
 
     words: str
@@ -52,15 +53,15 @@ class Engine:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """What it needs and does not find."""
+        """The requirements that are not installed."""
         return tuple(name for name in self.needs if not (_compiler() if name == COMPILER else _installed(name)))
 
 
 class Prepared:
-    """A network in an engine, with its images: call it for the logits.
+    """A network in an engine with its images; call it to get the logits.
 
     Attributes:
-        difference: the largest difference of a logit from eager's, as a part of the largest logit.
+        difference: the largest difference from eager's logits, relative to the largest logit.
     """
 
     def __init__(self, run: Run, expected: Tensor) -> None:
@@ -74,20 +75,20 @@ class Prepared:
 
 
 def prepare(name: str, network: nn.Module, images: Tensor, num_threads: int | None = None) -> Prepared:
-    """A network in an engine, checked against eager.
+    """Prepare a network to run in an engine, and compare its logits with eager.
 
     Args:
         name: a key of `ENGINES`.
-        network: as trained; any module that maps images to logits, and only EfficientFormer for an engine of `ours`.
-            It is left as it is: a copy runs, in evaluation mode.
+        network: in its trained form; any module that maps images to logits. Engines with `ours` only accept
+            EfficientFormer. The network is not modified: a copy runs in evaluation mode.
         images: (B, in_channels, H, W), float32.
-        num_threads: of the engine; None for those that torch is set to. For what torch runs itself, give `measure` the
-            same number.
+        num_threads: threads of the engine; None for the current number of torch threads. For engines that run in torch,
+            pass the same number to `measure`.
 
     Raises:
         ImportError: if a library is missing, with the command that installs it.
-        ValueError: for an unknown engine, one that cannot run this network, and for logits further than `TOLERANCE`
-            from eager's.
+        ValueError: for an unknown engine, an engine that cannot run this network, or logits that differ from eager's by
+            more than `TOLERANCE`.
     """
     if name not in ENGINES:
         raise ValueError(f"engine {name!r} is unknown; there are {', '.join(ENGINES)}")
@@ -113,17 +114,17 @@ def prepare(name: str, network: nn.Module, images: Tensor, num_threads: int | No
 
 
 def available() -> list[str]:
-    """The engines that find what they need."""
+    """The engines whose requirements are installed."""
     return [name for name, engine in ENGINES.items() if not engine.missing]
 
 
 def difference(logits: Tensor, expected: Tensor) -> float:
-    """The largest difference of two tensors, as a part of the largest number expected."""
+    """The largest difference between two tensors, relative to the largest expected value."""
     return float((logits - expected).abs().max() / expected.abs().max())
 
 
 def run_onnx(source: bytes | Path, images: Tensor, num_threads: int) -> Run:
-    """Run a graph of `export` in ONNX Runtime; the images are read where they lie, and not copied in each call.
+    """Run a graph from `export` in ONNX Runtime; the images are read in memory and not copied in each call.
 
     Raises:
         ImportError: if onnxruntime is missing, with the command that installs it.
@@ -133,7 +134,7 @@ def run_onnx(source: bytes | Path, images: Tensor, num_threads: int) -> Run:
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
     options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
-    options.add_session_config_entry("session.force_spinning_stop", "1")  # else its threads disturb whoever runs next
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # else its threads slow down the next subject
     graph = source if isinstance(source, bytes) else str(source)
     session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     binding = session.io_binding()
@@ -149,7 +150,7 @@ def run_onnx(source: bytes | Path, images: Tensor, num_threads: int) -> Run:
 
 
 def run_openvino(source: Any, images: Tensor, num_threads: int) -> Run:
-    """Run a graph of `export`, a file or a model, in OpenVINO; the images are not copied in each call.
+    """Run a graph from `export`, a file or a model, in OpenVINO; the images are not copied in each call.
 
     Raises:
         ImportError: if openvino is missing, with the command that installs it.
@@ -177,7 +178,7 @@ def _eager(network: nn.Module, images: Tensor, _: int) -> Run:
 
 
 def _folded(network: nn.Module, images: Tensor, _: int) -> Run:
-    """Ours by `fold`. Of another network the batch norms fold, and its maps lie as those of ours do."""
+    """EfficientFormer is folded by `fold`; other networks get folded batch norms and channels-last feature maps."""
     if isinstance(network, EfficientFormer):
         return _eager(fold(network, _size(images)), images, _)
     fold_norms(network)
@@ -191,12 +192,12 @@ def _channels_last(network: nn.Module, images: Tensor, _: int) -> Run:
 
 
 def _compile(network: nn.Module, images: Tensor, _: int) -> Run:
-    def call(given: Tensor) -> Tensor:
-        return network(given)
+    def call(inputs: Tensor) -> Tensor:
+        return network(inputs)
 
-    # torch compiles the same code for eight networks and no more: so each network gets code of its own.
+    # torch compiles the same code object for at most eight networks, so each network gets its own code object.
     call.__code__ = call.__code__.replace()
-    compiled = torch.compile(call, fullgraph=True, dynamic=False)  # whole, or an error: never eager in secret
+    compiled = torch.compile(call, fullgraph=True, dynamic=False)  # an error instead of a silent fallback to eager
 
     def run() -> Tensor:
         return compiled(images)
@@ -204,9 +205,9 @@ def _compile(network: nn.Module, images: Tensor, _: int) -> Run:
     try:
         with torch.inference_mode():
             run()
-    except Exception as error:  # whatever the compiler behind it may raise
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"torch.compile fails on this network: {first}") from error
+    except Exception as error:  # the compiler backend may raise any exception
+        message = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"torch.compile fails on this network: {message}") from error
     return run
 
 
@@ -227,7 +228,7 @@ def _openvino_folded(network: nn.Module, images: Tensor, num_threads: int) -> Ru
 
 
 def _ours(network: nn.Module) -> EfficientFormer:
-    assert isinstance(network, EfficientFormer)  # `prepare` has refused others
+    assert isinstance(network, EfficientFormer)  # checked by `prepare`
     return network
 
 

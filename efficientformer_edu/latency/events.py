@@ -1,9 +1,9 @@
-"""The profiler's events of one call of a network, the class of each operator, and the time that each class takes.
+"""The profiler events of one call of a network, the class of each operator, and the time spent per class.
 
-Two calls make a profile. One has hooks that note in which module each operator runs; they take longer than many an
-operator, so it is not timed. The other has none, calls the same operators, and gives the times. The profiler itself
-takes a moment for each event, as long for a small operator as for a large one; a network of many small operators would
-seem slower than it is. So that moment is measured beforehand, on operators that do next to nothing, and taken off.
+A profile needs two calls. The first has hooks that record in which module each operator runs. The hooks take longer
+than many operators, so this call is not timed. The second has no hooks, calls the same operators, and gives the times.
+The profiler adds a constant overhead per event, which would make a network of many small operators seem slower than it
+is. The overhead is therefore measured beforehand, on trivial operators, and subtracted.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from torch.profiler import ProfilerActivity
 from efficientformer_edu.latency.operators import BRANCH, CLASSES, LAYOUT, Classify, classify, place, plain
 
 MARK = "module:"  # before a module's path, in the name of its range
-TRIVIAL = 300  # operators that the profiler's cost is measured on
+TRIVIAL = 300  # operators on which the profiler's overhead is measured
 ROUNDS = 15
 
 
 class Called(NamedTuple):
-    """An operator that a module calls itself, by its name in the profile, and its class."""
+    """An operator that a module calls directly: its name in the profile, and its class."""
 
     name: str
     kind: str
 
 
 def calls(network: nn.Module, images: Tensor, classify: Classify = classify) -> tuple[Called, ...]:
-    """The operators that the modules call themselves, in the order of one call of the network, with their classes."""
+    """The operators that modules call directly during one call of the network, in order, with their classes."""
     with ExitStack() as hooks:
         for path, module in network.named_modules():
             _mark(module, path, hooks)
         events = record(network, images)
-    found: list[Called] = []
+    operators: list[Called] = []
     last = "other"  # the branch that ran last
 
     def walk(event: FunctionEvent, around: tuple[str, ...]) -> None:
@@ -56,17 +56,17 @@ def calls(network: nn.Module, images: Tensor, classify: Classify = classify) -> 
             kind = last
         elif kind not in ("reshape", "activation", "norm"):
             last = kind
-        found.append(Called(event.name, kind))
+        operators.append(Called(event.name, kind))
 
     for event in _outermost(events):
         walk(event, ())
-    return tuple(found)
+    return tuple(operators)
 
 
 def record(network: nn.Module, images: Tensor) -> Sequence[FunctionEvent]:
     """The profiler's events of one call."""
     recorder = torch.profiler.profile(activities=[ProfilerActivity.CPU], acc_events=True)
-    network(images)  # so that the caches hold what is its own, as before a sample of the clock
+    network(images)  # warms the caches, as before a timed sample
     with _silent():
         recorder.start()
     try:
@@ -78,7 +78,7 @@ def record(network: nn.Module, images: Tensor) -> Sequence[FunctionEvent]:
 
 
 class Trivial(nn.Module):
-    """Operators that do next to nothing, one event each."""
+    """Trivial operators, one event each."""
 
     def forward(self, x: Tensor) -> Tensor:
         for _ in range(TRIVIAL):
@@ -87,48 +87,48 @@ class Trivial(nn.Module):
 
 
 def profiler_cost() -> float:
-    """Milliseconds that the profiler adds for each event on this machine, by a network of trivial operators."""
+    """Milliseconds that the profiler adds per event on this machine, measured with a network of trivial operators."""
     network, x, extra = Trivial(), torch.zeros(4), []
     for _ in range(ROUNDS):
         network(x)
         started = time.perf_counter()
         network(x)
-        plain_ms = 1e3 * (time.perf_counter() - started)
+        unprofiled_ms = 1e3 * (time.perf_counter() - started)
         events = _outermost(record(network, x))
         span = (events[-1].time_range.end - events[0].time_range.start) / 1e3
-        extra.append((span - plain_ms) / len(events))
+        extra.append((span - unprofiled_ms) / len(events))
     return max(median(extra), 0.0)
 
 
 def sums(events: Sequence[FunctionEvent], called: Sequence[Called], cost: float = 0.0) -> dict[str, float]:
-    """Milliseconds by class of one call, from the start of its first operator to the end of its last.
+    """Milliseconds per class in one call, from the start of its first operator to the end of its last.
 
     Args:
-        events: of a call without hooks.
-        called: its operators with their classes, as `calls` gives them.
-        cost: milliseconds to take off for each event, as `profiler_cost` gives them.
+        events: events of a call without hooks.
+        called: its operators with their classes, from `calls`.
+        cost: milliseconds to subtract per event, from `profiler_cost`.
 
     Raises:
-        ValueError: if they are not the operators of this call.
+        ValueError: if `called` does not match the operators of this call.
     """
     outermost = _outermost(events)
-    if [event.name for event in outermost] != [one.name for one in called]:
+    if [event.name for event in outermost] != [operator.name for operator in called]:
         raise ValueError("the network does not call the same operators each time, so that none can be told apart")
-    found = dict.fromkeys(CLASSES, 0.0)
+    totals = dict.fromkeys(CLASSES, 0.0)
 
     def add(event: FunctionEvent, kind: str) -> None:
-        """Book an operator and those that it calls, which share its class unless they copy for the layout's sake."""
+        """Add an operator and its children, which have the same class unless they are layout copies."""
         kind = "reshape" if plain(event.name) in LAYOUT else kind
-        found[kind] += event.self_cpu_time_total / 1e3 - cost
+        totals[kind] += event.self_cpu_time_total / 1e3 - cost
         for child in event.cpu_children:
             add(child, kind)
 
     end = outermost[0].time_range.start if outermost else 0.0
     for event, (_, kind) in zip(outermost, called, strict=True):
-        found[kind] += (event.time_range.start - end) / 1e3
+        totals[kind] += (event.time_range.start - end) / 1e3
         end = event.time_range.end
         add(event, kind)
-    return found
+    return totals
 
 
 def _outermost(events: Sequence[FunctionEvent]) -> list[FunctionEvent]:
@@ -140,7 +140,7 @@ def _in_turn(events: Sequence[FunctionEvent]) -> list[FunctionEvent]:
 
 
 def _mark(module: nn.Module, path: str, hooks: ExitStack) -> None:
-    """Make each call of a module a range of the profile, until the hooks are closed."""
+    """Record each call of a module as a range in the profile, until the hooks are closed."""
     ranges: list[record_function] = []
 
     def enter(*_: object) -> None:
@@ -156,7 +156,7 @@ def _mark(module: nn.Module, path: str, hooks: ExitStack) -> None:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Inside, nothing reaches the error stream: the profiler's library writes there when it starts and stops."""
+    """Suppress the error stream, to which the profiler's library writes when it starts and stops."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:

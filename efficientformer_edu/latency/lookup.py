@@ -1,10 +1,10 @@
-"""Measure the lookup table of section 4.2, from which latency-driven slimming reads what a change would save.
+"""Measure the lookup table of section 4.2, which gives the latency saved by each step of latency-driven slimming.
 
-    lookup = build(path=Path("lookup.json"))  # minutes, and goes on where it was interrupted
-    lookup.gain("l3", "l1")  # seconds
+    lookup = build(path=Path("lookup.json"))  # takes minutes; continues after an interruption
+    lookup.gain("l3", "l1")  # seconds saved
 
-The table itself is `lookup_table.Lookup`, its parts are those of `lookup_parts`, what is timed for each stands in
-`lookup_chains`, how far the sums are off in `lookup_errors`.
+The table is `lookup_table.Lookup`. Its parts are defined in `lookup_parts`, and the chains that are timed for each part
+in `lookup_chains`. `lookup_errors` measures the prediction error of the sums.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ def build(
     """Measure the parts of networks at the given widths.
 
     Args:
-        widths: channels to measure, four lists, one for each stage.
+        widths: numbers of channels to measure: four lists, one per stage.
         engine: one of `lookup_chains.FORMS`, which are keys of `engines.ENGINES`.
         resolution: height and width of the images in pixels, or one number for both.
-        base: the reference network, and what holds for all: heads, activation, classes, ...
-        path: a file that is written after each group of parts. If it is there, only what it lacks is measured.
-        rounds: how often each part is timed.
-        num_threads: of the engine; None for what torch is set to.
-        progress: say on the error stream what is measured.
+        base: the reference network, which also fixes all other fields: heads, activation, classes, ...
+        path: a file that is written after each group of parts. If it exists, only missing parts are measured.
+        rounds: timed samples of each part.
+        num_threads: threads of the engine; None for the current number of torch threads.
+        progress: report progress on the error stream.
 
     Returns:
-        The table; with MB3D in the last two stages, which is where the paper searches for them.
+        The table, with MB3D in the last two stages, where the paper searches for it.
 
     Raises:
         ImportError: if the engine is missing, with the command that installs it.
-        ValueError: for an engine or widths that are not possible, or a file that was measured otherwise.
+        ValueError: for an invalid engine or widths, or a file that was measured under different conditions.
         OSError: if the file cannot be written.
 
     Warns:
@@ -69,53 +69,57 @@ def build(
     lookup = Lookup.load(path) if path is not None and path.exists() else start
     if (lookup.engine, lookup.resolution, lookup.base) != (engine, size, config):
         raise ValueError(f"{path} holds {lookup!r}; wanted: {start!r} with the base that was given, or another file")
-    known = {entry.part for entry in lookup.entries}
-    missing = [[part for part in group if part not in known] for group in groups(config, size, steps)]
+    measured_parts = {entry.part for entry in lookup.entries}
+    missing = [[part for part in group if part not in measured_parts] for group in groups(config, size, steps)]
     missing = [group for group in missing if group]
     command = f"build({steps}, {engine!r}, {size}, rounds={rounds}, num_threads={num_threads})"
     conditions = Conditions(command=command, resolution=size)
     for number, group in enumerate(missing, start=1):
         if progress:
             print(f"{number} of {len(missing)}: {group[0].kind}, {len(group)} of them", file=sys.stderr)
-        made = {part: chains(part, config.grids(size)) for part in group}
-        subjects = {name(chain): cut_out(chain, config, size, engine, num_threads) for chain in _all(made)}
+        factors = {part: chains(part, config.grids(size)) for part in group}
+        subjects = {name(chain): cut_out(chain, config, size, engine, num_threads) for chain in _all(factors)}
         subjects[REFERENCE] = whole_network(config, size, engine, num_threads)
         with torch.inference_mode():
             timed = measure(subjects, conditions, rounds=rounds, num_threads=num_threads, progress=progress)
         if lookup.entries and _where(lookup.conditions) != _where(timed.conditions):
             raise ValueError(f"{path} was measured on {lookup.conditions}; wanted: the same machine, threads, versions")
-        found = timed.conditions.complete(busy=lookup.conditions.busy or timed.conditions.busy)
-        lookup = replace(lookup, conditions=found, entries=lookup.entries + _entries(made, timed))
+        combined = timed.conditions.complete(busy=lookup.conditions.busy or timed.conditions.busy)
+        lookup = replace(lookup, conditions=combined, entries=lookup.entries + _entries(factors, timed))
         if path is not None:
             lookup.save(path)
     return lookup
 
 
-def _all(made: Mapping[Part, Mapping[Chain, float]]) -> dict[Chain, None]:
-    """Every chain once: parts side by side share some."""
-    return dict.fromkeys(chain for factors in made.values() for chain in factors)
+def _all(factors_by_part: Mapping[Part, Mapping[Chain, float]]) -> dict[Chain, None]:
+    """The distinct chains, because parts share some of them."""
+    return dict.fromkeys(chain for factors in factors_by_part.values() for chain in factors)
 
 
-def _entries(made: Mapping[Part, Mapping[Chain, float]], timed: Measurement) -> tuple[Entry, ...]:
-    """One for each part; its chains' seconds come by the reference that ran in the same rounds, one pair a round."""
-    reference = timed[REFERENCE].estimate.value
-    times = {chain: timed.ratio(name(chain), REFERENCE).value * reference for chain in _all(made)}
+def _entries(factors_by_part: Mapping[Part, Mapping[Chain, float]], measurement: Measurement) -> tuple[Entry, ...]:
+    """One entry per part; the seconds of its chains are paired by round with the reference network."""
+    reference = measurement[REFERENCE].estimate.value
+    times = {chain: measurement.ratio(name(chain), REFERENCE).value * reference for chain in _all(factors_by_part)}
     return tuple(
         Entry(
             part,
             round(sum(factor * times[chain] for chain, factor in factors.items()), DIGITS),
             round(reference, DIGITS),
         )
-        for part, factors in made.items()
+        for part, factors in factors_by_part.items()
     )
 
 
 def _check(widths: Sequence[Iterable[int]], engine: str, base: EfficientFormerConfig) -> list[tuple[int, ...]]:
-    """The widths of each stage in order, if a table can be measured; else a ValueError."""
-    steps = [tuple(sorted(set(some))) for some in widths]
+    """The sorted widths of each stage. Raises ValueError if the table cannot be measured."""
+    steps = [tuple(sorted(set(stage_widths))) for stage_widths in widths]
     if engine not in FORMS:
         raise ValueError(f"engine={engine!r} is not possible; allowed: {', '.join(FORMS)}")
-    if len(steps) != 4 or not all(steps) or any(width < STEP or width % STEP for some in steps for width in some):
+    if (
+        len(steps) != 4
+        or not all(steps)
+        or any(width < STEP or width % STEP for stage_widths in steps for width in stage_widths)
+    ):
         raise ValueError(f"widths={widths!r} is not possible; allowed: four lists of multiples of {STEP}")
     if base.downsamples != (False, True, True, True):
         raise ValueError(f"downsamples={base.downsamples} is not possible; allowed: an embedding between all stages")

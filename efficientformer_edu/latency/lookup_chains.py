@@ -1,20 +1,22 @@
-"""What is timed to find the latency of a part: chains of parts, cut out of whole networks in the form that is run.
+"""The chains of parts that are timed to obtain the latency of a part, extracted from networks in the form that runs.
 
-A block timed alone is not the block within a network: its weights stay in the processor's cache, and each call costs
-some Python. So several blocks with weights of their own run in a row, and each takes its share.
+A block timed alone differs from the same block in a network: its weights stay in the processor's cache, and each call
+has Python overhead. Several blocks with separate weights are therefore timed in sequence, and the time is divided by
+their number.
 
-Nor is a part alone what it is between others. In torch it finds its input and its code in the cache, which within a
-network something else has used since. A graph engine brings a map into a layout of its own where the map comes in and
-back where it goes out, which a network does at its two ends only, and it merges operations across parts. So a part is
-timed between MB4D blocks, and what they take is taken off again: ½ of two MB4D for each neighbour.
+A single part also differs from the same part between others. In torch its input and code are still in the cache, while
+in a network other parts have used the cache in between. A graph engine converts the layout of the feature map at the
+input and output, which a network does only at its two ends, and it fuses operations across parts. A part is therefore
+timed between MB4D blocks, and their time is subtracted: ½ of two MB4D per neighbour.
 
     MB4D, MB3D   (MB4D → MB4D → four blocks  −  MB4D → MB4D) / 4
     stem         stem → MB4D  −  ½ (MB4D → MB4D)
-    embedding    MB4D → embedding → MB4D  −  ½ (MB4D → MB4D) before it  −  ½ (MB4D → MB4D) behind it
+    embedding    MB4D → embedding → MB4D  −  ½ (MB4D → MB4D) before it  −  ½ (MB4D → MB4D) after it
     head         MB4D → head  −  ½ (MB4D → MB4D)
 
-Let a map of some stage take i to come in, and o to go out. In the part before the stage ½ (o − i) is left over, in the
-part behind it ½ (i − o), and in the sum nothing: it has one call, with images in and logits out, like the network.
+Suppose that converting a feature map of a stage takes i at the input and o at the output. The part before the stage
+then contains an error of ½ (o − i), and the part after it ½ (i − o). The errors cancel in the sum, which corresponds to
+one call from images to logits, like the network.
 """
 
 from __future__ import annotations
@@ -36,23 +38,23 @@ from efficientformer_edu.latency.lookup_parts import Grid, Part
 from efficientformer_edu.model import EfficientFormer, fold
 from efficientformer_edu.model.folding import folded_maps
 
-# From below L1 to L7, each stage in steps that are finer where L1 and L3 lie.
+# From below L1 to L7, with finer steps near L1 and L3.
 WIDTHS = ((32, 48, 64, 96), (64, 96, 128, 192), (128, 224, 320, 384), (256, 384, 512, 768))
-ROW = 4  # blocks that are timed in a row
+ROW = 4  # blocks timed in sequence
 BLOCKS = ("MB4D", "MB3D")
-MB3D_STAGES = (2, 3)  # where the search space of Eq. 7 has MB3D
+MB3D_STAGES = (2, 3)  # stages with MB3D in the search space of Eq. 7
 
 Chain = tuple[Part, ...]  # parts in the order in which they run
 Subject = Callable[[], Tensor]
 
 
 class Form(NamedTuple):
-    """How an engine of `engines.ENGINES` is given the parts of a network.
+    """How the parts of a network are prepared for an engine of `engines.ENGINES`.
 
     Attributes:
-        runner: the engine that runs a module which has the form already.
-        fold: what makes the form of a network as trained; None if it is run as it is.
-        layout: of the maps between parts.
+        runner: the engine that runs a module already in this form.
+        fold: converts a network from its trained form; None if no conversion is needed.
+        layout: memory format of the feature maps between parts.
     """
 
     runner: str
@@ -73,7 +75,7 @@ FORMS: Mapping[str, Form] = MappingProxyType(
 
 
 def groups(base: EfficientFormerConfig, size: Grid, widths: Sequence[Sequence[int]]) -> Iterator[list[Part]]:
-    """The parts to measure; those of a group are timed side by side."""
+    """The parts to measure; the parts of a group are timed together."""
     grids = base.grids(size)
     yield [Part("stem", grids[0], (width,)) for width in widths[0]]
     for stage in range(1, 4):
@@ -86,7 +88,7 @@ def groups(base: EfficientFormerConfig, size: Grid, widths: Sequence[Sequence[in
 
 
 def chains(part: Part, grids: Sequence[Grid]) -> dict[Chain, float]:
-    """What is timed for a part, each chain with the factor that it has in the part's seconds."""
+    """The chains that are timed for a part, each with its factor in the sum that gives the part's seconds."""
     here = Part("MB4D", part.grid, part.widths[-1:])
     before = Part("MB4D", grids[grids.index(part.grid) - 1], part.widths[:1])
     match part.kind:
@@ -98,16 +100,16 @@ def chains(part: Part, grids: Sequence[Grid]) -> dict[Chain, float]:
             chain = (here, part)
         case _:
             return {(here, here, *(part,) * ROW): 1 / ROW, (here, here): -1 / ROW}
-    return {chain: 1.0} | {(one, one): -0.5 for one in chain if one != part}
+    return {chain: 1.0} | {(neighbour, neighbour): -0.5 for neighbour in chain if neighbour != part}
 
 
 def name(chain: Chain) -> str:
-    """The chain in words, equal blocks together."""
+    """A description of the chain, with equal blocks grouped."""
     return ", ".join(f"{number} × {part}" for part, number in Counter(chain).items())
 
 
 def cut_out(chain: Chain, base: EfficientFormerConfig, size: Grid, engine: str, num_threads: int | None) -> Subject:
-    """A call that runs a chain, checked against torch; ImportError if the engine is missing."""
+    """A function that runs a chain, compared with torch. Raises ImportError if the engine is missing."""
     form, grids, first = FORMS[engine], base.grids(size), chain[0]
     modules = layers(chain, base, size, engine)
     if first.kind == "stem":
@@ -118,12 +120,12 @@ def cut_out(chain: Chain, base: EfficientFormerConfig, size: Grid, engine: str, 
 
 
 def whole_network(config: EfficientFormerConfig, size: Grid, engine: str, num_threads: int | None) -> Subject:
-    """A call that runs a whole network on one image, checked against torch; ImportError if the engine is missing."""
+    """A function that runs a network on one image, compared with torch. Raises ImportError if the engine is missing."""
     return prepare(engine, EfficientFormer(config), torch.randn(1, config.in_channels, *size), num_threads)
 
 
 def layers(chain: Chain, base: EfficientFormerConfig, size: Grid, engine: str) -> nn.Sequential:
-    """The modules of a chain, taken from a network that is thin elsewhere."""
+    """The modules of a chain, taken from a network that is as small as possible outside the chain."""
     grids, dims, depths, vits = base.grids(size), [STEP] * 4, [0] * 4, [0] * 4
     for part in chain:
         stage = grids.index(part.grid)
@@ -140,20 +142,20 @@ def layers(chain: Chain, base: EfficientFormerConfig, size: Grid, engine: str) -
         if not starts:
             module.downsample = nn.Identity()
         if not depths[stage]:
-            module.mb4d = nn.ModuleList()  # the one block that every stage has
+            module.mb4d = nn.ModuleList()  # remove the single block that every stage has
         if starts or depths[stage]:
             modules.append(module)
     return nn.Sequential(*modules, *[Head(network)] * (chain[-1].kind == "head"))
 
 
 def run_form(config: EfficientFormerConfig, size: Grid, engine: str) -> EfficientFormer:
-    """A network as it is run: in evaluation mode, and folded for that engine."""
+    """A network in evaluation mode, folded if the engine requires it."""
     network, form = EfficientFormer(config).eval(), FORMS[engine]
     return network if form.fold is None else form.fold(network, size)
 
 
 class Head(nn.Module):
-    """What a network does with its last map: norm, mean and one head or two."""
+    """The layers after the last feature map: norm, mean, and one or two heads."""
 
     def __init__(self, network: EfficientFormer) -> None:
         super().__init__()

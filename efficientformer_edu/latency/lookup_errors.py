@@ -1,4 +1,4 @@
-"""How well the sums of a lookup table predict whole networks that are not in it."""
+"""How accurately the sums of a lookup table predict the latency of networks that were not measured for it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from efficientformer_edu.latency.lookup_table import Lookup
 from efficientformer_edu.latency.records import DIGITS, Conditions
 from efficientformer_edu.latency.timer import measure
 
-REFERENCE = "reference"  # the name of the network that is timed beside others
+REFERENCE = "reference"  # the name of the network that is timed with all others
 TOGETHER = 5  # networks in memory at once
-TIMES = ("predicted", "measured", "at_speed")  # seconds that are stored of each network
+TIMES = ("predicted", "measured", "at_speed")  # fields in seconds that are stored per network
 
 
 class Prediction(NamedTuple):
@@ -30,9 +30,10 @@ class Prediction(NamedTuple):
 
     Attributes:
         config: the network.
-        predicted: seconds by the table.
-        measured: seconds by the clock.
-        at_speed: what was measured, brought to the machine's speed in the table by the reference network beside it.
+        predicted: seconds according to the table.
+        measured: measured seconds.
+        at_speed: measured seconds, scaled to the machine's speed in the table by the reference network that was timed
+            in the same rounds.
     """
 
     config: EfficientFormerConfig
@@ -42,22 +43,22 @@ class Prediction(NamedTuple):
 
     @property
     def error(self) -> float:
-        """Predicted over measured, minus 1."""
+        """Predicted divided by measured, minus 1."""
         return self.predicted / self.measured - 1
 
     @property
     def error_at_speed(self) -> float:
-        """The same with both at one speed of the machine: what the sum is to answer for, without the drift."""
+        """The error with both at the same machine speed, which excludes drift."""
         return self.predicted / self.at_speed - 1
 
 
 @dataclass(frozen=True)
 class Errors:
-    """How well a table predicts.
+    """The prediction errors of a table.
 
     Attributes:
-        conditions: of the measurement.
-        predictions: one for each network.
+        conditions: conditions of the measurement.
+        predictions: one per network.
     """
 
     conditions: Conditions
@@ -65,60 +66,63 @@ class Errors:
 
     @property
     def median(self) -> float:
-        """Median size of the error, as a part of what was measured."""
-        return median(abs(one.error) for one in self.predictions)
+        """Median absolute error, relative to the measured latency."""
+        return median(abs(prediction.error) for prediction in self.predictions)
 
     @property
     def worst(self) -> float:
-        """Largest size of the error."""
-        return max(abs(one.error) for one in self.predictions)
+        """Largest absolute error."""
+        return max(abs(prediction.error) for prediction in self.predictions)
 
     @property
     def median_at_speed(self) -> float:
-        """Median size of the error at one speed of the machine."""
-        return median(abs(one.error_at_speed) for one in self.predictions)
+        """Median absolute error at the same machine speed."""
+        return median(abs(prediction.error_at_speed) for prediction in self.predictions)
 
     @property
     def worst_at_speed(self) -> float:
-        """Largest size of the error at one speed of the machine."""
-        return max(abs(one.error_at_speed) for one in self.predictions)
+        """Largest absolute error at the same machine speed."""
+        return max(abs(prediction.error_at_speed) for prediction in self.predictions)
 
     def table(self) -> Table:
-        """One network a line, milliseconds and both errors."""
+        """One row per network, with milliseconds and both errors."""
         rows = [
             (
-                ", ".join(map(str, one.config.embed_dims)),
-                ", ".join(map(str, one.config.depths)),
-                ", ".join(map(str, one.config.vits)),
-                1e3 * one.predicted,
-                1e3 * one.measured,
-                one.error,
-                one.error_at_speed,
+                ", ".join(map(str, prediction.config.embed_dims)),
+                ", ".join(map(str, prediction.config.depths)),
+                ", ".join(map(str, prediction.config.vits)),
+                1e3 * prediction.predicted,
+                1e3 * prediction.measured,
+                prediction.error,
+                prediction.error_at_speed,
             )
-            for one in self.predictions
+            for prediction in self.predictions
         ]
         columns = ("widths", "depths", "MB3D", "predicted ms", "measured ms", "error", "error at one speed")
         formats = {"predicted ms": ".2f", "measured ms": ".2f", "error": ".1%", "error at one speed": ".1%"}
         return Table(columns, tuple(rows), formats=formats)
 
     def save(self, path: Path) -> None:
-        """Write everything as JSON, whole or not at all. Raises OSError if it cannot be written."""
+        """Write everything as JSON, atomically. Raises OSError if the file cannot be written."""
         predictions = [
-            {"config": one.config.to_dict(), **{name: round(getattr(one, name), DIGITS) for name in TIMES}}
-            for one in self.predictions
+            {
+                "config": prediction.config.to_dict(),
+                **{name: round(getattr(prediction, name), DIGITS) for name in TIMES},
+            }
+            for prediction in self.predictions
         ]
-        found = {name: getattr(self, name) for name in ("median", "worst", "median_at_speed", "worst_at_speed")}
-        data = {"conditions": asdict(self.conditions), **found, "predictions": predictions}
+        summary = {name: getattr(self, name) for name in ("median", "worst", "median_at_speed", "worst_at_speed")}
+        data = {"conditions": asdict(self.conditions), **summary, "predictions": predictions}
         with whole(path) as partial:
             partial.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Errors:
-        """What `save` wrote.
+        """Load what `save` wrote.
 
         Raises:
-            ValueError: naming the file, if it holds no errors of a table.
-            OSError: if it cannot be read.
+            ValueError: if the file does not contain prediction errors; the message names the file.
+            OSError: if the file cannot be read.
         """
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
@@ -131,17 +135,17 @@ class Errors:
 def prediction_errors(
     lookup: Lookup, configs: Iterable[EfficientFormerConfig], rounds: int = 15, *, progress: bool = False
 ) -> Errors:
-    """Measure whole networks, with the table's threads, and compare.
+    """Measure networks with the table's number of threads, and compare with its predictions.
 
     Args:
         lookup: the table.
-        configs: the networks; a few at a time are in memory and run in turns.
-        rounds: how often each is timed.
-        progress: say on the error stream how far it is.
+        configs: the networks; a few at a time are in memory and timed in turns.
+        rounds: timed samples of each network.
+        progress: report progress on the error stream.
 
     Raises:
         ImportError: if the table's engine is missing, with the command that installs it.
-        ValueError: without networks, or for one that the table cannot predict, before anything is measured.
+        ValueError: without networks, or for a network that the table cannot predict, before anything is measured.
 
     Warns:
         UserWarning: as `measure` does.
@@ -149,23 +153,23 @@ def prediction_errors(
     predicted = [(config, lookup.predict(config)) for config in configs]
     if not predicted:
         raise ValueError("no networks to predict; wanted: at least one")
-    found, threads = list[Prediction](), lookup.conditions.threads
+    predictions, threads = list[Prediction](), lookup.conditions.threads
     command = f"prediction_errors({lookup!r}, {len(predicted)} networks, rounds={rounds})"
     conditions = Conditions(command=command, resolution=lookup.resolution)
     for first in range(0, len(predicted), TOGETHER):
         if progress:
             print(f"{first} of {len(predicted)} networks measured", file=sys.stderr)
-        some = predicted[first : first + TOGETHER]
-        run_in = lookup.resolution, lookup.engine, threads
-        subjects = {str(i): whole_network(one, *run_in) for i, (one, _) in enumerate(some)}
-        subjects[REFERENCE] = whole_network(lookup.base, *run_in)
+        group = predicted[first : first + TOGETHER]
+        options = lookup.resolution, lookup.engine, threads
+        subjects = {str(i): whole_network(config, *options) for i, (config, _) in enumerate(group)}
+        subjects[REFERENCE] = whole_network(lookup.base, *options)
         with torch.inference_mode():
-            timed = measure(subjects, conditions, rounds=rounds, num_threads=threads, progress=progress)
-        for i, (config, seconds) in enumerate(some):
-            at_speed = timed.ratio(str(i), REFERENCE).value * lookup.reference
-            found.append(Prediction(config, seconds, timed[str(i)].estimate.value, at_speed))
-        conditions = timed.conditions.complete(busy=conditions.busy or timed.conditions.busy)
-    return Errors(conditions, tuple(found))
+            measurement = measure(subjects, conditions, rounds=rounds, num_threads=threads, progress=progress)
+        for i, (config, seconds) in enumerate(group):
+            at_speed = measurement.ratio(str(i), REFERENCE).value * lookup.reference
+            predictions.append(Prediction(config, seconds, measurement[str(i)].estimate.value, at_speed))
+        conditions = measurement.conditions.complete(busy=conditions.busy or measurement.conditions.busy)
+    return Errors(conditions, tuple(predictions))
 
 
 def _prediction(data: dict[str, Any]) -> Prediction:

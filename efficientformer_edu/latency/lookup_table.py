@@ -1,18 +1,18 @@
-"""A table of what the parts of a network take, and the latency of a whole network as their sum.
+"""A table of the latencies of a network's parts, and the latency of a network as their sum.
 
-Paper: section 4.2, step 2 of the slimming. The parts are those of `lookup_parts`.
+Paper: section 4.2, step 2 of the slimming. The parts are defined in `lookup_parts`.
 
-Between two measured widths a part's latency is linear in its MACs. Most of the time goes into matrix products, whose
-MACs grow with the square of the width, so a line in the width would lie above the curve. It is linear only from one
-width to the next, because a library picks another algorithm from some size on. An embedding has two widths: its latency
-is linear in each, which has the product of both in it, and so its MACs. Outside the measured widths there is no answer.
+Between two measured widths, the latency of a part is interpolated linearly in its MACs. Most of the time is spent in
+matrix products, whose MACs grow with the square of the width, so linear interpolation in the width would overestimate.
+The interpolation is piecewise, because a library selects a different algorithm above some size. An embedding has two
+widths. Its latency is interpolated linearly in each, which includes their product and therefore its MACs. There is no
+extrapolation beyond the measured widths.
 
-A machine's speed drifts, so each part is timed beside one whole network, the reference, and taken at its speed: the
-seconds of every entry are brought to the median of all the reference's times.
+The speed of a machine drifts. Each part is therefore timed in the same rounds as a complete network, the reference, and
+the seconds of all entries are scaled to the median of the reference's times.
 
-The reference also says what a sum leaves out: a network takes a little longer than its parts, for it runs so many of
-them in turn that each finds less of its code and its maps in the cache. All sums are raised, in proportion, by as much
-as the reference's.
+The reference also corrects the sum: a network takes a little longer than its parts, because less of each part's code
+and feature maps is in the cache. All sums are multiplied by the ratio measured for the reference.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from efficientformer_edu.latency.records import Conditions
 
 __all__ = ["Entry", "Lookup", "Part", "macs", "parts"]
 
-VARIED = {"depths", "embed_dims", "num_vit", "downsamples"}  # what the parts of a sum are chosen by
-RESTING = {"drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate"}  # act in training only
+VARIED = {"depths", "embed_dims", "num_vit", "downsamples"}  # fields that select the parts of a sum
+RESTING = {"drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate"}  # only active in training
 FOLDED_AWAY = {"distillation", "bias_grid"}  # one head, one fixed bias
 
 
 class Entry(NamedTuple):
-    """A part's latency.
+    """The latency of a part.
 
     Attributes:
-        part: which part.
-        seconds: of one such part within a network, as `lookup_chains` finds them, rounded to nanoseconds.
-        reference: seconds of the reference network in the same rounds, the same.
+        part: the part.
+        seconds: seconds of one such part within a network, derived as in `lookup_chains`, rounded to nanoseconds.
+        reference: seconds of the reference network in the same rounds, rounded to nanoseconds.
     """
 
     part: Part
@@ -56,12 +56,12 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Lookup:
-    """Latencies of parts for one input size and one way to run them.
+    """Latencies of parts for one input size and one engine.
 
     Attributes:
         engine: one of `lookup_chains.FORMS`.
         resolution: height and width of the images in pixels.
-        base: the reference network; what it has besides depths and widths holds for every part.
+        base: the reference network; its fields other than depths and widths apply to every part.
         conditions: what the measurements depend on.
         entries: the parts that were measured.
     """
@@ -74,19 +74,19 @@ class Lookup:
 
     @cached_property
     def reference(self) -> float:
-        """Seconds of the reference network: the median over the groups that were measured. ValueError without any."""
+        """Seconds of the reference network, the median over the measured groups. Raises ValueError without any."""
         if not self.entries:
             raise ValueError("the table is empty; wanted: at least one entry")
         return median({entry.reference for entry in self.entries})
 
     @cached_property
     def seconds(self) -> dict[Part, float]:
-        """Each measured part's latency, all at the same speed of the machine."""
+        """The latency of each measured part, all at the same machine speed."""
         return {entry.part: entry.seconds / entry.reference * self.reference for entry in self.entries}
 
     @cached_property
     def whole_over_parts(self) -> float:
-        """What the reference network takes over the sum of its parts; 1 for a table that lacks one of them."""
+        """Latency of the reference network divided by the sum of its parts; 1 if the table lacks one of them."""
         try:
             counted = parts(self.base, self.resolution).items()
             return self.reference / sum(number * self.part(part) for part, number in counted)
@@ -103,15 +103,16 @@ class Lookup:
         """The latency of a network, measured or not, as the sum of its parts times `whole_over_parts`.
 
         Args:
-            model: a configuration, or the name of a published network. Its depths, widths and MB3D blocks are free.
-            resolution: what the caller wants it for; None for the table's own.
-            engine: the same.
+            model: a configuration, or the name of a published network. Its depths, widths and MB3D blocks
+                may differ from those of `base`.
+            resolution: the input size, which has to be that of the table; None skips the check.
+            engine: the engine, which has to be that of the table; None skips the check.
 
         Returns:
             Seconds for one image.
 
         Raises:
-            ValueError: for a resolution, engine, width or other field that the table cannot answer.
+            ValueError: for a resolution, engine, width or other field that the table does not cover.
         """
         config = get_config(model)
         if resolution is not None and resolution_pair(resolution) != self.resolution:
@@ -121,7 +122,7 @@ class Lookup:
         return sum(self.shares(config).values())
 
     def shares(self, model: str | EfficientFormerConfig) -> dict[Part, float]:
-        """Seconds that a network spends in each part, equal blocks together. Raises ValueError as `predict` does."""
+        """Seconds that a network spends in each part, equal blocks grouped. Raises ValueError as `predict` does."""
         config = get_config(model)
         _check_same(config, self.base, self.engine)
         counted = parts(config, self.resolution).items()
@@ -132,7 +133,7 @@ class Lookup:
         return self.predict(model) - self.predict(smaller)
 
     def part(self, part: Part) -> float:
-        """Seconds of one part, measured or between two that were. Raises ValueError if it is neither."""
+        """Seconds of one part, measured or interpolated. Raises ValueError if neither is possible."""
         if part in self.seconds:
             return self.seconds[part]
         if any(width % STEP for width in part.widths):
@@ -148,23 +149,23 @@ class Lookup:
         )
 
     def _embedding(self, part: Part) -> float:
-        """Linear in each of the two widths, from the four pairs around it."""
-        (before, behind), ends = part.widths, [self._neighbours(part, place) for place in (0, 1)]
+        """Bilinear interpolation in the two widths, from the four measured pairs around it."""
+        (before, after), ends = part.widths, [self._neighbours(part, axis) for axis in (0, 1)]
         sides = [
-            _line(before, ends[0], [self._measured(part._replace(widths=(one, other))) for one in ends[0]])
-            for other in ends[1]
+            _line(before, ends[0], [self._measured(part._replace(widths=(width, other_width))) for width in ends[0]])
+            for other_width in ends[1]
         ]
-        return _line(behind, ends[1], sides)
+        return _line(after, ends[1], sides)
 
     def _measured(self, part: Part) -> float:
         if part not in self.seconds:
             raise ValueError(f"{part}: not in the table, which is not complete; build it to the end")
         return self.seconds[part]
 
-    def _neighbours(self, part: Part, place: int) -> tuple[int, int]:
-        """The measured widths next to one of the part's widths, twice the same if it was measured itself."""
-        alike = (one for one in self.seconds if one[:2] == part[:2])
-        known, width = sorted({one.widths[place] for one in alike}), part.widths[place]
+    def _neighbours(self, part: Part, axis: int) -> tuple[int, int]:
+        """The measured widths below and above one of the part's widths; both are the same if it was measured itself."""
+        candidates = (candidate for candidate in self.seconds if candidate[:2] == part[:2])
+        known, width = sorted({candidate.widths[axis] for candidate in candidates}), part.widths[axis]
         if not known or not known[0] <= width <= known[-1]:
             span = f"{known[0]} to {known[-1]} channels" if known else "none on this grid"
             raise ValueError(f"{part}: {width} is outside of the table, which has {span}")
@@ -172,7 +173,7 @@ class Lookup:
         return known[above - (known[above] != width)], known[above]
 
     def table(self) -> Table:
-        """Every measured part with its microseconds."""
+        """Every measured part with its latency in microseconds."""
         rows = [
             (part.kind, "×".join(map(str, part.grid)), " to ".join(map(str, part.widths)), f"{1e6 * seconds:.1f}")
             for part, seconds in self.seconds.items()
@@ -180,19 +181,21 @@ class Lookup:
         return Table(("part", "grid", "channels", "µs"), tuple(rows))
 
     def save(self, path: Path) -> None:
-        """Write the table as JSON, whole or not at all. Raises OSError if it cannot be written."""
-        entries = [{**one.part._asdict(), "seconds": one.seconds, "reference": one.reference} for one in self.entries]
+        """Write the table as JSON, atomically. Raises OSError if the file cannot be written."""
+        entries = [
+            {**entry.part._asdict(), "seconds": entry.seconds, "reference": entry.reference} for entry in self.entries
+        ]
         data = asdict(self) | {"base": self.base.to_dict(), "entries": entries}
         with whole(path) as partial:
             partial.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Lookup:
-        """A table that `save` wrote.
+        """Load a table that `save` wrote.
 
         Raises:
-            ValueError: naming the file, if it holds none.
-            OSError: if it cannot be read.
+            ValueError: if the file does not contain a lookup table; the message names the file.
+            OSError: if the file cannot be read.
         """
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
@@ -210,20 +213,20 @@ class Lookup:
         return f"{self.table().to_markdown()}\n\n{self.conditions}"
 
 
-def _line(at: float, places: Sequence[float], values: Sequence[float]) -> float:
-    """What a straight line through two points has at a third place; the first value where both are the same."""
-    (left, right), (low, high) = places, values
+def _line(at: float, positions: Sequence[float], values: Sequence[float]) -> float:
+    """Linear interpolation between two points; the first value if both positions are the same."""
+    (left, right), (low, high) = positions, values
     return low if left == right else low + (at - left) / (right - left) * (high - low)
 
 
 def _check_same(config: EfficientFormerConfig, base: EfficientFormerConfig, engine: str) -> None:
-    """Refuse a network whose parts are others than those that were measured."""
+    """Raise ValueError if the parts of the network differ from those that were measured."""
     free = VARIED | RESTING | (FOLDED_AWAY if engine.endswith("folded") else set())
     for name, value in config.to_dict().items():
-        wanted = base.to_dict()[name]
-        if name == "layer_scale_init":  # its value takes no time, having one does
-            value, wanted = value is not None, wanted is not None
-        if name not in free and value != wanted:
+        expected = base.to_dict()[name]
+        if name == "layer_scale_init":  # its value does not affect the latency, its presence does
+            value, expected = value is not None, expected is not None
+        if name not in free and value != expected:
             raise ValueError(f"{name}={getattr(config, name)!r} is not in the table; wanted: {getattr(base, name)!r}")
 
 

@@ -1,7 +1,7 @@
 """The four observations of section 3, measured on this machine.
 
-The paper made them on one phone. Each function times small subjects in turns; `claims` says what the paper claims about
-them and computes the verdicts.
+The paper made them on a single phone. Each function times small subjects in turns; `claims` states the claims of the
+paper and computes the verdicts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 EAGER = ("eager",)
-COMPILERS = ("eager", "onnxruntime", "openvino")  # the engines of observation 4 unless others are named
+COMPILERS = ("eager", "onnxruntime", "openvino")  # the default engines of observation 4
 IMAGE, NO_IMAGE = (224, 224), (0, 0)
 
 
@@ -40,10 +40,10 @@ class Session:
     """How the subjects of one observation are timed.
 
     Attributes:
-        number: of the observation.
+        number: number of the observation.
         rounds: timed calls of each subject.
-        num_threads: of torch and of the engines; None for what is set.
-        progress: show a bar on the terminal.
+        num_threads: threads of torch and of the engines; None for the current setting.
+        progress: show a progress bar on the terminal.
         device: as `measure` takes it.
         engines: keys of `engines.ENGINES`.
 
@@ -69,11 +69,11 @@ class Session:
             options["device"] = self.device
         if self.number == 4:
             options["engine"] = ",".join(self.engines)
-        given = "".join(f" --{name} {value}" for name, value in options.items() if value is not None)
-        return f"efficientformer-edu observe {self.number}{given}"
+        flags = "".join(f" --{name} {value}" for name, value in options.items() if value is not None)
+        return f"efficientformer-edu observe {self.number}{flags}"
 
     def time(self, timed: Mapping[str, Subject], resolution: tuple[int, int], engine: str = "eager") -> Measurement:
-        """Time some subjects in one engine, in turns."""
+        """Time subjects in one engine, in turns."""
         calls = {name: self._prepared(subject.on(self.device), engine) for name, subject in timed.items()}
         with torch.inference_mode():
             return measure(
@@ -103,14 +103,15 @@ def observe(
 
     Args:
         number: 1 stem, 2 token mixers, 3 normalization, 4 activations.
-        rounds: timed calls of each subject. A verdict needs 5, that of observation 4 needs 9: half of them choose.
-        num_threads: of torch and of the engines; None for what is set.
-        progress: show a bar on the terminal.
+        rounds: timed calls of each subject. A verdict needs 5; that of observation 4 needs 9, because half of
+            the rounds select the claims.
+        num_threads: threads of torch and of the engines; None for the current setting.
+        progress: show a progress bar on the terminal.
         engines: keys of `engines.ENGINES` for observation 4; None for those of `COMPILERS` that are installed.
         device: as `measure` takes it.
 
     Raises:
-        ValueError: for another number, a device that cannot be timed, or engines for observations 1 to 3.
+        ValueError: for an unknown number, a device that cannot be timed, or engines for observations 1 to 3.
     """
     if number == 4:
         return observe_activations(rounds, num_threads, progress, engines, device)
@@ -125,28 +126,28 @@ def observe(
 def observe_stem(
     rounds: int = 30, num_threads: int | None = None, progress: bool = False, device: str = "cpu"
 ) -> Observation:
-    """Observation 1: patch embeddings with a large kernel against stems of 3×3 convolutions. Arguments: `observe`'s."""
+    """Observation 1: patch embeddings with a large kernel and stems of 3×3 convolutions. Arguments as for `observe`."""
     session = Session(1, rounds, num_threads, progress, device)
     timed = {"to 14×14": subjects.embeddings_to_a_sixteenth(), "to 56×56": subjects.embeddings_to_a_quarter()}
-    records = {name: session.time(some, IMAGE) for name, some in timed.items()}
+    records = {name: session.time(group, IMAGE) for name, group in timed.items()}
     return Observation(1, records, _macs(timed))
 
 
 def observe_mixers(
     rounds: int = 30, num_threads: int | None = None, progress: bool = False, device: str = "cpu"
 ) -> Observation:
-    """Observation 2: pooling, attention on tokens, attention on maps with its reshapes. Arguments: `observe`'s."""
+    """Observation 2: pooling, attention on tokens, attention on maps with reshapes. Arguments as for `observe`."""
     session = Session(2, rounds, num_threads, progress, device)
     shapes = [_channels_and_grid(stage) for stage in (2, 3)]
     timed = {f"{dim} channels, {h}×{w}": subjects.mixers(dim, (h, w)) for dim, (h, w) in shapes}
-    records = {name: session.time(some, NO_IMAGE) for name, some in timed.items()}
+    records = {name: session.time(group, NO_IMAGE) for name, group in timed.items()}
     return Observation(2, records, _macs(timed))
 
 
 def observe_norms(
     rounds: int = 30, num_threads: int | None = None, progress: bool = False, device: str = "cpu"
 ) -> Observation:
-    """Observation 3: Conv-BN against other pairs of layer and norm; a network's norms. Arguments: `observe`'s."""
+    """Observation 3: Conv-BN and other layer-norm pairs; the norms of a network. Arguments as for `observe`."""
     session = Session(3, rounds, num_threads, progress, device)
     dim, (height, width) = _channels_and_grid(2)
     layers = session.time(subjects_norms.norms(dim, (height, width)), NO_IMAGE)
@@ -161,10 +162,10 @@ def observe_activations(
     engines: Sequence[str] | None = None,
     device: str = "cpu",
 ) -> Observation:
-    """Observation 4: activations alone and inside L1, in each engine. Arguments: `observe`'s.
+    """Observation 4: activations alone and inside L1, in each engine. Arguments as for `observe`.
 
     Raises:
-        ValueError: for an engine that is unknown or cannot run L1.
+        ValueError: for an unknown engine, or one that cannot run L1.
         ImportError: if an engine's library is missing, with the command that installs it.
     """
     if engines is None:
@@ -172,7 +173,7 @@ def observe_activations(
     session = Session(4, rounds, num_threads, progress, device, tuple(dict.fromkeys(engines)))
     if unknown := set(session.engines) - set(ENGINES):
         raise ValueError(f"engine {min(unknown)!r} is unknown; there are {', '.join(ENGINES)}")
-    alone = [engine for engine in session.engines if not ENGINES[engine].ours]  # a lone activation cannot fold
+    alone = [engine for engine in session.engines if not ENGINES[engine].ours]  # an activation alone cannot be folded
     lone = {ALONE + engine: session.time(subjects_norms.activations(), NO_IMAGE, engine) for engine in alone}
     inside = {
         INSIDE + engine: session.time(subjects_norms.networks_and_activations(), IMAGE, engine)
@@ -188,4 +189,4 @@ def _channels_and_grid(stage: int) -> tuple[int, tuple[int, int]]:
 
 
 def _macs(timed: Mapping[str, Mapping[str, Subject]]) -> dict[str, dict[str, int]]:
-    return {record: {name: subject.macs for name, subject in some.items()} for record, some in timed.items()}
+    return {record: {name: subject.macs for name, subject in group.items()} for record, group in timed.items()}

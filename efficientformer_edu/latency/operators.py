@@ -1,17 +1,17 @@
-"""The class of Fig. 2 that an operator belongs to: by what it does, else by the module in which it runs.
+"""The class of Fig. 2 that an operator belongs to, from its function or from the module in which it runs.
 
-Paper: section 3, Fig. 2, which names six of the classes. The authors' rules are not known. Ours are the tables below,
-in this order:
+Paper: section 3, Fig. 2, which names six of the classes. The authors' rules are not published. The rules here are the
+tables below, applied in this order:
 
-1. What an operator does decides for norms, activations, pooling and what only moves numbers (copies, views,
-   concatenations). A layout copy inside an attention product or a linear layer counts as reshape too.
-2. Else the innermost module decides whose name or type says what it is.
-3. Else a convolution decides by its kernel: 1×1 mixes channels as an MLP does (an MB4D's MLP is two of them). A larger
-   one is the stem at the top of the network; in a block it mixes neighbouring positions, as pooling does in an MB4D,
-   and shares its class.
-4. Sums, differences and scales outside all these are the ends of a branch, residual or layer scale. They belong to the
+1. Norms, activations, pooling and operators that only move data (copies, views, concatenations) are classified by their
+   function. A layout copy inside an attention product or a linear layer also counts as reshape.
+2. Otherwise the innermost module with a known name or type determines the class.
+3. Otherwise a convolution is classified by its kernel: 1×1 mixes channels like an MLP (the MLP of an MB4D consists of
+   two). A larger one at the top of the network is the stem; in a block it mixes neighbouring positions, like the
+   pooling in an MB4D, and has the same class.
+4. Remaining sums, differences and scales end a branch: a residual connection or a layer scale. They belong to the
    branch that ran before them.
-5. What is left is other: the heads, the mean over all places before them, and whatever no rule knows.
+5. Everything else is "other": the heads, the mean over all positions before them, and operators without a rule.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from torch import nn
 
 SPATIAL = "spatial convolution and pooling"
 CLASSES = ("patch embedding", "attention", "MLP", "reshape", "activation", "norm", SPATIAL, "other")
-BRANCH = "branch"  # of a class that only its place in time tells
+BRANCH = "branch"  # the class is that of the branch that ran before
 
 Classify = Callable[[str, Sequence[str]], str]
-"""From an operator's name and the modules around it, outermost first, to a class, or to `BRANCH`."""
+"""Maps an operator's name and the enclosing modules, outermost first, to a class or to `BRANCH`."""
 
 NORMS = {"layer_norm", "batch_norm", "group_norm", "instance_norm", "rms_norm"}
 ACTIVATIONS = {"relu", "relu6", "gelu", "hardtanh", "hardswish", "silu", "hardsigmoid", "leaky_relu", "elu", "mish"}
 POOLS = {"avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d"}
-LAYOUT = {"clone", "contiguous"}  # copies for the sake of the layout, also where another operator asks for them
+LAYOUT = {"clone", "contiguous"}  # layout copies, including those made by other operators
 MOVES = LAYOUT | {
     *(
         "copy",
@@ -59,7 +59,7 @@ OPERATORS = (
     (MOVES, "reshape"),
 )
 
-HEADS = r"^/(head\w*|fc|classifier|global_pool):"  # at the top, where a slash stands before the name
+HEADS = r"^/(head\w*|fc|classifier|global_pool):"  # at the top level, where the name starts with a slash
 MODULES = (
     (r":(Layer|Batch|Group|Instance|RMS)Norm", "norm"),
     (r":(GELU|ReLU|Hard(s|S)wish|SiLU)", "activation"),
@@ -77,33 +77,33 @@ CONVOLUTIONS = (
 
 
 def classify(operator: str, around: Sequence[str]) -> str:
-    """The class of an operator that a module calls itself, by the tables of this file.
+    """The class of an operator that a module calls directly, from the tables in this module.
 
     Args:
         operator: its name in the profile, such as `"aten::linear"`.
-        around: the modules in which it runs, outermost first, as `place` names them; without the network itself.
+        around: the enclosing modules, outermost first, named as by `place`, without the network itself.
     """
     name = plain(operator)
-    for names, found in OPERATORS:
+    for names, kind in OPERATORS:
         if name in names:
-            return found
+            return kind
     if any(re.search(HEADS, part) for part in around):
         return "other"
     for table in (MODULES, CONVOLUTIONS):
         for part in reversed(around):
-            for pattern, found in table:
+            for pattern, kind in table:
                 if re.search(pattern, part):
-                    return found if found != BRANCH or name in ENDS else "other"
+                    return kind if kind != BRANCH or name in ENDS else "other"
     return BRANCH if name in ENDS else "other"
 
 
 def plain(operator: str) -> str:
-    """`"aten::add_"` as `"add"`, `"aten::_to_copy"` as `"to_copy"`."""
+    """The base name of an operator: `"add"` for `"aten::add_"`, `"to_copy"` for `"aten::_to_copy"`."""
     return operator.removeprefix("aten::").strip("_")
 
 
 def place(network: nn.Module, path: str) -> tuple[str, ...]:
-    """The modules on the way to one, such as `("/stem:Stem", "conv1:Conv2d 3×3")`; the network itself is left out."""
+    """The modules on a path, such as `("/stem:Stem", "conv1:Conv2d 3×3")`, without the network itself."""
     parts: list[str] = []
     module = network
     for name in filter(None, path.split(".")):

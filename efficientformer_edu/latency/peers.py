@@ -1,7 +1,6 @@
-"""The networks that the paper compares with, from timm, behind one function.
+"""The networks that the paper compares with, from timm.
 
-Paper: Fig. 1, Fig. 2 and Table 1. The weights are random: here the networks are timed, and time does not depend on
-them.
+Paper: Fig. 1, Fig. 2 and Table 1. The weights are random, because latency does not depend on them.
 """
 
 from __future__ import annotations
@@ -31,29 +30,30 @@ PEERS: Mapping[str, str] = MappingProxyType(
         "efficientformer_l1": "EfficientFormer-L1",
     }
 )
-"""timm's name of each network of Table 1 that takes images of 224 pixels, with its row in `paper.table1()`.
+"""timm names of the networks of Table 1 with an input of 224 pixels, and their rows in `paper.table1()`.
 
-EfficientNet-B3 and MobileViT-XS were made for larger images: at 224 pixels they have another accuracy.
+EfficientNet-B3 and MobileViT-XS are designed for larger images, and have a different accuracy at 224 pixels.
 """
 FIGURE2 = ("mobilenetv2_140", "resnet50", "deit_small_patch16_224", "poolformer_s24", "levit_256")
-"""The networks of `PEERS` whose time is taken apart by operators, as in Fig. 2."""
+"""The networks of `PEERS` whose latency is broken down by operator class, as in Fig. 2."""
 
 INSTALL = "pip install 'efficientformer-edu[peers]'"
 
 
 def peer(name: str, pretrained: bool = False) -> nn.Module:
-    """A network of timm's in evaluation mode.
+    """A timm network in evaluation mode.
 
-    A head that timm starts at zero, as ResMLP's, is random too: logits of zero would agree with any engine's.
+    A head that timm initializes with zeros, such as that of ResMLP, gets random weights, because logits of zero would
+    agree with any engine.
 
     Args:
-        name: as timm spells it, such as one of `PEERS`.
-        pretrained: let timm fetch its weights; without, they are random, and nothing is downloaded.
+        name: timm's name, such as a key of `PEERS`.
+        pretrained: download trained weights; if false, the weights are random.
 
     Raises:
         ImportError: if timm is missing, with the command that installs it.
-        ValueError: for a name that timm does not have, with the nearest.
-        OSError: if the weights cannot be fetched.
+        ValueError: for a name that timm does not have; the message lists similar names.
+        OSError: if the weights cannot be downloaded.
     """
     timm = _timm()
     known = timm.list_models()
@@ -69,20 +69,20 @@ def peer(name: str, pretrained: bool = False) -> nn.Module:
 
 
 def gelu_for_hardswish(network: nn.Module) -> nn.Module:
-    """The network itself, each HardSwish in it replaced by GELU, as the paper did with LeViT for Fig. 2.
+    """Replace each HardSwish in the network by GELU, in place, as the paper did with LeViT for Fig. 2.
 
     Raises:
         ValueError: if it has no HardSwish.
     """
-    found = [
+    matches = [
         (module, name)
         for module in network.modules()
         for name, child in module.named_children()
         if type(child).__name__.lower() == "hardswish"  # torch's, or timm's own
     ]
-    if not found:
+    if not matches:
         raise ValueError(f"{type(network).__name__} has no HardSwish to replace; profile it as it is")
-    for module, name in found:
+    for module, name in matches:
         setattr(module, name, nn.GELU())
     return network
 

@@ -1,7 +1,7 @@
-"""Measurements as they are stored in `results/`: every sample, and the conditions.
+"""Measurements as stored in `results/`: every sample, and the conditions.
 
-A latency cannot be compared with anything unless the machine is known. A record therefore holds the machine, threads,
-versions, date and command next to the samples, and every plot and table is drawn from records.
+A latency is only meaningful together with the machine it was measured on. A record therefore contains the machine,
+threads, versions, date and command in addition to the samples. Every plot and table is generated from records.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from efficientformer_edu.audit.tables import Table
 from efficientformer_edu.files import whole
 from efficientformer_edu.utils.statistics import MIN_SAMPLES, Estimate, median_estimate, paired_ratio
 
-DIGITS = 9  # of the seconds that are stored: nanoseconds
-TOO_FEW = "too few rounds"  # printed in place of an interval or a verdict
+DIGITS = 9  # of stored seconds, which are rounded to nanoseconds
+TOO_FEW = "too few rounds"  # printed instead of an interval or a verdict
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a measurement depends on.
+    """The conditions of a measurement.
 
     Attributes:
-        command: what measures it again.
-        batch: images at once; 0 where no images are involved.
-        resolution: height and width of the images in pixels; (0, 0) where none are involved.
-        precision: of the numbers, "float32" or "bfloat16".
-        memory_format: order of a map's numbers in memory, or "" where it differs between the subjects.
+        command: the command that repeats the measurement.
+        batch: batch size; 0 if the input is not images.
+        resolution: height and width of the images in pixels; (0, 0) if the input is not images.
+        precision: data type, "float32" or "bfloat16".
+        memory_format: memory format of feature maps, or "" if it differs between the subjects.
         machine: processor or GPU.
-        threads: of torch.
-        versions: of Python and the libraries.
-        date: of the measurement, year first.
+        threads: number of torch threads.
+        versions: versions of Python and the libraries.
+        date: date of the measurement in ISO format.
         memory_kept: whether freed memory stayed with the process.
-        busy: a sentence if the machine was busy.
+        busy: a sentence if the machine was busy, else "".
     """
 
     command: str = ""
@@ -51,12 +51,12 @@ class Conditions:
     memory_kept: bool = False
     busy: str = ""
 
-    def complete(self, **found: Any) -> Conditions:
-        """A copy with what the clock has found."""
-        return replace(self, **found)
+    def complete(self, **values: Any) -> Conditions:
+        """A copy with the fields that the timer determined."""
+        return replace(self, **values)
 
     def where(self) -> dict[str, str]:
-        """What the report says of a measurement's place and time."""
+        """Command, machine, date and versions, for the report."""
         return {
             "command": self.command,
             "machine": f"{self.machine}, {self.threads} thread{'s' * (self.threads != 1)}",
@@ -65,7 +65,7 @@ class Conditions:
         }
 
     def __str__(self) -> str:
-        """One line for the foot of a picture or table."""
+        """One line for the caption of a figure or table."""
         threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
         libraries = ", ".join(f"{name} {number}" for name, number in self.versions.items())
         return f"{self.machine}; {threads}; batch {self.batch}; {libraries}; {self.date}"
@@ -73,13 +73,13 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Timing:
-    """One subject's samples.
+    """The samples of one subject.
 
     Attributes:
-        name: of the subject.
-        seconds: of one call, one for each round.
-        faults: page faults in one call, the mean of all rounds.
-        calls: in one sample.
+        name: name of the subject.
+        seconds: seconds of one call, one value per round.
+        faults: page faults per call, averaged over all rounds.
+        calls: calls per sample.
     """
 
     name: str
@@ -99,7 +99,7 @@ class Timing:
 
     def __str__(self) -> str:
         median, low, high = (1e3 * seconds for seconds in self.estimate[:3])
-        digits = max(0, 2 - len(f"{median:.0f}") + 1)  # three digits in all, and no power of ten
+        digits = max(0, 2 - len(f"{median:.0f}") + 1)  # three significant digits without an exponent
         if self.estimate.samples < MIN_SAMPLES:
             return f"{median:.{digits}f} ms ({TOO_FEW}: {self.estimate.samples})"
         return f"{median:.{digits}f} ms ({low:.{digits}f} to {high:.{digits}f})"
@@ -107,10 +107,10 @@ class Timing:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Subjects that were timed side by side.
+    """Subjects that were timed in turns.
 
     Attributes:
-        conditions: what it depends on.
+        conditions: the conditions of the measurement.
         timings: the subjects, in the order in which they ran in each round.
     """
 
@@ -118,14 +118,14 @@ class Measurement:
     timings: tuple[Timing, ...]
 
     def __getitem__(self, name: str) -> Timing:
-        """The timing of a subject. Raises KeyError with the names that there are."""
-        found = {timing.name: timing for timing in self.timings}
-        if name not in found:
-            raise KeyError(f"{name!r} was not timed; there are {', '.join(found)}")
-        return found[name]
+        """The timing of a subject. Raises KeyError with the available names."""
+        timings = {timing.name: timing for timing in self.timings}
+        if name not in timings:
+            raise KeyError(f"{name!r} was not timed; there are {', '.join(timings)}")
+        return timings[name]
 
     def ratio(self, name: str, against: str) -> Estimate:
-        """How many times as long as another subject: the median of the ratios by round, with its interval."""
+        """Latency relative to another subject: the median of the ratios by round, with its interval."""
         return paired_ratio(self[name].seconds, self[against].seconds)
 
     def table(self, against: str | None = None) -> Table:
@@ -141,7 +141,7 @@ class Measurement:
         return Table(columns, tuple(rows), formats={"ms": ".3f"})
 
     def to_json(self) -> str:
-        """Everything as one JSON object."""
+        """The measurement as a JSON object."""
         return json.dumps(to_dict(self), indent=1)
 
     def _repr_markdown_(self) -> str:
@@ -149,7 +149,7 @@ class Measurement:
 
 
 def to_dict(measurement: Measurement) -> dict[str, Any]:
-    """A measurement as JSON holds it, seconds rounded to nanoseconds."""
+    """The measurement as a JSON-serializable dictionary, with seconds rounded to nanoseconds."""
     data = asdict(measurement)
     for timing in data["timings"]:
         timing["seconds"] = [round(seconds, DIGITS) for seconds in timing["seconds"]]
@@ -162,38 +162,39 @@ def from_dict(data: Mapping[str, Any]) -> Measurement:
         conditions = Conditions(**{**data["conditions"], "resolution": tuple(data["conditions"]["resolution"])})
         timings = tuple(Timing(**{**timing, "seconds": tuple(timing["seconds"])}) for timing in data["timings"])
     except (KeyError, TypeError) as error:
-        known = ", ".join(one.name for kind in (Conditions, Timing) for one in fields(kind))
-        raise ValueError(f"this is no measurement: {error}; its fields are conditions, timings, {known}") from error
+        names = ", ".join(attribute.name for kind in (Conditions, Timing) for attribute in fields(kind))
+        raise ValueError(f"this is no measurement: {error}; its fields are conditions, timings, {names}") from error
     return Measurement(conditions, timings)
 
 
 def save(records: Mapping[str, Measurement], path: Path, **more: Any) -> None:
-    """Write measurements by name into one JSON file, atomically, with whatever else belongs to it.
+    """Write measurements by name to a JSON file, atomically, with additional top-level fields.
 
     Raises:
         OSError: if the folder does not exist or cannot be written.
     """
-    data = {**more, "measurements": {name: to_dict(one) for name, one in records.items()}}
+    data = {**more, "measurements": {name: to_dict(record) for name, record in records.items()}}
     with whole(path) as partial:
         partial.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
 def load(path: Path) -> dict[str, Measurement]:
-    """The measurements of a file that `save` wrote.
+    """Load the measurements that `save` wrote.
 
     Raises:
-        ValueError: naming the file, if it holds none.
-        OSError: if it cannot be read.
+        ValueError: if the file does not contain measurements; the message names the file.
+        OSError: if the file cannot be read.
     """
     try:
         return {
-            name: from_dict(one) for name, one in json.loads(path.read_text(encoding="utf-8"))["measurements"].items()
+            name: from_dict(record)
+            for name, record in json.loads(path.read_text(encoding="utf-8"))["measurements"].items()
         }
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path.name} holds no measurements: {error}") from error
 
 
 def stored(name: str) -> Path | None:
-    """A file in the `results/` of the checkout that this package runs from; None where there is no such file."""
+    """The path of a file in `results/` of the checkout that this package runs from, or None if it does not exist."""
     path = Path(__file__).parents[2] / "results" / name
     return path if path.is_file() else None

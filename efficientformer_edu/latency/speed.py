@@ -1,7 +1,7 @@
-"""The claim of the title on this machine, and what each step of folding gains.
+"""The claim in the paper's title, tested on this machine, and the speedup of each folding step.
 
-Paper: Fig. 1 and Table 1, where EfficientFormer-L1 and MobileNetV2×1.4 take the same time on a phone's NPU. Here they
-are compared like for like: both in the same engine, at the same batch and number of threads.
+Paper: Fig. 1 and Table 1, where EfficientFormer-L1 and MobileNetV2×1.4 have the same latency on a phone's NPU. Here
+both run in the same engine, with the same batch size and number of threads.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ OURS, RIVAL = "EfficientFormer-L1", "MobileNetV2×1.4"
 def title_claims(
     records: Mapping[str, Measurement], ours: str = "l1", rival: str = "timm:mobilenetv2_140"
 ) -> tuple[Claim, ...]:
-    """L1 takes no longer than MobileNetV2×1.4: one claim for each record and engine.
+    """L1 takes no longer than MobileNetV2×1.4: one claim per record and engine.
 
     Args:
-        records: what `efficientformer-edu bench` stored, by name; its subjects are "network engine".
-        ours: the first network's name there.
-        rival: the second one's.
+        records: records of `efficientformer-edu bench` by name, with subjects named "network engine".
+        ours: the first network's name in the records.
+        rival: the second network's name in the records.
 
     Returns:
-        Claims with the ratio of their times, round by round. The bound is the largest ratio that Table 1 can mean: both
-        of its times are rounded.
+        Claims about the ratio of the latencies, paired by round. The bound is the largest ratio that is consistent with
+        the rounded values in Table 1.
 
     Raises:
-        ValueError: if no engine ran both.
+        ValueError: if no engine ran both networks.
     """
     claims = [
-        Claim(f"{engine}, {name}", one.ratio(f"{ours} {engine}", f"{rival} {engine}"), "below", largest_ratio())
-        for name, one in records.items()
-        for engine in engines(one)
-        if {f"{ours} {engine}", f"{rival} {engine}"} <= {timing.name for timing in one.timings}
+        Claim(f"{engine}, {name}", record.ratio(f"{ours} {engine}", f"{rival} {engine}"), "below", largest_ratio())
+        for name, record in records.items()
+        for engine in engines(record)
+        if {f"{ours} {engine}", f"{rival} {engine}"} <= {timing.name for timing in record.timings}
     ]
     if not claims:
         raise ValueError(f"no engine ran both {ours} and {rival} in {', '.join(records) or 'no record'}")
@@ -58,45 +58,45 @@ def title_claims(
 
 
 def largest_ratio() -> float:
-    """L1's time over MobileNetV2×1.4's on the NPU, the largest that rounds to what Table 1 prints."""
+    """The largest ratio of L1 to MobileNetV2×1.4 on the NPU that is consistent with the rounded values in Table 1."""
     table = table1()
-    ours, rival = table[OURS, "npu"], table[RIVAL, "npu"]
-    return (ours.value + _half(ours)) / (rival.value - _half(rival))
+    l1, baseline = table[OURS, "npu"], table[RIVAL, "npu"]
+    return (l1.value + _half(l1)) / (baseline.value - _half(baseline))
 
 
 def engines(measurement: Measurement) -> tuple[str, ...]:
-    """The engines of a record whose subjects are "network engine", in their order."""
+    """The engines of a record whose subjects are named "network engine", in order."""
     return tuple(dict.fromkeys(timing.name.rpartition(" ")[2] for timing in measurement.timings))
 
 
 def in_engine(measurement: Measurement, engine: str) -> Measurement:
-    """The part of a record that one engine ran, its subjects named as networks.
+    """The part of a record that was measured in one engine, with subjects named by network.
 
     Raises:
-        ValueError: if that engine ran nothing.
+        ValueError: if the record has no subjects in this engine.
     """
-    found = tuple(
+    timings = tuple(
         replace(timing, name=timing.name.removesuffix(f" {engine}"))
         for timing in measurement.timings
         if timing.name.endswith(f" {engine}")
     )
-    if not found:
+    if not timings:
         raise ValueError(f"engine {engine!r} ran nothing here; there are {', '.join(engines(measurement))}")
-    return Measurement(measurement.conditions, found)
+    return Measurement(measurement.conditions, timings)
 
 
 def folding_steps(model: EfficientFormer, resolution: Resolution = 224) -> dict[str, nn.Module]:
-    """The network after each step of `fold`, by what the step does; each has all steps before it.
+    """The network after each step of `fold`, by a description of the step. Each includes all previous steps.
 
     Args:
-        model: the network as trained; it is left as it is.
-        resolution: the one input size in pixels, a number or (height, width).
+        model: the network in its trained form; it is not modified.
+        resolution: the fixed input size in pixels, a number or (height, width).
 
     Returns:
-        Copies in evaluation mode, the first as trained, the last what `fold` returns.
+        Copies in evaluation mode, from the trained form to the result of `fold`.
 
     Raises:
-        ValueError: if the model already is folded, or the resolution is below 32.
+        ValueError: if the model is already folded, or the resolution is below 32.
     """
     size = resolution_pair(resolution)
     if model.input_size is not None:
@@ -110,14 +110,14 @@ def folding_steps(model: EfficientFormer, resolution: Resolution = 224) -> dict[
     }
     current = copy.deepcopy(model).eval()
     drop_dropouts(current)
-    found: dict[str, nn.Module] = {"as trained": current}
+    networks: dict[str, nn.Module] = {"as trained": current}
     for name, step in steps.items():
         current = copy.deepcopy(current)
         step(current)
-        found[name] = current
-    return found
+        networks[name] = current
+    return networks
 
 
 def _half(cell: Reported) -> float:
-    """Half of a printed number's last place."""
+    """Half a unit of the last printed digit."""
     return float(0.5 * 10**-cell.digits)

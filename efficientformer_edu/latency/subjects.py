@@ -1,7 +1,7 @@
-"""What observations 1 and 2 time: stems beside patch embeddings, token mixers with and without reshapes.
+"""The subjects of observations 1 and 2: stems and patch embeddings, token mixers with and without reshapes.
 
-Paper: section 3. A map is (B, C, H, W), tokens are (B, N, C) with N = H·W. Every subject is a few plain modules and the
-input that they are timed on, so that it is seen at a glance what a measurement is about.
+Paper: section 3. A feature map is (B, C, H, W), tokens are (B, N, C) with N = H·W. Every subject consists of a few
+standard modules and their input, so that it is easy to see what is measured.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from efficientformer_edu.config import PRESETS
 from efficientformer_edu.model import Mlp, Pooling, Stem
 from efficientformer_edu.model.mixers import Grid
 
-BLOCKS = 4  # mixers in a row: a reshape between two of them is neither the first nor the last thing that happens
-HEAD = 32  # channels of one head, the key dimension of every published EfficientFormer
+BLOCKS = 4  # mixers in sequence, so that most reshapes run between two of them
+HEAD = 32  # channels per head, the key dimension of every published EfficientFormer
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A network in evaluation mode and what it is timed on; a call runs it once.
+    """A network in evaluation mode and its input; a call runs it once.
 
     Attributes:
         network: any module.
-        inputs: what it takes, with a batch of one.
+        inputs: its input, with a batch size of one.
     """
 
     network: nn.Module
@@ -43,16 +43,16 @@ class Subject:
 
     @cached_property
     def macs(self) -> int:
-        """Multiply-accumulates of one call: convolutions and matrix products, by torch's own counter."""
-        return run("flop_counter", self.network, self.inputs).macs // 2  # it counts 2 for each
+        """Multiply-accumulates of one call: convolutions and matrix products, from torch's FLOP counter."""
+        return run("flop_counter", self.network, self.inputs).macs // 2  # it counts 2 operations per MAC
 
     def on(self, device: str) -> Subject:
-        """The same on another device."""
+        """A copy on another device."""
         return replace(self, network=self.network.to(device), inputs=self.inputs.to(device))
 
 
 def subjects(networks: Mapping[str, nn.Module], *shape: int) -> dict[str, Subject]:
-    """Each network by its name with the same random input of this shape."""
+    """A subject per network, all with the same random input of this shape."""
     inputs = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     return {name: Subject(network.eval(), inputs) for name, network in networks.items()}
 
@@ -61,7 +61,7 @@ def subjects(networks: Mapping[str, nn.Module], *shape: int) -> dict[str, Subjec
 
 
 def patch_embedding(dim: int, kernel: int, stride: int) -> nn.Conv2d:
-    """One convolution cuts an image (B, 3, H, W) into patches (B, dim, H/stride, W/stride); PoolFormer's overlap."""
+    """A convolution from an image (B, 3, H, W) to patches (B, dim, H/stride, W/stride); PoolFormer's overlap."""
     return nn.Conv2d(3, dim, kernel, stride, padding=(kernel - stride + 1) // 2)
 
 
@@ -80,7 +80,7 @@ class ConvStem(nn.Sequential):
 
 
 def folded(network: nn.Sequential) -> nn.Sequential:
-    """The same function without batch norm: each norm folds into the convolution right before it."""
+    """The same function without batch norm: each norm is folded into the convolution directly before it."""
     layers: list[nn.Module] = []
     for layer in network.eval():
         if isinstance(layer, nn.BatchNorm2d) and isinstance(layers[-1], nn.Conv2d):
@@ -91,7 +91,7 @@ def folded(network: nn.Sequential) -> nn.Sequential:
 
 
 def embeddings_to_a_quarter(resolution: int = 224) -> dict[str, Subject]:
-    """Ways from an image to L1's first map, (1, 3, 224, 224) to (1, 48, 56, 56)."""
+    """Embeddings from an image to L1's first feature map, (1, 3, 224, 224) to (1, 48, 56, 56)."""
     dim = PRESETS["l1"].embed_dims[0]
     networks = {
         "3×3 stem": folded(nn.Sequential(*Stem(3, dim // 2, dim, "relu").children())),
@@ -103,9 +103,9 @@ def embeddings_to_a_quarter(resolution: int = 224) -> dict[str, Subject]:
 
 
 def embeddings_to_a_sixteenth(resolution: int = 224) -> dict[str, Subject]:
-    """Ways from an image to DeiT-S's patches, (1, 3, 224, 224) to (1, 384, 14, 14)."""
+    """Embeddings from an image to DeiT-S's patches, (1, 3, 224, 224) to (1, 384, 14, 14)."""
     dim = deit.WIDTH
-    widths = (dim // 8, dim // 4, dim // 2, dim)  # doubled where height and width are halved, as LeViT's stem does
+    widths = (dim // 8, dim // 4, dim // 2, dim)  # doubled when height and width are halved, as in LeViT's stem
     networks = {
         "3×3 stem": folded(ConvStem(*widths)),
         "3×3 stem, norms apart": ConvStem(*widths),
@@ -118,7 +118,7 @@ def embeddings_to_a_sixteenth(resolution: int = 224) -> dict[str, Subject]:
 
 
 class TokenAttention(nn.Module):
-    """Multi-head self-attention on tokens, (B, N, C) to (B, N, C); C is a multiple of a head's channels."""
+    """Multi-head self-attention on tokens, (B, N, C) to (B, N, C); C is a multiple of the channels per head."""
 
     def __init__(self, dim: int, head: int = HEAD) -> None:
         super().__init__()
@@ -134,10 +134,10 @@ class TokenAttention(nn.Module):
 
 
 class OnMaps(nn.Module):
-    """What works on tokens, given a map and to give a map, (B, C, H, W) to (B, C, H, W): two reshapes with a copy each.
+    """Apply a token mixer to a feature map, (B, C, H, W) to (B, C, H, W), with two reshapes that each copy.
 
     Args:
-        mixer: takes and gives tokens (B, N, C).
+        mixer: maps tokens (B, N, C) to tokens (B, N, C).
     """
 
     def __init__(self, mixer: nn.Module) -> None:
@@ -150,9 +150,9 @@ class OnMaps(nn.Module):
 
 
 def mixers(dim: int, grid: Grid) -> dict[str, Subject]:
-    """Four mixers in a row, and what they are to be held against, at one width and grid.
+    """Four mixers in sequence, and the subjects they are compared with, at one width and grid.
 
-    Both attentions have the same weights, and compute the same.
+    Both attention subjects have the same weights and compute the same function.
     """
     attentions = [TokenAttention(dim) for _ in range(BLOCKS)]
     on_maps = {
@@ -166,5 +166,5 @@ def mixers(dim: int, grid: Grid) -> dict[str, Subject]:
     }
     height, width = grid
     maps = subjects(on_maps, 1, dim, height, width)
-    tokens = maps["pooling"].inputs.flatten(2).transpose(1, 2).contiguous()  # (1, N, dim), the same numbers
+    tokens = maps["pooling"].inputs.flatten(2).transpose(1, 2).contiguous()  # (1, N, dim), the same values
     return maps | {name: Subject(network.eval(), tokens) for name, network in on_tokens.items()}

@@ -1,7 +1,7 @@
-"""What observations 3 and 4 time: norms and activations, alone and inside whole networks.
+"""The subjects of observations 3 and 4: norms and activations, alone and inside networks.
 
-Paper: section 3. Each kind of norm stands beside a map of channels of the same width, for the observation compares
-pairs, CONV-BN with LN (GN)-Linear. Whole networks are L1 and DeiT-S, each with its norms and without.
+Paper: section 3. Each norm is paired with a convolution or linear layer of the same width, because the observation
+compares the pairs CONV-BN and LN (GN)-Linear. The networks are L1 and DeiT-S, each with and without norms.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from efficientformer_edu.model.mixers import Grid
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Layer norm over the channels of each place of a map, (B, C, H, W) to (B, C, H, W)."""
+    """Layer norm over the channels at each position of a feature map, (B, C, H, W) to (B, C, H, W)."""
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 def conv_norm(dim: int, norm: Callable[[int], nn.Module]) -> nn.Sequential:
-    """1×1 convolutions on a map (B, dim, H, W), each with a norm behind it. A batch norm has seen some data."""
+    """1×1 convolutions on a feature map (B, dim, H, W), each followed by a norm. Batch norms have random statistics."""
     layers = nn.Sequential()
     for _ in range(BLOCKS):
         layers += nn.Sequential(nn.Conv2d(dim, dim, kernel_size=1), norm(dim))
@@ -42,12 +42,12 @@ def conv_norm(dim: int, norm: Callable[[int], nn.Module]) -> nn.Sequential:
 
 
 def linear_norm(dim: int, norm: Callable[[int], nn.Module]) -> nn.Sequential:
-    """Linear layers on tokens (B, N, dim), each with a norm before it, where a transformer has it."""
+    """Linear layers on tokens (B, N, dim), each preceded by a norm, as in a transformer."""
     return nn.Sequential(*(layer for _ in range(BLOCKS) for layer in (norm(dim), nn.Linear(dim, dim))))
 
 
 def group_norm(dim: int) -> nn.GroupNorm:
-    """Group norm with one group, PoolFormer's: over all channels and places at once."""
+    """Group norm with one group, over all channels and positions, as in PoolFormer."""
     return nn.GroupNorm(1, dim)
 
 
@@ -57,7 +57,7 @@ def identity(_: int) -> nn.Identity:
 
 
 def norms(dim: int, grid: Grid) -> dict[str, Subject]:
-    """Four pairs of a layer and a norm in a row, on a map (1, dim, H, W) or its tokens (1, H·W, dim)."""
+    """Four layer-norm pairs in sequence, on a feature map (1, dim, H, W) or its tokens (1, H·W, dim)."""
     height, width = grid
     conv_bn = conv_norm(dim, nn.BatchNorm2d)
     on_maps = {
@@ -71,7 +71,7 @@ def norms(dim: int, grid: Grid) -> dict[str, Subject]:
 
 
 class Block(nn.Module):
-    """A transformer's block on tokens (B, N, dim): attention, then an MLP, each behind a norm and with a residual."""
+    """A transformer block on tokens (B, N, dim): attention, then an MLP, each after a norm and with a residual."""
 
     def __init__(self, dim: int, head: int) -> None:
         super().__init__()
@@ -84,9 +84,9 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """DeiT-S in plain torch, (B, 3, 224, 224) to (B, 1000): patches, a token for the class, 12 blocks, a norm, a head.
+    """DeiT-S in PyTorch, (B, 3, 224, 224) to (B, 1000): patches, a class token, 12 blocks, a norm, a head.
 
-    Its latency is that of DeiT-S; for its accuracy it would need the published weights.
+    The weights are random, so only its latency corresponds to DeiT-S.
     """
 
     def __init__(self, dim: int = deit.WIDTH, depth: int = deit.DEPTH, head: int = 64) -> None:
@@ -105,7 +105,7 @@ class Transformer(nn.Module):
 
 
 def without_norms(network: nn.Module) -> nn.Module:
-    """A copy in which every batch norm and layer norm is the identity: what is left is what all else costs."""
+    """A copy in which every batch norm and layer norm is the identity, to measure the cost of everything else."""
     network = copy.deepcopy(network)
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
@@ -115,7 +115,7 @@ def without_norms(network: nn.Module) -> nn.Module:
 
 
 def networks_and_norms() -> dict[str, Subject]:
-    """L1 and DeiT-S on an image (1, 3, 224, 224), each with its norms and without."""
+    """L1 and DeiT-S on an image (1, 3, 224, 224), each with and without norms."""
     l1, transformer = EfficientFormer(PRESETS["l1"]), Transformer()
     networks = {
         "L1": l1,
@@ -138,7 +138,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def activations() -> dict[str, Subject]:
-    """Each activation alone, on the hidden map of L1's first block, (1, 192, 56, 56)."""
+    """Each activation alone, on the hidden feature map of L1's first block, (1, 192, 56, 56)."""
     config = PRESETS["l1"]
     height, width = config.grids(deit.IMAGE)[0]
     return subjects({name: make() for name, make in ACTIVATIONS.items()}, 1, config.hidden_dim(0), height, width)
@@ -153,7 +153,7 @@ def networks_and_activations() -> dict[str, Subject]:
 
 
 def with_activation(network: EfficientFormer, make: Callable[[], nn.Module]) -> EfficientFormer:
-    """A copy with the same weights and another activation in the blocks' MLPs."""
+    """A copy with the same weights and a different activation in the blocks' MLPs."""
     network = copy.deepcopy(network)
     for module in network.modules():
         if isinstance(module, ConvMlp | Mlp):

@@ -1,9 +1,9 @@
 """An interleaved timer: subjects run in turns, and the conditions are recorded.
 
 Paper: section 3 and the columns "Latency" of Table 1, which are means of 1000 runs on a phone. Here subjects are
-interleaved, A B C A B C ..., so that a machine that grows warm or busy slows all of them. Each sample comes after a
-call that is not timed, so that no subject pays for the caches that the previous one left behind. Meanwhile garbage is
-not collected, denormal numbers are flushed to 0, and freed memory stays with the process.
+interleaved, A B C A B C ..., so that a machine that gets hot or busy slows all of them. Each sample follows an untimed
+call, so that no subject starts with the cold cache that the previous one left. During timing, garbage collection is
+off, denormal numbers are flushed to 0, and freed memory stays with the process.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from efficientformer_edu.utils.statistics import MIN_SAMPLES
 Subject = Callable[[], object]
 
 SHORTEST = 2e-3  # seconds: a faster subject is called several times in a row for one sample
-WIDE = 0.10  # of the median: a wider interval causes a warning
+WIDE = 0.10  # relative to the median: a wider interval causes a warning
 
 
 def measure(
@@ -40,20 +40,21 @@ def measure(
     device: str = "cpu",
     progress: bool = False,
 ) -> Measurement:
-    """Time some subjects in turns.
+    """Time subjects in turns.
 
     Args:
-        subjects: functions without arguments, by name; what they return is dropped.
-        conditions: what the caller knows (batch, resolution, command, ...); the rest is filled in here.
+        subjects: functions without arguments, by name; return values are ignored.
+        conditions: fields set by the caller (batch, resolution, command, ...); the others are filled in here.
         rounds: timed samples of each subject. A verdict needs at least `MIN_SAMPLES` of `utils.statistics`.
-        warm_up: rounds before, which are not counted.
-        num_threads: torch's threads; None for what is set. A subject that runs elsewhere has to set its own.
-        device: where the subjects run: "cpu"; a CUDA device such as "cuda" or "cuda:1", timed by its own events; or
+        warm_up: preceding rounds that are not counted.
+        num_threads: torch threads; None for the current setting. Subjects that run in another library have to set
+            their own.
+        device: device of the subjects: "cpu"; a CUDA device such as "cuda" or "cuda:1", timed by CUDA events; or
             "mps", timed by the wall clock with a synchronization before and after each sample.
-        progress: show a bar on the terminal.
+        progress: show a progress bar on the terminal.
 
     Returns:
-        Seconds of one call for each subject and round, in rounds of the same order.
+        Seconds of one call for each subject and round; the order of subjects is the same in all rounds.
 
     Raises:
         ValueError: without subjects or rounds, for a device that cannot be timed, or an impossible number of threads.
@@ -95,7 +96,7 @@ def measure(
 
 
 def timing_device(device: str) -> torch.device:
-    """A device whose work can be timed.
+    """The device, if it can be timed.
 
     Raises:
         ValueError: for a device that this timer cannot synchronize, or that this machine does not have.
@@ -110,7 +111,7 @@ def timing_device(device: str) -> torch.device:
 
 
 def _wall(device: torch.device, subject: Subject, calls: int) -> float:
-    """Seconds of one call by the wall clock, the mean of several in a row."""
+    """Seconds of one call by the wall clock, averaged over consecutive calls."""
     started = time.perf_counter()
     for _ in range(calls):
         subject()
@@ -118,8 +119,8 @@ def _wall(device: torch.device, subject: Subject, calls: int) -> float:
 
 
 def _events(device: torch.device, subject: Subject, calls: int) -> float:
-    """Seconds of one call by events of the GPU: work is queued there, and a wall clock would time the queueing only."""
-    with torch.cuda.device(device):  # else events and synchronization are those of cuda:0
+    """Seconds of one call by CUDA events. Calls are asynchronous, so a wall clock would only time the launches."""
+    with torch.cuda.device(device):  # else events and synchronization would use cuda:0
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         torch.cuda.synchronize()
         start.record()
@@ -131,7 +132,7 @@ def _events(device: torch.device, subject: Subject, calls: int) -> float:
 
 
 def _synchronized(device: torch.device, subject: Subject, calls: int) -> float:
-    """Seconds of one call by the wall clock, from an idle queue of the Apple GPU until it is idle again."""
+    """Seconds of one call by the wall clock, with the queue of the Apple GPU empty before and after."""
     torch.mps.synchronize()
     started = time.perf_counter()
     for _ in range(calls):
@@ -144,14 +145,14 @@ _CLOCKS = {"cpu": _wall, "cuda": _events, "mps": _synchronized}
 
 
 def _calls(subject: Subject, warm_up: int, clock: Callable[[Subject, int], float]) -> int:
-    """Warm a subject up, and find how many calls make a sample that is long enough to be timed."""
-    took = min(clock(subject, 1) for _ in range(max(warm_up, 1)))
-    return max(1, math.ceil(SHORTEST / took))
+    """Warm up a subject, and return the number of calls in a sample that is long enough to be timed."""
+    seconds = min(clock(subject, 1) for _ in range(max(warm_up, 1)))
+    return max(1, math.ceil(SHORTEST / seconds))
 
 
 @contextmanager
 def _quiet() -> Iterator[bool]:
-    """Inside, nothing is collected and denormal numbers are 0. Yields whether freed memory is kept."""
+    """Turn off garbage collection and flush denormal numbers to 0. Yields whether freed memory is kept."""
     collecting, flushing = gc.isenabled(), _flushes_denormals()
     gc.collect()
     gc.disable()
@@ -165,12 +166,12 @@ def _quiet() -> Iterator[bool]:
 
 
 def _flushes_denormals() -> bool:
-    """Whether denormal numbers count as 0 at present. torch can set this but not report it."""
+    """Whether denormal numbers are currently flushed to 0. torch can set this but not report it."""
     return float(torch.tensor(5e-324, dtype=torch.float64) * 1) == 0
 
 
 def _bar(rounds: int, progress: bool) -> Iterator[int]:
-    """The rounds' numbers, with a bar on the error stream if `progress` is set and the stream is a terminal."""
+    """Round numbers, with a progress bar on the error stream if `progress` is set and the stream is a terminal."""
     if not (progress and sys.stderr.isatty()):
         yield from range(rounds)
         return

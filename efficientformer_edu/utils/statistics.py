@@ -3,7 +3,7 @@
 Latency and accuracy share this module. Latency distributions are right-skewed because of background activity, so we
 report their median; accuracies are averaged. Both intervals come from the percentile bootstrap (20,000 resamples).
 
-With few samples the plain percentile interval is too narrow: five values vary less than the population they come from,
+With few samples the percentile interval is too narrow: five values vary less than the population they come from,
 and their spread is itself uncertain. The interval is therefore expanded until it is as wide, for normally distributed
 samples, as Student's t interval. Source: Hesterberg, *What Teachers Should Know About the Bootstrap*, 2015, section
 4.1, the expanded percentile interval.
@@ -277,8 +277,8 @@ def _estimate(strata: Sequence[Sequence[float]], statistic: Literal["median", "m
     resampled = []
     for start in range(0, RESAMPLES, rows):
         size = min(rows, RESAMPLES - start)
-        drawn = [group[generator.integers(len(group), size=(size, len(group)))] for group in groups]  # (size, n) each
-        resampled.append(function(np.concatenate(drawn, axis=1), axis=1))  # (size,)
+        samples = [group[generator.integers(len(group), size=(size, len(group)))] for group in groups]  # (size, n) each
+        resampled.append(function(np.concatenate(samples, axis=1), axis=1))  # (size,)
     tail = expanded_tail(smallest, count - len(groups))
     low, high = np.quantile(np.concatenate(resampled), [tail, 1 - tail])
     return Estimate(value, float(low), float(high), count)
