@@ -1,10 +1,10 @@
-"""What a network is: one frozen dataclass and the three published presets.
+"""The configuration of a network: one frozen dataclass and the three published presets.
 
 Paper: section 4.1 and Table 6. Released code: `EfficientFormer_depth`, `EfficientFormer_width` and the constructor of
 `EfficientFormer` in `models/efficientformer.py`. Where Table 6 as printed and the released code differ (the last stage
 of L3, the third stage of L7), the presets follow the code.
 
-This module imports neither torch nor numpy, so that the command line answers at once and the same file runs in a
+This module imports neither torch nor numpy, so that the command line starts quickly and the same file runs in a
 browser.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 from efficientformer_edu import config_formats
 from efficientformer_edu import config_values as values
 
-SMALLEST_INPUT = 32  # the stem and three embeddings halve the map five times: 32 pixels leave one token
+SMALLEST_INPUT = 32  # the stem and three embeddings halve the size five times: 32 pixels leave one token
 
 Resolution = int | tuple[int, int]
 
@@ -31,30 +31,30 @@ class EfficientFormerConfig:
     Attributes:
         depths: blocks in each of the four stages, MB4D and MB3D together.
         embed_dims: channels C_j of each stage.
-        downsamples: whether each stage starts with a stride-2 embedding. A stage that does not keeps the width before
-            it; before the first stage that is the stem's, which already is `embed_dims[0]`.
-        num_vit: MB3D blocks that end the last stage, or one number for each stage.
+        downsamples: whether each stage starts with a stride-2 embedding. A stage without one keeps the width of the
+            previous stage; for the first stage this is the stem's output width, which is `embed_dims[0]`.
+        num_vit: number of MB3D blocks at the end of the last stage, or one number per stage.
         num_classes: outputs of a head.
-        distillation: a second head, which learns from a teacher; the logits are the mean of both.
+        distillation: whether there is a second head, which learns from a teacher; the logits are the mean of both.
         in_channels: channels of the image.
-        mlp_ratio: hidden width of a block's MLP over its width.
+        mlp_ratio: hidden width of a block's MLP relative to its width.
         pool_size: window of the pooling token mixer, odd.
         num_heads: attention heads of an MB3D.
         key_dim: channels of one head's query and key.
-        attn_ratio: channels of one head's value over `key_dim`.
-        bias_grid: the token grid (height, width) that the table of attention offsets is trained for.
-        layer_scale_init: first value of every layer scale; None for a network without layer scale.
+        attn_ratio: channels of one head's value relative to `key_dim`.
+        bias_grid: token grid (height, width) for which the table of attention biases is trained.
+        layer_scale_init: initial value of every layer scale; None for a network without layer scale.
         drop_rate: dropout before the heads.
         proj_drop_rate: dropout in the MLPs.
         attn_drop_rate: dropout of attention probabilities.
-        drop_path_rate: stochastic depth of the last block; it grows linearly from 0 at the first.
+        drop_path_rate: stochastic depth of the last block; it increases linearly from 0 at the first block.
         act: activation of the blocks, one of `config_values.ACTIVATIONS`.
         stem_act: activation of the stem. The released code uses ReLU here and GELU everywhere else.
 
     Raises:
-        ValueError: naming the field, the value that came and what is allowed.
+        ValueError: if a value is not allowed; the message names the field, the value and the allowed values.
 
-    Source: Table 6 of the paper; names as in timm where timm has one.
+    Source: Table 6 of the paper; field names as in timm if timm has the field.
     """
 
     depths: tuple[int, ...] = (3, 2, 6, 4)
@@ -79,7 +79,7 @@ class EfficientFormerConfig:
     stem_act: str = "relu"
 
     def __new__(cls, *_: Any, **fields: Any) -> EfficientFormerConfig:
-        # Before __init__ sees it, so that a misspelt field is reported like every other wrong value.
+        # Runs before __init__, so that a misspelled field is reported like any other invalid value.
         values.known_fields(fields, cls.__dataclass_fields__)
         return super().__new__(cls)
 
@@ -128,12 +128,12 @@ class EfficientFormerConfig:
 
     @property
     def vits(self) -> tuple[int, ...]:
-        """MB3D blocks of each of the four stages; they are the last of their stage."""
+        """Number of MB3D blocks in each of the four stages; they are the last blocks of a stage."""
         return self.num_vit if isinstance(self.num_vit, tuple) else (0, 0, 0, self.num_vit)
 
     @property
     def stem_width(self) -> int:
-        """Channels between the two convolutions of the stem."""
+        """Number of channels between the two convolutions of the stem."""
         return self.embed_dims[0] // 2
 
     @property
@@ -147,14 +147,14 @@ class EfficientFormerConfig:
 
     @property
     def drop_path_rates(self) -> tuple[float, ...]:
-        """Stochastic depth of each block over the whole network, linear from 0 to `drop_path_rate`."""
+        """Stochastic depth of all blocks of the network, linear from 0 to `drop_path_rate`."""
         last = sum(self.depths) - 1
         return tuple(self.drop_path_rate * i / last for i in range(last + 1))
 
     def grids(self, resolution: Resolution) -> tuple[tuple[int, int], ...]:
-        """Height and width of each stage's map for images of `resolution` pixels.
+        """Height and width of each stage's feature map for images of `resolution` pixels.
 
-        Every embedding has stride 2 and padding 1, so it halves a size and rounds up.
+        Every embedding has stride 2 and padding 1, so it halves the size and rounds up.
         """
         height, width = (_half(_half(size)) for size in resolution_pair(resolution))
         grids = []
@@ -174,11 +174,11 @@ class EfficientFormerConfig:
         """A configuration from the field names of this class, of timm, of Lucid or of Hugging Face.
 
         Args:
-            fields: what is not named keeps its default. Hugging Face's `downsamples[j]` means *after* stage j and is
-                shifted by one; its fields that change nothing are left out.
+            fields: fields to set; all others keep their defaults. Hugging Face's `downsamples[j]` means *after* stage j
+                and is shifted by one; its fields without an effect are ignored.
 
         Raises:
-            ValueError: for a field that none of them has, and for a value that no EfficientFormer here can have.
+            ValueError: for a field that is unknown in all of them, and for a value that is not supported here.
         """
         return cls(**config_formats.from_dict(fields, cls.__dataclass_fields__))
 
@@ -186,11 +186,12 @@ class EfficientFormerConfig:
     def from_yaml(cls, path: str | Path) -> EfficientFormerConfig:
         """A configuration from a YAML file: either what `to_yaml` writes or NetsPresso's `model.architecture.backbone`.
 
-        NetsPresso's networks have one head, so `distillation` is False then. Its page calls `num_blocks` the number of
-        4D blocks; its code, and this reader, count all blocks of the stage.
+        NetsPresso's networks have one head, so `distillation` is set to False. Its documentation describes `num_blocks`
+        as the number of 4D blocks; its code, and this reader, count all blocks of the stage.
 
         Raises:
-            ValueError: naming the file and the field, if the file is no YAML mapping or a field is missing or wrong.
+            ValueError: if the file is not a YAML mapping, or a field is missing or invalid; the message names file and
+                field.
         """
         try:
             return cls(**config_formats.from_yaml(Path(path), cls.__dataclass_fields__))
@@ -198,12 +199,12 @@ class EfficientFormerConfig:
             raise ValueError(f"{path}: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields by name, tuples as lists, so that JSON and YAML can hold them."""
+        """All fields by name, with tuples as lists for JSON and YAML."""
         fields = dataclasses.asdict(self)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
     def to_yaml(self) -> str:
-        """All fields as YAML, one a line."""
+        """All fields as YAML, one per line."""
         return config_formats.to_yaml(self.to_dict())
 
 
@@ -213,7 +214,7 @@ PRESETS = {
     "l7": EfficientFormerConfig(depths=(6, 6, 18, 8), embed_dims=(96, 192, 384, 768), num_vit=8),
 }
 
-# The same networks as timm, mmpretrain, Lucid and the Hugging Face hub name them.
+# Names of these networks in timm, mmpretrain, Lucid and on the Hugging Face hub.
 _ALIASES = (
     "efficientformer_{}",
     "efficientformer-{}",
@@ -225,19 +226,19 @@ _ALIASES = (
 
 
 def list_models() -> list[str]:
-    """The names of the published networks, as timm spells them."""
+    """The names of the published networks, spelled as in timm."""
     return [f"efficientformer_{name}" for name in PRESETS]
 
 
 def get_config(model: str | EfficientFormerConfig) -> EfficientFormerConfig:
-    """The configuration of a published network by name, or the one given.
+    """The configuration of a published network by name, or `model` itself if it is a configuration.
 
     Args:
         model: `"l1"`, `"l3"`, `"l7"`, one of their names in timm, mmpretrain, Lucid or on the Hugging Face hub, or a
-            configuration, which is returned as it is.
+            configuration, which is returned unchanged.
 
     Raises:
-        ValueError: for another name, with those that exist.
+        ValueError: for an unknown name; the message lists the available names.
     """
     if isinstance(model, EfficientFormerConfig):
         return model

@@ -1,8 +1,8 @@
-"""Configurations as other projects write them: readers for their field names, and plain YAML out.
+"""Configuration formats of other projects: readers for their field names, and a YAML writer.
 
-Each reader returns keyword arguments of `EfficientFormerConfig`, which then checks the values. What the projects mean
-by their fields was read off their code: timm 1.0.31, Lucid 3.8.0, Hugging Face transformers 4.57.6, NetsPresso Trainer
-1.4.
+Each reader returns keyword arguments of `EfficientFormerConfig`, which then checks the values. The meaning of the
+fields was taken from the code of the projects: timm 1.0.31, Lucid 3.8.0, Hugging Face transformers 4.57.6, NetsPresso
+Trainer 1.4.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from efficientformer_edu.config_values import unknown
 
-# timm's and Lucid's other names for the same fields. Their remaining fields have our names.
+# Fields that have different names in timm and Lucid. Their remaining fields have the same names as here.
 TIMM_AND_LUCID = {
     "in_chans": "in_channels",
     "mlp_ratios": "mlp_ratio",
@@ -42,8 +42,8 @@ HUGGING_FACE = {
     "hidden_act": "act",
 }
 
-# Fields of Hugging Face's file that would change the network; here they have one value. Its LayerNorm epsilon of 1e-12
-# moves L1's logits by 7e-6 against every other code base, which use 1e-5.
+# Fields of Hugging Face's file that would change the network; here each has fixed allowed values. Its LayerNorm epsilon
+# of 1e-12 changes L1's logits by 7e-6 compared with all other code bases, which use 1e-5.
 HUGGING_FACE_FIXED = {
     "downsample_patch_size": (3,),
     "downsample_stride": (2,),
@@ -70,7 +70,7 @@ SAME_ACTIVATION = {"swish": "silu", "hardswish": "hard_swish", "leakyrelu": "lea
 
 
 def from_dict(fields: Mapping[str, Any], ours: Collection[str]) -> dict[str, Any]:
-    """Keyword arguments from our, timm's, Lucid's or Hugging Face's field names; `ours` are our own."""
+    """Keyword arguments from the field names of this package (`ours`), timm, Lucid or Hugging Face."""
     if not isinstance(fields, Mapping):
         raise ValueError(f"a configuration is a mapping of field names to values, not {type(fields).__name__}")
     if "hidden_sizes" in fields or fields.get("model_type") == "efficientformer":
@@ -84,18 +84,18 @@ def from_dict(fields: Mapping[str, Any], ours: Collection[str]) -> dict[str, Any
         if known[name] in config:
             raise ValueError(f"{name!r} and another field both give {known[name]!r}; keep one of them")
         config[known[name]] = value
-    if isinstance(config.get("mlp_ratio"), Iterable):  # Lucid has one a stage
+    if isinstance(config.get("mlp_ratio"), Iterable):  # Lucid has one value per stage
         config["mlp_ratio"] = _only("mlp_ratios", config["mlp_ratio"])
     return _with_plain_names(config)
 
 
 def _from_hugging_face(fields: Mapping[str, Any]) -> dict[str, Any]:
-    # `num_labels` is not written when it is Hugging Face's default of two; with more there is a name for each.
+    # `num_labels` is not written if it is Hugging Face's default of two; with more there is a name for each label.
     config: dict[str, Any] = {"num_classes": len(fields.get("id2label") or (0, 1))}
-    for name, allowed in HUGGING_FACE_FIXED.items():
-        if fields.get(name, allowed[0]) not in allowed:
-            raise ValueError(f"{name}={fields[name]!r} is not possible; allowed: {' or '.join(map(repr, allowed))}")
-    config |= {ours: fields[theirs] for theirs, ours in HUGGING_FACE.items() if theirs in fields}
+    for key, allowed in HUGGING_FACE_FIXED.items():
+        if fields.get(key, allowed[0]) not in allowed:
+            raise ValueError(f"{key}={fields[key]!r} is not possible; allowed: {' or '.join(map(repr, allowed))}")
+    config |= {field: fields[name] for name, field in HUGGING_FACE.items() if name in fields}
     if not fields.get("use_layer_scale", True):
         config["layer_scale_init"] = None
     if "downsamples" in fields:
@@ -111,7 +111,7 @@ def from_yaml(path: Path, ours: Collection[str]) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises ValueError if it holds none, and OSError if it cannot be read."""
+    """The mapping in a YAML file. Raises ValueError if there is none, and OSError if the file cannot be read."""
     import yaml
 
     try:
@@ -166,23 +166,23 @@ def from_netspresso(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_yaml(fields: Mapping[str, Any]) -> str:
-    """One `name: value` a line. JSON's numbers, lists, words and null are YAML too, so no library is needed."""
+    """One `name: value` per line. JSON numbers, lists, strings and null are valid YAML, so no library is needed."""
     return "".join(f"{name}: {_yaml(value)}\n" for name, value in fields.items())
 
 
 def _yaml(value: Any) -> str:
-    # YAML 1.1 reads 1e-05 as text; its numbers with an exponent need a point.
+    # YAML 1.1 reads 1e-05 as a string; numbers with an exponent need a decimal point.
     text = json.dumps(value)
     return text.replace("e", ".0e", 1) if isinstance(value, float) and "e" in text and "." not in text else text
 
 
 def at(content: Any, path: str, above: str = "") -> Any:
-    """The value at a dotted path of a nested mapping, or an error that names the whole path."""
+    """The value at a dotted path of a nested mapping. Raises ValueError that names the full path."""
     for name in path.split("."):
         if not isinstance(content, Mapping) or name not in content:
-            there = ", ".join(map(str, content)) if isinstance(content, Mapping) else repr(content)
+            keys = ", ".join(map(str, content)) if isinstance(content, Mapping) else repr(content)
             raise ValueError(
-                f"{'.'.join(filter(None, (above, path)))} is missing: no {name!r} in {there}; a file with the field "
+                f"{'.'.join(filter(None, (above, path)))} is missing: no {name!r} in {keys}; a file with the field "
                 "model is read as NetsPresso's, which has it there"
             )
         content = content[name]
@@ -190,7 +190,7 @@ def at(content: Any, path: str, above: str = "") -> Any:
 
 
 def _only_known(fields: Any, known: Collection[str], where: str) -> None:
-    """Refuse fields that NetsPresso does not have."""
+    """Raise ValueError for fields that NetsPresso does not have."""
     for name in fields if isinstance(fields, Mapping) else ():
         if name not in known:
             raise ValueError(f"{where}: {unknown(name, known, given=fields)}")

@@ -1,4 +1,4 @@
-"""What one value of a configuration may be. Each check returns the value in its plain form or raises ValueError."""
+"""Checks of single configuration values. Each check returns the value in its normalized form or raises ValueError."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ACTIVATIONS = ("gelu", "relu", "relu6", "prelu", "leaky_relu", "silu", "hard_swi
 
 
 def wrong(name: str, value: object, allowed: str) -> ValueError:
-    """The error for a value that a field cannot have."""
+    """The error for a value that is not allowed for a field."""
     return ValueError(f"{name}={value!r} is not possible; allowed: {allowed}")
 
 
@@ -21,9 +21,9 @@ def unknown(name: object, known: Collection[str], what: str = "field", given: Co
 
     Args:
         name: the unknown name.
-        known: all that exist.
-        what: what they name.
-        given: names that were given as well; they are not suggested.
+        known: all available names.
+        what: kind of name, for the message.
+        given: names that are already in use; they are not suggested.
     """
     similar = difflib.get_close_matches(str(name), [other for other in known if other not in given], n=1)
     hint = f"Did you mean {similar[0]!r}?" if similar else f"Available: {', '.join(known)}"
@@ -31,14 +31,14 @@ def unknown(name: object, known: Collection[str], what: str = "field", given: Co
 
 
 def known_fields(fields: Collection[str], known: Collection[str]) -> None:
-    """Refuse names that are not fields."""
+    """Raise ValueError for names that are not fields."""
     for name in fields:
         if name not in known:
             raise unknown(name, known, given=fields)
 
 
 def natural(name: str, value: Any, least: int = 0) -> int:
-    """A whole number from `least` on."""
+    """An integer of at least `least`."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -49,7 +49,7 @@ def natural(name: str, value: Any, least: int = 0) -> int:
 
 
 def count(name: str, value: Any) -> int:
-    """A whole number from 1 on."""
+    """A positive integer."""
     return natural(name, value, least=1)
 
 
@@ -61,14 +61,14 @@ def flag(name: str, value: Any) -> bool:
 
 
 def four(name: str, value: Any, each: Callable[[str, Any], Any]) -> tuple[Any, ...]:
-    """Four values, one for each stage, each checked by `each`."""
+    """Four values, one per stage, each checked by `each`."""
     if isinstance(value, str) or not isinstance(value, Iterable) or len(items := tuple(value)) != 4:
         raise wrong(name, value, "four values, one for each stage")
     return tuple(each(name, item) for item in items)
 
 
 def pair(name: str, value: Any) -> tuple[int, int]:
-    """Height and width, from two whole numbers or one for both."""
+    """Height and width, from two integers or one for both."""
     items = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value, value)
     if len(items) != 2:
         raise wrong(name, value, "one whole number, or two: height and width")
@@ -91,7 +91,7 @@ def positive(name: str, value: Any) -> float:
 
 
 def rate(name: str, value: Any) -> float:
-    """A probability that leaves something: from 0 to below 1."""
+    """A probability from 0 to below 1."""
     number = real(name, value, allowed := "a number from 0 to below 1")
     if not 0 <= number < 1:
         raise wrong(name, value, allowed)

@@ -1,1 +1,1 @@
-"""Doubt it: one change at a time, several seeds each, and verdicts computed from intervals."""
+"""Ablations: one change at a time, several seeds per variant, and verdicts computed from confidence intervals."""

@@ -1,7 +1,7 @@
-"""What the same changes cost in the full-size network: parameters, MACs, and time by the kit's clock at 224 pixels.
+"""Costs of the same changes in the full-size network: parameters, MACs, and measured latency at 224 pixels.
 
-Accuracy is learned on small images, and latency is not measured there: on a grid of 4×4 tokens the cost of a call, some
-microseconds for each operation, hides the cost of the work, and every variant would be as slow as it has operations.
+Accuracy is trained on small images, but latency is not measured on them: on a grid of 4×4 tokens the call overhead, a
+few microseconds per operation, dominates, and the latency of a variant would only reflect its number of operations.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ EAGER, FOLDED = "eager", "folded"
 
 @dataclass(frozen=True)
 class Costs:
-    """What variants of a network cost.
+    """Costs of variants of a network.
 
     Attributes:
-        measurement: subjects "variant eager" and, where it folds, "variant folded".
-        params: learned numbers, by variant.
-        macs: multiply-accumulates on one image, by variant: convolutions and matrix products.
+        measurement: subjects "variant eager" and, if it can be folded, "variant folded".
+        params: number of parameters by variant.
+        macs: multiply-accumulates for one image by variant, in convolutions and matrix products.
     """
 
     measurement: Measurement
@@ -45,7 +45,7 @@ class Costs:
     def milliseconds(self, variant: str, form: str) -> Estimate | None:
         """Median latency of one image in milliseconds, in a form (`EAGER` or `FOLDED`); None if it was not timed."""
         seconds = self._seconds(variant, form)
-        return median_estimate([1e3 * one_call for one_call in seconds]) if seconds else None
+        return median_estimate([1e3 * duration for duration in seconds]) if seconds else None
 
     def ratio(self, variant: str, form: str) -> Estimate | None:
         """How many times as long as the base a variant takes in a form; None if one of the two was not timed.
@@ -66,11 +66,11 @@ class Costs:
 
 
 def load_costs(path: Path) -> Costs:
-    """What `Costs.save` wrote.
+    """Read a file that `Costs.save` wrote.
 
     Raises:
-        ValueError: naming the file, if it holds something else.
-        OSError: if it cannot be read.
+        ValueError: if the file has other contents; the message names the file.
+        OSError: if the file cannot be read.
     """
     measurement = load(path).get("costs")
     counts = json.loads(path.read_text(encoding="utf-8"))
@@ -87,16 +87,16 @@ def measure_costs(
     *,
     progress: bool = False,
 ) -> Costs:
-    """Count the variants of a network, and time them side by side, one image at a time on one thread.
+    """Count parameters and MACs of the variants of a network and time them interleaved, one image on one thread.
 
-    The folded form is that of a graph compiler (`folded_maps`), its channels side by side in memory: it is the same for
-    every token mixer. Group norm and layer norm do not fold.
+    The folded form is that for a graph compiler (`folded_maps`), in the channels-last memory format: it is the same for
+    every token mixer. Group norm and layer norm cannot be folded.
 
     Args:
-        variants: by name. Those that change the recipe alone are counted, and not timed.
+        variants: variants by name. Those that only change the recipe are counted but not timed.
         base: configuration of the network that is changed.
         resolution: height and width of the image in pixels.
-        rounds: how often each is timed, in turns. Fewer than five allow no verdict, and differences of a few percent
+        rounds: number of interleaved rounds. With fewer than five there is no verdict, and differences of a few percent
             need at least 30.
         progress: show a bar on the terminal.
 
@@ -120,5 +120,5 @@ def measure_costs(
 
 
 def folds(network: EfficientFormer) -> bool:
-    """Whether the network has an inference form: every norm of a map is a batch norm, or there is none."""
+    """Whether the network can be folded: every normalization of a feature map is a batch norm, if there is any."""
     return not any(isinstance(module, nn.GroupNorm | ChannelNorm) for module in network.modules())

@@ -1,4 +1,4 @@
-"""What the reproduction report takes from a study, and the file in `results/` that holds it."""
+"""Findings of a study for the reproduction report, and the file in `results/` that stores them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ STATUSES: Mapping[Agreement, str] = {
     "inconclusive": "inconclusive",
     "supported": "same trend",
 }
-"""Status of a report row by the agreement with its claims, the one that decides first."""
+"""Status of a report row by the agreement with its claims, in order of precedence."""
 
 
 def findings(outcome: Outcome) -> list[dict[str, str]]:
-    """One finding for each row of the report that the study answers.
+    """One finding for each row of the report that the study covers.
 
-    The status follows from the verdict of each variant alone, because the reported trend was a question asked before
-    the study. The verdict after Holm's correction for all rows of the study is given next to it.
+    The status follows from the verdict of each variant alone, because the reported trend was fixed before the
+    study. The verdict after Holm's correction for all rows of the study is given next to it.
     """
     by_row: dict[str, list[Result]] = defaultdict(list)
     for result in outcome.results:
@@ -32,10 +32,10 @@ def findings(outcome: Outcome) -> list[dict[str, str]]:
             by_row[result.reported.row].append(result)
     answers = []
     for row, results in by_row.items():
-        ours = "; ".join(_answer(result) for result in results)
+        results_text = "; ".join(_answer(result) for result in results)
         if status := _status(row, results):
             why = f"Small networks. {outcome.trained}. {outcome.correction}"
-            answers.append({"row": row, "status": status, "ours": ours, "why": why})
+            answers.append({"row": row, "status": status, "ours": results_text, "why": why})
     return answers
 
 
@@ -65,7 +65,7 @@ def _answer(result: Result) -> str:
 
 
 def _status(row: str, results: Sequence[Result]) -> str | None:
-    """The status of a row follows from the claim that is supported least; None while one has too few pairs."""
+    """Status of a row, from its least supported claim; None if a claim has too few pairs."""
     agreements = [result.agreement for result in results]
     if "too few" in agreements or len(results) < sum(claim.row == row for claim in REPORTED.values()):
         return None

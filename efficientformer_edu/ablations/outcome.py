@@ -1,4 +1,4 @@
-"""The outcome of a study: a row for each variant with its verdict, the reported trend, and what the change costs.
+"""The outcome of a study: one row per variant with its verdict, the reported trend, and the costs of the change.
 
 Verdicts are not stored; they are computed from the records.
 """
@@ -27,7 +27,7 @@ from efficientformer_edu.utils.statistics import (
 )
 
 COSTS = "costs.json"
-COMMON = ("train", "test", "size")  # what all runs of a study share, whatever their variant
+COMMON = ("train", "test", "size")  # fields that all runs of a study share, independent of their variant
 COMMAND = "efficientformer-edu ablate"
 MARGIN = 0.005  # accuracies that differ by at most half a percentage point count as equivalent
 
@@ -38,12 +38,13 @@ class Result:
 
     Attributes:
         name: name of the variant.
-        words: what is changed.
+        words: description of the change.
         top1: accuracy by seed, from 0 to 1.
-        stopped: number of runs that stopped early because of a NaN; their accuracy is that of guessing.
-        added: number of seeds that were added after the study had first been run.
-        difference: mean accuracy difference to the base over the common seeds; None for the base, and without pairs.
-        p_value: Holm's adjusted p-value of the paired t-test, in the family of all rows; None if the row has fewer than
+        stopped: number of runs that stopped early because of a NaN; their accuracy is chance level.
+        added: number of seeds that were added after the study was first run.
+        difference: mean accuracy difference to the base over the common seeds; None for the base, or if there are no
+            pairs.
+        p_value: Holm-adjusted p-value of the paired t-test, over the family of all rows; None if the row has fewer than
             `MIN_SAMPLES` pairs.
         reported: the reported trend; None if there is no source.
     """
@@ -74,9 +75,9 @@ class Result:
 
     @property
     def holm_verdict(self) -> Verdict | None:
-        """The verdict if all rows are tested at once: "better" and "worse" need an adjusted p-value below 5 %.
+        """The verdict if all rows are tested at once: "better" and "worse" require an adjusted p-value below 5 %.
 
-        Otherwise the row is "equivalent" if its interval lies within the margin, else "inconclusive".
+        If it is larger, the row is "equivalent" if its interval lies within the margin, else "inconclusive".
         """
         if self.difference is None or self.p_value is None or self.p_value < 1 - LEVEL:
             return self.verdict
@@ -95,11 +96,11 @@ class Outcome:
     """The outcome of a study.
 
     Attributes:
-        results: one for each variant that was trained, the base first.
+        results: one result per trained variant, the base first.
         command: command that runs the study.
         not_run: names of the variants that were not trained.
         costs: costs of the changes in the full-size network; None if they were not measured.
-        common: images and size that all runs share.
+        common: images and image size that all runs share.
         where: machine, versions and date of the runs.
     """
 
@@ -111,7 +112,7 @@ class Outcome:
     where: Mapping[str, str]
 
     def __getitem__(self, name: str) -> Result:
-        """The result of a variant. Raises KeyError that lists the available ones."""
+        """The result of a variant. Raises KeyError that lists the available variants."""
         by_name = {result.name: result for result in self.results}
         if name not in by_name:
             raise KeyError(f"{name!r} was not run; available: {', '.join(by_name)}")
@@ -119,7 +120,7 @@ class Outcome:
 
     @property
     def trained(self) -> str:
-        """What was trained on what, and what a difference is."""
+        """Description of the training data and of the accuracy difference."""
         counts = sorted({len(result.top1) for result in self.results})
         seeds = f"{' or '.join(map(str, counts))} seed{'s' * (counts != [1])}"
         added = ", some of them added after the first results" if any(result.added for result in self.results) else ""
@@ -131,7 +132,7 @@ class Outcome:
 
     @property
     def correction(self) -> str:
-        """What the corrected verdicts correct for, and why both are given."""
+        """Explanation of the corrected verdicts, and why both are reported."""
         rows = sum(result.p_value is not None for result in self.results)
         return (
             f"A verdict is about its row alone. With Holm's correction for all {rows} rows, the probability that the "
@@ -140,7 +141,7 @@ class Outcome:
 
     @property
     def words(self) -> str:
-        """What was trained on what, and what the columns mean."""
+        """Description of the training data and of the columns."""
         text = f"{self.trained}; equivalent: within {100 * MARGIN:g} points. {self.correction}"
         if self.costs is None:
             return text
@@ -152,7 +153,7 @@ class Outcome:
         )
 
     def table(self) -> Table:
-        """Every row of the study, including those that were not run."""
+        """All rows of the study, including those that were not run."""
         accuracy = ("top-1", "seeds", "difference", "interval", "verdict", "Holm", "reported", "agreement")
         times = ("ms eager", "times base, eager", "ms folded", "times base, folded")
         columns = ("row", *accuracy, "parameters", "MACs", *times)
@@ -161,7 +162,7 @@ class Outcome:
         return Table(columns, tuple(rows))
 
     def to_run(self, name: str) -> str:
-        """The command that runs a row which was not run."""
+        """The command that runs a missing row."""
         return f"{self.command} --rows {name} --resume"
 
     def _repr_markdown_(self) -> str:
@@ -190,16 +191,16 @@ class Outcome:
 
 
 def _named(ratio: Estimate) -> str:
-    """A ratio of latencies with its verdict: a difference is only named if the interval excludes 1."""
+    """A ratio of latencies with its verdict: a difference is only reported if the interval excludes 1."""
     verdict = ratio.verdict(1, higher_is_better=False)
     if verdict == "too few":
         return str(ratio)
-    words = {"better": "faster", "worse": "slower"}.get(verdict, verdict)
-    return f"{ratio.value:.3f} ({ratio.low:.3f} to {ratio.high:.3f}), {words}"
+    label = {"better": "faster", "worse": "slower"}.get(verdict, verdict)
+    return f"{ratio.value:.3f} ({ratio.low:.3f} to {ratio.high:.3f}), {label}"
 
 
 def load_outcome(folder: Path, variants: Mapping[str, Variant] = VARIANTS, command: str = COMMAND) -> Outcome:
-    """The outcome that follows from the records in a study's folder, with the costs if they were measured.
+    """Compute the outcome from the records in a study's folder, with the costs if they were measured.
 
     Args:
         folder: folder of the study.
@@ -229,7 +230,7 @@ def load_outcome(folder: Path, variants: Mapping[str, Variant] = VARIANTS, comma
 
 
 def stored_outcome(name: str = "ablations") -> Outcome | None:
-    """The study in the `results/` of the checkout that this package runs from; None where there is none."""
+    """The study in the `results/` of the checkout that this package runs from; None if there is none."""
     summary = stored(f"{name}.json")
     return load_outcome(summary.with_suffix("")) if summary else None
 
@@ -244,7 +245,7 @@ def _result(name: str, variant: Variant, records: Mapping[int, Record], base: Ma
 
 
 def _corrected(results: list[Result], base: Mapping[int, float]) -> tuple[Result, ...]:
-    """The results with adjusted p-values. The family are the rows with enough pairs for a verdict."""
+    """The results with adjusted p-values. The family consists of the rows with enough pairs for a verdict."""
     family = [result for result in results if result.difference and result.difference.samples >= MIN_SAMPLES]
     p_values = [
         paired_t_test([top1 - base[seed] for seed, top1 in result.top1.items() if seed in base]) for result in family

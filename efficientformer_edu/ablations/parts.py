@@ -1,7 +1,8 @@
-"""What stands in for a part of the network in an ablation: another stem, token mixer or norm, no attention bias.
+"""Replacement modules for ablations: another stem, token mixer or normalization, or no attention bias.
 
-Paper: section 3 and Appendix B. Each function changes a network in place, before it is trained. The network is made
-first and changed then, so every part that stays has the first weights that it has without the change.
+Paper: section 3 and Appendix B. Each function changes a network in place before it is trained. The network is built
+    first
+and changed afterwards, so every remaining module has the same initial weights as without the change.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ Block = TypeVar("Block", MB3D, MB4D)
 
 
 class PatchEmbedding(nn.Module):
-    """Non-overlapping 4×4 patches and a batch norm, (B, in_channels, H, W) to (B, dim, H/4, W/4), in place of the stem.
+    """Replacement for the stem: 4×4 patches and a batch norm, (B, in_channels, H, W) to (B, dim, H/4, W/4).
 
-    A size that 4 does not divide is padded at the end, so that the map is as large as the stem's.
+    Sizes that are not a multiple of 4 are padded at the end, so that the feature map is as large as the stem's.
     """
 
     def __init__(self, in_channels: int, dim: int) -> None:
@@ -38,21 +39,21 @@ class PatchEmbedding(nn.Module):
 
 
 class NoMixer(nn.Module):
-    """Mixes nothing: the branch adds 0 to each place."""
+    """No token mixing: the branch adds 0 at each position."""
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         return torch.zeros_like(x)
 
 
 class DepthwiseMixer(nn.Sequential):
-    """A depthwise 3×3 convolution and a batch norm: a learned neighbourhood for each channel in place of the mean."""
+    """A depthwise 3×3 convolution and a batch norm: a learned weighted sum per channel instead of the mean."""
 
     def __init__(self, dim: int) -> None:
         super().__init__(nn.Conv2d(dim, dim, kernel_size=3, padding=1, groups=dim), nn.BatchNorm2d(dim))
 
 
 class UnbiasedAttention(Attention):
-    """Attention that does not know where a token is, with the weights of one that does: Eq. 6 without b."""
+    """Attention without position information, with the weights of another attention module: Eq. 6 without b."""
 
     def __init__(self, attention: Attention) -> None:
         key_dim, _, value_dim = attention.head_parts
@@ -67,45 +68,45 @@ class UnbiasedAttention(Attention):
         return q @ k.transpose(-2, -1) * self.scale
 
     def bias(self, grid: Grid) -> Float[Tensor, "heads 1 1"]:
-        """What the folded form adds to every pair of tokens: 0."""
+        """The bias of the folded form: 0 for every pair of tokens."""
         return self.proj.weight.new_zeros(self.num_heads, 1, 1)
 
 
 def patch_embedding(network: EfficientFormer) -> None:
-    """4×4 patches in place of the stem's two 3×3 convolutions."""
+    """Replace the stem's two 3×3 convolutions by 4×4 patches."""
     network.add_module("stem", PatchEmbedding(network.config.in_channels, network.config.embed_dims[0]))
 
 
 def no_mixer(network: EfficientFormer) -> None:
-    """Nothing in place of pooling."""
+    """Remove the pooling."""
     for block in _blocks(network, MB4D):
         block.add_module("token_mixer", NoMixer())
 
 
 def depthwise_mixer(network: EfficientFormer) -> None:
-    """A depthwise convolution in place of pooling."""
+    """Replace pooling by a depthwise convolution."""
     for block in _blocks(network, MB4D):
         block.add_module("token_mixer", DepthwiseMixer(block.mlp.fc2.out_channels))
 
 
 def no_bias(network: EfficientFormer) -> None:
-    """Attention without its table of offsets."""
+    """Remove the table of offset biases from the attention."""
     for block in _blocks(network, MB3D):
         block.token_mixer = UnbiasedAttention(block.token_mixer)
 
 
 def group_norms(network: EfficientFormer) -> None:
-    """Group norm with one group in place of each batch norm."""
+    """Replace each batch norm by a group norm with one group."""
     _replace_norms(network, group_norm)
 
 
 def channel_norms(network: EfficientFormer) -> None:
-    """Layer norm over the channels in place of each batch norm."""
+    """Replace each batch norm by a layer norm over the channels."""
     _replace_norms(network, ChannelNorm)
 
 
 def no_norms(network: EfficientFormer) -> None:
-    """Nothing in place of each batch norm. The layer norms of tokens stay."""
+    """Remove each batch norm. The layer norms on tokens are kept."""
     _replace_norms(network, identity)
 
 

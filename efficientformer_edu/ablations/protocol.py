@@ -1,8 +1,9 @@
-"""What all runs of a study have in common: the base network, the recipe, the images. Stated here, and nowhere else.
+"""Settings that all runs of a study share: the base network, the recipe and the images.
 
-The base is small: its accuracy says nothing about ImageNet, and differences are all that a study is about. Its last
-stage has a grid of 4×4 tokens: on a smaller one there would be nothing left to mix. Its layer scales start at 0.1, lest
-the blocks of a network that learns for some hundred steps hardly be there; the released 1e-5 is a variant of its own.
+The base is small: its accuracy says nothing about ImageNet, and a study is only about differences. Its last stage has a
+grid of 4×4 tokens, because a smaller grid would leave almost nothing to mix. Its layer scales start at 0.1, because
+with only a few hundred training steps and a small layer scale the blocks would contribute almost nothing; the released
+value 1e-5 is a separate variant.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ from efficientformer_edu.training.small import SMALL, smallest_size
 from efficientformer_edu.training.trained import trained_network
 
 ABLATED = SMALL.replace(depths=(1, 1, 1, 4))
-"""The base: the small network with four blocks in its last stage, of which one is MB3D."""
+"""The base: the small network with four blocks in its last stage; one of them is MB3D."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What all runs of a study have in common.
+    """Settings that all runs of a study share.
 
     Attributes:
-        words: for whom it is.
-        data: a data set of Fashion-MNIST, as `load_data` names it.
-        per_class: training images of each class, the first in the set; None for all.
-        recipe: of the base.
-        config: of the base.
+        words: hardware and time that the protocol is meant for.
+        data: name of a Fashion-MNIST data set for `load_data`.
+        per_class: number of training images per class, the first ones in the set; None for all.
+        recipe: recipe of the base.
+        config: configuration of the base.
         size: height and width in pixels that the network sees.
     """
 
@@ -53,11 +54,11 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
         "embedded": Protocol("what comes with the package", data.SMALL, None, LAPTOP.replace(epochs=20)),
     }
 )
-"""By name. The embedded images are few, so they come more often: both protocols take about as many steps."""
+"""Protocols by name. The embedded images are few and get more epochs: both protocols take about as many steps."""
 
 
 def get_protocol(name: str | None = None, data_dir: Path | None = None) -> str:
-    """The name of a protocol; of the one for the images at hand where none is given. Raises ValueError for another."""
+    """The name of a protocol; None selects the one for the available images. Raises ValueError for an unknown name."""
     if name is None:
         try:
             load_data(data.FULL, "test", data_dir=data_dir)
@@ -71,17 +72,17 @@ def get_protocol(name: str | None = None, data_dir: Path | None = None) -> str:
 
 @cache
 def images(protocol: Protocol, data_dir: Path | None = None) -> tuple[Images, Images]:
-    """The training and the test images of a protocol, read once in each process. Raises as `load_data` does."""
+    """The training and the test images of a protocol, read once per process. Raises as `load_data` does."""
     train, test = (load_data(protocol.data, split, data_dir=data_dir) for split in ("train", "test"))
     return (train if protocol.per_class is None else first_of_each(train, protocol.per_class)), test
 
 
 @cache
 def teacher_logits(protocol: Protocol, data_dir: Path | None = None) -> StoredLogits:
-    """What the trained network of the package answers to the training images as they are, asked once in each process.
+    """Logits of the package's trained network for the training images without augmentation, computed once per process.
 
-    It does not see how an image is moved and mirrored for the learner, as the paper's teacher does; and it has seen all
-    60,000 images, so that what it adds is not in the labels alone.
+    Unlike the paper's teacher, it does not see the student's augmentations. It was trained on all 60,000 images, so its
+    logits carry information beyond the labels.
     """
     train, _ = images(protocol, data_dir)
     network = trained_network()

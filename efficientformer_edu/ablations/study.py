@@ -1,4 +1,4 @@
-"""The study of ablations: nothing but the named change differs between the runs of a seed."""
+"""The ablation study: runs with the same seed differ only in the named change."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def get_study(
     resume: bool = False,
     data_dir: Path | None = None,
 ) -> Study:
-    """The study of some variants.
+    """A study of several variants.
 
     Args:
-        folder: of the records.
-        protocol: what the runs have in common.
-        variants: by name.
-        seeds: how many; they are 0, 1, 2 and so on.
-        resume: go on with the study in the folder.
-        data_dir: where the files of Fashion-MNIST lie.
+        folder: folder of the records.
+        protocol: settings that the runs share.
+        variants: variants by name.
+        seeds: number of seeds; they are 0, 1, 2 and so on.
+        resume: continue the study in the folder.
+        data_dir: folder with the files of Fashion-MNIST.
 
     Raises:
         ValueError, FileExistsError, FileNotFoundError: as `Study` does.
@@ -47,14 +47,14 @@ def _run(protocol: Protocol, variants: Mapping[str, Variant], data_dir: Path | N
 
 
 def run_of(protocol: Protocol, name: str, variant: Variant, seed: int, data_dir: Path | None = None) -> Run:
-    """The run of a variant with a seed: the protocol's, but for the change.
+    """The run of a variant with a seed: the protocol's settings with the change applied.
 
     Args:
-        protocol: what the runs have in common.
-        name: of the variant.
-        variant: what is changed.
-        seed: of all that is random.
-        data_dir: where the files of Fashion-MNIST lie.
+        protocol: settings that the runs share.
+        name: name of the variant.
+        variant: the change.
+        seed: random seed.
+        data_dir: folder with the files of Fashion-MNIST.
     """
     train, test = protocols.images(protocol, data_dir)
     recipe = protocol.recipe.replace(**variant.recipe(protocol.recipe))

@@ -1,10 +1,10 @@
-"""The variants: each is one named change of a configuration, of one kind of module, or of the recipe.
+"""The variants: each is one named change of the configuration, of one kind of module, or of the recipe.
 
-Paper: Appendix B and section 3. What the paper or its users report of a change stands beside it; most changes have no
-sourced number.
+Paper: Appendix B and section 3. Reported results of a change are listed next to it; most changes have no published
+number.
 
-What a change leaves in place starts with the weights that it has in the base, too. There is one exception: where other
-blocks are MB3D, weights are drawn in another order from the first such block on.
+Modules that a change does not affect start with the same weights as in the base. There is one exception: if other
+blocks are MB3D, the weights are sampled in a different order from the first such block on.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class ReportedTrend:
-    """What is reported about a change.
+    """A reported result of a change.
 
     Attributes:
         trend: accuracy of the changed network compared with the base.
@@ -42,7 +42,7 @@ class ReportedTrend:
 
 
 def _unchanged(_: object) -> None:
-    """Changes nothing."""
+    """Leave the network unchanged."""
 
 
 def _nothing(_: object) -> Mapping[str, Any]:
@@ -51,14 +51,14 @@ def _nothing(_: object) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class Variant:
-    """One change. It can be pickled, for it goes to other processes.
+    """One change. It can be pickled, because it is sent to other processes.
 
     Attributes:
-        group: what is asked, such as "token mixer".
-        words: what is changed.
-        fields: those of the configuration that differ, from the base's configuration.
-        change: of the network, in place, before it is trained.
-        recipe: fields of the recipe that differ, from the base's recipe.
+        group: topic of the change, such as "token mixer".
+        words: description of the change.
+        fields: returns the changed fields of the configuration, from the base's configuration.
+        change: changes the network in place before it is trained.
+        recipe: returns the changed fields of the recipe, from the base's recipe.
     """
 
     group: str
@@ -69,18 +69,18 @@ class Variant:
 
     @property
     def keeps_network(self) -> bool:
-        """Whether it changes the recipe alone, so that the network costs what the base does."""
+        """Whether only the recipe changes, so that the network has the same costs as the base."""
         return self.recipe is not _nothing
 
     def network(self, config: EfficientFormerConfig) -> EfficientFormer:
-        """A network of this configuration with its part exchanged; its random weights are those that come next."""
+        """A network of this configuration with the change applied; its weights use the current random state."""
         network = EfficientFormer(config)
         self.change(network)
         return network
 
 
 def to(**fields: Any) -> Callable[[object], Mapping[str, Any]]:
-    """A change to these fields, whatever the base has there."""
+    """A change that sets these fields, independent of the base."""
     return partial(_given, fields)
 
 
@@ -88,9 +88,9 @@ def _given(fields: Mapping[str, Any], _: object) -> Mapping[str, Any]:
     return fields
 
 
-def _mb3d(part: float, base: EfficientFormerConfig) -> Mapping[str, Any]:
-    """So much of the last stage is MB3D."""
-    return {"num_vit": int(part * base.depths[-1])}
+def _mb3d(share: float, base: EfficientFormerConfig) -> Mapping[str, Any]:
+    """Make this share of the last stage MB3D."""
+    return {"num_vit": int(share * base.depths[-1])}
 
 
 def _late_attention(base: EfficientFormerConfig) -> Mapping[str, Any]:
@@ -146,19 +146,19 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
         "longer": Variant("training", "twice as many epochs", recipe=_longer),
     }
 )
-"""All variants by name; the first is the base. The base learns from labels alone, so that a row needs no teacher."""
+"""All variants by name; the first is the base. The base is trained on labels only, so other rows need no teacher."""
 
 
 def get_variants(names: Iterable[str] | None = None) -> dict[str, Variant]:
-    """The base, and the variants of these names, or all, in the order of `VARIANTS`. Raises ValueError for others."""
-    asked = set(VARIANTS if names is None else names)
-    if unknown := sorted(asked - set(VARIANTS)):
+    """The base and the named variants, or all, in the order of `VARIANTS`. Raises ValueError for unknown names."""
+    selected = set(VARIANTS if names is None else names)
+    if unknown := sorted(selected - set(VARIANTS)):
         raise ValueError(f"row {unknown[0]!r} is unknown; there are {', '.join(VARIANTS)}")
-    return {name: variant for name, variant in VARIANTS.items() if name in asked | {BASE}}
+    return {name: variant for name, variant in VARIANTS.items() if name in selected | {BASE}}
 
 
 def variant_table() -> Table:
-    """Every variant with its change, and what is reported of it."""
+    """All variants with their changes and reported results."""
     rows = []
     for name, variant in VARIANTS.items():
         claim = REPORTED.get(name)

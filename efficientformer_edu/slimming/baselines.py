@@ -1,7 +1,7 @@
-"""What slimming has to beat: networks of the same latency that were found without it.
+"""Baselines for slimming: networks of the same latency that need no search.
 
-Paper: section 4.2 names brute force as the way that may find better ones at a higher cost. Here are three others:
-scale everything alike, take the best of random networks, do without attention.
+Paper: section 4.2 mentions brute force, which may find better networks at a higher cost. The baselines here are uniform
+scaling, the best of several random networks, and networks without attention.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.latency.lookup_table import Lookup
 from efficientformer_edu.slimming.subnet import Candidate, Subnet
 
-NEAR = 0.05  # a network takes at most this part less than the target
+NEAR = 0.05  # a network's latency is at most this share below the target
 FACTORS = tuple(number / 50 for number in range(1, 51))
 TRIES = 100_000
 
 
 def scaled(largest: Subnet, width: float, depth: float, narrowest: tuple[int, ...]) -> Subnet:
-    """A network with all widths times one factor, and all depths times another.
+    """Scale all widths of a network by one factor and all depths by another.
 
     Args:
-        largest: the network.
+        largest: the network to scale.
         width: from 0 to 1; widths are rounded to multiples of 16.
         depth: from 0 to 1; depths are rounded to whole blocks, the last ones of each stage.
         narrowest: fewest channels of each stage.
@@ -33,9 +33,9 @@ def scaled(largest: Subnet, width: float, depth: float, narrowest: tuple[int, ..
         max(STEP * round(width * dim / STEP), least) for dim, least in zip(largest.embed_dims, narrowest, strict=True)
     )
     choices: list[tuple[Candidate, ...]] = []
-    for chosen in largest.choices:
-        gone = len(chosen) - max(1, round(depth * len(chosen)))
-        choices.append(tuple("I" if place < gone else kind for place, kind in enumerate(chosen)))
+    for candidates in largest.choices:
+        removed = len(candidates) - max(1, round(depth * len(candidates)))
+        choices.append(tuple("I" if index < removed else kind for index, kind in enumerate(candidates)))
     return Subnet(tuple(dims), tuple(choices))
 
 
@@ -47,38 +47,38 @@ def uniform_scaling(
     *,
     attention: bool = True,
 ) -> Subnet | None:
-    """A network for the target, scaled down alike in all stages; None if none is quick enough.
+    """A network for the target, scaled down uniformly in all stages; None if no such network is fast enough.
 
-    Of those that take as long as the target, or up to 5 % less, it is the one whose widths and depths are scaled most
-    alike; if there is none, it is the slowest of those that take less.
+    Among the networks that take as long as the target or up to 5 % less, this is the one whose width and depth factors
+    are closest. If there are none, it is the slowest network below the target.
 
     Args:
-        supernet: whose largest network is scaled.
+        supernet: the largest network of this supernet is scaled.
         lookup: latencies.
         target: seconds.
         narrowest: fewest channels of each stage.
-        attention: whether the last two stages are MB3D; without, they are MB4D.
+        attention: whether the last two stages are MB3D; otherwise they are MB4D.
     """
     largest = Subnet.largest(supernet)
     if not attention:
         kind: Candidate = "MB4D"
-        largest = Subnet(largest.embed_dims, tuple((kind,) * len(chosen) for chosen in largest.choices))
-    apart: dict[Subnet, float] = {}  # the least difference between the factors that lead to a network
+        largest = Subnet(largest.embed_dims, tuple((kind,) * len(candidates) for candidates in largest.choices))
+    distance: dict[Subnet, float] = {}  # the smallest difference between the two factors that lead to a network
     for width, depth in product(FACTORS, FACTORS):
         subnet = scaled(largest, width, depth, narrowest)
-        apart[subnet] = min(abs(width - depth), apart.get(subnet, 1.0))
-    times = {subnet: lookup.predict(subnet.config(supernet)) for subnet in apart}
-    quick = [subnet for subnet in apart if times[subnet] <= target]
-    near = [subnet for subnet in quick if times[subnet] >= (1 - NEAR) * target]
+        distance[subnet] = min(abs(width - depth), distance.get(subnet, 1.0))
+    times = {subnet: lookup.predict(subnet.config(supernet)) for subnet in distance}
+    fast = [subnet for subnet in distance if times[subnet] <= target]
+    near = [subnet for subnet in fast if times[subnet] >= (1 - NEAR) * target]
     if near:
-        return min(near, key=lambda subnet: (apart[subnet], -times[subnet]))
-    return max(quick, key=lambda subnet: times[subnet], default=None)
+        return min(near, key=lambda subnet: (distance[subnet], -times[subnet]))
+    return max(fast, key=lambda subnet: times[subnet], default=None)
 
 
 def random_subnets(
     supernet: EfficientFormerConfig, lookup: Lookup, target: float, narrowest: tuple[int, ...], seed: int
 ) -> Iterator[Subnet]:
-    """Random networks of the search space that take as long as the target, or up to 5 % less; each comes once.
+    """Random networks of the search space that take as long as the target or up to 5 % less, without repetition.
 
     Args:
         supernet: the largest widths and depths.
@@ -96,7 +96,7 @@ def random_subnets(
 
 
 def _random(supernet: EfficientFormerConfig, narrowest: tuple[int, ...], draw: random.Random) -> Subnet:
-    """Widths, blocks and the first MB3D are drawn alike; which MetaPaths are blocks, too."""
+    """Sample widths, numbers of blocks, the MetaPaths that are blocks and the first MB3D, all uniformly."""
     pairs = zip(narrowest, supernet.embed_dims, strict=True)
     dims = tuple(draw.randrange(least, most + 1, STEP) for least, most in pairs)
     left = [sorted(draw.sample(range(depth), draw.randint(1, depth))) for depth in supernet.depths]
@@ -104,9 +104,9 @@ def _random(supernet: EfficientFormerConfig, narrowest: tuple[int, ...], draw: r
     maps = len(left[0]) + len(left[1]) + first
     choices, passed = [], 0
     for depth, blocks in zip(supernet.depths, left, strict=True):
-        chosen: list[Candidate] = ["I"] * depth
+        candidates: list[Candidate] = ["I"] * depth
         for block in blocks:
-            chosen[block] = "MB4D" if passed < maps else "MB3D"
+            candidates[block] = "MB4D" if passed < maps else "MB3D"
             passed += 1
-        choices.append(tuple(chosen))
+        choices.append(tuple(candidates))
     return Subnet(dims, tuple(choices))

@@ -1,4 +1,4 @@
-"""The networks that are compared at each target: the one that was found, and those that other ways lead to."""
+"""The networks that are compared at each target: the result of the search and those of the baselines."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ CONTENDERS = "contenders.json"
 
 @dataclass(frozen=True)
 class Contender:
-    """A network that takes no longer than a target, by the lookup table.
+    """A network whose latency in the lookup table does not exceed a target.
 
     Attributes:
-        method: how it was found, a key of `METHODS`.
+        method: the method that produced it, a key of `METHODS`.
         target: seconds.
-        predicted: seconds that it takes, by the table.
+        predicted: latency in seconds, predicted by the table.
         config: the network.
     """
 
@@ -49,12 +49,12 @@ class Contender:
 
     @property
     def name(self) -> str:
-        """What records call it."""
+        """Name of the network in records."""
         return f"{self.method}-{1e3 * self.target:.4g}ms"
 
 
 def found(search: Search, lookup: Lookup) -> tuple[Contender, ...]:
-    """What the slimming came to, one network for each target."""
+    """The networks that the search found, one for each target."""
     return tuple(
         Contender("slimming", target, lookup.predict(config), config) for target, config in search.family.items()
     )
@@ -63,49 +63,49 @@ def found(search: Search, lookup: Lookup) -> tuple[Contender, ...]:
 def baselines(
     search: Search, lookup: Lookup, supernet: Supernet, evaluator: Evaluator, seed: int = 0
 ) -> Iterator[Contender]:
-    """The other ways, for each target; a way that cannot reach a target is left out.
+    """The networks of the baselines for each target. A method that cannot reach a target is omitted.
 
     Args:
-        search: done.
-        lookup: its table.
-        supernet: as trained, for the weights that random networks inherit.
-        evaluator: its accuracy chooses among them.
+        search: a finished search.
+        lookup: its lookup table.
+        supernet: the trained supernet; random networks inherit its weights.
+        evaluator: measures the accuracy by which the best random network is selected.
         seed: seed of the random networks.
     """
     least = narrowest(lookup)
     for target in search.family:
-        ways: list[tuple[Method, Subnet | None]] = [
+        methods: list[tuple[Method, Subnet | None]] = [
             ("uniform", uniform_scaling(search.supernet, lookup, target, least)),
             ("no-mb3d", uniform_scaling(search.supernet, lookup, target, least, attention=False)),
         ]
         steps = sum(seconds > target for seconds in search.seconds)
         tried = sum(len(step.trials) for step in search.steps[:steps])
-        drawn = islice(random_subnets(search.supernet, lookup, target, least, seed), max(tried, 1))
-        best = max(drawn, key=lambda subnet: evaluator.accuracy(brought_to(supernet, subnet)), default=None)
-        ways.append(("random", best))
-        for method, subnet in ways:
+        samples = islice(random_subnets(search.supernet, lookup, target, least, seed), max(tried, 1))
+        best = max(samples, key=lambda subnet: evaluator.accuracy(brought_to(supernet, subnet)), default=None)
+        methods.append(("random", best))
+        for method, subnet in methods:
             if subnet is not None:
                 config = subnet.config(search.supernet)
                 yield Contender(method, target, lookup.predict(config), config)
 
 
 def save_contenders(contenders: Iterable[Contender], path: Path) -> None:
-    """Write them as JSON, whole or not at all. Raises OSError if that fails."""
-    told = [{**asdict(one), "config": one.config.to_dict()} for one in contenders]
+    """Write the networks as JSON, atomically. Raises OSError if that fails."""
+    records = [{**asdict(contender), "config": contender.config.to_dict()} for contender in contenders]
     with whole(path) as partial:
-        partial.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
 
 
 def load_contenders(path: Path) -> tuple[Contender, ...]:
-    """What `save_contenders` wrote.
+    """Read a file that `save_contenders` wrote.
 
     Raises:
-        ValueError: naming the file, if it holds none.
-        OSError: if it cannot be read.
+        ValueError: if the file contains no such networks; the message names the file.
+        OSError: if the file cannot be read.
     """
 
-    def one(told: dict[str, Any]) -> Contender:
-        return Contender(**{**told, "config": EfficientFormerConfig.from_dict(told["config"])})
+    def one(record: dict[str, Any]) -> Contender:
+        return Contender(**{**record, "config": EfficientFormerConfig.from_dict(record["config"])})
 
     try:
         return tuple(map(one, json.loads(path.read_text(encoding="utf-8"))))

@@ -2,9 +2,9 @@
 
 Paper: section 4.2, step 3 needs the accuracy drop of each action and does not say how the network is prepared for it.
 Our choices: batch-norm statistics are recalibrated, because they belong to the network before the action; accuracy is
-measured on held-out training images, which are neither learned from nor test images. The network is fine-tuned briefly
-before the first step, because its blocks never ran alone, and after each step that is taken. Otherwise the drops of all
-steps would add up.
+measured on held-out training images, which are used neither for training nor as test images. The network is fine-tuned
+briefly before the first step, because its blocks never ran alone, and after each step that is taken. Without it the
+drops of all steps would accumulate.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FINETUNE_RATE = 1 / 4  # learning rate of fine-tuning, relative to that of the s
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Evaluation and fine-tuning on given images.
+    """Evaluation and fine-tuning on fixed sets of images.
 
     Attributes:
         learn: images for fine-tuning and for recalibrating the batch norms.
@@ -99,7 +99,7 @@ class Evaluator:
 def recalibrate_batch_norm(network: nn.Module, batches: list[torch.Tensor]) -> None:
     """Replace the statistics of all batch norms by their mean over some batches, each batch with equal weight.
 
-    A batch norm that does not run, because its block is not chosen, has mean 0 and variance 1 afterwards.
+    A batch norm that does not run, because its block is not selected, has mean 0 and variance 1 afterwards.
 
     Args:
         network: the network; its training mode is restored.

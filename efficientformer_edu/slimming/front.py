@@ -1,7 +1,7 @@
-"""Accuracy against measured latency: which method leads to the better networks.
+"""Accuracy against measured latency: which method finds better networks.
 
-Every network is trained from scratch with each seed, and timed as a whole. The claim that is tested is ours: at equal
-latency, slimming finds more accurate networks than uniform scaling.
+Every network is trained from scratch with each seed and timed end to end. The tested claim is our own, not the paper's:
+at equal latency, slimming finds more accurate networks than uniform scaling.
 """
 
 from __future__ import annotations
@@ -101,17 +101,17 @@ class Front:
         Returns:
             The comparison, or None without a pair.
         """
-        ours, theirs = (
+        slimmed, baseline = (
             {point.contender.target: point for point in self.by_method(method) if point.top1}
             for method in ("slimming", against)
         )
-        shared = sorted(ours.keys() & theirs.keys()) if target is None else [target]
+        shared = sorted(slimmed.keys() & baseline.keys()) if target is None else [target]
         compared = dict[EfficientFormerConfig, float]()  # the target at which each network is compared
         strata, trainings, left_out = dict[float, list[float]](), set[tuple[EfficientFormerConfig, int]](), {}
         for seconds in shared:
-            if seconds not in ours or seconds not in theirs:
+            if seconds not in slimmed or seconds not in baseline:
                 continue
-            pair = ours[seconds], theirs[seconds]
+            pair = slimmed[seconds], baseline[seconds]
             configs = {point.contender.config for point in pair}
             if tighter := [compared[config] for config in configs if config in compared]:
                 left_out[seconds] = tighter[0]
@@ -147,7 +147,8 @@ class Front:
     def table(self) -> Table:
         """Target, predicted and measured latency, accuracy, parameters and MACs of each network.
 
-        The error is that of the prediction, and the same with both latencies at one speed of the machine.
+        `error` is the relative error of the prediction. `at one speed` is the same error with both latencies converted
+        to the same machine speed.
         """
         error = ("error", "at one speed")
         columns = ("network", "target ms", "predicted ms", "measured ms", *error, "top-1", "parameters", "MACs")

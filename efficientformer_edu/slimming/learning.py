@@ -1,6 +1,6 @@
-"""Step 1 of the slimming: train the supernet, while the temperature of its mixtures falls.
+"""Step 1 of the slimming: train the supernet while the temperature of its mixtures decreases.
 
-Paper: section 4.2. Recipe, epochs and the schedule of the temperature are not sourced; those here are ours.
+Paper: section 4.2. It does not give a recipe, a number of epochs or a temperature schedule; those here are our own.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ HOTTEST, COLDEST = 1.0, 0.1
 
 
 def temperature(progress: float) -> float:
-    """τ after this part of the training, from 0 to 1: from 1 down to 0.1 in equal quotients. The schedule is ours.
+    """Temperature τ at a training progress from 0 to 1: exponential decay from 1 to 0.1. The schedule is our own.
 
-    At 1 every candidate has a share in every step and learns; at 0.1 a mixture is nearly one candidate, which is what
-    the slimming takes out.
+    At τ = 1 every candidate contributes to every step and learns. At τ = 0.1 a mixture is close to a single candidate,
+    which is what the slimming extracts.
     """
     return HOTTEST * (COLDEST / HOTTEST) ** progress
 
 
 class SupernetLoop(Loop):
-    """The loop of `training` for a run that builds a `Supernet`; the temperature is a function of the step."""
+    """Training loop for a run that builds a `Supernet`; the temperature is a function of the step."""
 
     def step(self, batch: Batch, step: int, steps_per_epoch: int) -> Tensor:
-        """One step, at its temperature. Returns the loss."""
+        """Set the temperature of this step and take the step. Returns the loss."""
         assert isinstance(self.network, Supernet)
         self.network.set_temperature(temperature(step / (steps_per_epoch * self.run.recipe.total_epochs)))
         return super().step(batch, step, steps_per_epoch)
 
     def finish(self) -> Trained[EfficientFormer, Evaluation]:
-        """What came out. Its weights are in the checkpoint alone, for no layout has a place for MetaPaths."""
+        """The training result. The weights are only in the checkpoint, because no layout supports MetaPaths."""
         folder, self.folder = self.folder, None
         try:
             return super().finish()

@@ -5,8 +5,8 @@ Paper: section 4.2, Eq. 7 and step 1 of the slimming,
     X_{i+1} = Σₙ e^{(αⁿ + εⁿ)/τ} / Σₙ e^{(αⁿ + εⁿ)/τ} · MPⁿ(X_i),
 
 with ε ~ U(0, 1) and a temperature τ. The paper calls this Gumbel softmax, whose noise is −log(−log u) instead: only
-with that noise is the largest α + ε that of candidate n with probability softmax(α)ₙ. Both are here. The authors never
-released this part of their code.
+with that noise does candidate n have the largest α + ε with probability softmax(α)ₙ. Both are implemented here. The
+authors never released this part of their code.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ UNIT = 30.0
 
 
 def uniform(like: Tensor) -> Tensor:
-    """ε as the paper writes it, between 0 and 1."""
+    """ε as in the paper, uniform between 0 and 1."""
     return torch.rand_like(like)
 
 
 def gumbel(like: Tensor) -> Tensor:
-    """ε of the Gumbel softmax, −log(−log u): mean 0.58, deviation 1.28, without bounds."""
+    """ε of the Gumbel softmax, −log(−log u): mean 0.58, standard deviation 1.28, unbounded."""
     return -torch.empty_like(like).exponential_().log()  # −log u is distributed exponentially
 
 
@@ -40,7 +40,7 @@ NOISES: Mapping[Noise, Callable[[Tensor], Tensor]] = {"uniform": uniform, "gumbe
 
 
 def mixture(alpha: Float[Tensor, " n"], noise: Float[Tensor, " n"] | float, tau: float) -> Float[Tensor, " n"]:
-    """The weights of the candidates, which sum to 1. With τ → 0 the largest α + ε gets all.
+    """The weights of the candidates, which sum to 1. For τ → 0 the candidate with the largest α + ε gets weight 1.
 
     Raises:
         ValueError: for a temperature that is not above 0.
@@ -51,22 +51,22 @@ def mixture(alpha: Float[Tensor, " n"], noise: Float[Tensor, " n"] | float, tau:
 
 
 class MetaPath(nn.Module):
-    """MB4D, MB3D and the identity side by side, as Eq. 7 allows them in its stage. Maps come and go.
+    """MB4D, MB3D and the identity in parallel, as allowed by Eq. 7 in the stage. Input and output are feature maps.
 
-    An MB3D takes the tokens of the map and its result is laid out as a map again: the same numbers in another order, so
-    that candidates can be added. Whether tokens come before or behind is nothing to the sum; a network that is taken
-    out of the supernet has its MB3D at the end (`Subnet`).
+    For an MB3D the feature map is converted to tokens and its output back to a feature map, which only reorders the
+    values, so that the outputs of the candidates can be added. This sum does not depend on the order of MB4D and MB3D
+    blocks; a network extracted from the supernet has its MB3D blocks at the end (`Subnet`).
 
     Args:
-        config: of the supernet.
-        stage: 0, 1, 2 or 3; it gives candidates and width.
+        config: configuration of the supernet.
+        stage: 0, 1, 2 or 3; it determines the candidates and the width.
         drop_path: stochastic depth of the blocks.
 
     Attributes:
-        candidates: their names.
-        choice: the candidate that runs alone; None for the mixture of all.
+        candidates: names of the candidates.
+        choice: the only candidate that runs; None for the mixture of all candidates.
         tau: temperature of the mixture.
-        noise: which ε there is in training; in evaluation there is none.
+        noise: kind of ε in training; in evaluation there is no noise.
     """
 
     def __init__(self, config: EfficientFormerConfig, stage: int, drop_path: float) -> None:
@@ -75,8 +75,8 @@ class MetaPath(nn.Module):
         self.blocks = nn.ModuleDict({"MB4D": MB4D(config, stage, drop_path)})
         if "MB3D" in self.candidates:
             self.blocks["MB3D"] = MB3D(config, stage, drop_path)
-        # AdamW moves each number by about the learning rate, whatever its gradient. α has to cross the noise, whose
-        # size is 1, in some hundred steps; so it is stored in larger units.
+        # AdamW changes each value by about the learning rate, independently of the gradient's size. α has to exceed the
+        # noise, whose scale is 1, within a few hundred steps; so it is stored in larger units.
         self.alpha_in_units = nn.Parameter(torch.zeros(len(self.candidates)))
         self.choice: Candidate | None = None
         self.tau = 1.0
@@ -96,7 +96,7 @@ class MetaPath(nn.Module):
         return torch.stack(outputs).sum(0)  # (B, C, h, w)
 
     def candidate(self, name: Candidate, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
-        """What one candidate makes of the map."""
+        """Output of one candidate for a feature map."""
         if name == "I":
             return x
         if name == "MB4D":

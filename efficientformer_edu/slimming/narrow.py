@@ -1,11 +1,11 @@
-"""Width reduction: 16 channels less in one stage, and the weights of those that stay.
+"""Width reduction: remove 16 channels from one stage and keep the weights of the remaining ones.
 
-Paper: section 4.2, step 3. It does not say which channels stay. Here they are the most important ones, by the size of
-the weights that write them.
+Paper: section 4.2, step 3. It does not say which channels to keep. Here the most important ones are kept, measured by
+the norm of the weights that produce them.
 
-A stage's channels run through all its blocks, so one choice holds for the stage: for the layers that write the channels
-and for those that read them, up to the next embedding or the heads. With the width C shrink the 4C hidden channels of
-each of its MLPs, and the C₁/2 within the stem; each of these makes a choice of its own.
+A stage's channels pass through all its blocks, so the same channels are kept in the entire stage: in the layers that
+produce them and in those that consume them, up to the next embedding or the heads. When the width C shrinks, so do the
+4C hidden channels of each MLP of the stage, and the C₁/2 channels inside the stem; these are selected independently.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from efficientformer_edu.audit.growth import STEP
 from efficientformer_edu.slimming.subnet import Subnet
 from efficientformer_edu.slimming.supernet import Supernet
 
-WRITERS = ("downsample.conv.weight", "fc2.weight", "proj.weight")  # what adds to the channels of a stage
+WRITERS = ("downsample.conv.weight", "fc2.weight", "proj.weight")  # the layers that produce the channels of a stage
 
 
 @torch.no_grad()
 def narrowed(supernet: Supernet, stage: int) -> Supernet:
-    """The supernet with 16 channels less in a stage: another module, with copies of the weights that stay.
+    """A copy of the supernet with 16 channels fewer in one stage and the weights of the remaining channels.
 
-    Choices, temperature, noise and mode are those that it has.
+    Choices, temperature, noise and training mode are kept.
 
     Args:
-        supernet: is left as it is.
+        supernet: the supernet; it is not changed.
         stage: 0, 1, 2 or 3.
 
     Raises:
@@ -41,7 +41,7 @@ def narrowed(supernet: Supernet, stage: int) -> Supernet:
         raise ValueError(f"stage {stage + 1} has {config.embed_dims[stage]} channels; wanted: more than {STEP}")
     dims = tuple(width - STEP * (j == stage) for j, width in enumerate(config.embed_dims))
     before, kept = supernet.state_dict(), _Kept(supernet, stage)
-    with torch.random.fork_rng():  # the weights that it starts with are of no use, and the caller's dice not ours
+    with torch.random.fork_rng():  # the initial weights are overwritten, and the caller's random state must not change
         after = Supernet(config.replace(embed_dims=dims))
     state = {}
     for name, value in after.state_dict().items():
@@ -57,27 +57,27 @@ def narrowed(supernet: Supernet, stage: int) -> Supernet:
 
 
 def brought_to(supernet: Supernet, subnet: Subnet) -> Supernet:
-    """A copy of the supernet that is a subnet, with the weights that it inherits.
+    """A copy of the supernet reduced to a subnet, which inherits its weights.
 
     Raises:
-        ValueError: if the subnet is wider, or has other MetaPaths.
+        ValueError: if the subnet is wider, or current other MetaPaths.
     """
     after = copy.deepcopy(supernet)
-    for stage, (has, wanted) in enumerate(zip(supernet.config.embed_dims, subnet.embed_dims, strict=True)):
-        for _ in range(wanted, has, STEP):
+    for stage, (current, target) in enumerate(zip(supernet.config.embed_dims, subnet.embed_dims, strict=True)):
+        for _ in range(target, current, STEP):
             after = narrowed(after, stage)
     after.choose(subnet)
     return after
 
 
 class _Kept:
-    """Which channels stay, for each group of them."""
+    """Indices of the channels to keep, for each group of channels."""
 
     def __init__(self, supernet: Supernet, stage: int) -> None:
         self.state, self.stage, self.config = supernet.state_dict(), stage, supernet.config
 
     def __call__(self, name: str, size: int, left: int) -> Int[Tensor, " left"]:
-        """For an axis of `size` of the parameter of this name: its `left` most important places, in their order."""
+        """Indices of the `left` most important channels, ascending, on an axis of length `size` of a parameter."""
         if size == self.config.embed_dims[self.stage]:
             scores = self._channels()
         elif name.startswith("stem."):
@@ -88,7 +88,7 @@ class _Kept:
         return scores.topk(left).indices.sort().values
 
     def _channels(self) -> Float[Tensor, " C"]:
-        """Of each channel of the stage: the sizes of the weights that write it, each layer's over the layer's mean."""
+        """Importance of each channel: norm of the weights that produce it over the layer's mean, summed over layers."""
         prefix = f"stages.{self.stage}."
         names = [name for name in self.state if name.startswith(prefix) and name.endswith(WRITERS)]
         if self.stage == 0:
@@ -97,6 +97,6 @@ class _Kept:
         return torch.stack([size / size.mean().clamp_min(1e-12) for size in sizes]).sum(0)
 
 
-def _products(before: Tensor, behind: Tensor) -> Float[Tensor, " hidden"]:
-    """Of each hidden channel: the size of the weights that write it times that of the weights that read it."""
-    return before.flatten(1).norm(dim=1) * behind.transpose(0, 1).flatten(1).norm(dim=1)
+def _products(before: Tensor, after: Tensor) -> Float[Tensor, " hidden"]:
+    """Importance of each hidden channel: norm of its incoming weights times norm of its outgoing weights."""
+    return before.flatten(1).norm(dim=1) * after.transpose(0, 1).flatten(1).norm(dim=1)

@@ -1,8 +1,8 @@
-"""Which step of the slimming would come first, in one engine and in another.
+"""Which steps of the slimming save the most time, compared between engines.
 
-Paper: section 4.2 and Algorithm 1. Of two steps that cost the same accuracy the slimming takes the one that saves more
-milliseconds. A step's milliseconds differ between engines and devices, and so does the order of the steps. Nothing is
-trained here, so nothing is said of accuracy.
+Paper: section 4.2 and Algorithm 1. If two steps cost the same accuracy, the slimming takes the one that saves more
+milliseconds. The savings differ between engines and devices, and so does the order of the steps. Nothing is trained
+here, so accuracy is not considered.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Change:
-    """A step of the slimming.
+    """A possible step of the slimming.
 
     Attributes:
-        words: what it does.
-        macs: that it saves.
-        seconds: that it saves, by each table.
+        words: description of the step.
+        macs: MACs saved.
+        seconds: seconds saved according to each table.
     """
 
     words: str
@@ -38,15 +38,15 @@ class Change:
 
 @dataclass(frozen=True)
 class Order:
-    """What each step of the slimming saves, by several tables.
+    """Savings of each step of the slimming according to several tables.
 
-    A saving that is smaller than the table's own error is inconclusive. Such savings have no number and no rank, and
-    are left out of comparisons.
+    A saving that is smaller than the table's own error is inconclusive. Such savings have no value and no rank and are
+    excluded from comparisons.
 
     Attributes:
         tables: names of the tables.
         limits: seconds for each table; a smaller saving, positive or negative, is inconclusive.
-        changes: the steps that are possible.
+        changes: the possible steps.
     """
 
     tables: tuple[str, ...]
@@ -54,7 +54,7 @@ class Order:
     changes: tuple[Change, ...]
 
     def gains(self, per_mac: bool = False) -> dict[str, tuple[float | None, ...]]:
-        """Seconds that each change saves, or seconds per MAC, by name of the table; None where it is inconclusive."""
+        """Seconds that each change saves, or seconds per MAC, by table name; None if the saving is inconclusive."""
         return {
             name: tuple(
                 None
@@ -66,9 +66,9 @@ class Order:
         }
 
     def table(self, per_mac: bool = False) -> Table:
-        """One change per row with its milliseconds, or milliseconds per GMAC, and its rank by each table.
+        """One change per row with its milliseconds, or milliseconds per GMAC, and its rank in each table.
 
-        Rows are sorted by the first table; rank 1 saves most. Inconclusive savings come last.
+        Rows are sorted by the first table; rank 1 saves the most. Inconclusive savings come last.
         """
         scale, unit = (1e12, "ms per GMAC") if per_mac else (1e3, "ms")
         gains = self.gains(per_mac)
@@ -91,7 +91,7 @@ class Order:
         return Table(("step", "GMACs saved", *heads), tuple(rows))
 
     def agreement(self) -> Table:
-        """Kendall's τ between each two of the orders: by MACs saved, and by each table. 1 is the same order.
+        """Kendall's τ between each pair of orders: by MACs saved and by each table. 1 means the same order.
 
         Only steps whose saving is conclusive in both tables are compared; `steps` is their number.
         """
@@ -108,14 +108,14 @@ class Order:
 
 
 def order(start: str | EfficientFormerConfig, tables: Mapping[str, Lookup], errors: Mapping[str, float]) -> Order:
-    """What each step of the slimming saves from a network on, by each table. Steps outside of a table are left out.
+    """Savings of each slimming step from a network, by each table. Steps that a table does not cover are omitted.
 
     Args:
         start: the network, such as a supernet with MB3D blocks in its last two stages.
-        tables: lookup tables by name, at one resolution: of other engines or devices.
+        tables: lookup tables of different engines or devices by name, all at the same resolution.
         errors: relative error of each table's predictions, such as `Errors.median_at_speed`. A saving below this share
-            of the network's latency is inconclusive. The errors of two networks that share nearly all parts largely
-            cancel, so the median error of whole networks is a cautious limit for a single step.
+            of the network's latency is inconclusive. The errors of two networks that share nearly all blocks largely
+            cancel, so the median error of complete networks is a conservative limit for a single step.
 
     Raises:
         ValueError: if a table cannot predict the network, they have different resolutions, or an error is missing.
@@ -129,20 +129,20 @@ def order(start: str | EfficientFormerConfig, tables: Mapping[str, Lookup], erro
     (resolution,) = resolutions
     before = {name: table.predict(config) for name, table in tables.items()}
     macs = count(config, resolution).macs
-    for words, smaller in _steps(config):
+    for description, smaller in _steps(config):
         try:
             saved = tuple(before[name] - table.predict(smaller) for name, table in tables.items())
         except ValueError:
             continue
-        changes.append(Change(words, macs - count(smaller, resolution).macs, saved))
+        changes.append(Change(description, macs - count(smaller, resolution).macs, saved))
     limits = tuple(errors[name] * before[name] for name in tables)
     return Order(tuple(tables), limits, tuple(changes))
 
 
 def kendall(first: Sequence[float], second: Sequence[float]) -> float:
-    """Kendall's τ: pairs that stand in the same order less those that do not, over all pairs; a tie is neither."""
+    """Kendall's τ: concordant minus discordant pairs, divided by all pairs; a tie counts as neither."""
     products = [(a - c) * (b - d) for (a, b), (c, d) in combinations(zip(first, second, strict=True), 2)]
-    return sum((one > 0) - (one < 0) for one in products) / len(products)
+    return sum((product > 0) - (product < 0) for product in products) / len(products)
 
 
 def _rank(value: float | None, values: Sequence[float | None]) -> int | None:
@@ -152,7 +152,7 @@ def _rank(value: float | None, values: Sequence[float | None]) -> int | None:
 def _conclusive(
     first: Sequence[float | None], second: Sequence[float | None]
 ) -> tuple[Sequence[float], Sequence[float]]:
-    """The values of the steps that are conclusive in both."""
+    """Values of the steps that are conclusive in both orders."""
     pairs = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
     return [a for a, _ in pairs], [b for _, b in pairs]
 
@@ -160,8 +160,8 @@ def _conclusive(
 def _steps(config: EfficientFormerConfig) -> Iterator[tuple[str, EfficientFormerConfig]]:
     """The three actions of Algorithm 1 in each stage; depth reduction takes an MB4D or an MB3D."""
 
-    def less(numbers: tuple[int, ...], stage: int, by: int = 1) -> tuple[int, ...]:
-        return tuple(number - by * (place == stage) for place, number in enumerate(numbers))
+    def less(values: tuple[int, ...], stage: int, by: int = 1) -> tuple[int, ...]:
+        return tuple(value - by * (index == stage) for index, value in enumerate(values))
 
     depths, vits, dims = config.depths, config.vits, config.embed_dims
     for stage in range(4):

@@ -1,9 +1,9 @@
-"""The paper's own networks under a lookup table: where their time goes, and what the slimming would do first.
+"""The paper's networks and a lookup table: latency by stage, and the first steps of the slimming.
 
-Paper: section 4.2, Algorithm 1, and the networks of Table 6. Nothing is trained here, so nothing is said of accuracy:
-`ledger` says what a network spends where, `neighbours` what uniform scaling makes of the same MACs, and `order`, which
-stands in `paper_order`, how much each step of the slimming saves in one engine and in another. Tables are arguments,
-and torch is not needed.
+Paper: section 4.2, Algorithm 1, and the networks of Table 6. Nothing is trained here, so accuracy is not considered.
+`ledger` splits a network's latency by stage and block type. `neighbours` scales networks uniformly to the same MACs.
+`order`, defined in `paper_order`, compares the savings of each slimming step between engines. Tables are arguments, and
+torch is not needed.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ __all__ = [
     "scale",
 ]
 
-NEAR = 0.05  # MACs that differ by no more than this part count as equal
-HALVINGS = 20  # of the span in which a factor is sought: then it is known to a millionth
+NEAR = 0.05  # MACs that differ by at most this share count as equal
+HALVINGS = 20  # bisection steps when searching for a factor; they determine it to within 16 / 2²⁰
 
 Scaled = Literal["widths", "depths", "both"]
 
 
 @dataclass(frozen=True)
 class Share:
-    """What a network spends in the parts of one kind in one stage.
+    """MACs and latency of all blocks of one kind in one stage.
 
     Attributes:
         stage: "stem", "stage 1" to "stage 4" or "head".
         kind: "embedding", "MB4D" or "MB3D"; "" in the stem and the head.
-        number: of such parts.
-        macs: of all of them, in the form that the engine runs.
-        seconds: of all of them.
+        number: number of such blocks.
+        macs: their total MACs, in the form that the engine runs.
+        seconds: their total latency.
     """
 
     stage: str
@@ -63,18 +63,18 @@ class Share:
 
 @dataclass(frozen=True)
 class Ledger:
-    """A network's latency by stage and kind; the seconds add up to what the table predicts."""
+    """A network's latency by stage and kind; the seconds add up to the prediction of the table."""
 
     shares: tuple[Share, ...]
 
     def table(self) -> Table:
-        """One line for each kind in each stage: milliseconds, for each GMAC too, and the share of all of them."""
-        macs, seconds = sum(one.macs for one in self.shares), sum(one.seconds for one in self.shares)
+        """One row per stage and kind: milliseconds, milliseconds per GMAC, and the share of the total latency."""
+        macs, seconds = sum(share.macs for share in self.shares), sum(share.seconds for share in self.shares)
         rows = [
-            (one.stage, one.kind, one.number, *_cost(one.macs, one.seconds), one.seconds / seconds)
-            for one in self.shares
+            (share.stage, share.kind, share.number, *_cost(share.macs, share.seconds), share.seconds / seconds)
+            for share in self.shares
         ]
-        rows.append(("all", "", sum(one.number for one in self.shares), *_cost(macs, seconds), 1.0))
+        rows.append(("all", "", sum(share.number for share in self.shares), *_cost(macs, seconds), 1.0))
         columns = ("stage", "part", "number", "GMACs", "ms", "ms per GMAC", "share")
         return Table(columns, tuple(rows), total=True, formats={"share": ".1%"})
 
@@ -84,14 +84,14 @@ class Neighbour:
     """A published network scaled uniformly to the MACs of another.
 
     Attributes:
-        target: the other one.
+        target: the other network.
         start: the network that is scaled.
-        scaled: its widths, its depths, or both by one factor.
+        scaled: whether its widths, its depths, or both are scaled by the factor.
         factor: the factor.
-        config: what comes out.
-        macs: MACs over the target's.
-        seconds: predicted.
-        latency: seconds over the target's.
+        config: the resulting network.
+        macs: MACs relative to the target's.
+        seconds: predicted latency.
+        latency: predicted latency relative to the target's.
     """
 
     target: str
@@ -110,7 +110,7 @@ class Neighbours:
 
     Attributes:
         found: the neighbours with equal MACs, to within `NEAR`.
-        left_out: a sentence for each of the others: too wide for the table, or not near enough.
+        left_out: for each of the others, the reason: too wide for the table, or MACs that differ too much.
         error: relative error of the table's predictions; a smaller difference in latency is inconclusive.
     """
 
@@ -119,26 +119,26 @@ class Neighbours:
     error: float
 
     def verdict(self, neighbour: Neighbour) -> Literal["faster", "slower", "inconclusive"]:
-        """Whether a scaled network is faster or slower than the published one, by more than the table's error."""
+        """Whether a scaled network is faster or slower than the published neighbour, by more than the table's error."""
         if abs(neighbour.latency - 1) < self.error:
             return "inconclusive"
         return "slower" if neighbour.latency > 1 else "faster"
 
     def table(self) -> Table:
-        """One neighbour per row; above 1 it is larger or slower than the published network with its MACs."""
+        """One neighbour per row; ratios above 1 mean larger or slower than the published network with its MACs."""
         rows = [
             (
-                one.target,
-                f"{one.start}, {one.scaled} × {one.factor:.2f}",
-                ", ".join(map(str, one.config.embed_dims)),
-                ", ".join(map(str, one.config.depths)),
-                ", ".join(map(str, one.config.vits)),
-                f"{one.macs:.3f}",
-                f"{1e3 * one.seconds:.2f}",
-                f"{one.latency:.3f}",
-                self.verdict(one),
+                neighbour.target,
+                f"{neighbour.start}, {neighbour.scaled} × {neighbour.factor:.2f}",
+                ", ".join(map(str, neighbour.config.embed_dims)),
+                ", ".join(map(str, neighbour.config.depths)),
+                ", ".join(map(str, neighbour.config.vits)),
+                f"{neighbour.macs:.3f}",
+                f"{1e3 * neighbour.seconds:.2f}",
+                f"{neighbour.latency:.3f}",
+                self.verdict(neighbour),
             )
-            for one in self.found
+            for neighbour in self.found
         ]
         shape = ("widths", "depths", "MB3D")
         columns = ("network", "scaled", *shape, "times its MACs", "ms", "times its latency", "verdict")
@@ -146,53 +146,53 @@ class Neighbours:
 
 
 def ledger(model: str | EfficientFormerConfig, lookup: Lookup) -> Ledger:
-    """Where a network's milliseconds go. Raises ValueError for one that the table cannot predict."""
+    """Latency of a network by stage and kind. Raises ValueError if the table cannot predict the network."""
     config = get_config(model)
     form: Form = "folded" if lookup.engine.endswith("folded") else "trained"
     macs, blocks = Counter[tuple[str, str]](), dict[tuple[str, str], set[str]]()
     for row in count(config, lookup.resolution, form).rows:
-        place = row.stage, row.block.partition(" ")[0]
-        macs[place] += row.macs
-        blocks.setdefault(place, set()).add(row.block)
+        key = row.stage, row.block.partition(" ")[0]
+        macs[key] += row.macs
+        blocks.setdefault(key, set()).add(row.block)
     shares, grids = [], config.grids(lookup.resolution)
     for part, seconds in lookup.shares(config).items():
-        ends = part.kind in ("stem", "head")
-        stage, kind = (part.kind, "") if ends else (f"stage {grids.index(part.grid) + 1}", part.kind)
+        outside_stages = part.kind in ("stem", "head")
+        stage, kind = (part.kind, "") if outside_stages else (f"stage {grids.index(part.grid) + 1}", part.kind)
         shares.append(Share(stage, kind, len(blocks[stage, kind]), macs[stage, kind], seconds))
     return Ledger(tuple(shares))
 
 
 def neighbours(lookup: Lookup, error: float) -> Neighbours:
-    """Each published network scaled uniformly to the MACs of each other one, in three ways.
+    """Each published network, scaled uniformly in three ways to the MACs of each other published network.
 
     Args:
         lookup: the table of latencies.
-        error: relative error of its predictions. Two different networks share few parts, so that their errors do not
-            cancel: the worst error (`Errors.worst_at_speed`) is the cautious choice.
+        error: relative error of its predictions. Two different networks share few blocks, so their errors do not
+            cancel: the worst error (`Errors.worst_at_speed`) is the conservative choice.
 
     Raises:
         ValueError: if the table cannot predict the published networks themselves.
     """
-    found, left_out = [], []
+    matches, left_out = [], []
     for (start, target), scaled in product(permutations(PRESETS, 2), get_args(Scaled)):
         macs, seconds = count(target, lookup.resolution).macs, lookup.predict(target)
         factor, config = _nearest(PRESETS[start], scaled, macs, lookup.resolution)
-        times = count(config, lookup.resolution).macs / macs
-        words = f"{start} to {target}, {scaled} × {factor:.2f}"
-        if abs(times - 1) > NEAR:
-            left_out.append(f"{words}: {times:.2f} times the MACs is as near as it comes")
+        ratio = count(config, lookup.resolution).macs / macs
+        description = f"{start} to {target}, {scaled} × {factor:.2f}"
+        if abs(ratio - 1) > NEAR:
+            left_out.append(f"{description}: {ratio:.2f} times the MACs is as near as it comes")
             continue
         try:
             predicted = lookup.predict(config)
         except ValueError as reason:
-            left_out.append(f"{words}: {reason}")
+            left_out.append(f"{description}: {reason}")
             continue
-        found.append(Neighbour(target, start, scaled, factor, config, times, predicted, predicted / seconds))
-    return Neighbours(tuple(sorted(found, key=lambda one: one.target)), tuple(left_out), error)
+        matches.append(Neighbour(target, start, scaled, factor, config, ratio, predicted, predicted / seconds))
+    return Neighbours(tuple(sorted(matches, key=lambda neighbour: neighbour.target)), tuple(left_out), error)
 
 
 def scale(config: EfficientFormerConfig, scaled: Scaled, factor: float) -> EfficientFormerConfig:
-    """A network with all depths, all widths or both times a factor, rounded: widths to multiples of 16."""
+    """Scale all depths, all widths or both by a factor. Widths are rounded to multiples of 16."""
     depths, vits, dims = config.depths, config.vits, config.embed_dims
     if scaled != "widths":
         depths = tuple(max(1, int(factor * depth + 0.5)) for depth in depths)
@@ -205,15 +205,15 @@ def scale(config: EfficientFormerConfig, scaled: Scaled, factor: float) -> Effic
 def _nearest(
     start: EfficientFormerConfig, scaled: Scaled, macs: int, resolution: tuple[int, int]
 ) -> tuple[float, EfficientFormerConfig]:
-    """The factor and the network whose MACs are nearest; they never shrink when the factor grows."""
+    """The factor and the network with the closest MACs. MACs never decrease when the factor grows."""
     low, high = 0.0, 16.0
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (low, middle) if count(scale(start, scaled, middle), resolution).macs > macs else (middle, high)
     both = [(factor, scale(start, scaled, factor)) for factor in (low, high)]
-    return min(both, key=lambda one: abs(count(one[1], resolution).macs - macs))
+    return min(both, key=lambda pair: abs(count(pair[1], resolution).macs - macs))
 
 
 def _cost(macs: int, seconds: float) -> tuple[str, str, str]:
-    """GMACs, milliseconds, and milliseconds for each GMAC."""
+    """GMACs, milliseconds, and milliseconds per GMAC."""
     return f"{macs / 1e9:.3f}", f"{1e3 * seconds:.2f}", f"{1e12 * seconds / macs:.1f}"

@@ -1,7 +1,8 @@
-"""What a slimming is made of besides targets and engine: supernet, images and recipes. All of it is ours.
+"""Settings of a slimming besides targets and engine: supernet, images and recipes. All of them are our own.
 
-The supernet halves its map three times between its stages, for only an embedding lets stages have widths of their own.
-So it sees images of 128 pixels: on fewer, its last stage would have less than 4×4 tokens. It is timed at 224 pixels.
+The supernet halves its feature map between stages three times, because only an embedding lets stages differ in width.
+So it is trained on images of 128 pixels: with smaller images, its last stage would have fewer than 4×4 tokens. It is
+timed at 224 pixels.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ SUPERNET = SMALL.replace(
     downsamples=(False, True, True, True),
     num_vit=0,
 )
-WIDTHS = ((16, 32), (16, 32, 48), (16, 48, 80), (16, 48, 96, 128))  # of the lookup table, as far as the supernet's
+WIDTHS = ((16, 32), (16, 32, 48), (16, 48, 80), (16, 48, 96, 128))  # widths in the lookup table, up to the supernet's
 SIZE = 128  # pixels: 8×8 and 4×4 tokens in the last two stages
 
 
@@ -37,13 +38,13 @@ class Protocol:
     """Images and recipe.
 
     Attributes:
-        words: for whom it is.
-        data: as `load_data` names it.
-        per_class: training images of each class that are used; None for all.
-        held_out: how many of them, per class, actions are evaluated on; nothing learns from these.
-        recipe: of the supernet, and of each network that is trained from scratch afterwards.
-        compared: images of each class that the networks learn from that are compared in the end; None for all.
-        tested: test images of each class on which these are evaluated; None for all.
+        words: hardware and time that the protocol is meant for.
+        data: name of the data for `load_data`.
+        per_class: number of training images used per class; None for all.
+        held_out: how many of them, per class, are held out for evaluating actions; they are never trained on.
+        recipe: recipe of the supernet and of each network that is later trained from scratch.
+        compared: training images per class for the networks that are compared at the end; None for all.
+        tested: test images per class for evaluating these networks; None for all.
     """
 
     words: str
@@ -63,11 +64,11 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
         data.FULL: Protocol("two cores, two hours", data.FULL, 1_000, 100, LAPTOP.replace(epochs=5), 600, 250),
     }
 )
-"""By the name of their data."""
+"""Protocols by the name of their data."""
 
 
 def get_protocol(name: str) -> Protocol:
-    """The protocol for some data; a folder of photographs is used whole. Raises ValueError for other data."""
+    """The protocol for some data; of a folder of images, all are used. Raises ValueError for other data."""
     if name in PROTOCOLS:
         return PROTOCOLS[name]
     if not Path(name).is_dir():
@@ -80,10 +81,10 @@ class Material:
     """The images of a slimming.
 
     Attributes:
-        learn: the supernet is trained and fine-tuned with these.
-        held_out: actions are evaluated on these.
-        train: the compared networks are trained with these: both of the above, or as many as the protocol says.
-        test: the compared networks are evaluated on these.
+        learn: images for training and fine-tuning the supernet.
+        held_out: images for evaluating actions.
+        train: images for training the compared networks: both of the above, or the number set by the protocol.
+        test: images for evaluating the compared networks.
     """
 
     learn: Images
@@ -94,14 +95,14 @@ class Material:
 
 @cache
 def material(protocol: Protocol, data_dir: Path | None = None) -> Material:
-    """The images of a protocol, read once in each process.
+    """The images of a protocol, read once per process.
 
     Raises as `load_data` does, and ValueError if a class has too few images.
     """
-    there, test = (load_data(protocol.data, split, data_dir=data_dir) for split in ("train", "test"))
-    train = _some(there, protocol.per_class)
+    available, test = (load_data(protocol.data, split, data_dir=data_dir) for split in ("train", "test"))
+    train = _some(available, protocol.per_class)
     held_out, learn = apart(train, protocol.held_out)
-    compared = train if protocol.compared is None else _some(there, protocol.compared)
+    compared = train if protocol.compared is None else _some(available, protocol.compared)
     return Material(learn, held_out, compared, _some(test, protocol.tested))
 
 
@@ -115,7 +116,7 @@ def get_supernet(images: Material) -> EfficientFormerConfig:
 
 
 def supernet_run(protocol: Protocol, images: Material, seed: int = 0, noise: Noise = "uniform") -> Run:
-    """The training of the supernet, for `SupernetLoop`."""
+    """The run that trains the supernet, for `SupernetLoop`."""
     return Run(
         config=get_supernet(images),
         train=images.learn,

@@ -1,6 +1,6 @@
-"""A search as it is stored: its settings, every step with all actions that were tried, and the resulting networks.
+"""Stored record of a search: its settings, every step with all actions that were tried, and the resulting networks.
 
-It holds no weights and needs no torch: a search can be replayed from its steps, and drawn.
+A record contains no weights and does not need torch: a search can be replayed from its steps and plotted.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Step:
         return None if other is None else self.taken.gain / other.gain * other.drop - self.taken.drop
 
     def margin_estimate(self) -> Estimate | None:
-        """The margin with its 95 % interval over the held-out images; None without answers per image.
+        """The margin with its 95 % interval over the held-out images; None if results per image are missing.
 
         The networks before and after both actions are evaluated on the same images, so the margin is the mean of one
         value per image (a paired bootstrap). An interval that contains 0 means that other images might have led to the
@@ -100,18 +100,18 @@ class Step:
 
 @dataclass(frozen=True)
 class Search:
-    """What was asked and what was done.
+    """Settings of a search and the steps taken so far.
 
     Attributes:
         supernet: configuration of the supernet, whose largest subnet is the start.
-        importances: of each stage's MetaPaths, after the supernet's training.
-        targets: seconds.
-        start: seconds that the largest subnet takes, by the lookup table.
-        made_of: in words and numbers all else that the search depends on.
-        steps: those that were taken.
+        importances: importance of each stage's MetaPaths after training the supernet.
+        targets: target latencies in seconds.
+        start: latency of the largest subnet in seconds, by the lookup table.
+        made_of: descriptions and values of everything else that the search depends on.
+        steps: steps that were taken.
 
     Raises:
-        ValueError: without a target, or with one that is not above 0.
+        ValueError: if there is no target, or a target is not above 0.
     """
 
     supernet: EfficientFormerConfig
@@ -127,13 +127,13 @@ class Search:
 
     @cached_property
     def subnets(self) -> tuple[Subnet, ...]:
-        """Where the slimming has been, replayed from the actions: one more than there are steps."""
+        """All subnets of the search, replayed from the actions: the start and one per step."""
         actions = [step.taken.action for step in self.steps]
         return tuple(accumulate(actions, Subnet.after, initial=Subnet.largest(self.supernet)))
 
     @cached_property
     def seconds(self) -> tuple[float, ...]:
-        """What each of them takes, by the lookup table."""
+        """Latency of each of these subnets in seconds, by the lookup table."""
         return tuple(accumulate((-step.taken.gain for step in self.steps), initial=self.start))
 
     @property
@@ -143,26 +143,26 @@ class Search:
 
     @property
     def family(self) -> dict[float, EfficientFormerConfig]:
-        """For each target that is reached the first network that takes no longer; the longest target first."""
-        found = {}
+        """For each target that is reached, the first network at or below it; the longest target first."""
+        networks = {}
         for target in sorted(self.targets, reverse=True):
             for subnet, seconds in zip(self.subnets, self.seconds, strict=True):
                 if seconds <= target:
-                    found[target] = subnet.config(self.supernet)
+                    networks[target] = subnet.config(self.supernet)
                     break
-        return found
+        return networks
 
     def with_step(self, step: Step) -> Search:
         """The search with one more step."""
         return replace(self, steps=(*self.steps, step))
 
     def same_as(self, begun: Search) -> Search:
-        """This search, if it began as the other one; else a ValueError that says what differs."""
+        """Return this search if it has the same settings as `begun`. Raises ValueError that names the difference."""
         for name in ("supernet", "importances", "targets", "start", "made_of"):
-            was, now = getattr(self, name), getattr(begun, name)
-            if was != now:
+            stored, current = getattr(self, name), getattr(begun, name)
+            if stored != current:
                 raise ValueError(
-                    f"the search in the folder had {name} {was!r}, and now it is {now!r}; take another folder"
+                    f"the search in the folder had {name} {stored!r}, and now it is {current!r}; take another folder"
                 )
         return self
 
@@ -192,12 +192,15 @@ class Search:
         """A search that `save` wrote, replayed.
 
         Raises:
-            ValueError: naming the file, if it holds none, or if the replay ends in other networks than are written.
-            OSError: if it cannot be read.
+            ValueError: if the file holds no search, or the replay leads to other networks than the stored ones; the
+                message names the file.
+            OSError: if the file cannot be read.
         """
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-            written = {one["target"]: EfficientFormerConfig.from_dict(one["config"]) for one in data.pop("family")}
+            written = {
+                entry["target"]: EfficientFormerConfig.from_dict(entry["config"]) for entry in data.pop("family")
+            }
             data["supernet"] = EfficientFormerConfig.from_dict(data["supernet"])
             data["importances"] = tuple(map(tuple, data["importances"]))
             data["targets"], data["steps"] = tuple(data["targets"]), tuple(map(_step, data["steps"]))

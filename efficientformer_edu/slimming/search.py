@@ -1,8 +1,8 @@
-"""The slimming itself: from the supernet step by step to each target, by the least accuracy drop per millisecond.
+"""The slimming: reduce the supernet step by step to each target, by the smallest accuracy drop per millisecond.
 
-Paper: section 4.2, step 3, and Algorithm 1. Each action that is possible has a latency gain from the lookup table and
-an accuracy drop that is evaluated; the one with the smallest quotient is taken, until the target is reached. With
-several targets the search goes on from one to the next, and a family falls out of it.
+Paper: section 4.2, step 3, and Algorithm 1. Each possible action has a latency gain, from the lookup table, and a
+measured accuracy drop. The action with the smallest ratio of drop to gain is taken, until the target is reached. With
+several targets the search continues from one to the next and yields a family of networks.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from efficientformer_edu.slimming.records import SEARCH, Search, Step, Trial
 from efficientformer_edu.slimming.subnet import Action, Subnet, actions
 from efficientformer_edu.slimming.supernet import Supernet
 
-WEIGHTS = "weights_{}.safetensors"  # of the supernet after so many steps
+WEIGHTS = "weights_{}.safetensors"  # weights of the supernet after this number of steps
 
 
 def begin(
     supernet: Supernet, lookup: Lookup, targets: Sequence[float], made_of: Mapping[str, Any] | None = None
 ) -> Search:
-    """A search without steps.
+    """A new search without steps.
 
     Args:
-        supernet: trained.
+        supernet: the trained supernet.
         lookup: latencies at 224 pixels.
-        targets: seconds.
-        made_of: what else the search depends on, for the record.
+        targets: target latencies in seconds.
+        made_of: everything else that the search depends on, for the record.
 
     Raises:
-        ValueError: for a target below what the smallest network of the space takes, and for a network that the table
-            does not have.
+        ValueError: if a target is below the latency of the smallest network of the space, or the table does not cover
+            a network.
     """
     check_targets(supernet.config, lookup, targets)
     start = lookup.predict(Subnet.largest(supernet.config).config(supernet.config))
@@ -48,21 +48,21 @@ def begin(
 
 
 class Slimming:
-    """A search under way.
+    """A search in progress.
 
     Args:
-        supernet: trained, the one that the search began with; is left as it is.
-        search: from `begin`, or a stored one that is not done.
+        supernet: the trained supernet with which the search began; it is not changed.
+        search: a search from `begin`, or a stored one that is not done.
         lookup: latencies at 224 pixels.
         evaluator: measures accuracies and fine-tunes.
-        folder: where the search is stored after each step, and the weights that it stands at; None to store nothing.
+        folder: where the search and its current weights are stored after each step; None to store nothing.
 
     Attributes:
-        search: with all steps so far.
+        search: the search with all steps so far.
 
     Raises:
-        OSError: if the weights of a stored search are not there.
-        ValueError: for a search with steps and no folder that has its weights.
+        OSError: if the weights of a stored search are missing.
+        ValueError: if the search has steps and no folder with its weights was passed.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Slimming:
         self._current.eval()
 
     def steps(self) -> Iterator[Step]:
-        """Go on until the last target is reached; yields each step when it is stored. Raises OSError if that fails."""
+        """Continue to the last target and yield each step once it is stored. Raises OSError if storing fails."""
         if not self.search.steps:
             self.evaluator.finetune(self._current, 0)  # its blocks only ran in mixtures so far
         while not self.search.done:
@@ -91,7 +91,7 @@ class Slimming:
             yield step
 
     def _tried(self) -> tuple[Step, Supernet]:
-        """Try what is possible; the step, and the network that it leads to."""
+        """Try all possible actions. Returns the step and the resulting network."""
         subnet, before = self._current.subnet, self.evaluator.correct(self._current)
         trials: dict[Trial, Supernet] = {}
         for action in actions(subnet, self.search.importances, self._narrowest):
@@ -103,7 +103,7 @@ class Slimming:
         return step, trials[step.taken]
 
     def _store(self) -> None:
-        """First the weights, then the step that leads to them: a kill in between costs that step, and no more."""
+        """Write the weights first, then the search: if the process is killed in between, only that step is lost."""
         if self.folder is None:
             return
         number = len(self.search.steps)
@@ -119,28 +119,28 @@ def _digits(correct: Sequence[bool]) -> str:
 
 
 def applied(supernet: Supernet, action: Action) -> Supernet:
-    """A copy of the supernet after one step, with the weights that it inherits."""
+    """A copy of the supernet after one step, with inherited weights."""
     return brought_to(supernet, supernet.subnet.after(action))
 
 
 def narrowest(lookup: Lookup) -> tuple[int, ...]:
-    """The fewest channels that the table knows, for each stage. Raises ValueError for a table that lacks a stage."""
+    """The smallest width of each stage in the table. Raises ValueError if the table lacks a stage."""
     blocks, least = [part for part in lookup.seconds if part.kind == "MB4D"], []
     for height, width in lookup.base.grids(lookup.resolution):
-        known = [part.widths[0] for part in blocks if part.grid == (height, width)]
-        if not known:
+        widths = [part.widths[0] for part in blocks if part.grid == (height, width)]
+        if not widths:
             raise ValueError(f"{lookup!r} has no MB4D at {height}×{width}; build it to the end")
-        least.append(min(known))
+        least.append(min(widths))
     return tuple(least)
 
 
 def check_targets(supernet: EfficientFormerConfig, lookup: Lookup, targets: Sequence[float]) -> None:
-    """Refuse targets that no network of the space reaches, and a table without all its widths. Raises ValueError."""
+    """Raise ValueError for targets that no network of the space reaches and for a table with missing widths."""
     for dims in product(*zip(narrowest(lookup), supernet.embed_dims, strict=True)):
         for last in ("MB4D", "MB3D"):
             lookup.predict(Subnet(dims, (("MB4D",), ("MB4D",), (last,), (last,))).config(supernet))
     smallest = Subnet(narrowest(lookup), (("MB4D",),) * 4).config(supernet)
     least = lookup.predict(smallest)
-    if (wanted := min(targets)) < least:
-        words = f"one block in each stage, of {smallest.embed_dims} channels, takes {1e3 * least:.3g} ms"
-        raise ValueError(f"target {1e3 * wanted:.3g} ms is not possible: the smallest network, {words}")
+    if (target := min(targets)) < least:
+        description = f"one block in each stage, of {smallest.embed_dims} channels, takes {1e3 * least:.3g} ms"
+        raise ValueError(f"target {1e3 * target:.3g} ms is not possible: the smallest network, {description}")

@@ -1,6 +1,6 @@
-"""A slimming that was run, read back from its folder: the search, its table, and what became of the networks.
+"""Read a finished slimming from its folder: the search, its lookup table, and the results of the networks.
 
-Paper: section 4.2. `efficientformer-edu slim` writes the folder; nothing here trains or measures.
+Paper: section 4.2. `efficientformer-edu slim` writes the folder; this module does not train or measure anything.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ LOOKUP, TRAINED, LATENCY = "lookup.json", "trained", "latency.json"
 
 @dataclass(frozen=True)
 class Slimmed:
-    """What the folder of a slimming holds.
+    """Contents of the folder of a slimming.
 
     Attributes:
-        search: every step.
-        lookup: the table that it read latencies from.
-        contenders: the networks that were found, and those it is compared with, if there are any.
-        records: of their trainings from scratch, as far as they are done.
+        search: the search with every step.
+        lookup: the lookup table that the search used.
+        contenders: the networks of the search and, if available, those that they are compared with.
+        records: records of their completed trainings from scratch.
         errors: their measured latencies; None before they were timed.
     """
 
@@ -45,17 +45,17 @@ class Slimmed:
 
 
 def load_slimming(folder: Path) -> Slimmed:
-    """The slimming in a folder.
+    """Load the slimming in a folder.
 
     Raises:
-        ValueError: if a file holds something else, or a record is one of another network than its name says.
+        ValueError: if a file has other contents, or a record belongs to a different network than its name indicates.
         OSError: if the search or its table cannot be read.
     """
     search, lookup = Search.load(folder / SEARCH), Lookup.load(folder / LOOKUP)
     others = folder / CONTENDERS
     contenders = load_contenders(others) if others.exists() else found(search, lookup)
     records = load_records(folder / TRAINED)
-    configs = {one.name: one.config.to_dict() for one in contenders}
+    configs = {contender.name: contender.config.to_dict() for contender in contenders}
     for record in records:
         if configs.get(record.variant) != record.run["config"]:
             raise ValueError(f"{folder}: {record.variant}, seed {record.seed} is not one of the networks to compare")
@@ -64,6 +64,6 @@ def load_slimming(folder: Path) -> Slimmed:
 
 
 def stored_slimming(name: str = "slimming") -> Slimmed | None:
-    """The slimming in the `results/` of the checkout that this package runs from; None where there is none."""
+    """The slimming in the `results/` of the checkout that this package runs from; None if there is none."""
     search = stored(f"{name}/{SEARCH}")
     return load_slimming(search.parent) if search else None

@@ -1,11 +1,11 @@
-"""The search space: what stands at each MetaPath of the supernet, and how wide each stage is.
+"""The search space: the choice at each MetaPath of the supernet and the width of each stage.
 
 Paper: section 4.2, Eq. 7, and step 3 of the slimming in Algorithm 1. Eq. 7 lets a MetaPath of the first two stages be
 MB4D or the identity I, and one of the last two MB4D, MB3D or I. Early stages have no MB3D: attention is quadratic in
-the tokens, of which there are many, and what is seen there is local.
+the number of tokens, which is large there, and early features are local.
 
-A network keeps one dimension: maps first, and from the first MB3D on tokens to the end. So where there is a choice, no
-MB4D follows an MB3D; not in the next stage either, although its embedding takes a map.
+A network is dimension-consistent: feature maps first, then tokens from the first MB3D to the end. So no MB4D may follow
+an MB3D, not even in the next stage, although its embedding takes a feature map.
 
 Standard library only: a search can be replayed without torch.
 """
@@ -25,7 +25,7 @@ Kind = Literal["depth", "MB3D", "width"]
 EARLY: tuple[Candidate, ...] = ("MB4D", "I")
 LATE: tuple[Candidate, ...] = ("MB4D", "MB3D", "I")
 CANDIDATES = (EARLY, EARLY, LATE, LATE)
-"""Eq. 7: what a MetaPath of each stage can be."""
+"""Eq. 7: candidates of a MetaPath in each stage."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Action:
     """One step of the slimming.
 
     Attributes:
-        kind: "depth" puts I at a MetaPath, "MB3D" turns an MB3D into an MB4D, "width" takes 16 channels off a stage.
+        kind: "depth" replaces a MetaPath by I, "MB3D" an MB3D by an MB4D, "width" removes 16 channels of a stage.
         stage: 0, 1, 2 or 3.
-        block: which MetaPath of the stage; None for a width, which is the whole stage's.
+        block: index of the MetaPath in the stage; None for a width, which applies to the entire stage.
     """
 
     kind: Kind
@@ -55,23 +55,23 @@ class Subnet:
 
     Attributes:
         embed_dims: channels of each stage, multiples of 16.
-        choices: for each stage what stands at its MetaPaths, from the first to the last.
+        choices: for each stage, the candidates at its MetaPaths from the first to the last.
 
     Raises:
-        ValueError: for a choice that Eq. 7 does not allow, a stage without a block, an MB4D behind an MB3D, or a width
-            that is no multiple of 16.
+        ValueError: for a choice that Eq. 7 does not allow, a stage without a block, an MB4D after an MB3D, or a width
+            that is not a multiple of 16.
     """
 
     embed_dims: tuple[int, ...]
     choices: tuple[tuple[Candidate, ...], ...]
 
     def __post_init__(self) -> None:
-        for stage, (allowed, chosen) in enumerate(zip(CANDIDATES, self.choices, strict=True), start=1):
-            if wrong := set(chosen) - set(allowed):
+        for stage, (allowed, kinds) in enumerate(zip(CANDIDATES, self.choices, strict=True), start=1):
+            if wrong := set(kinds) - set(allowed):
                 raise ValueError(f"stage {stage} has {', '.join(wrong)}; Eq. 7 allows {', '.join(allowed)}")
-            if not set(chosen) - {"I"}:
+            if not set(kinds) - {"I"}:
                 raise ValueError(f"stage {stage} has no block left; wanted: at least one")
-        blocks = [kind for chosen in self.choices for kind in chosen if kind != "I"]
+        blocks = [kind for kinds in self.choices for kind in kinds if kind != "I"]
         if "MB3D" in blocks and "MB4D" in blocks[blocks.index("MB3D") :]:
             raise ValueError(f"an MB4D stands behind an MB3D: {', '.join(blocks)}; tokens stay tokens to the end")
         if any(width < STEP or width % STEP for width in self.embed_dims):
@@ -79,16 +79,16 @@ class Subnet:
 
     @classmethod
     def largest(cls, supernet: EfficientFormerConfig) -> Subnet:
-        """Where the slimming starts: every MetaPath is a block, in the last two stages an MB3D."""
+        """The start of the slimming: every MetaPath is a block, in the last two stages an MB3D."""
         kinds: tuple[Candidate, ...] = ("MB4D", "MB4D", "MB3D", "MB3D")
         return cls(
             supernet.embed_dims, tuple((kind,) * depth for kind, depth in zip(kinds, supernet.depths, strict=True))
         )
 
     def config(self, supernet: EfficientFormerConfig) -> EfficientFormerConfig:
-        """The network that is left: an ordinary configuration, its other fields those of the supernet."""
-        depths = tuple(len(chosen) - chosen.count("I") for chosen in self.choices)
-        vits = tuple(chosen.count("MB3D") for chosen in self.choices)
+        """The configuration of this subnet; all other fields are those of the supernet."""
+        depths = tuple(len(kinds) - kinds.count("I") for kinds in self.choices)
+        vits = tuple(kinds.count("MB3D") for kinds in self.choices)
         num_vit = vits if any(vits[:3]) else vits[3]
         return supernet.replace(embed_dims=self.embed_dims, depths=depths, num_vit=num_vit)
 
@@ -98,47 +98,47 @@ class Subnet:
             dims = tuple(width - STEP * (stage == action.stage) for stage, width in enumerate(self.embed_dims))
             return replace(self, embed_dims=dims)
         assert action.block is not None
-        chosen = list(self.choices[action.stage])
-        before = chosen[action.block]
+        kinds = list(self.choices[action.stage])
+        before = kinds[action.block]
         if before == "I" or (action.kind == "MB3D" and before != "MB3D"):
             raise ValueError(f"{action}: {before} stands there")
-        chosen[action.block] = "I" if action.kind == "depth" else "MB4D"
-        choices = [tuple(chosen) if stage == action.stage else old for stage, old in enumerate(self.choices)]
+        kinds[action.block] = "I" if action.kind == "depth" else "MB4D"
+        choices = [tuple(kinds) if stage == action.stage else old for stage, old in enumerate(self.choices)]
         return replace(self, choices=tuple(choices))
 
 
 def importance(weights: Sequence[float]) -> float:
-    """How much a MetaPath is worth: what its blocks weigh over what I weighs, α⁴ᴰ/αᴵ or (α³ᴰ + α⁴ᴰ)/αᴵ.
+    """Importance of a MetaPath: the weight of its blocks over the weight of I, α⁴ᴰ/αᴵ or (α³ᴰ + α⁴ᴰ)/αᴵ.
 
     Args:
-        weights: of the candidates in the mixture, without noise, that of I last.
+        weights: weights of the candidates in the mixture, without noise; the weight of I is last.
 
-    The paper writes α. In its own mixture α stands in an exponent, where a number that is added to all of them changes
-    nothing; a quotient of them would change, and could be negative. So these are the mixture's weights, e^α.
+    The paper writes α. In its own mixture α is an exponent, so adding a constant to all of them has no effect on the
+    mixture. A ratio of α would change, and could be negative. So the ratio is taken of the mixture's weights, e^α.
     """
     *blocks, identity = weights
     return sum(blocks) / identity
 
 
 def actions(subnet: Subnet, importances: Sequence[Sequence[float]], narrowest: Sequence[int]) -> tuple[Action, ...]:
-    """The steps that are possible, at most one of each kind, as the paper chooses them.
+    """The possible steps, at most one of each kind, selected as in the paper.
 
     Depth reduction takes the least important MetaPath that is not its stage's last block. MB3D reduction takes the
-    first MB3D. Width reduction takes the least important stage that can lose 16 channels; a stage is worth the sum of
-    its MetaPaths that are left.
+    first MB3D. Width reduction takes the least important stage that can lose 16 channels; the importance of a
+    stage is the sum over its remaining MetaPaths.
 
     Args:
-        subnet: where the slimming is.
-        importances: of each stage's MetaPaths.
+        subnet: the current subnet.
+        importances: importance of each stage's MetaPaths.
         narrowest: fewest channels of each stage.
     """
-    left = [[i for i, kind in enumerate(chosen) if kind != "I"] for chosen in subnet.choices]
-    found = []
-    if removable := [(importances[j][i], j, i) for j in range(4) for i in left[j] if len(left[j]) > 1]:
-        found.append(Action("depth", *min(removable)[1:]))
-    if mb3d := [(j, i) for j in range(4) for i in left[j] if subnet.choices[j][i] == "MB3D"]:
-        found.append(Action("MB3D", *mb3d[0]))
+    blocks = [[i for i, kind in enumerate(kinds) if kind != "I"] for kinds in subnet.choices]
+    result = []
+    if removable := [(importances[j][i], j, i) for j in range(4) for i in blocks[j] if len(blocks[j]) > 1]:
+        result.append(Action("depth", *min(removable)[1:]))
+    if mb3d := [(j, i) for j in range(4) for i in blocks[j] if subnet.choices[j][i] == "MB3D"]:
+        result.append(Action("MB3D", *mb3d[0]))
     wide = [j for j in range(4) if subnet.embed_dims[j] - STEP >= max(narrowest[j], STEP)]
     if wide:
-        found.append(Action("width", min(wide, key=lambda j: sum(importances[j][i] for i in left[j]))))
-    return tuple(found)
+        result.append(Action("width", min(wide, key=lambda j: sum(importances[j][i] for i in blocks[j]))))
+    return tuple(result)

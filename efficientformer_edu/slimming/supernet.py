@@ -1,7 +1,7 @@
-"""The supernet: the network of Fig. 3 with MetaPaths for blocks, from which smaller networks are taken.
+"""The supernet: the network of Fig. 3 with MetaPaths instead of blocks, from which smaller networks are extracted.
 
-Paper: section 4.2, step 1 and Eq. 7. Sizes, epochs and the schedule of the temperature are not sourced; those here are
-ours.
+Paper: section 4.2, step 1 and Eq. 7. The paper does not give sizes, epochs or a temperature schedule; those here are
+our own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from efficientformer_edu.slimming.subnet import Candidate, Subnet, importance
 
 
 class SuperStage(nn.Module):
-    """An embedding, then MetaPaths. Maps come and go. Arguments as for `model.backbone.Stage`."""
+    """An embedding, then MetaPaths. Input and output are feature maps. Arguments as for `model.backbone.Stage`."""
 
     def __init__(self, config: EfficientFormerConfig, stage: int) -> None:
         super().__init__()
@@ -41,11 +41,11 @@ class Supernet(EfficientFormer):
     """EfficientFormer with a MetaPath for every block.
 
     Args:
-        config: depths are numbers of MetaPaths; `num_vit` says nothing here.
-        noise: ε of the mixtures, "uniform" as the paper writes it, or "gumbel".
+        config: the depths are numbers of MetaPaths; `num_vit` is ignored.
+        noise: ε of the mixtures, "uniform" as in the paper, or "gumbel".
 
     Raises:
-        ValueError: for a configuration that does not downsample before the last three stages, and for another noise.
+        ValueError: if the configuration does not downsample before the last three stages, or the noise is unknown.
     """
 
     def __init__(self, config: EfficientFormerConfig, noise: Noise = "uniform") -> None:
@@ -68,7 +68,7 @@ class Supernet(EfficientFormer):
             yield from self.paths(stage)
 
     def set_temperature(self, tau: float) -> None:
-        """The temperature of all mixtures."""
+        """Set the temperature of all mixtures."""
         for path in self.all_paths():
             path.tau = tau
 
@@ -83,34 +83,34 @@ class Supernet(EfficientFormer):
         ]
 
     def importances(self) -> tuple[tuple[float, ...], ...]:
-        """How much each stage's MetaPaths are worth."""
-        return tuple(tuple(importance(list(one.values())) for one in stage) for stage in self.mixtures())
+        """Importance of each stage's MetaPaths."""
+        return tuple(tuple(importance(list(weights.values())) for weights in stage) for stage in self.mixtures())
 
     def choose(self, subnet: Subnet) -> None:
-        """Let one candidate run at each MetaPath. Raises ValueError if the subnet is one of another supernet."""
+        """Select one candidate for each MetaPath. Raises ValueError if the subnet belongs to another supernet."""
         if subnet.embed_dims != self.config.embed_dims or tuple(map(len, subnet.choices)) != self.config.depths:
             raise ValueError(
                 f"{subnet} does not belong to a supernet of {self.config.embed_dims}, {self.config.depths}"
             )
-        for stage, chosen in enumerate(subnet.choices):
-            for path, name in zip(self.paths(stage), chosen, strict=True):
+        for stage, kinds in enumerate(subnet.choices):
+            for path, name in zip(self.paths(stage), kinds, strict=True):
                 path.choice = name
 
     @property
     def subnet(self) -> Subnet:
-        """What was chosen. Raises ValueError while there are mixtures."""
+        """The selected subnet. Raises ValueError before `choose` was called."""
         choices = [tuple(path.choice for path in self.paths(stage)) for stage in range(4)]
-        if any(name is None for chosen in choices for name in chosen):
+        if any(name is None for kinds in choices for name in kinds):
             raise ValueError("nothing has been chosen yet; call choose(Subnet.largest(config)) first")
         return Subnet(self.config.embed_dims, tuple(choices))  # type: ignore[arg-type]
 
 
 @torch.no_grad()
 def taken_out(supernet: Supernet) -> EfficientFormer:
-    """The chosen network as an ordinary EfficientFormer with weights of its own, in the same mode.
+    """The selected network as an ordinary EfficientFormer with a copy of the weights, in the same mode.
 
     Raises:
-        ValueError: while nothing has been chosen.
+        ValueError: if nothing has been selected.
     """
     subnet = supernet.subnet
     network = EfficientFormer(subnet.config(supernet.config))
@@ -119,8 +119,8 @@ def taken_out(supernet: Supernet) -> EfficientFormer:
     for stage in range(4):
         target, source = network.stages[stage], supernet.stages[stage]
         target.downsample = copy.deepcopy(source.downsample)
-        chosen = [(path.choice, path) for path in supernet.paths(stage)]
+        paths = [(path.choice, path) for path in supernet.paths(stage)]
         for kind, name in (("MB4D", "mb4d"), ("MB3D", "mb3d")):
-            blocks = [copy.deepcopy(path.blocks[kind]) for choice, path in chosen if choice == kind]
+            blocks = [copy.deepcopy(path.blocks[kind]) for choice, path in paths if choice == kind]
             setattr(target, name, nn.ModuleList(blocks))
     return network.train(supernet.training)
