@@ -1,4 +1,4 @@
-"""Records of a study that nobody ran: chosen accuracies, and latencies on a machine that changes its speed."""
+"""Synthetic records of a study: fixed accuracies, and latencies on a machine whose speed varies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BASES = (0.70, 0.71, 0.72, 0.73, 0.74)  # accuracy of the base by seed
 RUN = {"train": "2 training images", "test": "10 test images", "size": 32}
 WHERE = {"machine": "A processor", "versions": "torch 2.13", "date": "2026-11-21"}
 TIMES = {"base": (90.0, 45.0), "relu": (80.0, 40.0), "group-norm": (120.0, None), "no-scale": (90.0, 45.0)}
-SPEEDS = (1.0, 1.0, 1.0, 1.5, 1.5, 1.5, 1.5)  # of the machine, by round: the seconds are multiplied by it
+SPEEDS = (1.0, 1.0, 1.0, 1.5, 1.5, 1.5, 1.5)  # of the machine, by round: a factor on the seconds
 
 COSTS = Costs(
     Measurement(
@@ -32,7 +32,7 @@ COSTS = Costs(
 
 
 def records(name: str, shifts: Sequence[float]) -> list[Record]:
-    """One for each seed, so much more accurate than the base."""
+    """One record per seed, with these accuracy gains over the base."""
     return [
         Record(name, seed, round(base + shift, 6), "", 1.0, RUN, (), WHERE)
         for seed, (base, shift) in enumerate(zip(BASES, shifts, strict=False))
@@ -40,7 +40,7 @@ def records(name: str, shifts: Sequence[float]) -> list[Record]:
 
 
 def stored(folder: Path, shifts: Mapping[str, Sequence[float]]) -> None:
-    """A study in a folder: the base, and each variant shifted."""
+    """A study in a folder: the base, and every variant with a shift."""
     folder.mkdir(exist_ok=True)
     for name, by_seed in {BASE: (0.0,) * 5, **shifts}.items():
         for record in records(name, by_seed):

@@ -1,4 +1,4 @@
-"""A study small enough for tests, with planted variants, for this process and for those that tests start."""
+"""A study small enough for tests, with planted variants; for this process and for the processes that tests start."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ QUICK = Protocol("tests", data.SMALL, 200, RECIPE, TINY)  # 2,000 images, 20 ste
 
 
 def explode(network: EfficientFormer) -> None:
-    """Weights so large that the first loss is no number."""
+    """Weights so large that the first loss is not finite."""
     nn.init.constant_(network.head.weight, 1e38)
 
 
 def freeze(network: EfficientFormer, stage: int) -> None:
-    """A stage that gives 0 whatever comes, and never learns: nothing of the image is left behind it."""
+    """A stage that always returns 0 and never learns: no information about the image remains after it."""
     for parameter in network.stages[stage].parameters():
         nn.init.zeros_(parameter)
         parameter.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Random boxes on a small grid of whole pixels, where every area can be counted; some have none."""
+"""Random boxes on a small integer pixel grid, where every area can be counted; some are empty."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def boxes(draw: st.DrawFn, least: int = 0, most: int = 8) -> Tensor:
 
 
 def pixels(box: list[float]) -> set[tuple[int, int]]:
-    """The pixels that a box of whole pixels covers."""
+    """The pixels that a box with integer corners covers."""
     left, top, right, bottom = map(int, box)
     return {(x, y) for x in range(left, right) for y in range(top, bottom)}
 

@@ -1,4 +1,4 @@
-"""The command line as tests call it: what a command prints, or the line by which it refuses."""
+"""Run commands in tests: the output of a command, or its error line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PREFIX = "efficientformer-edu: "
 
 
 def run(*arguments: str | Path) -> tuple[str, str]:
-    """What a command that succeeds prints, on stdout and on stderr."""
+    """Stdout and stderr of a command that succeeds."""
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.stdout, result.stderr
@@ -25,7 +25,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
 
 
 def refused_at_once(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """The one line of a command that was refused before it said or wrote anything."""
+    """The single error line of a command that failed before it printed or wrote anything."""
     before = set(Path.cwd().rglob("*"))
     out, (line,) = _refused(capsys, *arguments)
     assert out == ""

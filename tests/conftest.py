@@ -1,4 +1,4 @@
-"""Settings of all tests: one thread for each process, no windows, and the same random examples each time."""
+"""Settings of all tests: one thread per process, no windows, and the same random examples in every run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ os.environ["MPLBACKEND"] = "agg"
 
 import hypothesis
 
-# A slow machine is no failure, and neither is an example that only one run has tried.
+# Neither a slow machine nor an example that only one run has tried is a failure.
 hypothesis.settings.register_profile("kit", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("kit")

@@ -1,4 +1,4 @@
-"""Small data sets on disk, in COCO's format and as images beside masks."""
+"""Small data sets on disk, in COCO's format and as images with masks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HEIGHT, WIDTH = 20, 30
 
 
 def put(path: Path, pixels: Any = None, **options: Any) -> Path:
-    """A picture; without pixels a small photograph."""
+    """An image file; without pixels, a small random image."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if pixels is None:
         pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
@@ -61,7 +61,7 @@ def write_coco(root: Path, content: Any, part: str = "train2017") -> tuple[Path,
 
 
 def write_masks(root: Path, masks: str = "masks", splits: tuple[str, str] = ("train", "val")) -> Path:
-    """Two images to train and one to test. Masks have 0 left, 2 right, and 1 and 255 in the last rows."""
+    """Two images for training, one for testing. Masks are 0 left, 2 right, and 1 and 255 in the last rows."""
     ids = np.zeros((HEIGHT, WIDTH), np.uint8)
     ids[:, WIDTH // 2 :] = 2
     ids[-2], ids[-1] = 1, 255

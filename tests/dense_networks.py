@@ -1,4 +1,4 @@
-"""Dense networks small enough to run, their parts with weights that can be worked by hand, and all pairs of parts."""
+"""Dense networks small enough to run, modules with weights that can be computed by hand, and all pairs of modules."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def dense_config(pair: tuple[str, str], backbone: EfficientFormerConfig = SMALL,
 
 
 def dense_network(pair: tuple[str, str], seed: int = 0) -> DenseNetwork:
-    """A network in evaluation mode whose norms, layer scales and attention biases all do something."""
+    """A network in evaluation mode whose norms, layer scales and attention biases all have an effect."""
     torch.manual_seed(seed)
     network = DenseNetwork(dense_config(pair)).eval()
     for name, value in network.state_dict().items():
@@ -58,9 +58,9 @@ def images(batch: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
 
 @torch.no_grad()
 def constant(module: Module, weight: float, bias: float = 0.0) -> Module:
-    """In double precision and evaluation mode, with one number for all weights of convolutions and linear layers.
+    """In double precision and evaluation mode, with the same value for all weights of convolutions and linear layers.
 
-    Batch norms change nothing: their variance and epsilon are 1 together.
+    Batch norms are the identity: their variance plus epsilon is 1.
     """
     for part in module.double().eval().modules():
         if isinstance(part, (nn.Conv2d, nn.Linear)):
@@ -74,21 +74,21 @@ def constant(module: Module, weight: float, bias: float = 0.0) -> Module:
 
 @torch.no_grad()
 def centred(conv: nn.Conv2d, weight: float = 1.0) -> None:
-    """A 3×3 convolution that sees its own place alone."""
+    """A 3×3 convolution that only uses its own position."""
     conv.weight.zero_()
     conv.weight[:, :, 1, 1] = weight
 
 
 def full(channels: int, height: int, width: int, value: float) -> torch.Tensor:
-    """One map, the same number everywhere."""
+    """A feature map of one channel with the same value at every position."""
     return torch.full((1, channels, height, width), value, dtype=torch.float64)
 
 
 def table(*rows: list[float]) -> torch.Tensor:
-    """A map of one channel, as it is written."""
+    """A feature map of one channel with the given rows."""
     return torch.tensor([[rows]], dtype=torch.float64)
 
 
 def assert_close(actual: object, expected: object) -> None:
-    """Equal but for rounding in double precision."""
+    """Compare up to rounding in double precision."""
     torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)

@@ -1,4 +1,4 @@
-"""Trainings for detection and segmentation small enough for tests, for this process and for those that tests start."""
+"""Detection and segmentation runs small enough for tests; for this process and for the processes that tests start."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEAD = {"detection": "anchor_free_decoupled_head", "segmentation": "all_mlp_deco
 
 
 class Listed(Examples):
-    """These examples and no others."""
+    """A data set of exactly these examples."""
 
     def __init__(self, examples: list[Example], classes: tuple[str, ...], pixel_classes: tuple[str, ...]) -> None:
         self.examples, self.classes, self.pixel_classes = examples, classes, pixel_classes
@@ -45,10 +45,10 @@ def run(task: str = "segmentation", recipe: DenseRecipe = RECIPE, head: str | No
 
 
 def first_step(task: str, head: str | None, path: str) -> None:
-    """Judge, take one step, and let the first process write the gradients, the statistics and the scores."""
+    """Evaluate, take one step, and let the first process write the gradients, the statistics and the scores."""
     loop = DenseLoop(run(task, STILL, head))
     before = loop.evaluate()
-    if loop.accelerator.is_main_process:  # criteria and scores of one process alone need no other
+    if loop.accelerator.is_main_process:  # criteria and scores of a single process do not need the others
         batch, network = loop.batches()[0], loop.network.eval()
         loop.criterion(network(batch.images), batch.targets, getattr(network.head, "strides", ()))
         evaluate_dense(network, loop.run.test, SIZE, 4)

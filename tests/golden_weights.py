@@ -1,4 +1,4 @@
-"""The weights and images behind `tests/golden`, made from their names as its README says."""
+"""The weights and images of `tests/golden`, generated from their names as described in its README."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def golden_value(name: str, shape: tuple[int, ...]) -> torch.Tensor:
 
 
 def official_name(name: str, config: EfficientFormerConfig) -> str:
-    """What the released code calls one of our tensors, written down a second time and independently of the package."""
+    """The official name of one of our tensors, written a second time, independently of the package."""
     stem = {"conv1": 0, "norm1": 1, "conv2": 3, "norm2": 4}
     if match := re.match(r"stem\.(conv1|norm1|conv2|norm2)\.(.+)", name):
         return f"patch_embed.{stem[match[1]]}.{match[2]}"
@@ -52,7 +52,7 @@ def official_name(name: str, config: EfficientFormerConfig) -> str:
     if match := re.match(r"stages\.(\d)\.(mb4d|mb3d)\.(\d+)\.(.+)", name):
         stage, block = int(match[1]), int(match[3])
         if match[2] == "mb3d":
-            block += config.depths[stage] - config.vits[stage] + 1  # the released code's Flat has a place of its own
+            block += config.depths[stage] - config.vits[stage] + 1  # in the released code, Flat has its own index
         return f"network.{2 * stage}.{block}.{match[4].replace('.gamma', '')}"
     return name.replace("head_dist", "dist_head")
 

@@ -1,4 +1,4 @@
-"""A server on this machine that answers as the Hugging Face hub does, for reading a repository and committing to it."""
+"""A local server that behaves like the Hugging Face hub for reading a repository and committing to it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub(BaseHTTPRequestHandler):
-    """The routes of huggingface.co that reading a repository and committing to one take."""
+    """The routes of huggingface.co for reading a repository and committing to it."""
 
     repositories: dict[str, dict[str, bytes]]
-    blobs: dict[str, bytes]  # what was uploaded by its hash, before a commit names it
+    blobs: dict[str, bytes]  # uploaded by hash, before a commit names it
     commits: list[dict]
 
     def do_HEAD(self):
@@ -67,7 +67,7 @@ class Hub(BaseHTTPRequestHandler):
                 files[value["path"]] = self.blobs[value["oid"]]
 
     def resolve(self):
-        """Headers for a file of a repository; its bytes."""
+        """Headers and bytes of a file of a repository."""
         match = re.fullmatch(rf"/([^/]+/[^/]+)/resolve/(?:main|{COMMIT})/(.+)", self.path)
         if not match or match[1] not in self.repositories:
             return self.answer(404, headers={"X-Error-Code": "RepoNotFound"})

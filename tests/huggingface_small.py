@@ -1,4 +1,4 @@
-"""Small models of Hugging Face's three classes, with random weights."""
+"""Small models of the three Hugging Face classes, with random weights."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ CLASSES = [
     hf.EfficientFormerForImageClassification,
     hf.EfficientFormerForImageClassificationWithTeacher,
 ]
-IMAGES = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))  # the last map is 2×3
+IMAGES = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))  # the last feature map is 2×3
 
 
 def filled(model, make_network):
-    """The model with random tensors, statistics too."""
+    """The model with random tensors, including the statistics."""
     network = make_network(CONFIG.network(distillation=True))
     model.network.load_state_dict({n: v for n, v in network.state_dict().items() if n in model.network.state_dict()})
     return model.eval()

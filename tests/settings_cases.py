@@ -1,4 +1,4 @@
-"""What the tests of settings share: a fingerprint of a built network, and the comparison of two observations.
+"""Helpers for the tests of settings: a fingerprint of a built network, and the comparison of two observations.
 
 A case names a setting, another value for it, and everything that this value is documented to change. The tests
 compare what was observed with both values: an entry that changes without being listed fails, and so does a listed
@@ -46,7 +46,7 @@ def check_changes(before: Observations, after: Observations, expected: Mapping[s
 
 
 def check_all_have_cases(settings: Iterable[str], cases: Iterable[str], what: str) -> None:
-    """Fail, by name, for a setting without a case, and for a case whose setting does not exist."""
+    """Fail for any setting without a case, and for any case whose setting does not exist; the message names it."""
     settings, cases = set(settings), set(cases)
     assert not settings - cases, f"{what} without a case: {settings - cases}"
     assert not cases - settings, f"cases of {what} that do not exist: {cases - settings}"

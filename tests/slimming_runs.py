@@ -29,9 +29,9 @@ TINY = EfficientFormerConfig(
     bias_grid=(2, 2),
     layer_scale_init=0.5,
 )
-SIZE = 64  # pixels: maps of 16×16, 8×8, 4×4 and 2×2
-TIMED = (64, 96)  # pixels for which the table is made: others than those of the evaluator
-MAC = 1e-9  # seconds that one MAC takes in it
+SIZE = 64  # pixels: feature maps of 16×16, 8×8, 4×4 and 2×2
+TIMED = (64, 96)  # pixels of the table: a different size than the evaluator's
+MAC = 1e-9  # seconds per MAC in the table
 
 
 def table(
@@ -39,7 +39,7 @@ def table(
     base: EfficientFormerConfig = TINY,
     resolution: tuple[int, int] = TIMED,
 ) -> Lookup:
-    """A table in which every part takes its MACs. Lines and planes between its widths are exact then."""
+    """A table in which every part takes its MACs, so that interpolation between its widths is exact."""
     timed_parts = [Part("stem", base.grids(resolution)[0], (width,)) for width in widths[0]]
     for stage, grid in enumerate(base.grids(resolution)):
         if stage:
@@ -63,7 +63,7 @@ LOOKUP = table(WIDTHS)
 
 
 def supernet(config: EfficientFormerConfig = TINY, seed: int = 0) -> Supernet:
-    """One whose numbers are all drawn, those of the norms too: nothing is 0 or 1 by chance."""
+    """A supernet with all values random, including the norms, so that no value is 0 or 1 by accident."""
     torch.manual_seed(seed)
     network = Supernet(config)
     for module in network.modules():
@@ -86,12 +86,12 @@ IMAGES = 10_000  # held out in tests; accuracies are multiples of 1 / IMAGES
 
 
 def answers(accuracy: float) -> list[bool]:
-    """So many of the images classified correctly, the first ones."""
+    """This many of the images classified correctly, the first in order."""
     return [image < round(accuracy * IMAGES) for image in range(IMAGES)]
 
 
 class Knowing:
-    """An evaluator that knows the accuracy of each subnet. `subnets` are those it was given, in order."""
+    """An evaluator with a fixed accuracy per subnet. `subnets` lists the subnets it received, in order."""
 
     def __init__(self, worth: Callable[[Subnet], float]) -> None:
         self.worth, self.subnets, self.finetuned = worth, list[Subnet](), list[int]()
@@ -110,7 +110,7 @@ class Knowing:
 
 @st.composite
 def subnets(draw: st.DrawFn, config: EfficientFormerConfig = TINY) -> Subnet:
-    """Any subnet of a supernet's widths: MB4D up to some place, MB3D behind it, I anywhere but everywhere."""
+    """Any subnet of a supernet's widths: MB4D up to some position, MB3D after it, I anywhere but not everywhere."""
     border = draw(st.integers(0, sum(config.depths[2:])))  # MetaPaths of the last two stages that come before tokens
     choices, position = [], -sum(config.depths[:2])
     for depth in config.depths:

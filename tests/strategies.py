@@ -1,4 +1,4 @@
-"""Configurations small enough to run, one fixed and random ones, and input sizes."""
+"""Small configurations, one fixed and random ones, and input sizes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ resolutions = st.tuples(st.integers(32, 80), st.integers(32, 80))
 
 @st.composite
 def configs(draw: st.DrawFn) -> EfficientFormerConfig:
-    """Any configuration: with and without embeddings, MB3D blocks in any stage, one head or two, and so on."""
+    """Any configuration: with and without embeddings, MB3D blocks in any stage, one head or two, etc."""
     depths = draw(st.tuples(*[st.integers(1, 3)] * 4))
     downsamples = draw(st.tuples(*[st.booleans()] * 4))
     embed_dims = [draw(st.integers(2, 8))]

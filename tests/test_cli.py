@@ -1,4 +1,4 @@
-"""The command line: what it prints and writes, and how it refuses."""
+"""The command line: output, files and error messages."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run(*arguments: str | Path) -> str:
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """The one line on stderr of a command that ends with exit code 2 and prints nothing else."""
+    """The single line on stderr of a command that exits with code 2 and prints nothing else."""
     with pytest.raises(SystemExit) as ended:
         main([str(argument) for argument in arguments])
     assert ended.value.code == 2
@@ -264,7 +264,7 @@ class Locked(nn.Sequential):
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a module in the current folder."""
-    name = f"networks_of_{tmp_path.name}"  # one for each test, for an import is kept
+    name = f"networks_of_{tmp_path.name}"  # unique per test, because imports are cached
     (tmp_path / f"{name}.py").write_text(MODULES, encoding="utf-8")
     (tmp_path / f"{name}_broken.py").write_text("import no_such_package", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
@@ -281,7 +281,7 @@ def test_audit_of_a_user_module(own: str) -> None:
         report = json.loads(run("audit", f"{own}:{name}", "--resolution", "32x48", "--format", "json"))
         assert (report["macs"], report["fvcore"]) == (conv, {"conv": conv, "batch_norm": norm})
     (row,) = records(run("audit", f"{own}:rows", "--resolution", "32x48", "--format", "csv"))
-    assert row["fvcore"] == row["FlopCounterMode / 2"] == str(3 * 32 * 48 * 2)  # no convolution: three channels
+    assert row["fvcore"] == row["FlopCounterMode / 2"] == str(3 * 32 * 48 * 2)  # not a convolution: three channels
     expected = audit_module(torch.nn.Identity(), torch.zeros(1, 3, 224, 224))
     assert run("audit", "torch.nn:Identity", "--format", "markdown") == expected.to_markdown().rstrip() + "\n"
 
@@ -291,7 +291,7 @@ def test_audit_of_a_multilayer_perceptron_on_small_images(
     own: str, option: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["audit", f"{own}:mlp", "--resolution", "28", *option]
-    if not option:  # nothing in it says how many channels an image has
+    if not option:  # it does not state the number of channels of an image
         assert "(1, 3, 28, 28)" in refused(capsys, *arguments)
         return
     expected = 28 * 28 * 16 + 16 * 10
@@ -497,7 +497,7 @@ LAYERS = "efficientformer_edu.figures.mermaid.architecture_mermaid"
 
 
 def fails(error: Exception) -> Callable[..., str]:
-    """A function that raises an error, as code outside of this package does."""
+    """A function that raises an error, as external code does."""
 
     def function(*_: object) -> str:
         raise error
@@ -506,7 +506,7 @@ def fails(error: Exception) -> Callable[..., str]:
 
 
 def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, list[str]]:
-    """The exit code of a command that fails, and its lines on stderr."""
+    """Exit code and stderr lines of a command that fails."""
     with pytest.raises(SystemExit) as ended:
         main(list(arguments))
     return ended.value.code, capsys.readouterr().err.splitlines()

@@ -1,4 +1,4 @@
-"""The command `ablate`: what it prints and keeps, how it goes on, and how it refuses. The runs are tiny."""
+"""The command `ablate`: output, files, resuming and errors. The runs are tiny."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ app.command()(ablate)
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder, a tiny protocol in one process, and a machine that seems to have the full data set."""
+    """An empty folder, a tiny protocol in one process, and a machine that appears to have the full data set."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(protocol, "load_data", lambda name, split, **_: load_data(SMALL, split))
     (tmp_path / "results").mkdir()
@@ -40,7 +40,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The rows that were timed, each time that something was."""
+    """The rows that were timed, one list per timing."""
     calls: list[list[str]] = []
 
     def measure(variants: Any, *, progress: bool) -> Costs:
@@ -68,7 +68,7 @@ def test_it_trains_times_and_tells(here: Path, timed: list[list[str]]) -> None:
     assert "0 min left" in lines[5]
     assert timed == [["base", "no-norm", "relu"]]
     (row,) = (line for line in lines[6:] if line.startswith("relu"))
-    assert "too few" in row and "12" in row and "0.889" in row  # two seeds allow no verdict
+    assert "too few" in row and "12" in row and "0.889" in row  # two seeds are too few for a verdict
     assert "Not run: patches; efficientformer-edu ablate --rows patches --resume" in lines
     assert lines[-1] == "Every run and the times: results/ablations; table and findings: results/ablations.json"
     assert len(load_records(here / "results/ablations")) == 6
@@ -81,10 +81,10 @@ def test_it_goes_on(here: Path, timed: list[list[str]]) -> None:
         run("--rows", "relu", "--seeds", "1")
     out, err = run("--rows", "relu", "--seeds", "1", "--resume")
     assert err.splitlines()[0].endswith(": 0 runs to go; laptop: tests") and " of " not in out.splitlines()[0]
-    assert timed == [["base", "relu"]]  # what is timed is not timed again
+    assert timed == [["base", "relu"]]  # rows that have been timed are not timed again
     out, _ = run("--rows", "no-bias", "--seeds", "1", "--resume")
     assert out.startswith("1 of 1: no-bias, seed 0, top-1 ")
-    assert timed[1:] == [["base", "relu", "no-bias"]]  # but all side by side, where a row has come
+    assert timed[1:] == [["base", "relu", "no-bias"]]  # but all rows together if there is a new row
 
 
 def test_seeds_that_are_added_later_are_marked(here: Path, timed: list[list[str]]) -> None:

@@ -1,4 +1,4 @@
-"""The commands `train`, `evaluate` and `predict` for detection and segmentation: what they print, write and refuse."""
+"""The commands `train`, `evaluate` and `predict` for detection and segmentation: output, files and errors."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str, str]]:
-    """For each task the folder of a run of one epoch, and what the command said."""
+    """For each task, the folder of a run of one epoch, and the output of the command."""
     runs = {}
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(named, "SCENES", {"train": 8, "test": 3})
@@ -141,7 +141,7 @@ def test_predict_prints_the_classes_of_pixels_and_draws_them(trained: Runs, here
 def test_predict_prints_boxes_and_draws_them(trained: Runs, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = trained["detection"][0] / checkpoints.WEIGHTS
     saved = load_dense(weights)
-    with torch.no_grad():  # sure of everything, so that there is something to print
+    with torch.no_grad():  # confident about everything, so that there is something to print
         for name, value in saved.network.named_parameters():
             if "_preds" in name and name.endswith("bias"):
                 value.fill_(1.0)
@@ -187,7 +187,7 @@ def test_a_run_that_stopped_goes_on_to_the_same_weights(
 
 
 def test_a_complete_netspresso_network(capsys: pytest.CaptureFixture[str]) -> None:
-    """With what such a file says of training, which is not used."""
+    """A file of NetsPresso, with its training options, which are not used."""
     netspresso = SMALL.replace(bias_grid=(7, 7), layer_scale_init=1e-5)
     config = usual(netspresso, "detection", 80, "anchor_decoupled_head")
     losses = "  losses: [{criterion: retinanet_loss}]\n"
@@ -215,7 +215,7 @@ def test_a_classifiers_backbone(here: Path, capsys: pytest.CaptureFixture[str]) 
     save(EfficientFormer(SMALL.replace(embed_dims=(16, 32, 48, 80))), "other.pth", layout="official")
     assert "other.pth: " in line("other.pth") and "80" in line("other.pth")
 
-    # The backbone of a network that learned another task.
+    # The backbone of a network trained for another task.
     run("train", "tiny.yaml", *DETECT, *QUICK, "--init-from", "run/weights.safetensors", "--out", "second")
     assert told("second")["init_from"] == "weights.safetensors"
     run("train", "small", *SEGMENT, *QUICK, "--out", "third")

@@ -1,4 +1,4 @@
-"""The commands `export` and `bench`: what they write and print, and how they refuse."""
+"""The commands `export` and `bench`: files, output and errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def yaml(tmp_path: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def synthetic(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
-    """A clock that calls each subject once, and finds 10, 20, 30 ... ms; yields what it was given."""
+    """A timer that calls each subject once and reports 10, 20, 30 ... ms; yields the arguments it received."""
     received: dict[str, object] = {}
 
     def measure(
@@ -70,7 +70,7 @@ def test_bench_prints_times_and_ratios_to_eager(yaml: str, synthetic: dict[str, 
     lines = out.splitlines()
     assert lines[0].split()[:2] == ["subject", "ms"] and f"times {yaml} eager" in lines[0]
     assert [line.split()[1:3] for line in lines[2:4]] == [["eager", "10.000"], ["folded", "20.000"]]
-    assert lines[3].split()[6] == "2"  # twice eager's
+    assert lines[3].split()[6] == "2"  # twice as long as eager
     assert re.fullmatch(r"Largest difference from eager: \d\.\de-\d\d of the largest logit\.", lines[-3])
     assert lines[-1].startswith("a clock; 1 thread; batch 2")
     assert err == ""
@@ -131,7 +131,7 @@ def test_bench_against_an_own_network(yaml: str, tmp_path: Path) -> None:
     out, err = run("bench", yaml, *options, "--out", str(kept))
     record = load(kept)["bench"]
     names = [f"{name} {engine}" for engine in ("eager", "folded") for name in (yaml, other)]
-    assert [timing.name for timing in record.timings] == names  # named twice, timed once
+    assert [timing.name for timing in record.timings] == names  # named twice, but timed once
     assert record.conditions.command.endswith(f"--resolution 64 --rounds 5 --against {other}")
     assert f"{other} in the same engine, ratio of times: eager 0.5 (0.5 to 0.5); folded 0.75 (0.75 to 0.75)." in out
     assert err == ""

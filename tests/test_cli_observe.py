@@ -1,4 +1,4 @@
-"""The command `observe`: what it prints and keeps, and how it refuses. Nothing is timed here."""
+"""The command `observe`: output, files and errors. Nothing is timed here."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FOUND = observed()
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What the command asks for; what it is given is `FOUND`."""
+    """The arguments of each call of the observation; the result is always `FOUND`."""
     calls: list[tuple[Any, ...]] = []
 
     def observe(*arguments: Any, **options: Any) -> Observation:

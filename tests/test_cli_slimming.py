@@ -1,4 +1,4 @@
-"""The command `slim`: what it prints and keeps, how it goes on, and how it refuses. Networks and images are few."""
+"""The command `slim`: output, files, resuming and errors. Networks and images are few."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FEW = Protocol("tests", "fashion-mnist-small", None, 2, LAPTOP.replace(epochs=1,
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder, a tiny supernet, sixty images, one process, and a clock that ticks once a MAC."""
+    """An empty folder, a tiny supernet, sixty images, one process, and a timer that counts MACs."""
     monkeypatch.chdir(tmp_path)
 
     def build(widths: Any, engine: str, *, base: EfficientFormerConfig, path: Path) -> Lookup:
@@ -116,7 +116,7 @@ def test_a_slimming_that_was_stopped_goes_on(here: Path, monkeypatch: pytest.Mon
     assert f"\nstep {len(before)}:" not in f"\n{out}" and f"\nstep {len(before) + 1}:" in f"\n{out}"
     assert (here / "two" / "search.json").read_bytes() == (here / "whole" / "search.json").read_bytes()
     assert (here / "two" / "contenders.json").read_bytes() == (here / "whole" / "contenders.json").read_bytes()
-    again, _ = run("--out", "two", "--baselines", "--resume")  # nothing is left to do but to time and to tell
+    again, _ = run("--out", "two", "--baselines", "--resume")  # only timing and printing are left to do
     assert again[again.index("network") :] == out[out.index("network") :]
 
 

@@ -1,4 +1,4 @@
-"""The commands `train` and `evaluate`: what they print and write, and how they refuse."""
+"""The commands `train` and `evaluate`: output, files and errors."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    """The folder of a run of one epoch, and what the command said."""
+    """The folder of a run of one epoch, and the output of the command."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "tiny.yaml").write_text(CONFIG.to_yaml(), encoding="utf-8")
     return folder / "run", *run("train", folder / "tiny.yaml", *QUICK, "--out", folder / "run", "--seed", "3")
@@ -54,7 +54,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
 
 @pytest.fixture
 def pets(here: Path) -> Path:
-    """Photographs of two classes, six of each to train on, two of each to test; beside the first a broken one."""
+    """Images of two classes: six each for training and two each for testing, plus one broken file."""
     random = np.random.default_rng(0)
     for split, count in (("train", 6), ("val", 2)):
         for name in ("cat", "dog"):
@@ -92,7 +92,7 @@ def test_train_says_what_it_does_and_where_everything_is(trained: tuple[Path, st
     assert run_record["result"]["top1"] == pytest.approx(
         float(result.split("%")[0].removeprefix("top-1 ")) / 100, abs=1e-4
     )
-    assert run_record["result"]["top1"] > 0.15  # ten classes: what it learned in three steps is above chance
+    assert run_record["result"]["top1"] > 0.15  # ten classes: after three steps, accuracy is above chance
 
 
 def test_the_small_network_goes_into_a_folder_of_its_name(pets: Path) -> None:
@@ -134,9 +134,9 @@ def test_resume_of_what_cannot_go_on(trained: tuple[Path, str, str], capsys: pyt
     assert "add --resume" in refused(capsys, *begun, "--epochs", "1")
     other = refused(capsys, *begun, "--epochs", "1", "--resume", "--learning-rate", "0.1")
     assert f"recipe.learning_rate was {LAPTOP.learning_rate!r} and now is 0.1" in other and "--init-from" in other
-    assert other.count(" was ") == 1  # nothing that is the same
+    assert other.count(" was ") == 1  # no entry is the same
     assert "there is no run to resume" in refused(capsys, "train", "tiny.yaml", *QUICK, "--resume")
-    out, _ = run(*begun, "--epochs", "1", "--resume")  # it is at its end: nothing is trained
+    out, _ = run(*begun, "--epochs", "1", "--resume")  # the run is complete: nothing is trained
     assert len(out.splitlines()) == 4
 
 
@@ -180,7 +180,7 @@ def test_class_names_of_the_data_are_those_that_predict_prints_and_evaluate_comp
     assert {line.split()[-1] for line in out.splitlines()[1:]} == {"cat", "dog"} and err == ""
     _, err = run("evaluate", weights, "--data", pets, "--size", "32")
     assert "does not name" not in err
-    for target in ("copy.safetensors", "copy.pth"):  # the layout has no place for names in a torch file
+    for target in ("copy.safetensors", "copy.pth"):  # a torch file in this layout cannot store names
         _, err = run("convert", weights, target, "--layout", "native")
         out, note = run("predict", pets / "val/cat/0.png", "--weights", target)
         assert ("class names are not stored" in err) == ("does not name its classes" in note) == (target == "copy.pth")
@@ -273,7 +273,7 @@ def test_teachers_that_do_not_fit(here: Path, capsys: pytest.CaptureFixture[str]
     assert "few.safetensors: logits have the shape (5, 10); wanted: (4000, 10)" in line("logits:few.safetensors")
     assert "nowhere" in line("logits:nowhere.safetensors")
     assert "holds" in line("logits:seven.safetensors")
-    assert "timm" in line("timm:no_such_network")  # it has none of that name, or is not installed
+    assert "timm" in line("timm:no_such_network")  # timm has no model of that name, or is not installed
 
 
 def test_a_non_finite_loss_gives_a_single_line_error(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,7 @@ def test_the_first_cell_installs_the_kit(tmp_path: Path) -> None:
     command = first.source.splitlines()[-1]
     assert command.startswith(f'%pip install -q "efficientformer-edu @ git+{ADDRESS}" "')
     assert "torchinfo" in command and "jupyter" not in command and "nb" not in command
-    assert len(read(tmp_path / "02_b.ipynb").cells) == 3  # the chapter itself stays as it was
+    assert len(read(tmp_path / "02_b.ipynb").cells) == 3  # the chapter itself is unchanged
 
 
 def test_the_setting_is_read_where_the_site_reads_it(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The configuration: its values, its readers and writers, and what it refuses."""
+"""The configuration: values, readers and writers, and errors."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_wrong_value_is_refused_by_name(field, value):
 @given(configs(), st.data())
 def test_a_wrong_value_is_refused_whatever_the_others_are(config, data):
     field = data.draw(st.sampled_from(sorted(set(WRONG) - {"depths", "embed_dims", "downsamples", "num_vit"})))
-    # 0.01 may be possible beside other widths; the rest never is.
+    # 0.01 may be possible with other widths; the others never are.
     value = data.draw(st.sampled_from([value for value in WRONG[field] if value != 0.01]))
     with pytest.raises(ValueError, match=f"^{field}="):
         config.replace(**{field: value})
@@ -129,7 +129,7 @@ def test_a_misspelt_field_is_refused_with_the_near_name(make):
         ({"num_head": 4}, "num_heads"),
         ({"num_head": 4, "num_heads": 4}, None),
         ({"in_chan": 3}, "in_chans"),
-        ({"in_chan": 3, "in_channels": 3}, None),  # another name of the field that is given
+        ({"in_chan": 3, "in_channels": 3}, None),  # another name of the same field
     ],
 )
 def test_a_field_that_is_set_is_not_suggested(fields, suggestion):

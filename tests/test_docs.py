@@ -1,10 +1,10 @@
-"""Every code block of README.md, CONTRIBUTING.md and docs/ runs, and says what the page says it says.
+"""Every code block of README.md, CONTRIBUTING.md and docs/ runs, and prints the output that the page shows.
 
-A page's blocks run in order, in one namespace and one empty folder that holds a photograph, `photo.jpg`, without a
-network. Python runs as it is, and the functions in it whose names start with `test_` are called. `efficientformer-edu`
-runs through its own `main`. A YAML block is read as a configuration, and stays in the folder under its title. Commands
-that would change the machine (make, pip, venv, a server) are not run: their targets, settings, files and modules must
-exist.
+A page's blocks run in order, in the same namespace and folder, without a network. The folder is empty except for an
+image, `photo.jpg`. Python is executed, and its functions whose names start with `test_` are called.
+`efficientformer-edu` runs through its own `main`. A YAML block is read as a configuration, and is kept in the folder
+under its title. Commands that would change the machine (make, pip, venv, a server) are not run: their targets,
+settings, files and modules must exist.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 BOOK = {path.stem: read(path) for path in chapters(NOTEBOOKS)}
 ABBREVIATIONS = (ROOT / "docs" / pages.ABBREVIATIONS).read_text(encoding="utf-8")
-SHOWN_ONLY = {"", "text", "bibtex"}  # compared where they belong to a block, or below
+SHOWN_ONLY = {"", "text", "bibtex"}  # compared where a block has them, or below
 
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 @pytest.fixture(autouse=True)
 def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The current folder: empty but for a photograph. No network, an empty cache folder of torch, one thread."""
+    """The current folder: empty except for `photo.jpg`. No network, an empty torch cache folder, one thread."""
 
     def unreachable(*_: object, **__: object) -> None:
         raise socket.gaierror(-3, "Temporary failure in name resolution")
@@ -62,13 +62,13 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr(socket, "getaddrinfo", unreachable)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # quickest for networks as small as these
+    torch.set_num_threads(1)  # fastest for networks this small
     yield
     torch.set_num_threads(threads)
 
 
 def output_of(run: Callable[[], object]) -> tuple[str, bool]:
-    """What a reader sees: what is printed, then the warnings, then the error. And whether it went without the two."""
+    """The visible output (printed text, warnings, error), and whether there was neither warning nor error."""
     stream = io.StringIO()
     error, code = "", 0
     with redirect_stdout(stream), redirect_stderr(stream), warnings.catch_warnings(record=True) as caught:
@@ -92,7 +92,7 @@ def run_python(source: str, namespace: dict[str, Any]) -> None:
 
 
 def run_command(line: str) -> None:
-    """Run a line of a shell block, or check what it names."""
+    """Run a line of a shell block, or check what it refers to."""
     command, *arguments = shlex.split(line, comments=True) or [""]
     command = command.removeprefix(".venv/bin/")
     if command == "efficientformer-edu":
@@ -110,7 +110,7 @@ def run_command(line: str) -> None:
 
 
 def check_pip(arguments: list[str]) -> None:
-    """The file of constraints exists and holds what is installed by name, and this package has the extras."""
+    """Check that the constraints file exists and contains the named packages, and that this package has the extras."""
     install, option, constraints, *requirements = arguments
     assert (install, option) == ("install", "-c")
     if requirements[0] == "-e":
@@ -137,7 +137,7 @@ def run_block(block: Block, namespace: dict[str, Any]) -> None:
 
 
 def is_module(name: str) -> bool:
-    """Whether `python -m name` finds something. `find_spec`, asked for pip, turns setuptools' distutils off."""
+    """Whether `python -m name` exists. `find_spec`, called for pip, disables setuptools' distutils."""
     paths = None
     for part in name.split("."):
         spec = PathFinder.find_spec(part, paths)
@@ -148,7 +148,7 @@ def is_module(name: str) -> bool:
 
 
 def by_make(block: Block) -> str:
-    """The command of a block that runs make, whose output another test makes; else nothing."""
+    """The command of a block that runs make and whose output another test produces; else nothing."""
     return block.source.strip() if block.source.startswith("make ") else ""
 
 
@@ -165,11 +165,11 @@ def test_every_block_does_what_the_page_says(page: Path) -> None:
             assert said(block, output), f"{location} says otherwise than: {output}"
 
 
-# What make prints where it fails: each text is compared with that of the tool which prints it.
+# The output of make when it fails: each text is compared with that of the tool that prints it.
 
 
 def old_python(folder: Path) -> str:
-    """Run `make env` with a Python that says it is 3.10."""
+    """Run `make env` with a Python that reports version 3.10."""
     old = folder / "python3.10"
     lie = "import sys; sys.version_info = (3, 10, 12); sys.version = '3.10.12 (main)'; exec(sys.argv.pop())"
     old.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{lie}" "$2"\n', encoding="utf-8")
@@ -182,7 +182,7 @@ def old_python(folder: Path) -> str:
 
 
 def stale_chapter() -> str:
-    """What the first test of the notebooks raises when every output is gone."""
+    """What the first test of the notebooks raises when all outputs are missing."""
     spec = importlib.util.spec_from_file_location("of_notebooks", ROOT / "tests" / "test_notebooks.py")
     assert spec and spec.loader
     of_notebooks = importlib.util.module_from_spec(spec)
@@ -199,7 +199,7 @@ def stale_chapter() -> str:
 
 
 def no_registry(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What the tool that builds the site prints when npm fails."""
+    """The output of the site builder when npm fails."""
     monkeypatch.setattr(fetch_assets, "npm", lambda: [sys.executable, "-c", "raise SystemExit(1)"])
     monkeypatch.setattr(site, "make", lambda: fetch_assets.fetch(folder / "assets"))
     stream = io.StringIO()
@@ -209,7 +209,7 @@ def no_registry(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def strict_build(folder: Path) -> str:
-    """Build a site of one page with a link to nowhere, by the settings of ours."""
+    """Build a site of one page with a broken link, with the project's settings."""
     (folder / "docs").mkdir()
     (folder / "docs" / "index.md").write_text("# Home\n\n[Glossary](glosary.md)\n", encoding="utf-8")
     (folder / "mkdocs.yml").write_text("site_name: x\nplugins: []\n", encoding="utf-8")
@@ -230,7 +230,7 @@ def test_what_the_faq_says_that_make_prints(tmp_path: Path, monkeypatch: pytest.
         assert [block for block in says if said(block, output)], f"no block says: {output}"
 
 
-# The tests on the page of pitfalls: each fails when its fault is put in.
+# The tests on the page of pitfalls: each fails when its bug is inserted.
 
 FAULTS = {
     "test_the_order_of_calls_does_not_matter": """
@@ -300,7 +300,7 @@ EfficientFormer = lambda config, right=ef.EfficientFormer: right(config.replace(
 
 
 class Faulty:
-    """The package with some parts replaced: what the page calls `ef`."""
+    """The package with some attributes replaced: `ef` on the page."""
 
     def __init__(self, package: Any, replaced: dict[str, Any]) -> None:
         self.package, self.replaced = package, replaced
@@ -317,7 +317,7 @@ def test_pitfall_tests_fail_when_the_bug_is_inserted() -> None:
     assert tests and set(tests) == set(FAULTS)
     for name in tests:
         broken = dict(namespace)
-        for page_function in ("trained", name):  # with globals of their own
+        for page_function in ("trained", name):  # with their own globals
             function = namespace[page_function]
             broken[page_function] = type(function)(function.__code__, broken, page_function, function.__defaults__)
         exec(FAULTS[name], broken)
@@ -327,7 +327,7 @@ def test_pitfall_tests_fail_when_the_bug_is_inserted() -> None:
             broken[name]()
 
 
-# What stands in more than one place.
+# Facts that are stated more than once.
 
 
 @by_page

@@ -14,13 +14,13 @@ PINS = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
 
 
 def wanted() -> set[str]:
-    """Everything that `make env` installs: all but the peers, which nothing here needs."""
+    """Everything that `make env` installs: all packages except the peers, which are not needed here."""
     extras = PROJECT["optional-dependencies"]
     return set(PROJECT["dependencies"]).union(*(extras[name] for name in extras if name != "peers"))
 
 
 def bare(requirement: str) -> str:
-    """The package's name alone, as the index spells it."""
+    """The package's name alone, normalized as on PyPI."""
     match = re.match(r"[\w.-]+", requirement)
     assert match, requirement
     return re.sub(r"[-_.]+", "-", match[0]).lower()

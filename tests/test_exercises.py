@@ -1,4 +1,4 @@
-"""Every exercise: its check passes the solution, and refuses the cut version and each mistake with an explanation."""
+"""Every exercise: its check accepts the solution, and rejects the stub and each mistake with an explanation."""
 
 from __future__ import annotations
 

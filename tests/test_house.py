@@ -1,4 +1,4 @@
-"""The house: floors, lengths, docstrings, and what no file of the project may hold."""
+"""Architecture and style: layers of imports, module lengths, docstrings, and forbidden text."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ PACKAGE = "efficientformer_edu"
 MODULES = sorted((ROOT / PACKAGE).rglob("*.py"))
 TOOLS = sorted((ROOT / "tools").glob("*.py"))
 
-# From the ground up. A room imports from floors below its own.
-# A module that does not stand on the floor of its room has its own entry.
-DENSE_TRAINING = (  # one room, though in the folder of the networks below
+# From the lowest layer up. A subpackage imports from layers below its own.
+# A module that is not on the layer of its subpackage has its own entry.
+DENSE_TRAINING = (  # a single subpackage, although in the folder of the networks below
     *("boxes", "assignment", "losses", "places", "criteria", "detections"),
     *("examples", "shapes", "coco", "mask_folders", "data", "views"),
     *("recipe", "usual", "metrics", "evaluation", "loop", "files", "predict", "stored", "offset_tables"),
@@ -37,7 +37,7 @@ FLOORS = [
     {"figures", "exercises", "report"},
     {"cli"},
 ]
-ROOF = len(FLOORS)  # the package's __init__, through which nothing inside the package imports
+ROOF = len(FLOORS)  # the package's __init__, which nothing inside the package imports
 
 
 def dotted(path: Path) -> str:
@@ -50,7 +50,7 @@ NAMES = {dotted(path) for path in MODULES}
 
 
 def place(module: str) -> tuple[int, str]:
-    """Floor and room of a module; config_values and its like belong to config, cli_audit to cli."""
+    """Layer and subpackage of a module; config_values etc. belong to config, cli_audit to cli."""
     if module == "":
         return ROOF, ""
     spelled = re.sub(r"^(config|cli)_\w+", r"\1", module)
@@ -66,7 +66,7 @@ def place(module: str) -> tuple[int, str]:
 
 
 def imported(tree: ast.AST, module: str, is_package: bool) -> Iterator[str]:
-    """What a module imports from the package, wherever in the file that stands."""
+    """What a module imports from the package, anywhere in the file."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (inside(alias.name) for alias in node.names if alias.name.split(".")[0] == PACKAGE)
@@ -128,14 +128,14 @@ def test_a_module_says_what_it_is_and_is_short(path: Path) -> None:
 
 
 def project_files() -> list[Path]:
-    """What git tracks, or would: nothing that is ignored."""
+    """Files that git tracks or would track: none that are ignored."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout
     return [path for name in listed.split("\0") if name and (path := ROOT / name).is_file()]
 
 
 def found(pattern: str, paths: list[Path]) -> list[str]:
-    """Where a pattern stands in the text files among `paths`."""
+    """Lines of the text files among `paths` that match a pattern."""
     locations = []
     for path in paths:
         try:

@@ -1,4 +1,4 @@
-"""What is said about the machine."""
+"""The description of the machine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_kept_memory_is_not_allocated_again() -> None:
         command = [sys.executable, "-c", FAULTS.format(keep=keep)]
         return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
-    # The system may take pages back whenever it likes, so that a call asks for them again: the fewest are our own.
+    # The system may reclaim pages at any time, so that a call allocates them again; the minimum is our own share.
     assert 2 * min(faults(keep=True) for _ in range(3)) + 100 < faults(keep=False)
 
 

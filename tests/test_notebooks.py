@@ -1,4 +1,4 @@
-"""Every chapter runs, prints today what it printed when it was stored, and keeps to the conventions."""
+"""Every chapter runs, reproduces its stored output, and follows the conventions."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Without a network: the package, its commands, a notebook and the pages work in a namespace that has none.
 
-`unshare -rn` makes such a namespace on Linux, without rights; where that is not allowed, these tests are skipped.
-CONTRIBUTING.md says how the whole suite runs in one.
+On Linux, `unshare -rn` creates such a namespace without special rights; if it is not permitted, these tests are
+skipped. CONTRIBUTING.md explains how to run the full suite in such a namespace.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ print(*(path.name for path in (here / "site").iterdir()))
 
 @cache
 def refusal() -> str:
-    """Why there can be no namespace here, or nothing."""
+    """Why a namespace cannot be created here, or nothing."""
     if not shutil.which("unshare"):
         return "no unshare on this machine"
     tried = subprocess.run([*NAMESPACE, "true"], capture_output=True, text=True)
@@ -111,7 +111,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def offline(folder: Path, *command: str) -> str:
-    """What `command`, run in `folder` without a network, prints."""
+    """The output of `command`, run in `folder` without a network."""
     made = subprocess.run([*NAMESPACE, *command], cwd=folder, capture_output=True, encoding="utf-8")
     assert made.returncode == 0, made.stderr
     return made.stdout

@@ -1,4 +1,4 @@
-"""README.md: what it says comes from the code, and its commands exist."""
+"""README.md: its statements match the code, and its commands exist."""
 
 from __future__ import annotations
 

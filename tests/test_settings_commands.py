@@ -1,7 +1,7 @@
-"""Every option of every command changes what its help says, and nothing else.
+"""Every option of every command changes what its help describes, and nothing else.
 
-Commands run with the functions that take long replaced. Observed are the arguments that arrive at these functions and
-at others, what is printed and which files are written.
+Commands run with slow functions replaced. The tests record the arguments of these and other functions, the printed
+output, and the files that are written.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ TINY = SMALL.replace(num_classes=10, in_channels=1)
 
 
 class ReachedError(Exception):
-    """A command came to the function at which the test lets it end."""
+    """Raised when a command reaches the function at which the test stops it."""
 
 
 def stop(*_: Any, **__: Any) -> None:
@@ -66,7 +66,7 @@ def stop(*_: Any, **__: Any) -> None:
 
 
 class Recorder:
-    """Records the arguments of functions of the package, by "function.parameter" and the fields of what arrives."""
+    """Records the arguments of functions of the package, by "function.parameter" and the fields of each argument."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.monkeypatch = monkeypatch
@@ -98,7 +98,7 @@ class Recorder:
 
 
 def flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """A value as entries that can be compared: dataclasses and mappings field by field."""
+    """A value as comparable entries: dataclasses and mappings field by field."""
     if isinstance(value, Path):
         value = str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -125,7 +125,7 @@ def flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 class Scores:
-    """The scores of a network that no test computes."""
+    """The scores of a network, without computing them."""
 
     def table(self) -> Table:
         return Table(("class", "score"), (("disc", 0.5),))
@@ -149,7 +149,7 @@ def scores(model: Any, *_: Any) -> dict[str, Any]:
 
 
 class Stored:
-    """An observation that no test makes."""
+    """An observation, without measuring it."""
 
     def to(self, format: str) -> str:
         return f"in the format {format}"
@@ -288,7 +288,7 @@ CLASSIFIED = r"(?:load_data|TestBatches|loader|evaluate|from_weights|inference_m
 
 
 def prints(text: str) -> Callable[[str, str], None]:
-    """The check that this is printed."""
+    """Check that this text is printed."""
 
     def check(_: str, after: str) -> None:
         assert after.rstrip("\n") == text.rstrip("\n")
@@ -297,7 +297,7 @@ def prints(text: str) -> Callable[[str, str], None]:
 
 
 def contains(*texts: str) -> Callable[[str, str], None]:
-    """The check that these texts are printed, and were not before."""
+    """Check that these texts are printed, and were not printed before."""
 
     def check(before: str, after: str) -> None:
         assert [text for text in texts if text not in after or text in before] == []
@@ -306,7 +306,7 @@ def contains(*texts: str) -> Callable[[str, str], None]:
 
 
 def lines(number: int) -> Callable[[str, str], None]:
-    """The check that this many lines are printed."""
+    """Check that this many lines are printed."""
 
     def check(_: str, after: str) -> None:
         assert len(after.splitlines()) == number
@@ -524,7 +524,7 @@ CASES: list[tuple[str, str, str, str, dict[str, Any]]] = [
 
 @pytest.fixture(scope="module", autouse=True)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A working directory with the files that the cases name."""
+    """A working directory with the files that the cases use."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(tmp_path_factory.mktemp("commands"))
         for name in (IMAGE, "second.png"):
@@ -544,7 +544,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @cache
 def observe(command: str, arguments: str) -> Observations:
-    """What arrives, is printed and is written when a command runs."""
+    """Arguments, output and files of a command."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         recorder, before = Recorder(monkeypatch), set(Path.cwd().rglob("*"))
         monkeypatch.setattr(sys, "path", list(sys.path))
@@ -565,7 +565,7 @@ def observe(command: str, arguments: str) -> Observations:
 
 
 def run_main(arguments: str) -> SimpleNamespace:
-    """Run `main`, which reports errors, with the options of all commands."""
+    """Run `main`, which reports errors, with the common options of all commands."""
     out, err = io.StringIO(), io.StringIO()
     try:
         with redirect_stdout(out), redirect_stderr(err):

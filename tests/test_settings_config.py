@@ -35,7 +35,7 @@ from efficientformer_edu.dense import (
 from efficientformer_edu.dense.network import HEADS, NECKS
 from efficientformer_edu.model import EfficientFormer
 
-# All rates differ, so that a module with the rate of another one is noticed.
+# All rates differ, so that a module with the wrong rate is detected.
 BASE = EfficientFormerConfig(
     depths=(1, 2, 2, 3),
     embed_dims=(8, 12, 16, 24),
@@ -62,7 +62,7 @@ def shape(module: str, parameters: str = "weight|bias") -> str:
 
 
 def scaled(factor: float) -> Callable[[float, float], None]:
-    """The check that a value is `factor` times as large as before."""
+    """Check that a value is `factor` times as large as before."""
 
     def check(before: float, after: float) -> None:
         assert after == pytest.approx(factor * before)
@@ -71,7 +71,7 @@ def scaled(factor: float) -> Callable[[float, float], None]:
 
 
 def drop_path_rates(depths: tuple[int, ...], rate: float, last: bool = True) -> dict[str, Any]:
-    """Stochastic depth rises linearly from 0 in the first block to `rate` in the last one."""
+    """Stochastic depth rises linearly from 0 in the first block to `rate` in the last block."""
     blocks = [f"stages.{j}.mb4d.{i}" for j, depth in enumerate(depths) for i in range(depth)]
     blocks[-2:] = ["stages.3.mb3d.0", "stages.3.mb3d.1"]
     rates = {block: rate * i / (len(blocks) - 1) for i, block in enumerate(blocks)}
@@ -184,7 +184,7 @@ def maps(dims: tuple[int, ...] = DIMS) -> list[Tensor]:
 
 
 def observe_fpn(config: FPNConfig) -> Observations:
-    """Besides the fingerprint, what each output below the coarsest level is computed from."""
+    """The fingerprint, and the inputs of each output below the coarsest level."""
     torch.manual_seed(2)
     neck, inputs = FPN(DIMS, STRIDES, config), maps()
     calls: dict[str, tuple[Tensor, Tensor]] = {}
@@ -222,7 +222,7 @@ def observe_fc(config: FCConfig) -> Observations:
 
 
 def observe_detector(config: Any) -> Observations:
-    """Besides the fingerprint, the anchors of the first position of each map, as height and width."""
+    """The fingerprint, and the anchors of the first position of each feature map, as height and width."""
     anchors = isinstance(config, AnchorDecoupledHeadConfig)
     head = (AnchorDecoupledHead if anchors else AnchorFreeDecoupledHead)((8, 8), (8, 16), 5, config)
     inputs = maps((8, 8, 8, 8))[1:3]
@@ -247,7 +247,7 @@ OBSERVE: dict[type, Callable[[Any], Observations]] = {
 
 CSP = ("C3_p4", "C3_p3", "C3_n3", "C3_n4")
 TOWER = r"(?:classification|regression)_head"
-THREE = r"(?:m\.\d\.conv2|bu_conv\d|C3.*\.m\.\d\.conv2|(?:cls|reg)_convs\.\d\.\d)"  # what holds a 3×3 convolution
+THREE = r"(?:m\.\d\.conv2|bu_conv\d|C3.*\.m\.\d\.conv2|(?:cls|reg)_convs\.\d\.\d)"  # modules with a 3×3 convolution
 ACTS = {r".*\.act:type": "ReLU"}
 PYRAMID = FPNConfig(out_channels=10)
 EXTRA = FPNConfig(out_channels=10, num_outs=6, add_extra_convs="on_input")

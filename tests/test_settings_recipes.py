@@ -1,6 +1,6 @@
 """Every field of every recipe changes what it is documented to change when a network trains, and nothing else.
 
-A tiny network trains for some steps. Observed is each effect where it acts: in the optimizer, the loader, the loss, the
+A tiny network trains for some steps. Each effect is observed directly: in the optimizer, the loader, the loss, the
 blocks and the precision of the forward pass.
 """
 
@@ -47,13 +47,13 @@ from efficientformer_edu.training.loop import Loop
 from efficientformer_edu.training.recipe import Recipe
 from efficientformer_edu.weights.images import MEAN, STD
 
-COUNT, SCENES = 8, 4  # images, which are one batch
+COUNT, SCENES = 8, 4  # images, in a single batch
 SIDE = 64  # pixels of a scene
 GRAY = 120
 BASE = Recipe(
     epochs=4,
     batch=COUNT,
-    learning_rate=0.128,  # a highest rate of 1e-3
+    learning_rate=0.128,  # a maximum learning rate of 1e-3
     warm_up_epochs=2,
     clipping=None,
     ema=None,
@@ -81,7 +81,7 @@ def observe(trainer: Any, folder: Path) -> Observations:
     parameters = dict(network.named_parameters())
     start = {name: parameter.detach().clone() for name, parameter in parameters.items()}
 
-    def keep(name: str, value: Any, record: dict[str, Any] = first) -> None:  # what a hook returns would count
+    def keep(name: str, value: Any, record: dict[str, Any] = first) -> None:  # hooks must return None
         record.setdefault(name, value)
 
     def before_optimizer_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
@@ -133,7 +133,7 @@ def observe(trainer: Any, folder: Path) -> Observations:
 
 
 class Watched:
-    """A criterion of which the targets of the first call are recorded, in any of its methods."""
+    """A criterion that records the targets of its first call, in any of its methods."""
 
     def __init__(self, criterion: Any, record: dict[str, Any]) -> None:
         self.criterion, self.record = criterion, record
@@ -163,7 +163,7 @@ def clipping(weights: dict[str, Tensor], before: dict[str, Tensor], parameters: 
 
 
 def unit_norms(x: Tensor) -> Tensor:
-    """A unit is what makes one output; a vector is one unit as a whole."""
+    """A unit computes one output; a vector is a single unit."""
     return x.flatten(1).norm(dim=1) if x.ndim > 1 else x.norm()
 
 
@@ -177,7 +177,7 @@ def average(start: dict[str, Tensor], after: dict[str, Tensor], averaged: dict[s
 
 
 def norms_of_two_processes(build: Callable[[], Any]) -> set[str]:
-    """The types of batch norms in a network that two processes train."""
+    """The types of batch norms in a network trained by two processes."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(Accelerator, "num_processes", property(lambda _: 2))
         network = build().network
@@ -212,7 +212,7 @@ def observe_classification(recipe: Recipe, folder: Path, gray: bool) -> Observat
 
 
 def gray_images(folder: Path) -> dict[str, Any]:
-    """Gray images, of which all parts look the same."""
+    """Gray images without texture, so that all crops look the same."""
     (folder / "gray").mkdir(parents=True, exist_ok=True)
     for number in range(COUNT):
         Image.new("RGB", (40, 50), (GRAY,) * 3).save(folder / "gray" / f"{number}.png")
@@ -266,7 +266,7 @@ def rates(
 def dense_rates(
     epochs: int = 4, top: float = 1e-3, schedule: str = "cosine", warm_up: int = 2, per_epoch: int = 1
 ) -> Any:
-    """The documented learning rate of each step: a schedule, which the warm-up steps approach linearly."""
+    """The documented learning rate of each step: a schedule with linear warm-up."""
     steps = epochs * per_epoch
     falls = {
         "cosine": lambda step: (1 + math.cos(math.pi * step / steps)) / 2,
@@ -278,7 +278,7 @@ def dense_rates(
 
 
 def mirrored(before: Any, after: Any) -> None:
-    """Some images, feature maps of classes or boxes are mirrored, and the others are as before."""
+    """Some images, feature maps of classes or boxes are mirrored; the others are unchanged."""
     changed = 0
     for old, new in zip(before, after, strict=True):
         mirror = old.flip(-1)
@@ -294,7 +294,7 @@ def close(a: Tensor, b: Tensor) -> bool:
 
 
 def shifted(most: int) -> Callable[[Tensor, Tensor], None]:
-    """Each image is moved by up to so many pixels, with black coming in, and some by as many."""
+    """Each image is shifted by up to this many pixels and filled with black; some are shifted by exactly as many."""
 
     def check(before: Tensor, after: Tensor) -> None:
         largest, black = 0, float(before.min())
@@ -317,7 +317,7 @@ def erased(before: Tensor, after: Tensor) -> None:
 
 
 def check_rectangle(pixels: Tensor, least: float, most: float) -> None:
-    """The pixels fill a rectangle whose share of the image is in these limits."""
+    """The pixels fill a rectangle whose share of the image is within these limits."""
     rows, columns = pixels.any(1).nonzero(), pixels.any(0).nonzero()
     inside = pixels[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     assert inside.float().mean() > 0.9  # noise, or a pixel of the partner, may have the same value
@@ -330,7 +330,7 @@ def averaged(before: Tensor, after: Tensor) -> None:
 
 
 def pasted(before: Tensor, after: Tensor) -> None:
-    """A rectangle of each image is that of its partner: about half of the area, less what lies outside the image."""
+    """A rectangle of each image comes from its partner: about half of the area, less the part outside the image."""
     partner = before.flip(0)
     assert ((after == before) | (after == partner)).all()
     check_rectangle((after != before).any(0)[0], 0.1, 0.51)
@@ -344,7 +344,7 @@ def jittered(before: Tensor, after: Tensor) -> None:
 
 
 def about(value: float, tolerance: float) -> Callable[[Any, list[float]], None]:
-    """The check that numbers have this mean."""
+    """Check that the values have this mean."""
 
     def check(_: Any, after: list[float]) -> None:
         assert np.mean(after) == pytest.approx(value, abs=tolerance)
@@ -353,7 +353,7 @@ def about(value: float, tolerance: float) -> Callable[[Any, list[float]], None]:
 
 
 def dropped(_: Any, after: dict[str, list[tuple[bool, ...]]]) -> None:
-    """Branches are dropped sample by sample, and others in every step; none in the first block."""
+    """Branches are dropped per sample, different ones in every step; none in the first block."""
     first, *_, last = after.values()
     assert all(all(kept) for kept in first)
     assert len(set(last)) > len(last) // 2
@@ -432,12 +432,12 @@ CASES: list[tuple[str, dict[str, Any], str, Any, dict[str, Any]]] = [
 
 
 def check_sizes(before: list[Any], after: list[Any], size: int) -> None:
-    """A batch of so many images, the first of the larger one."""
+    """A batch of this many images, the first images of the larger batch."""
     assert len(after) == size < len(before)
 
 
 def check_repeats(after: list[int], times: int) -> None:
-    """Each image of the batch comes so many times, and the batch stays as large."""
+    """Each image of the batch is repeated this many times; the batch size is unchanged."""
     assert set(Counter(after).values()) == {times} and len(after) == COUNT
 
 
@@ -493,7 +493,7 @@ PROTOCOLS: list[tuple[Any, str, Any, dict[str, Any]]] = [
 
 
 def observe_protocol(protocol: Any) -> Observations:
-    """The images of a protocol, and the runs that it leads to."""
+    """The images of a protocol, and the runs that it defines."""
     names: list[str] = []
 
     def load(name: str, split: str, **_: Any) -> data.Images:

@@ -1,4 +1,4 @@
-"""What the building of the site decides by itself; tests/browser looks at the result."""
+"""Decisions of the site builder; tests/browser checks the built site."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tools that run, check, cut and convert the chapters, on a chapter made here."""
+"""The tools that run, check, cut and convert the chapters, on a synthetic chapter."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_the_student_version_holds_no_answer() -> None:
     assert "-height" not in everything and "(h // 32)" not in everything
     assert everything.count("your turn") == 3 and everything.count("<summary>Hint</summary>") == 3
     assert not any(cell.outputs for cell in derived.cells if tags(cell) & {"solution", "check"})
-    assert "-height" in made.cells[10].source  # the chapter itself stays as it was
+    assert "-height" in made.cells[10].source  # the chapter itself is unchanged
 
 
 def test_exercises_are_run_separately() -> None:

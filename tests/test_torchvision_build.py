@@ -1,4 +1,4 @@
-"""What needs torchvision is imported beside builds of torch for which torchvision's own library is none."""
+"""Code that needs torchvision can be imported if torchvision's own library does not load with this build of torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from efficientformer_edu.torchvision_build import import_beside_torch
 
 
 class Declared:
-    """A library of operators that only keeps what it is told."""
+    """A library of operators that only records its definitions."""
 
     def __init__(self, name: str, kind: str) -> None:
         self.told = [name, kind]

@@ -1,4 +1,4 @@
-"""The workflows in .github: what they run exists, with versions that the package takes; Colab gets its branch."""
+"""The workflows in .github: their commands exist, with supported versions; Colab gets its branch."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_commands_exist(name: str) -> None:
 
 
 def test_without_make_the_same_is_tested() -> None:
-    """Every `python -m` of the Makefile's targets env, lint and test stands in the steps for Windows."""
+    """Every `python -m` of the Makefile's targets env, lint and test is also in the steps for Windows."""
     recipes = re.findall(
         r"^(?:test|lint):.*\n((?:\t.+\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
     )
@@ -146,4 +146,4 @@ def test_the_branch_for_colab_holds_the_derived_notebooks_alone(tmp_path: Path) 
             assert git("show", f"origin/{colab.BRANCH}:03_n.ipynb") == notebooks["03_n.ipynb"]
         else:
             assert not git("branch", "--remotes")
-    assert git("status", "--porcelain") == ""  # what was checked out stayed as it was
+    assert git("status", "--porcelain") == ""  # the checked-out files are unchanged

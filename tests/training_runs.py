@@ -1,4 +1,4 @@
-"""Runs small enough for tests, for this process and for those that tests start."""
+"""Runs small enough for tests; for this process and for the processes that tests start."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RECIPE = LAPTOP.replace(epochs=2, batch=50, warm_up_epochs=0.5, drop_path=0.1, e
 
 
 def images(split: str, count: int) -> Images:
-    """The first images of a split; small, so that an epoch takes a moment."""
+    """The first images of a split; few, so that an epoch is short."""
     pictures, labels = fashion_mnist.small(split)
     return Images(pictures[:count], labels[:count], fashion_mnist.CLASSES, f"{count} images to {split}")
 
@@ -65,7 +65,7 @@ def first_step(path: str) -> None:
 
 
 def several_processes(folder: str) -> None:
-    """What two processes check together, for `test_distributed`; each writes what it found into the folder."""
+    """Checks that two processes make together, for `test_distributed`; each writes its results into the folder."""
     results: dict[str, object] = {}
     unshared = run(STILL.replace(sync_bn=False, learning_rate=0.1), config=ALIKE["config"])
     loop = Loop(unshared)
@@ -75,21 +75,22 @@ def several_processes(folder: str) -> None:
         type(module).__name__ for module in loop.network.modules() if "BatchNorm" in str(type(module))
     }
     all_batches = TestBatches(unshared.test, 32, 1, 50)
-    alone = evaluate(loop.network, loader(all_batches), unshared.test.classes)  # of this process alone: nobody waits
+    # of this process alone, without waiting for others
+    alone = evaluate(loop.network, loader(all_batches), unshared.test.classes)
     results["logged"], results["alone"] = row["test_loss"], alone.loss
     results["running"] = loop.network.get_buffer("stem.norm1.running_mean").tolist()
     results["train_loss"] = row["train_loss"]
 
     synchronized = Loop(run(**ALIKE))  # type: ignore[arg-type]
     batch = synchronized.batches()[0]
-    if rank == 0:  # looking for the cause of a loss that is not finite needs no other process
+    if rank == 0:  # finding the cause of a non-finite loss needs no other process
         try:
             check_loss(torch.tensor(float("nan")), synchronized.network, batch.images, 0)
         except NotFiniteError:
             results["looked"] = True
     if rank == 1:
         batch.images[0, 0, 0, 0] = float("nan")
-    try:  # without synchronized batch norms, through which the other process would see it, too
+    try:  # without synchronized batch norms, which would show it to the other process
         loop.step(batch, 7, 4)
     except NotFiniteError as error:
         results["stopped"] = str(error)

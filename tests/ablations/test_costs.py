@@ -1,4 +1,4 @@
-"""What a change costs: counted against arithmetic by hand, and every form is the same function."""
+"""The cost of a change: counts against arithmetic by hand, and every form computes the same function."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def costs() -> Costs:
 
 
 def test_parameters_and_macs_against_arithmetic(costs: Costs) -> None:
-    """TINY at 64 pixels: maps of 16×16, then 8×8 places; widths 8, 16, 16, 16."""
+    """TINY at 64 pixels: feature maps of 16×16, then 8×8 positions; widths 8, 16, 16, 16."""
     params, macs = costs.params, costs.macs
     stem = 9 * 1 * 4 + 4 + 2 * 4 + 9 * 4 * 8 + 8 + 2 * 8
     patches = 16 * 1 * 8 + 8 + 2 * 8
     assert params["base"] - params["patches"] == stem - patches
     assert macs["base"] - macs["patches"] == 32 * 32 * 9 * 4 + 16 * 16 * 9 * 4 * 8 - 16 * 16 * 16 * 8
-    mixers = [(8, 256), (16, 64), (16, 64), (16, 64)]  # width and places of the four MB4D
+    mixers = [(8, 256), (16, 64), (16, 64), (16, 64)]  # width and positions of the four MB4D
     assert params["depthwise"] - params["base"] == sum(width * (9 + 1 + 2) for width, _ in mixers)
     assert macs["depthwise"] - macs["base"] == sum(9 * width * positions for width, positions in mixers)
     assert params["no-mixer"] == params["base"] and macs["no-mixer"] == macs["base"]
@@ -58,7 +58,7 @@ def test_everything_is_timed_and_what_folds_twice(costs: Costs) -> None:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_folded_form_is_the_same_function(name: str) -> None:
-    """With weights that let every part count: norms that have seen data, layer scales near 1, a table that is not 0."""
+    """With weights that make every module count: trained norms, layer scales near 1, a bias table that is not 0."""
     variant = VARIANTS[name]
     network = variant.network(TINY.replace(**variant.fields(TINY))).eval()
     generator = torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""Rows, verdicts and findings are those of the records, and the report takes the findings up."""
+"""Rows, verdicts and findings match the records, and the report includes the findings."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_every_row_stands_in_the_table_with_its_verdict(folder: Path) -> None:
 
 
 def test_times_have_intervals_and_ratios_are_paired(folder: Path) -> None:
-    """The machine is 1.5 times as slow in the last rounds, which does not change any paired ratio."""
+    """The machine is slower by a factor of 1.5 in the last rounds, which does not change any paired ratio."""
     stored(folder, {"no-scale": (0.0,) * 5})
     table = load_outcome(folder).table()
     by_row = {str(row[0]): dict(zip(table.columns, row, strict=True)) for row in table.rows}
@@ -79,7 +79,7 @@ def test_a_family_of_verdicts_is_corrected(folder: Path, tmp_path: Path) -> None
     for rank, name in enumerate(sorted(p_values, key=p_values.__getitem__)):
         largest = max(largest, min(1.0, (len(SHIFTS) - rank) * p_values[name]))
         assert outcome[name].p_value == pytest.approx(largest)
-    weak = (-0.03, -0.03, -0.01, -0.02, -0.002)  # worse on its own: p = 0.025
+    weak = (-0.03, -0.03, -0.01, -0.02, -0.002)  # worse without the correction: p = 0.025
     alone, many = tmp_path / "alone", tmp_path / "many"
     stored(alone, {"patches": weak})
     stored(many, {"patches": weak, **SHIFTS, "no-norm": (-0.2,) * 5})
@@ -147,7 +147,7 @@ def test_a_sentence_with_two_claims_needs_both(tmp_path: Path) -> None:
         (finding,) = findings(load_outcome(tmp_path))
         assert (finding["row"], finding["status"]) == (REPORTED["group-norm"].row, status)
     stored(tmp_path, {"group-norm": (0.01, -0.02, 0.03, 0.0, -0.01)})
-    assert findings(load_outcome(tmp_path))[0]["status"] == "inconclusive"  # one of its two claims is
+    assert findings(load_outcome(tmp_path))[0]["status"] == "inconclusive"  # one of its two claims is supported
     stored(tmp_path, {"layer-norm": (-0.02,) * 5})
     assert findings(load_outcome(tmp_path))[0]["status"] == "disagrees"  # the other claim is contradicted
 

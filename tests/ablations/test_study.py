@@ -1,4 +1,4 @@
-"""The study: planted variants get their verdicts, a kill costs nothing, and nothing is mistaken for another study."""
+"""The study: planted variants get their verdicts, a kill loses nothing, and different studies are not confused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SEEDS = 5
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study of the base, a variant that is the base, and one that sees nothing; by two processes."""
+    """A study of the base, a variant identical to the base, and one that ignores its input; by two processes."""
     folder = tmp_path_factory.mktemp("planted") / "study"
     done = list(get_study(folder, QUICK, PLANTED, SEEDS).run(processes=2))
     assert len(done) == 3 * SEEDS
@@ -45,14 +45,14 @@ def test_identical_variants_are_equivalent_and_broken_variants_worse(planted: Pa
     assert identical.top1 == outcome[BASE].top1 and identical.difference is not None
     assert identical.difference[:3] == (0.0, 0.0, 0.0)
     assert identical.verdict == "equivalent"
-    assert set(broken.top1.values()) == {0.1}  # of ten classes, without seeing
+    assert set(broken.top1.values()) == {0.1}  # of ten classes, at chance
     assert outcome[BASE].mean > 0.3
     assert broken.verdict == "worse"
-    assert len(set(outcome[BASE].top1.values())) > 1  # other seeds, other runs
+    assert len(set(outcome[BASE].top1.values())) > 1  # different seeds, different runs
 
 
 def test_the_order_of_files_does_not_matter(planted: Path, tmp_path: Path) -> None:
-    """The files under other names, so that they come in another order: a pair is what has the same seed inside."""
+    """Rename the files to change their order: records are paired by the seed inside."""
     files = sorted(planted.glob("*_seed*.json"))
     for number, path in enumerate(reversed(files)):
         (tmp_path / f"{number:02d}_seed.json").write_bytes(path.read_bytes())
@@ -98,7 +98,7 @@ def start(folder: Path, how: str) -> subprocess.Popen[str]:
 
 
 def children(process: subprocess.Popen[str]) -> list[Path]:
-    """The processes that it started, as folders of /proc; none where there is no such thing."""
+    """The processes that it started, as folders of /proc; none if there is no /proc."""
     path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     return [Path("/proc") / number for number in path.read_text().split()] if path.exists() else []
 

@@ -1,4 +1,4 @@
-"""Each variant changes what it says, and nothing else."""
+"""Each variant changes what it documents, and nothing else."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RECIPE = {
     "hard": {"distillation": "hard"},
     "longer": {"epochs": 2 * QUICK.recipe.epochs},
 }
-NEW = {  # names of parameters that a change adds or makes anew begin so
+NEW = {  # prefixes of the parameters that a change adds or reinitializes
     "patches": ("stem.",),
     "depthwise": tuple(f"stages.{stage}.mb4d.0.token_mixer." for stage in range(4)),
     "group-norm": (),
@@ -53,7 +53,7 @@ def network(name: str, config=TINY) -> EfficientFormer:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_nothing_but_the_named_change_differs(name: str) -> None:
-    """The two runs side by side: configuration, recipe, images, seed, every batch as the network sees it."""
+    """Compare two runs: configuration, recipe, images, seed, every batch as the network receives it."""
     base, changed = (run_of(QUICK, variant, VARIANTS[variant], 3) for variant in (BASE, name))
     config = {**base.config.to_dict(), **CONFIG.get(name, {})}
     recipe = {**asdict(base.recipe), **RECIPE.get(name, {})}
@@ -107,7 +107,7 @@ def test_the_parts_are_exchanged_everywhere() -> None:
     for name, part in (("group-norm", "GroupNorm"), ("layer-norm", "ChannelNorm"), ("no-norm", "Identity")):
         block_kinds = kinds(network(name))
         assert "BatchNorm2d" not in block_kinds and block_kinds[part] >= 11
-        assert block_kinds["LayerNorm"] == base["LayerNorm"]  # those of tokens stay
+        assert block_kinds["LayerNorm"] == base["LayerNorm"]  # norms of tokens are unchanged
     for name, part in (("no-mixer", "NoMixer"), ("depthwise", "DepthwiseMixer")):
         block_kinds = kinds(network(name))
         assert "Pooling" not in block_kinds and block_kinds[part] == 4
@@ -133,7 +133,7 @@ def test_parts_compute_what_they_say() -> None:
     x = torch.randn(2, 8, 5, 5)
     mixer = network("depthwise").stages[0].mb4d[0].token_mixer.eval()
     value = mixer[0].weight[3, 0].mul(x[1, 3, 1:4, 2:5]).sum() + mixer[0].bias[3]
-    assert mixer(x)[1, 3, 2, 3].isclose(value / (1 + 1e-5) ** 0.5, atol=1e-6)  # a fresh norm divides by √(1 + ε)
+    assert mixer(x)[1, 3, 2, 3].isclose(value / (1 + 1e-5) ** 0.5, atol=1e-6)  # a new norm divides by √(1 + ε)
     assert not network("no-mixer").stages[0].mb4d[0].token_mixer(x).any()
     stem = network("patches").stem.eval()
     images = torch.randn(2, 1, 34, 32)
@@ -148,7 +148,7 @@ def test_attention_without_bias_does_not_know_where_a_token_is() -> None:
     tokens, order = torch.randn(2, 16, 16), torch.randperm(16)
     assert torch.allclose(mixer(tokens, (4, 4))[:, order], mixer(tokens[:, order], (4, 4)), atol=1e-6)
     (known,) = (module for module in network(BASE).modules() if isinstance(module, Attention))
-    assert torch.equal(known(tokens, (4, 4)), mixer(tokens, (4, 4)))  # a fresh table is 0
+    assert torch.equal(known(tokens, (4, 4)), mixer(tokens, (4, 4)))  # a new table is 0
     nn.init.normal_(known.attention_biases)
     assert not torch.allclose(known(tokens, (4, 4))[:, order], known(tokens[:, order], (4, 4)), atol=1e-3)
 

@@ -102,7 +102,7 @@ def test_elements_of_what_has_no_macs(
     assert all((row.macs > 0) == (row.kind in counted) for row in costs.rows)
 
 
-PRODUCTS = ("conv", "linear", "addmm", "matmul")  # as fvcore names them; the rest it counts are norms and resizing
+PRODUCTS = ("conv", "linear", "addmm", "matmul")  # as fvcore names them; the others it counts are norms and resizing
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,8 @@ def test_equals_the_real_network(config: EfficientFormerConfig, resolution: tupl
     operators = fvcore_analysis(model, image).by_operator()
     assert costs.macs == sum(operators[product] for product in PRODUCTS)
     resized = sum(row.elements for row in costs.rows if row.kind == "resize")
-    assert operators["upsample_bilinear2d"] == 4 * resized  # fvcore counts 4 for each element of the result
-    # Meta tensors have shapes and no values, so that a network runs in no time.
+    assert operators["upsample_bilinear2d"] == 4 * resized  # fvcore counts 4 per element of the result
+    # Meta tensors have shapes but no values, so that a network runs in no time.
     with FlopCounterMode(display=False) as counter:
         model.to("meta")(image.to("meta"))
     assert 2 * costs.macs == counter.get_total_flops()
@@ -165,7 +165,7 @@ def test_shapes_of_the_folded_network(config: EfficientFormerConfig, resolution:
 
 
 def owners(model: EfficientFormer, costs: Costs) -> set[str]:
-    """The rows that the tensors of a network belong to: those of their own name, or of the module that they are in."""
+    """The rows that a network's tensors belong to: those of their own name, or of their module."""
     rows = {row.name for row in costs.rows}
     floats = [name for name, tensor in model.state_dict().items() if tensor.is_floating_point()]
     return {name if name in rows else name.rpartition(".")[0] for name in floats}
@@ -196,7 +196,7 @@ def test_rows_stand_in_the_real_network(config: EfficientFormerConfig, resolutio
     drop_paths = {name for name in leaves if name.endswith("drop_path")}
     assert leaves - drop_paths - set(rows) == {n for n in leaves if isinstance(model.get_submodule(n), idle)}
     assert owners(model, costs) == {row.name for row in costs.rows if row.params > 0}
-    # What is no module is one of the known operations between modules, or the bias of one.
+    # Anything that is not a module is one of the known operations between modules, or the bias of one.
     free = {"attention product", "attention bias", "residual", "arithmetic", "resize", "token mean"}
     free |= {"convolution bias", "linear bias"}
     assert {row.kind for row in costs.rows if row.name not in modules} <= free

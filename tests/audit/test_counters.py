@@ -1,4 +1,4 @@
-"""The counters themselves, run on real networks: the rules leave no operation unexplained."""
+"""The counters themselves, run on real networks: their rules explain every operation."""
 
 from __future__ import annotations
 

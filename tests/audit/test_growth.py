@@ -1,4 +1,4 @@
-"""The formulas against the ledger, which the real network is held against elsewhere."""
+"""The formulas against the ledger, which other tests compare with the real network."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_crossover_is_the_first_with_more_than_half(
 
 
 def test_the_crossover_of_l1() -> None:
-    # 2 · 448 · (1 + 1792 / (8 · 160)) = 2150.4 tokens: a map of 47×47, an image of 1504 pixels
+    # 2 · 448 · (1 + 1792 / (8 · 160)) = 2150.4 tokens: a feature map of 47×47, an image of 1504 pixels
     config = PRESETS["l1"]
     tokens = crossover_tokens(448, config.hidden_dim(3), config.num_heads, config.key_dim, config.value_dim)
     assert tokens == 2151

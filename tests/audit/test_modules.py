@@ -1,4 +1,4 @@
-"""Any module through fvcore and FlopCounterMode: the counts, worked by hand, and the sentences that explain them."""
+"""Any module through fvcore and FlopCounterMode: counts computed by hand, and the sentences that explain them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LINEARS = 10 * 32 * (3 * 32 + 32)  # query, key, value and projection of 10 toke
 
 
 class Fused(nn.Module):
-    """Attention of 2 heads in one call of torch."""
+    """Attention with 2 heads in a single call of torch."""
 
     def __init__(self, key_dim: int, value_dim: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Fused(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """torch's own layer, whose weights nobody asks for."""
+    """A layer of torch whose weights are never read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ def test_a_network_is_left_as_it_is() -> None:
 
 
 class Locked(nn.Sequential):
-    """A network that `copy.deepcopy` refuses."""
+    """A network that `copy.deepcopy` cannot copy."""
 
     def __init__(self) -> None:
         super().__init__(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4).eval(), nn.Dropout(0.5))

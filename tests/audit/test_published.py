@@ -1,4 +1,4 @@
-"""Every published count is derived: the integers, and what rounds to which printed number."""
+"""Every published count is derived: the integers, and which printed number each of them rounds to."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_table_6_as_printed() -> None:
 
 
 class Block(nn.Module):
-    """A block of DeiT with the two products written out, so that a counter sees them."""
+    """A block of DeiT with the two products written out, so that a counter records them."""
 
     def __init__(self, width: int = 384, heads: int = 6) -> None:
         super().__init__()

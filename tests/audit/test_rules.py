@@ -1,4 +1,4 @@
-"""The rules of the other counters against the integers that those print for the released networks."""
+"""The rules of the other counters against the integers that these counters print for the released networks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_output_of_every_counter_for_the_released_networks(counter: str) -> None
 
 def test_every_counter_except_intended_matches_its_integers() -> None:
     assert set(COUNTERS) - set(RELEASED) == {"toolbox-intended"}
-    # How the toolbox would count GELU if its hook saw the batch: three decimals of a billion are what is known.
+    # How the toolbox would count GELU if its hook saw the batch; only three decimals of a billion are known.
     intended = [explain("toolbox-intended", name).total / 1e9 for name in NAMES]
     assert [round(billions, 3) for billions in intended] == [1.304, 3.934, 10.175]
 

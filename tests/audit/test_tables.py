@@ -71,7 +71,7 @@ def test_csv_and_json_hold_numbers_and_booleans(formats: dict[str, str]) -> None
 def test_a_bar_does_not_end_a_cell_of_markdown() -> None:
     table = Table(("|x|", *MIXED.columns[1:]), MIXED.rows)
     for line, first in zip(table.to_markdown().splitlines(), ["|x|", None, "a|b", r"c\|d"], strict=True):
-        cells = re.findall(r" ((?:\\.|[^|\\])*) (?=\|)", line)  # a backslash takes the next character with it
+        cells = re.findall(r" ((?:\\.|[^|\\])*) (?=\|)", line)  # a backslash escapes the next character
         assert len(cells) == len(table.columns)
         assert first is None or re.sub(r"\\(.)", r"\1", cells[0]) == first
 

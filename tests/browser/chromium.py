@@ -1,4 +1,4 @@
-"""A headless Chromium that sees nothing but the page it is given: what the tests ask it, in their words."""
+"""A headless Chromium that only loads the page under test, and the queries of the tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tools.fetch_assets import FETCHED
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 DRIVER = "chromedriver"
 WIDE, PHONE = (1280, 900), (390, 844)
-PATIENCE = 20  # seconds until a page has drawn everything; most take less than one
+PATIENCE = 20  # seconds until a page is fully rendered; most take less than one
 FLAGS = [
     "--headless=new",
     "--no-sandbox",  # as root, in a container
@@ -31,7 +31,7 @@ DRAWN = """
 return document.readyState === "complete" && !document.querySelector("pre.mermaid")
     && [...document.querySelectorAll(".arithmatex")].every(formula => formula.querySelector(".katex"))
 """
-# Most of a page are the coloured words of its code. One of each colour is enough: the others become plain text.
+# Most of a page is highlighted code. One element per colour is enough: the others become text without markup.
 AXE = """
 const [options, done] = arguments
 const seen = new Set()
@@ -47,20 +47,20 @@ axe.run(document, { resultTypes: ["violations"], ...options })
 
 
 def page(version: str, name: str) -> str:
-    """The end of the address of a page such as `api/config`: a folder to a server, a file in a folder."""
+    """The end of the address of a page such as `api/config`: a folder on a server, a file in a folder."""
     if version == "folder":
         return f"{name}.html"
     return "" if name == "index" else f"{name}/"
 
 
 def missing() -> list[str]:
-    """What this machine lacks of the browser and its driver."""
+    """Missing parts of the browser and its driver on this machine."""
     lacks = [] if any(map(shutil.which, BROWSERS)) else ["Chromium"]
     return lacks if shutil.which(DRIVER) else [*lacks, DRIVER]
 
 
 class Chromium:
-    """One browser, used page after page."""
+    """A browser that is reused for all pages."""
 
     def __init__(self, profile: Path) -> None:
         options = webdriver.ChromeOptions()
@@ -69,7 +69,7 @@ class Chromium:
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which(DRIVER)))
-        self.driver.get("about:blank")  # the first page is the browser's own, and asks for much
+        self.driver.get("about:blank")  # the first page is the browser's own and makes many requests
         self.driver.set_script_timeout(60)
         self.axe_source = (FETCHED / "node_modules/axe-core/axe.min.js").read_text(encoding="utf-8")
 
@@ -83,7 +83,7 @@ class Chromium:
         self.wait(DRAWN)
 
     def resize(self, size: tuple[int, int]) -> None:
-        """Look through a window of `size`; a phone's is a touch screen."""
+        """Set a viewport of `size`; a phone has a touch screen."""
         width, height = size
         self.command(
             "Emulation.setDeviceMetricsOverride",
@@ -94,7 +94,7 @@ class Chromium:
         )
 
     def colours(self, scheme: str) -> None:
-        """Let the system prefer `light` or `dark`, and no motion: nothing is measured halfway."""
+        """Set the preferred scheme to `light` or `dark`, without animations, so that measurements are final."""
         features = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
         self.command("Emulation.setEmulatedMedia", features=[{"name": n, "value": v} for n, v in features.items()])
 
@@ -105,30 +105,30 @@ class Chromium:
         return self.driver.execute_script(script, *arguments)
 
     def wait(self, script: str, *arguments: Any) -> Any:
-        """What the script returns as soon as that is true; at the end of our patience, whatever it is."""
+        """The result of the script as soon as it is true; after the timeout, the last result."""
         until = time.monotonic() + PATIENCE
         while not (answer := self.ask(script, *arguments)) and time.monotonic() < until:
             time.sleep(0.05)
         return answer
 
     def errors(self) -> list[str]:
-        """What the console says that is an error, since the page was opened."""
+        """The console errors since the page was opened."""
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
 
     def requests(self) -> list[str]:
-        """The addresses that were asked for since the page was opened."""
+        """The addresses requested since the page was opened."""
         events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
 
     def axe(self, **options: Any) -> list[str]:
-        """The serious and critical violations that axe finds, all of its rules or as its `options` say."""
+        """The serious and critical violations reported by axe, for all rules or for those in `options`."""
         if not self.ask("return typeof axe === 'object'"):
             self.ask(self.axe_source)
         violations: list[str] = self.driver.execute_async_script(AXE, options)
         return violations
 
     def diagrams(self) -> list[str]:
-        """The words of each diagram; the theme keeps it in a closed shadow tree, which only the debugger may enter."""
+        """The texts of each diagram; the theme keeps them in a closed shadow tree, which only the debugger can read."""
         root = self.command("DOM.getDocument", depth=-1, pierce=True)["root"]
         return [" ".join(_words(tree)) for tree in _shadows(root)]
 

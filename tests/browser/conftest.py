@@ -1,4 +1,4 @@
-"""The built site, served and as a folder, and the browser that reads it."""
+"""The built site, served and as a folder, and the browser that opens it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SERVED, FOLDER = "served", "folder"
 
 
 def cannot(reason: str) -> NoReturn:
-    """Skip, or fail where these tests have to run (.ci/run says so)."""
+    """Skip, or fail if these tests are required (.ci/run sets this)."""
     if os.environ.get("BROWSER_TESTS") == "required":
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
@@ -30,9 +30,9 @@ def cannot(reason: str) -> NoReturn:
 
 @pytest.fixture(scope="session")
 def built() -> dict[str, Path]:
-    """The two versions of the site, made from the present sources."""
+    """The two versions of the site, built from the current sources."""
     (ROOT / "build").mkdir(exist_ok=True)
-    with FileLock(ROOT / "build" / "site.lock"):  # two processes of pytest may come here at once
+    with FileLock(ROOT / "build" / "site.lock"):  # two processes of pytest may reach this line at the same time
         try:
             fetch_assets.fetch()
         except (subprocess.CalledProcessError, OSError) as error:
@@ -44,7 +44,7 @@ def built() -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def addresses(built: dict[str, Path]) -> Iterator[dict[str, str]]:
-    """Where each version begins."""
+    """The start address of each version."""
     try:
         server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(built[SERVED])))
     except OSError as error:
@@ -66,5 +66,5 @@ def chromium(built: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(params=[SERVED, FOLDER])
 def version(request: pytest.FixtureRequest) -> str:
-    """Each test that asks for it runs on both versions."""
+    """Tests with this fixture run on both versions."""
     return str(request.param)

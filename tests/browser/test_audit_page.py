@@ -1,4 +1,4 @@
-"""The page `Audit a network`: what it shows is what Python says, and a reader can work with it."""
+"""The page `Audit a network`: it shows the results of Python, and readers can use it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Words = dict[str, str]
 FIRST = {"depths": "3,2,6,4", "embed_dims": "48,96,224,448", "num_vit": "1", "resolution": "224,224"}
 HTML = ("diagram", "summary", "ledger", "kinds", "counters", "explanation")
 
-# What stands in the page, without the boxes that wide tables scroll in.
+# The content of the page, without the boxes that wide tables scroll in.
 SHOWN = """
 const shown = {}
 for (const box of document.querySelectorAll("[data-piece]")) {
@@ -40,7 +40,7 @@ PARSED = """
 const box = document.createElement("div")
 return arguments[0].map((html) => { box.innerHTML = html; return box.innerHTML })
 """
-# Put words into the fields as a reader would, and tell the page once.
+# Enter text into the fields as a reader would, and notify the page once.
 ENTER = """
 for (const [name, value] of Object.entries(arguments[0])) {
     const controls = [...document.querySelectorAll(`.audit [name=${name}]`)]
@@ -61,7 +61,7 @@ CLIPBOARD = "navigator.clipboard.readText().then(arguments[0], error => argument
 
 
 def shown_for(chromium: Chromium, entries: Words) -> Words:
-    """What the page has to show for these words, as Python here gives it."""
+    """The expected content of the page for these entries, computed by Python here."""
     expected = answer(entries)
     parsed = chromium.ask(PARSED, [expected[name] for name in HTML])
     start = chromium.ask("return location.origin + location.pathname")
@@ -70,14 +70,14 @@ def shown_for(chromium: Chromium, entries: Words) -> Words:
 
 
 def open_page(chromium: Chromium, start: str, query: str = "") -> None:
-    """Open the page; with a query it loads Python by itself."""
+    """Open the page; with a query, it loads Python by itself."""
     chromium.open(f"{start}{page('served', 'audit')}{query}")
     assert chromium.wait(READY if query else FORM), "the page is not ready"
 
 
 @pytest.fixture
 def audit(chromium: Chromium, addresses: dict[str, str]) -> Chromium:
-    """The page with L1 and with Python loaded; whatever a test does before, it starts anew."""
+    """The page with L1 and Python loaded; every test starts from this state."""
     here = chromium.driver.current_url.partition("?")[0] == addresses["served"] + page("served", "audit")
     if not (here and chromium.ask(READY)):
         open_page(chromium, addresses["served"], "?model=l1")
@@ -101,7 +101,7 @@ def choose(chromium: Chromium, control: str, value: str) -> None:
 
 
 def random_words(seed: int) -> Words:
-    """Any network that the form can describe."""
+    """A random network that the form can describe."""
     draw = random.Random(seed)
     depths = [draw.randint(1, 9) for _ in range(4)]
     per_stage = ",".join(str(draw.randint(0, depth)) for depth in depths)
@@ -116,7 +116,7 @@ def random_words(seed: int) -> Words:
 
 
 def test_the_page_begins_with_the_audit_of_l1_and_is_light(chromium: Chromium, addresses: dict[str, str]) -> None:
-    """It is there before Python is: nothing of that is asked for until the first edit."""
+    """It is shown before Python is loaded: nothing of Python is requested until the first edit."""
     open_page(chromium, addresses["served"])
     assert chromium.ask(SHOWN) == shown_for(chromium, {})
     assert sum(chromium.ask(LOADED)) < MEGABYTE / 2
@@ -169,7 +169,7 @@ def test_a_link_leads_to_the_same_audit(chromium: Chromium, addresses: dict[str,
         "resolution": "384x640",
         "form": "folded",
         "counter": "thop",
-        "pool_size": "5",  # which the form does not have
+        "pool_size": "5",  # which the form does not include
     }
     open_page(chromium, addresses["served"], f"?{urlencode(entries)}")
     expected = shown_for(chromium, entries)

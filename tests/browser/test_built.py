@@ -1,4 +1,4 @@
-"""The files of the built site: links, sizes, and what is read without scripts. No browser is needed for these."""
+"""The files of the built site: links, sizes, and the content without scripts. No browser is needed for these."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOADED = "return performance.getEntries().filter(one => one.encodedBodySize).map
 
 @dataclass
 class Links(HTMLParser):
-    """What a page links to and shows, the places in it that can be linked to, and its text."""
+    """Links, images, anchors and text of a page."""
 
     links: set[str] = field(default_factory=set)
     places: set[str] = field(default_factory=set)
@@ -65,7 +65,7 @@ def test_every_link_and_anchor_leads_somewhere(
 
 
 def test_a_folder_is_opened_from_its_files(parsed: dict[str, dict[Path, Links]]) -> None:
-    """By double click: no link may lead to a folder, which a browser would list."""
+    """Opened by double click: no link may lead to a folder, because a browser would list it."""
     own = [link for page_links in parsed["folder"].values() for link in page_links.links if not urlsplit(link).scheme]
     assert [link for link in own if urlsplit(link).path.endswith("/")] == []
 
@@ -84,7 +84,7 @@ def test_the_home_page_is_read_without_scripts(parsed: dict[str, dict[Path, Link
 def test_a_chapter_is_small_with_all_that_it_loads(
     chromium: Chromium, built: dict[str, Path], addresses: dict[str, str]
 ) -> None:
-    """Its pictures are loaded when they are scrolled to; here they are all counted."""
+    """Its images are loaded when scrolled to; here they are all counted."""
     for folder in sorted(path.parent for path in built["served"].glob("chapters/*/index.html")):
         chromium.open(f"{addresses['served']}chapters/{folder.name}/")
         pictures = chromium.ask("return [...document.images].map(image => image.loading = 'eager').length")

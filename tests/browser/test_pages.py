@@ -1,4 +1,4 @@
-"""Every page of both versions, as a reader's browser sees it: wide and light, dark, and on a phone."""
+"""Every page of both versions, as a browser renders it: wide and light, dark, and on a phone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FORMULAS = (
 )
 COLOURS = ["color-contrast", "link-in-text-block"]  # these take longest, and do not depend on the width
 NO_COLOURS = {rule: {"enabled": False} for rule in COLOURS}
-# What sticks out, and stands in nothing that scrolls by itself.
+# Elements that overflow and are not inside a scrolling element.
 SIDEWAYS = """
 const width = document.documentElement.clientWidth
 if (document.documentElement.scrollWidth <= width && innerWidth === width) return []
@@ -27,7 +27,7 @@ return [`${document.documentElement.scrollWidth} pixels`, ...found.slice(0, 3).m
 
 @dataclass
 class Visit:
-    """What one page showed."""
+    """The observations on a page."""
 
     page: str
     errors: list[str]
@@ -67,7 +67,7 @@ def visit(chromium: Chromium, start: str, path: Path, name: str, *, thorough: bo
 
 @pytest.fixture(scope="module")
 def visits(chromium: Chromium, built: dict[str, Path], addresses: dict[str, str]) -> dict[str, list[Visit]]:
-    """Every page once in each version. Both have the same boxes and colours, so axe looks at one of them."""
+    """Every page once in each version. Both have the same boxes and colours, so axe checks only one of them."""
     return {
         version: [
             visit(chromium, addresses[version], path, path.relative_to(top).as_posix(), thorough=version == "served")

@@ -1,4 +1,4 @@
-"""What a reader does: search, change the colours, open a solution without a mouse."""
+"""Actions of a reader: search, change the colours, open a solution without a mouse."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_search_finds_first_what_is_meant(
     field.send_keys(words)
     first_result = chromium.wait(FIRST)
     assert first_result, f"nothing is found for {words}"
-    (first, _), (same, section), *_ = first_result  # the page, and under it the section that fits best
+    (first, _), (same, section), *_ = first_result  # the page, and under it the best matching section
     assert first == same and first.endswith("/" + page(version, place))
     assert section.startswith("#" + anchor)
 
@@ -55,9 +55,9 @@ def test_the_colours_follow_the_system_and_then_the_reader(
         chromium.driver.find_element(By.CSS_SELECTOR, SWITCH).click()
         assert chromium.wait(f"{SCHEME} === arguments[0]", scheme)
     chromium.open(addresses[version] + page(version, "glossary"))
-    assert chromium.ask(SCHEME) == "slate"  # and it is kept
+    assert chromium.ask(SCHEME) == "slate"  # and the choice is stored
     chromium.driver.find_element(By.CSS_SELECTOR, SWITCH).click()
-    assert chromium.wait(f"{SCHEME} === 'default'")  # the system's again, which is light by now
+    assert chromium.wait(f"{SCHEME} === 'default'")  # the system's scheme again, which is light by now
 
 
 def test_text_on_a_coloured_node_keeps_its_colour_in_dark_mode(
@@ -66,7 +66,7 @@ def test_text_on_a_coloured_node_keeps_its_colour_in_dark_mode(
     chromium.open(addresses[version] + page(version, "dense"))
     chromium.colours("dark")
     assert chromium.wait(f"{SCHEME} === 'slate'")
-    assert chromium.wait("return document.querySelector('div.mermaid') !== null")  # the theme set it up
+    assert chromium.wait("return document.querySelector('div.mermaid') !== null")  # set up by the theme
     own, other = chromium.ask(DRAWN)
     assert own == "rgb(17, 34, 51)"
     assert other not in (own, "rgb(0, 0, 0)")

@@ -1,4 +1,4 @@
-"""Right answers pass, and slips that chapter 7 does not show as a mistake are named, too."""
+"""Right answers pass, and mistakes that chapter 7 does not list are also named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Right answers pass, each slip is named as itself, and answers of another kind are told what is wanted."""
+"""Right answers pass, each mistake is named correctly, and answers of another type get the expected type."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IGNORED = slips.IGNORED
 
 
 def assign(costs: Tensor, ious: Tensor) -> list[int]:
-    """Box by box, a place that is taken already being fought for."""
+    """Box by box; a contested position goes to the box with the lower cost."""
     owner = [-1] * costs.shape[1]
     for box in range(len(costs)):
         best = sorted(ious[box].tolist())[-10:]
@@ -30,7 +30,7 @@ def assign(costs: Tensor, ious: Tensor) -> list[int]:
 
 
 def mean_iou(predicted: Tensor, truth: Tensor, classes: int) -> Tensor:
-    """Class by class, a tensor of one number comes back."""
+    """Class by class; returns a tensor of one value."""
     known = truth != IGNORED
     predictions, true = predicted[known], truth[known]
     class_ious = [
@@ -48,7 +48,7 @@ def test_right_answers_pass(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def numbers_of_boxes(rule: Callable[..., Any]) -> Callable[..., Any]:
-    """A slip, called as the learner's answer is: with tensors."""
+    """A mistake, called like the learner's answer: with tensors."""
     return lambda *args: rule(*(arg.tolist() if isinstance(arg, Tensor) else arg for arg in args))
 
 
@@ -76,7 +76,7 @@ def test_every_mistake_is_named_correctly(check: Any, answer: Any, sentence: str
 
 
 def in_eight_bits(predicted: Tensor, truth: Tensor, classes: int) -> float:
-    """A confusion matrix as it is often written, without `.long()`."""
+    """A common form of a confusion matrix, without `.long()`."""
     known = truth != IGNORED
     counts = torch.bincount(truth[known] * classes + predicted[known], minlength=classes**2)
     counts = counts[: classes**2].view(classes, classes)
@@ -107,7 +107,7 @@ def test_other_wrong_answers_report_what_is_expected(check: Any, answer: Any, ma
 
 
 def test_no_case_gives_a_contested_position_to_a_third_box() -> None:
-    """YOLOX asks all boxes there, this package those that want it: in the exercise both give the same."""
+    """YOLOX compares all boxes there, this package those that claim the position; here both agree."""
     for costs, ious, wanted in checks.ASSIGN_CASES:
         columns = np.array(costs).argmin(axis=0)
         takers = slips._assign(costs, ious, goes_to=lambda wanted, costs, ious: len(wanted) - 2)

@@ -1,4 +1,4 @@
-"""Slips that chapter 5 does not show as a mistake: each check names them, too."""
+"""Mistakes that chapter 5 does not list: each check also names them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def refused(check: Any, answer: Any, match: str) -> None:
 
 
 def fold_before(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Conv2d:
-    """Right, by way of what the two layers do to single numbers: an oracle that knows no formula."""
+    """Right, computed from the response of the two layers to unit impulses: an oracle without a formula."""
     if any(conv.padding):
         raise ValueError("padded")
     folded = copy.deepcopy(conv)
@@ -39,7 +39,7 @@ def fold_before(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Conv2d:
 
 
 def changed(**how: Any) -> Any:
-    """The right fold, then something done to it."""
+    """The right fold, then modified."""
 
     def answer(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Conv2d:
         folded = fold_before(norm, conv)
@@ -88,7 +88,7 @@ def test_an_oracle_without_a_formula_passes(capsys: pytest.CaptureFixture[str]) 
 
 
 def by_impulses(gamma: torch.Tensor) -> torch.Tensor:
-    """The kernel from what pooling does to a single 1 far from the border."""
+    """The kernel from the response of pooling to a single 1 far from the border."""
     impulse = torch.zeros(1, len(gamma), 7, 7, dtype=gamma.dtype)
     impulse[..., 3, 3] = 1
     pooled = nn.functional.avg_pool2d(impulse, 3, 1, 1)

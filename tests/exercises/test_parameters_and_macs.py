@@ -1,4 +1,4 @@
-"""Slips that chapter 4 does not show as a mistake: each check names them, too."""
+"""Mistakes that chapter 4 does not list: each check also names them."""
 
 from __future__ import annotations
 

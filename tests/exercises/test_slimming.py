@@ -1,4 +1,4 @@
-"""Right answers pass, and slips that chapter 8 does not show as a mistake are named, too."""
+"""Right answers pass, and mistakes that chapter 8 does not list are also named."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def refused(check: Any, answer: Any, match: str) -> None:
 
 
 def importances(alphas: Alphas) -> tuple[list[float], float]:
-    """By way of the package, whose weights are those of a softmax."""
+    """With the package, whose weights are those of a softmax."""
     paths = [importance(mixture(torch.tensor(alpha, dtype=torch.float64), 0.0, 1.0).tolist()) for alpha in alphas]
     return paths, sum(paths)
 
 
 def frequencies(alpha: Sequence[float], noise: Noise, draws: int) -> Any:
-    """With the package's own noise; a tensor comes back."""
+    """With the package's own noise; returns a tensor."""
     values = torch.tensor(alpha).expand(draws, -1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(4)
@@ -41,7 +41,7 @@ def frequencies(alpha: Sequence[float], noise: Noise, draws: int) -> Any:
 
 
 def width_reduction(subnet: Subnet, worth: tuple[tuple[float, ...], ...], narrowest: tuple[int, ...]) -> Subnet:
-    """As the package does it."""
+    """As in the package."""
     reductions = [action for action in actions(subnet, worth, narrowest) if action.kind == "width"]
     if not reductions:
         raise ValueError("as narrow as it gets")
@@ -56,7 +56,7 @@ def test_right_answers_pass(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def paths(change: Any) -> Any:
-    """An answer whose importances are made from each MetaPath's α."""
+    """An answer whose importances are computed from each MetaPath's α."""
 
     def answer(alphas: Alphas) -> tuple[list[float], float]:
         changed = [change(list(alpha)) for alpha in alphas]
@@ -143,7 +143,7 @@ def test_the_chances_of_uniform_noise_are_those_of_many_draws(alpha: tuple[float
 
 @pytest.mark.parametrize("alpha", checks.ALPHAS)
 def test_mistakes_for_the_same_noise_differ_by_more_than_the_tolerance(alpha: tuple[float, ...]) -> None:
-    """Where two slips give the same, the wrong one could be named; in some α they all differ."""
+    """If two mistakes give the same result, the wrong one could be named; for some α they all differ."""
     values = np.array(alpha)
     soft = np.exp(values) / np.exp(values).sum()
     expected = {"gumbel": soft, "uniform": checks._uniform_chances(values)}
@@ -155,7 +155,7 @@ def test_mistakes_for_the_same_noise_differ_by_more_than_the_tolerance(alpha: tu
 
 
 def by(choose: Any) -> Any:
-    """An answer that narrows the stage that `choose` picks."""
+    """An answer that narrows the stage selected by `choose`."""
 
     def answer(subnet: Subnet, worth: Any, narrowest: Any) -> Subnet:
         return subnet.after(Action("width", choose(subnet, worth, narrowest)))

@@ -1,4 +1,4 @@
-"""The tables of the exercise tell the usual ways to search apart, and each of them is named."""
+"""The tables of the exercise distinguish the common search methods, and each of them is named."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ADDING = [checks._table(seed, adds_up=True) for seed in range(checks.TABLES)]
 
 
 def greedy(drops: Amounts, gains: Amounts, target: float) -> Actions:
-    """By all orders of the actions: the one whose quotients are the least, the first before the second."""
+    """Over all orders of the actions: the order with the smallest ratios, compared from the first on."""
 
     def way(order: tuple[str, ...]) -> tuple[list[float], Actions]:
         taken, prices = frozenset[str](), list[float]()
@@ -52,7 +52,7 @@ def test_right_answers_pass_and_report_how_often_greedy_loses(capsys: pytest.Cap
 
 
 def worse(table: checks.Table) -> float:
-    """Points of accuracy that greedy loses against the best set."""
+    """The accuracy, in points, that greedy search loses against the best set."""
     drops = table[0]
     return drops[greedy(*table)] - drops[exhaustive(*table)]
 

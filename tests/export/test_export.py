@@ -1,4 +1,4 @@
-"""Files for other runtimes: the same logits, one file or none, and what is said where a library is missing."""
+"""Files for other runtimes: the same logits, atomic writes, and errors when a library is missing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from efficientformer_edu.model.folding import folded_maps
 
 
 def trained() -> EfficientFormer:
-    """A small network whose norms and offsets do something, in training mode."""
+    """A small network in training mode whose norms and offsets have an effect."""
     torch.manual_seed(0)
     network = EfficientFormer(SMALL.replace(layer_scale_init=0.5))
     for name, value in [*network.named_parameters(), *network.named_buffers()]:
@@ -49,7 +49,7 @@ def logits(network: EfficientFormer, images: torch.Tensor) -> np.ndarray:
 
 
 def session(path: Path) -> Callable[[torch.Tensor], np.ndarray]:
-    """The file in its own runtime."""
+    """Run the file in its own runtime."""
     if path.suffix == ".onnx":
         opened = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         return lambda images: opened.run(["logits"], {"images": images.numpy()})[0]
@@ -173,7 +173,7 @@ def test_the_folded_form_is_that_of_fold_and_has_no_norms_left() -> None:
     expected = logits(fold(network, 64), images)
     np.testing.assert_allclose(logits(folded, images), expected, 0, 1e-5 * np.abs(expected).max())
     kinds = {type(module).__name__ for module in folded.modules()}
-    assert "BatchNorm2d" not in kinds and "LayerScale" in kinds  # γ₁ of an MB4D stays
+    assert "BatchNorm2d" not in kinds and "LayerScale" in kinds  # γ₁ of an MB4D is kept
     nodes = [node.op_type for node in to_onnx(folded, images).graph.node]
     convolutions = sum(isinstance(module, torch.nn.Conv2d) for module in network.modules())
     assert "BatchNormalization" not in nodes and nodes.count("Conv") == convolutions
@@ -231,7 +231,7 @@ def test_a_missing_library_says_how_to_install_it(
 
 
 def test_openvino_reports_to_nobody() -> None:
-    """`import openvino` would tell its makers; through `needs` it takes its own stub."""
+    """`import openvino` would send telemetry; through `needs` it uses its own stub."""
     code = (
         "import sys\nfrom efficientformer_edu.export.program import needs\nneeds('openvino')\n"
         "print(sorted(name for name in sys.modules if 'openvino_telemetry' in name))\n"

@@ -1,4 +1,4 @@
-"""Pictures of a study show the differences, intervals and times of its records."""
+"""Figures of a study show the differences, intervals and times of its records."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_verdict_changed_by_the_correction_is_shown_next_to_the_raw_verdict(tm
 
 
 def test_accuracy_stands_against_the_paired_ratio_of_times(outcome: Outcome) -> None:
-    """The machine of these records changes its speed between rounds, which the ratios do not show."""
+    """The machine of these records changes its speed between rounds; the ratios are not affected."""
 
     def points(form: str) -> list[tuple[float, float]]:
         (axes,) = draw_accuracy_costs(outcome, form).axes
@@ -78,7 +78,7 @@ def test_accuracy_stands_against_the_paired_ratio_of_times(outcome: Outcome) -> 
 
 @pytest.fixture
 def crowded(tmp_path: Path) -> Outcome:
-    """A study of all rows, most of which cost nearly the same and differ little; one has a very wide interval."""
+    """A study of all rows, most with nearly the same cost and small differences; one has a very wide interval."""
     names = list(VARIANTS)[1:]
     shifts = {name: [(index % 5 - 2 + seed % 3 - 1) / 500 for seed in range(5)] for index, name in enumerate(names)}
     shifts["no-norm"] = [-0.6, -0.03, -0.04, -0.03, -0.04]
@@ -107,12 +107,12 @@ def test_intervals_of_accuracy_and_latency_are_plotted(tmp_path: Path) -> None:
 
 
 def boxes(axes: Axes) -> list[Bbox]:
-    """Of the texts in the axes, without the lines that lead to them."""
+    """Bounding boxes of the texts in the axes, without the lines that connect to them."""
     return [Text.get_window_extent(text) for text in axes.texts if text.get_text()]
 
 
 def spans(axes: Axes) -> list[Bbox]:
-    """Of what is drawn in the axes beside the line at 0: intervals, pairs, means."""
+    """Bounding boxes of intervals, pairs and means: all lines in the axes except the one at 0."""
     endpoints = [axes.transData.transform(line.get_xydata()) for line in axes.lines[1:]]
     return [Bbox([points.min(axis=0), points.max(axis=0)]).padded(1) for points in endpoints]
 

@@ -52,7 +52,7 @@ def test_every_shape_is_that_of_a_real_run(neck: str, head: str) -> None:
     known = {(3, 65, 100), (16, 17, 25), (64,), *(tuple(x.shape[1:]) for x in features)}
     known |= {tuple(x.shape[-2:]) if isinstance(outputs, tuple) else tuple(x.shape[1:]) for x in tensors}
     levels = {tuple(x.shape[1:]) for x in network.neck(network.backbone(images))} if network.neck else set()
-    inside = {(48, 3, 4), (32, 5, 7)} if neck == "yolopafpn" else set()  # a coarse map at a finer one's width
+    inside = {(48, 3, 4), (32, 5, 7)} if neck == "yolopafpn" else set()  # coarse maps at the width of a finer one
     seen = shapes(dense_mermaid(network, (65, 100)))
     assert seen <= known | levels | inside
     assert {tuple(x.shape[1:]) for x in features} | levels <= seen

@@ -1,4 +1,4 @@
-"""The bars, whiskers and words of the drawings are those of the records."""
+"""Bars, whiskers and labels of the figures match the records."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ON = Conditions(machine="A processor, 2 cores", threads=2, versions={"torch": "2
 
 
 def measured(millis: dict[str, float]) -> Measurement:
-    """Nine rounds, of which the median is what is given."""
+    """Nine rounds with the given median."""
     factors = (0.9, 0.95, 0.97, 0.99, 1.0, 1.02, 1.05, 1.1, 1.3)
     timings = (Timing(name, tuple(1e-3 * ms * factor for factor in factors)) for name, ms in millis.items())
     return Measurement(ON, tuple(timings))

@@ -1,4 +1,4 @@
-"""Every entry of a legend has the colour and the line style of the artists that it names."""
+"""Every entry of a legend has the colour and line style of the artists that it names."""
 
 from __future__ import annotations
 

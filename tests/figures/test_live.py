@@ -1,4 +1,4 @@
-"""The live audit shows the results of Python, any question fits into a link, and no library is needed."""
+"""The live audit shows the results of Python, any query fits into a link, and no library is needed."""
 
 from __future__ import annotations
 

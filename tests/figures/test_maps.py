@@ -1,4 +1,4 @@
-"""Figures of feature maps, attention and receptive fields show the values that they are given."""
+"""Figures of feature maps, attention and receptive fields show the values passed to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An overlay shows every pixel of its image, and its labels are readable; class colours can be distinguished."""
+"""An overlay shows every pixel of its image, its labels are readable, and class colours can be distinguished."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def keys(figure: Drawing) -> list[str]:
 
 
 def readable(figure: Drawing) -> None:
-    """No label is cut off at the edge of the figure."""
+    """Check that no label is cut off at the edge of the figure."""
     figure.draw_without_rendering()
     legend = figure.axes[0].get_legend()
     for text in [*figure.axes[0].texts, *(legend.get_texts() if legend else ())]:
@@ -213,7 +213,7 @@ BOUNDS: Box = (10.0, 20.0, 210.0, 170.0)
 
 
 def label_boxes(boxes: list[Box], labels: list[str]) -> list[Bbox]:
-    """Where the labels of boxes are drawn, in dots from the upper left corner."""
+    """The positions of the labels of boxes, in dots from the upper left corner."""
     marks = [Mark(box, "disc", label, TONES[0]) for box, label in zip(boxes, labels, strict=True)]
     with canvas(220, 190) as (figure, axes):
         draw_marks(axes, marks, (0, 0, 220, 190), 1.0, 12.0, BOUNDS)
@@ -240,7 +240,7 @@ def test_labels_stay_in_their_bounds(rows: list[tuple[float, float, float, float
 def test_a_label_is_above_its_box_at_the_left() -> None:
     (label,) = label_boxes([(50, 60, 90, 100)], ["disc"])
     assert (label.x0, label.y1) == pytest.approx((50, 60), abs=1.5)
-    (label,) = label_boxes([(50, 25, 90, 100)], ["disc"])  # without room above, it is moved into the bounds
+    (label,) = label_boxes([(50, 25, 90, 100)], ["disc"])  # if there is no space above, it is moved into the bounds
     assert label.y0 == pytest.approx(20, abs=1.5)
 
 

@@ -49,13 +49,13 @@ HALF_OFF = [20.0, 10.0, 40.0, 30.0]  # IoU 1/3
         ([(A, 0)], (), [(A, 1)], [False], [False]),  # another class
         ([(A, 0)], (), [(HALF_OFF, 0)], [False], [False]),
         ([(A, 0)], (), [(ALMOST_A, 0)], [True], [True]),
-        ([(A, 0)], (), [(ALMOST_A, 0), (A, 0)], [True, False], [True]),  # the surer one has taken it
+        ([(A, 0)], (), [(ALMOST_A, 0), (A, 0)], [True, False], [True]),  # taken by the more confident one
         ([(A, 0), (ALMOST_A, 0)], (), [(ALMOST_A, 0), (ALMOST_A, 0)], [True, True], [True, True]),  # the next best
         ([(A, 0), (ALMOST_A, 0)], (), [(ALMOST_A, 0)], [True], [False, True]),
         ([], (), [(A, 0)], [False], []),
         ([(A, 0)], (), [], [], [False]),
         ([([0.0, 0, 80, 80], 0)], (0,), [(A, 0), (B, 0), (B, 1)], [True, True, False], []),  # in a crowd
-        ([([0.0, 0, 19, 80], 0), (A, 0)], (0,), [(A, 0), (A, 0)], [True, False], [True]),  # by less than half in it
+        ([([0.0, 0, 19, 80], 0), (A, 0)], (0,), [(A, 0), (A, 0)], [True, False], [True]),  # less than half inside it
     ],
 )
 def test_the_verdict(

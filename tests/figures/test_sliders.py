@@ -1,4 +1,4 @@
-"""The sliders show the HTML of the page and its errors, and a picture if there is no kernel."""
+"""The sliders show the HTML of the page and its errors, and a static figure if there is no kernel."""
 
 from __future__ import annotations
 

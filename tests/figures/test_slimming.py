@@ -1,4 +1,4 @@
-"""Pictures of a slimming show the weights, steps, targets and accuracies that they are given, and nothing overlaps."""
+"""Figures of a slimming show the weights, steps, targets and accuracies passed to them, without overlaps."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ TAKEN = (
 
 
 def searched(start: float = 0.0098, targets: tuple[float, ...] = (0.0079, 0.0049)) -> Search:
-    """One action is possible at each step, and each saves a millisecond."""
+    """A search with one possible action per step, each saving a millisecond."""
     steps = tuple(Step(accuracy, (Trial(action, 0.001, 0.01),)) for action, accuracy in TAKEN)
     return Search(TINY, ((1.0,), (1.0, 2.0), (1.0, 2.0), (1.0, 2.0)), targets, start, {}, steps)
 
 
 def boxes(axes: Axes) -> list[Bbox]:
-    """Of what is written in and around some axes."""
+    """Bounding boxes of all texts in and around some axes."""
     legend, axis = axes.get_legend(), (axes.xaxis, axes.yaxis)
     inside = [
         tick.label1 if tick.label1.get_visible() else tick.label2
@@ -79,7 +79,7 @@ def nothing_overlaps(figure: Drawing) -> None:
     card = figure.bbox
     for box in written:
         assert card.x0 < box.x0 and box.x1 < card.x1 and card.y0 < box.y0 and box.y1 < card.y1
-    assert not any(panel.overlaps(other) for panel, other in combinations(written, 2))
+    assert not any(box.overlaps(other) for box, other in combinations(written, 2))
 
 
 def test_bars_of_metapaths_have_the_height_of_their_weights() -> None:
@@ -118,7 +118,7 @@ def test_the_weights_of_the_first_candidate_are_those_of_the_mixture(noise: str)
     before = torch.random.get_rng_state()
     some, again = (weights_drawn([0.4, 0.0], noise, 0.01) for _ in range(2))
     assert torch.equal(torch.random.get_rng_state(), before) and some == again and len(some) == DRAWN
-    # At a low temperature the first candidate has all or nothing, all as often as its α + ε is the larger one.
+    # At a low temperature, the first candidate gets all or nothing: all whenever its α + ε is larger.
     often = {"uniform": 1 - 0.6**2 / 2, "gumbel": 1 / (1 + math.exp(-0.4))}[noise]
     assert np.mean(np.array(some) > 0.5) == pytest.approx(often, abs=0.03)
 
@@ -159,7 +159,7 @@ def test_below_stand_the_blocks_and_the_channels_that_are_left() -> None:
     search = searched()
     _, middle, lower = draw_search(search).axes
     tops = {line.get_label(): list(line.get_ydata()) for line in middle.lines}
-    assert tops["MB4D"] == [3, 4, 3, 4, 4, 3, 3]  # the last one is drawn a little further
+    assert tops["MB4D"] == [3, 4, 3, 4, 4, 3, 3]  # the last one is plotted a little further
     assert tops["MB3D"] == [7, 7, 6, 6, 6, 5, 5]
     widths = {line.get_label(): list(line.get_ydata()) for line in lower.lines}
     assert widths["stage 4"] == [48, 48, 48, 48, 32, 32, 32]
@@ -204,7 +204,7 @@ def test_every_method_has_its_means_over_measured_times() -> None:
     whiskers = [line for line in axes.lines if line.get_marker() == "_"]
     ends = [tuple(line.get_ydata()) for line in whiskers]
     expected = [(100 * point.accuracy.low, 100 * point.accuracy.high) for point in compared.points if point.accuracy]
-    assert sorted(ends) == [pytest.approx(point) for point in sorted(expected)]
+    assert sorted(ends) == [pytest.approx(pair) for pair in sorted(expected)]
     nothing_overlaps(figure)
 
 

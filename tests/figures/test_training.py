@@ -1,4 +1,4 @@
-"""Figures of training show the values that they are given."""
+"""Figures of training show the values passed to them."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_rates_are_those_of_the_schedule() -> None:
     labels = [[text.get_text() for text in axes.texts] for axes in figure.axes]
     assert labels == [["warm-up: 0.5 epochs"], ["no warm-up"], ["warm-up: 5 epochs"]]
     every = lines(figure.axes[0])[0]
-    assert len(every[2]) == 4 * 23  # a short run is drawn step by step
+    assert len(every[2]) == 4 * 23  # a short run is plotted step by step
     with pytest.raises(ValueError, match="no recipes"):
         draw_rates({}, 23)
     with pytest.raises(ValueError, match="steps_per_epoch"):

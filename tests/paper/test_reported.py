@@ -1,4 +1,4 @@
-"""Every reported number and sentence has a source, cannot be changed, and says that it is reported."""
+"""Every reported number and sentence has a source, cannot be changed, and is marked as reported."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ORDINALS = {"number"}  # counts the records of a list and reports nothing
 
 
 def records() -> list[Any]:
-    """All that the room returns."""
+    """All that the subpackage returns."""
     return [
         *(paper.table1(), paper.table2(), paper.appendix_b(), *paper.measured_elsewhere(), *paper.ratios()),
         *(*paper.counted_elsewhere(), *paper.evaluated_elsewhere()),
@@ -48,7 +48,7 @@ def parts(record: Any) -> Iterator[Any]:
 
 
 def untagged(data: Any, location: str, tagged: bool = False) -> Iterator[str]:
-    """Places of numbers, sentences and protocols with no tags beside or above them."""
+    """Locations of numbers, sentences and protocols without tags at the same level or above."""
     if isinstance(data, dict):
         for name, value in data.items():
             if name not in ORDINALS:
@@ -99,7 +99,7 @@ def test_a_wrong_tag_is_refused(tags: tuple[str, ...]) -> None:
 
 def test_nothing_can_be_changed() -> None:
     for record in records():
-        hash(record)  # all the way down: a list or dict inside would raise
+        hash(record)  # at every depth: a list or dict inside would raise
         for part in parts(record):
             with pytest.raises(dataclasses.FrozenInstanceError):
                 setattr(part, dataclasses.fields(part)[0].name, "changed")

@@ -1,4 +1,4 @@
-"""The tables against arithmetic: parameters, ratios, and the rules of which source can vouch for what."""
+"""The tables against arithmetic: parameters, ratios, and the rules on which source supports which statement."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def last_digit(value: float) -> float:
 
 
 def test_the_stated_ratios_follow_from_the_cells() -> None:
-    """Each cell may have been rounded by half its last digit, and so may the ratio."""
+    """Each cell may be rounded by half its last digit, and so may the ratio."""
     table, checked = table1(), []
     for ratio in ratios():
         exact = ratio.from_cells(table)

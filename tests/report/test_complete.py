@@ -1,4 +1,4 @@
-"""Everything that `paper` knows has one row, and no row says more than its record, its check or its chapter."""
+"""Every fact in `paper` has a row, and each row states only what its record, check or chapter supports."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tools import ROOT
 ROWS = tuple(rows())
 SOURCES = sorted(Path(room.__file__).parent.glob("*.py"))
 TYPED = re.compile(r"\d[.,]\d|\d{3}")
-"""What a result looks like: a decimal, a number with thousands, or three digits in a row."""
+"""The format of a result: a decimal, a number with thousands, or three digits in a row."""
 
 
 def known() -> list[Any]:
-    """All that the paper's room returns, but the columns of its tables, which report nothing by themselves."""
+    """All that the paper subpackage returns, except the columns of its tables, which report nothing by themselves."""
     external = (*paper.measured_elsewhere(), *paper.counted_elsewhere(), *paper.evaluated_elsewhere())
     tables = [paper.table1(), paper.table2(), paper.appendix_b(), *external]
     return [
@@ -39,7 +39,7 @@ def known() -> list[Any]:
 
 
 def leaves(record: Any) -> Iterator[Any]:
-    """The smallest records in a record: numbers, sentences, and what holds no other record."""
+    """The smallest records in a record: numbers, sentences, and records without nested records."""
     if isinstance(record, tuple):
         for item in record:
             yield from leaves(item)

@@ -1,4 +1,4 @@
-"""The page of the report: whole tables, marked numbers, links to what is there, commands that run."""
+"""The page of the report: complete tables, marked numbers, working links, commands that run."""
 
 from __future__ import annotations
 

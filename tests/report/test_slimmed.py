@@ -1,4 +1,4 @@
-"""The steps of Algorithm 1 are answered by what the stored records say, whatever that is."""
+"""The steps of Algorithm 1 are answered from the stored records, for any result."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GAIN = START - LOOKUP.predict(Subnet.largest(SEARCHED).after(FIRST).config(SEARC
 
 
 def stored(results: Path, difference: float, seeds: int = 5, methods: tuple[Method, ...] = ("uniform",)) -> None:
-    """A slimming of one step, compared with ways whose networks are so much worse."""
+    """A slimming of one step, compared with methods whose networks are worse by the given difference."""
     folder = results / "slimming"
     (folder / TRAINED).mkdir(parents=True)
     search = Search(SEARCHED, ((1.0,), (0.5, 2.0), (1.0, 4.0), (1.0, 1.0)), (START - GAIN,), START, {"noise": "gumbel"})

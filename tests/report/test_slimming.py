@@ -1,4 +1,4 @@
-"""Section 4.2: what the rows say of equations and actions, and that each verdict can fail."""
+"""Section 4.2: rows of equations and actions, and that each verdict can fail."""
 
 from __future__ import annotations
 

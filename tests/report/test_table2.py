@@ -1,4 +1,4 @@
-"""Table 2: what the rows say of cells and settings, and that each computed verdict can fail."""
+"""Table 2: rows of cells and settings, and that each computed verdict can fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The computed verdicts: what they say of the published networks, and that each can fail."""
+"""The computed verdicts: their content for the published networks, and that each can fail."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROWS = {row.name: row for row in rows()}
 
 
 def wrong(preset: str, **fields: Any) -> dict[str, Row]:
-    """The rows for networks of which one is not the published one."""
+    """The rows for a set of networks in which one differs from the published network."""
     return {row.name: row for row in rows(PRESETS | {preset: PRESETS[preset].replace(**fields)})}
 
 
@@ -182,7 +182,7 @@ def test_an_equation(name: str) -> None:
 
 
 def after(change: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """A forward pass whose result is changed."""
+    """A forward pass whose result is modified."""
 
     def patched(forward: Any) -> Any:
         return lambda self, *inputs: change(forward(self, *inputs))
