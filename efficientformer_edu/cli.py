@@ -1,6 +1,6 @@
 """The command line, `efficientformer-edu`: each command calls the subpackages and prints or writes the result.
 
-Subpackages are imported inside the commands, so that `--help` and all that needs no torch start quickly.
+Subpackages are imported inside the commands, so that `--help` and commands without torch start quickly.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def common(
         ),
     ] = False,
 ) -> None:
-    """Options of all commands, kept for `main`."""
+    """Options of all commands, stored for `main`."""
     context.ensure_object(dict)["debug"] = debug
 
 
@@ -75,7 +75,7 @@ def diagram(
     out: Annotated[Path | None, typer.Option(help="the file to write; mermaid is printed without one")] = None,
     resolution: Pixels = "224",
 ) -> None:
-    """Draw a network with the shape of every tensor."""
+    """Draw a network diagram with the shape of every tensor."""
     config, pixels = read_model(model), read_resolution(resolution)
     if format == "mermaid":
         from efficientformer_edu.figures.mermaid import architecture_mermaid
@@ -88,8 +88,8 @@ def diagram(
                 partial.write_bytes(chart.encode())
         return
     if out is None or out.suffix != f".{format}":
-        came = "nothing" if out is None else out.name
-        raise ValueError(f"--format {format} writes a file: give --out with a name that ends in .{format}, not {came}")
+        name = "nothing" if out is None else out.name
+        raise ValueError(f"--format {format} writes a file: give --out with a name that ends in .{format}, not {name}")
 
     from efficientformer_edu.figures.architecture import draw_architecture
     from efficientformer_edu.figures.style import save
@@ -103,7 +103,7 @@ def convert(
     target: Annotated[Path, typer.Argument(metavar="OUT", help="file to write; .safetensors, else a torch file")],
     layout: Annotated[Layout, typer.Option(help="whose names the tensors get; native are those of this package")],
 ) -> None:
-    """Write weights in another project's layout."""
+    """Convert weights to the layout of another project."""
     from efficientformer_edu.weights import load, save
     from efficientformer_edu.weights.files import read_class_names
     from efficientformer_edu.weights.networks import known_class_names
@@ -131,7 +131,7 @@ def predict(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="a picture of what a detector or a segmentation found")] = None,
 ) -> None:
-    """Predict the classes of an image, its objects, or the classes of its pixels."""
+    """Predict the class of an image, detect its objects, or classify its pixels."""
     if weights is not None and is_dense(weights):
         options = {"--model": model, "--rule": rule, "--top": top, "--classes": classes}
         refuse(f"{weights.name}, which is no classifier", options)
@@ -168,14 +168,14 @@ def predict(
 def main(arguments: list[str] | None = None) -> None:
     """Run a command.
 
-    Wrong input, a file that cannot be read or written and a missing package are reported in one line, with exit code
-    2. An error that this package did not raise itself is reported as unexpected, with exit code 1.
+    Invalid input, a file that cannot be read or written, and a missing package are reported in one line, with exit code
+    2. An error that was not raised by this package is reported as unexpected, with exit code 1.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # into a pipe Windows would write in a code page that lacks → and ×
+        if isinstance(stream, TextIOWrapper):  # in a pipe, Windows would use a code page without → and ×
             stream.reconfigure(encoding="utf-8")
     arguments = sys.argv[1:] if arguments is None else arguments
-    arguments = sorted(arguments, key=lambda argument: argument != "--debug")  # --debug first, the rest in its order
+    arguments = sorted(arguments, key=lambda argument: argument != "--debug")  # --debug first, the others in order
     settings = {"debug": False}
     try:
         app(arguments, obj=settings)
@@ -188,7 +188,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _describe(error: ValueError | OSError | ImportError) -> tuple[str, int]:
-    """What to say about an error, and the exit code."""
+    """The message for an error, and the exit code."""
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.strerror else str(error), 2
     if isinstance(error, ImportError) and not (error.name or "").startswith(PACKAGE):
@@ -201,7 +201,7 @@ def _describe(error: ValueError | OSError | ImportError) -> tuple[str, int]:
 
 
 def _raised_by_this_package(error: Exception) -> bool:
-    """Whether a `raise` statement of this package raised the error, and not another library or a bug."""
+    """Whether the error was raised by a `raise` statement of this package, and not by another library or a bug."""
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next
@@ -211,11 +211,11 @@ def _raised_by_this_package(error: Exception) -> bool:
 
 
 def _install_command(module: str) -> str:
-    """The command that installs a missing package: with one of this package's extras, or by its own name."""
+    """The command that installs a missing package, by an extra of this package or by its own name."""
     package = DISTRIBUTIONS.get(module.partition(".")[0], module.partition(".")[0])
     try:
         requirements = metadata.requires(PROGRAM) or []
-    except metadata.PackageNotFoundError:  # run from its folder, without being installed
+    except metadata.PackageNotFoundError:  # run from the source folder, not installed
         requirements = []
     for requirement in requirements:
         extra = re.fullmatch(rf"{package}\b.*extra == ['\"](\w+)['\"]", requirement.replace("-", "_"))

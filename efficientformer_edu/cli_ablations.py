@@ -31,14 +31,14 @@ def ablate(
 ) -> None:
     """Train the base and its variants with the same seeds, and compare them in pairs.
 
-    Afterwards, the same changes are timed in the full-size network. --resume continues a study that was stopped.
+    Then time the same changes in the full-size network. --resume continues an interrupted study.
     """
     from efficientformer_edu.ablations.variants import get_variants, variant_table
 
     if list_rows:
         typer.echo(variant_table().to_text(), nl=False)
         return
-    chosen = get_variants(rows.split(",") if rows is not None else None)
+    variants = get_variants(rows.split(",") if rows is not None else None)
 
     from efficientformer_edu.ablations.findings import save_findings
     from efficientformer_edu.ablations.outcome import COMMAND, load_outcome
@@ -46,13 +46,13 @@ def ablate(
     from efficientformer_edu.ablations.study import get_study
 
     name = get_protocol(protocol, data_dir)
-    study = get_study(out, PROTOCOLS[name], chosen, seeds, resume=resume, data_dir=data_dir)
+    study = get_study(out, PROTOCOLS[name], variants, seeds, resume=resume, data_dir=data_dir)
     count = len(study.missing)
-    typer.echo(f"{len(chosen)} rows, {seeds} seeds: {count} runs to go; {name}: {PROTOCOLS[name].words}", err=True)
+    typer.echo(f"{len(variants)} rows, {seeds} seeds: {count} runs to go; {name}: {PROTOCOLS[name].words}", err=True)
     _train(study)
     _time(out)
-    given = {"protocol": protocol, "out": out if out != OUT else None}
-    command = COMMAND + "".join(f" --{option} {value}" for option, value in given.items() if value is not None)
+    options = {"protocol": protocol, "out": out if out != OUT else None}
+    command = COMMAND + "".join(f" --{option} {value}" for option, value in options.items() if value is not None)
     outcome, summary = load_outcome(out, command=command), out.parent / f"{out.name}.json"
     save_findings(outcome, summary)
     typer.echo(f"\n{outcome.table().to_text()}\n{outcome.words}")
@@ -62,7 +62,7 @@ def ablate(
 
 
 def _train(study: Study) -> None:
-    """Train what is missing, a line for each run with the time that is left."""
+    """Train the missing runs, and print one line per run with the remaining time."""
     count, started = len(study.missing), time.perf_counter()
     for done, record in enumerate(study.run(), start=1):
         left = (time.perf_counter() - started) / done * (count - done)
@@ -71,7 +71,7 @@ def _train(study: Study) -> None:
 
 
 def _time(folder: Path) -> None:
-    """Time all rows in turns, unless that has been done."""
+    """Time all variants in turns, unless they have been timed."""
     from efficientformer_edu.ablations.costs import load_costs, measure_costs
     from efficientformer_edu.ablations.outcome import COSTS, load_outcome
     from efficientformer_edu.ablations.variants import get_variants

@@ -1,4 +1,4 @@
-"""What commands have in common: arguments that name a network and the size of an image, and how they are read."""
+"""Arguments shared by several commands: the network and the image size, and how they are parsed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Pixels = Annotated[str, typer.Option(help="pixels of the image, such as 224 or 3
 
 
 def read_model(model: str) -> EfficientFormerConfig:
-    """The configuration that a command's argument names: a published network or a YAML file."""
+    """The configuration for a command's argument: a published network or a YAML file."""
     if model.endswith(YAML):
         return EfficientFormerConfig.from_yaml(model)
     try:
@@ -27,7 +27,7 @@ def read_model(model: str) -> EfficientFormerConfig:
 
 
 def read_resolution(text: str) -> Resolution:
-    """Pixels from "224" or, height first, "384x640"."""
+    """Parse an image size in pixels, "224" or, height first, "384x640"."""
     sizes = text.lower().replace("×", "x").split("x")
     if len(sizes) > 2 or not all(size.isdecimal() and int(size) for size in sizes):
         raise ValueError(f"--resolution {text!r} is not possible; give a number such as 224, or 384x640")
@@ -36,7 +36,7 @@ def read_resolution(text: str) -> Resolution:
 
 @contextmanager
 def collect_warnings() -> Iterator[list[str]]:
-    """Collect the warnings of a block, each once, as lines to print when it is known that the command goes on."""
+    """Collect the distinct warnings of a block, as lines to print once the command is known to continue."""
     lines: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -45,7 +45,9 @@ def collect_warnings() -> Iterator[list[str]]:
 
 
 def refuse(what: str, options: Mapping[str, object]) -> None:
-    """Say which option has no meaning for a task, instead of passing it over."""
-    if given := [name for name, value in options.items() if value]:
-        said = "means nothing for {}; leave it out" if len(given) == 1 else "mean nothing for {}; leave them out"
-        raise ValueError(f"{' and '.join(given)} {said.format(what)}")
+    """Raise ValueError for options that do not apply to a task, instead of ignoring them."""
+    if unsupported := [name for name, value in options.items() if value]:
+        message = (
+            "means nothing for {}; leave it out" if len(unsupported) == 1 else "mean nothing for {}; leave them out"
+        )
+        raise ValueError(f"{' and '.join(unsupported)} {message.format(what)}")

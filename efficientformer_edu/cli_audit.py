@@ -1,6 +1,6 @@
 """The command `efficientformer-edu audit`: parameters and MACs of a network, and why other counters differ.
 
-It imports torch only to run other counters (`--counters`, `--summary`) or to count a module of your own.
+torch is only imported to run other counters (`--counters`, `--summary`) or to count your own module.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def audit(
 ) -> None:
     """Count parameters and MACs, and explain what other counters print.
 
-    package.module:Name is any torch module of yours: a class or function that needs no arguments, or the module
-    itself. The current folder is searched first. fvcore and torch's FlopCounterMode count it, at any --resolution.
+    package.module:Name is your own torch module: a class or function without required arguments, or a module
+    instance. The current folder is searched first. fvcore and torch's FlopCounterMode count it, at any --resolution.
     """
     questions = {
         "--compare": compare,
@@ -57,30 +57,32 @@ def audit(
         "--explain": explained is not None,
         "--summary": summary,
     }
-    asked = [name for name, on in questions.items() if on]
-    given = [name for name in asked if name != "--summary"] + [
+    requested = [name for name, on in questions.items() if on]
+    conflicting = [name for name in requested if name != "--summary"] + [
         name for name, value in {"--form": form, "--by": by}.items() if value
     ]
-    own = [model for model in models if ":" in model and not model.endswith(YAML)]
-    if own and (given or len(models) > 1):
-        what = " and ".join(given) or "other networks"
-        raise ValueError(f"{own[0]} is a module of your own, which is counted without {what}: give it alone")
-    if len(asked) > 1:
-        raise ValueError(f"{' and '.join(asked)} do not go together: ask one at a time")
+    custom = [model for model in models if ":" in model and not model.endswith(YAML)]
+    if custom and (conflicting or len(models) > 1):
+        what = " and ".join(conflicting) or "other networks"
+        raise ValueError(f"{custom[0]} is a module of your own, which is counted without {what}: give it alone")
+    if len(requested) > 1:
+        raise ValueError(f"{' and '.join(requested)} do not go together: ask one at a time")
     if summary and format != "table":
         raise ValueError(f"--summary is torchinfo's own text, not {format}: leave out --format")
-    if by and asked and not compare:
-        raise ValueError(f"--by and {asked[0]} do not go together, for a tool counts the whole network: leave out --by")
+    if by and requested and not compare:
+        raise ValueError(
+            f"--by and {requested[0]} do not go together, for a tool counts the whole network: leave out --by"
+        )
     if compare and len(set(models)) < 2:
         raise ValueError("--compare takes two networks or more, such as audit --compare l1 l3")
     if not compare and len(models) > 1:
         raise ValueError(f"audit takes one network, not {len(models)}; --compare puts several side by side")
 
     size = read_resolution(resolution)
-    if own:
+    if custom:
         from efficientformer_edu.audit.modules import audit_module, torchinfo_summary
 
-        network, images = load_module(own[0], size, channels)
+        network, images = load_module(custom[0], size, channels)
         if summary:
             typer.echo(torchinfo_summary(network, images), nl=False)
         else:
@@ -90,33 +92,33 @@ def audit(
         raise ValueError("--channels is for a module of your own; a YAML file sets in_channels")
     pixels = resolution_pair(size)
     costs = {model: count(read_model(model), pixels, form or "trained") for model in models}
-    (one, *_) = costs.values()
+    (first, *_) = costs.values()
     if compare:
         _show(side_by_side(costs, by), format)
     elif summary:
         from efficientformer_edu.audit.counters import build
         from efficientformer_edu.audit.modules import torchinfo_summary
 
-        typer.echo(torchinfo_summary(*build(one)), nl=False)
+        typer.echo(torchinfo_summary(*build(first)), nl=False)
     elif counters:
-        _show(counted(one), format, _elsewhere(one, COUNTERS))
+        _show(counted(first), format, _elsewhere(first, COUNTERS))
     elif explained is not None:
-        _show(steps(explained, one), format, _about(explained, one))
+        _show(steps(explained, first), format, _about(explained, first))
     elif by is None and format == "json":
-        typer.echo(one.to_json())
+        typer.echo(first.to_json())
     elif by == "op" and format == "csv":
-        typer.echo(one.to_csv(), nl=False)
+        typer.echo(first.to_csv(), nl=False)
     else:
-        _show(one.table(by or "stage"), format)
+        _show(first.table(by or "stage"), format)
 
 
 def load_module(name: str, resolution: Resolution, channels: int | None) -> tuple[nn.Module, Tensor]:
-    """The module that `package.module:Name` names, and one image of zeros to count it on.
+    """Load the module `package.module:Name`, and create an image of zeros to count it on.
 
     Args:
-        name: a module, or a class or function that returns one and needs no arguments.
-        resolution: height and width of the image in pixels, or one number for both; of any size.
-        channels: of the image; None for those that the first convolution takes, or 3.
+        name: a module, or a class or function that returns one and has no required arguments.
+        resolution: height and width of the image in pixels, or one number for both; any size.
+        channels: channels of the image; None for the input channels of the first convolution, or 3 if there is none.
 
     Raises:
         ValueError: if there is no such module.
@@ -126,7 +128,9 @@ def load_module(name: str, resolution: Resolution, channels: int | None) -> tupl
     network = _network(name)
     if channels is None:
         convolutions = (module for module in network.modules() if isinstance(module, torch.nn.modules.conv._ConvNd))
-        channels = next((module.in_channels for module in convolutions), 0) or 3  # a lazy one has 0 until it runs
+        channels = (
+            next((module.in_channels for module in convolutions), 0) or 3
+        )  # a lazy convolution has 0 until it runs
     height, width = (resolution, resolution) if isinstance(resolution, int) else resolution
     return network, torch.zeros(1, channels, height, width)
 
@@ -138,7 +142,7 @@ def _network(name: str) -> nn.Module:
     sys.path.insert(0, str(Path.cwd()))
     try:
         value: Any = import_module(module)
-    except Exception as error:  # another's code may raise anything
+    except Exception as error:  # user code may raise any exception
         raise ValueError(
             f"{module!r} cannot be imported ({type(error).__name__}: {error}); allowed: package.module:Name, "
             "installed or in the current folder"
@@ -161,24 +165,24 @@ def _network(name: str) -> nn.Module:
 
 
 def side_by_side(costs: Mapping[str, Costs], by: Level | None) -> Table:
-    """What networks cost together, one a row; or the MACs of their parts, one network a column."""
+    """Total costs with one row per network, or the MACs of the parts with one column per network."""
     if by is None:
         rows = [
-            (name, one.params, one.macs, one.sums.weight_bytes, one.sums.activation_bytes)
-            for name, one in costs.items()
+            (name, cost.params, cost.macs, cost.sums.weight_bytes, cost.sums.activation_bytes)
+            for name, cost in costs.items()
         ]
         return Table(("network", "params", "MACs", "weight bytes", "activation bytes"), tuple(rows))
-    parts = [one.by(by) for one in costs.values()]
+    parts = [cost.by(by) for cost in costs.values()]
     labels = dict.fromkeys(label for part in parts for label in part)
     body: list[tuple[Cell, ...]] = [
         (label, *(part[label].macs if label in part else None for part in parts)) for label in labels
     ]
-    total: tuple[Cell, ...] = ("total", *(one.macs for one in costs.values()))
+    total: tuple[Cell, ...] = ("total", *(cost.macs for cost in costs.values()))
     return Table((by, *(f"MACs of {name}" for name in costs)), (*body, total), total=True)
 
 
 def steps(counter: str, costs: Costs) -> Table:
-    """From our MACs, then from our parameters, to what a counter prints."""
+    """The steps from our MACs, then from our parameters, to the numbers that a counter prints."""
     rows: list[tuple[Cell, ...]] = []
     for quantity in _quantities(counter):
         table = _explain(counter, costs, quantity).table()
@@ -187,7 +191,7 @@ def steps(counter: str, costs: Costs) -> Table:
 
 
 def counted(costs: Costs) -> Table:
-    """What each counter prints, what its rule gives, and what is left over."""
+    """The number printed by each counter, the number from its rule, and the remainder."""
     from efficientformer_edu.audit.counters import build, run
 
     network, images = build(costs)
@@ -200,17 +204,19 @@ def counted(costs: Costs) -> Table:
             except ImportError:
                 how = f"not installed: pip install {counter.partition('-')[0]}"
         for quantity in _quantities(counter):
-            ours = _explain(counter, costs, quantity)
+            explanation = _explain(counter, costs, quantity)
             number = getattr(printed, quantity, None)
-            left = None if number is None else ours.remainder(number)
-            rows.append((counter, OF[quantity], "ours", number, ours.total, left, how))
+            remainder = None if number is None else explanation.remainder(number)
+            rows.append((counter, OF[quantity], "ours", number, explanation.total, remainder, how))
             for code, total in _others(counter, costs, quantity):
                 rows.append((counter, OF[quantity], code, None, total, None, "derived, not run"))
     return Table(("counter", "of", "code", "prints", "by its rule", "remainder", "how"), tuple(rows))
 
 
 def _quantities(counter: str) -> tuple[Quantity, ...]:
-    known = counter not in COUNTERS or COUNTERS[counter].params is not None  # `explain` refuses what is unknown
+    known = (
+        counter not in COUNTERS or COUNTERS[counter].params is not None
+    )  # `explain` raises an error for unknown counters
     return get_args(Quantity) if known else ("macs",)
 
 
@@ -219,23 +225,23 @@ def _explain(counter: str, costs: Costs, quantity: Quantity = "macs", code: Code
 
 
 def _others(counter: str, costs: Costs, quantity: Quantity) -> Iterator[tuple[Code, int]]:
-    """Other code of the network for which the counter prints another number than for ours. There is no folded one."""
-    ours = _explain(counter, costs, quantity).total
+    """Other implementations for which the counter prints a different number. None of them has a folded form."""
+    base = _explain(counter, costs, quantity).total
     for code in get_args(Code):
         total = _explain(counter, costs, quantity, code).total
-        if total != ours and costs.form == "trained":
+        if total != base and costs.form == "trained":
             yield code, total
 
 
 def _elsewhere(costs: Costs, counters: Iterable[str]) -> Iterator[str]:
-    """One line for each counter that prints another number for other code of the same network."""
+    """One line per counter that prints a different number for other implementations of the same network."""
     whose = {"released": "the released code", "huggingface": "Hugging Face's"}
     for counter in counters:
         if others := dict(_others(counter, costs, "macs")):
-            ours = _explain(counter, costs).total
+            base = _explain(counter, costs).total
             names = {total: [whose[code] for code in others if others[code] == total] for total in others.values()}
             numbers = ", ".join(f"{total:,} for {' and '.join(code)}" for total, code in names.items())
-            yield f"{counter} prints {ours:,} for our code, {numbers}: what it sees depends on how the code is written."
+            yield f"{counter} prints {base:,} for our code, {numbers}: what it sees depends on how the code is written."
 
 
 def _about(counter: str, costs: Costs) -> Iterator[str]:
@@ -247,7 +253,7 @@ def _about(counter: str, costs: Costs) -> Iterator[str]:
 
 
 def _show(table: Table, format: Format, notes: Iterable[str] = ()) -> None:
-    """Print a table, and under it, where people read it, what is to be said about it."""
+    """Print a table, followed by notes in the human-readable formats."""
     typer.echo(table.to(format).rstrip("\n"))
     if format in ("table", "markdown"):
         for note in notes:

@@ -1,4 +1,4 @@
-"""What `train`, `evaluate` and `predict` do for detection and segmentation; `cli_training` and `cli` say when."""
+"""Detection and segmentation in the commands `train`, `evaluate` and `predict`, called by `cli_training` and `cli`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SMALL = "small"
 SHAPES = "shapes"
-SCENE, PHOTOGRAPH = 96, 512  # pixels of the square for drawn scenes, and for photographs
+SCENE, PHOTOGRAPH = 96, 512  # side length in pixels for synthetic scenes, and for photos
 
 
 def train_dense(
@@ -37,7 +37,7 @@ def train_dense(
     workers: int,
     strict: bool,
 ) -> None:
-    """Train a network for a task. Arguments are those of the command; `changed` are fields of the recipe."""
+    """Train a network for a task. Arguments as for the command; `changed` contains changed fields of the recipe."""
     from efficientformer_edu.dense.data import load_examples
     from efficientformer_edu.dense.evaluation import classes_of
     from efficientformer_edu.dense.loop import DenseLoop, DenseRun
@@ -51,9 +51,9 @@ def train_dense(
     with collect_warnings() as warned:
         examples, tests = (load_examples(data, split, strict=strict, size=side) for split in ("train", "test"))
     config = _config(model, task, len(classes_of(examples, task)), head)
-    chosen = get_dense_recipe(recipe).replace(**changed)
+    selected_recipe = get_dense_recipe(recipe).replace(**changed)
     pixels = size or (SCENE if data == SHAPES else PHOTOGRAPH)
-    run = DenseRun(config, examples, tests, chosen, pixels, seed, init_from)
+    run = DenseRun(config, examples, tests, selected_recipe, pixels, seed, init_from)
     with collect_warnings() as more:
         loop = DenseLoop(run, out, resume=resume, workers=workers)
     _say([*warned, *more], examples, tests)
@@ -81,15 +81,15 @@ def evaluate_dense_file(
     with collect_warnings() as warned:
         tests = load_examples(data, "test", strict=strict, size=pixels)
     check_classes(saved.classes, classes_of(tests, saved.network.config.task), weights)
-    found = evaluate_dense(saved.network.to(device), tests, pixels, batch, device=device, workers=workers)
+    result = evaluate_dense(saved.network.to(device), tests, pixels, batch, device=device, workers=workers)
     _say(warned, tests)
-    typer.echo(found.table().to(format), nl=False)
+    typer.echo(result.table().to(format), nl=False)
     if format == "table":
-        typer.echo(f"\n{found}; {pixels}×{pixels} pixels")
+        typer.echo(f"\n{result}; {pixels}×{pixels} pixels")
 
 
 def predict_dense_file(photo: Path, weights: Path, out: Path | None) -> None:
-    """Print what the network in a file finds in a photograph; draw it into `out`."""
+    """Print the predictions of the network in a file for a photo, and draw them to `out`."""
     from efficientformer_edu.dense.files import load_dense
     from efficientformer_edu.dense.predict import predict_photo
     from efficientformer_edu.figures.overlays import SCORE, class_shares, draw_overlay
@@ -98,23 +98,23 @@ def predict_dense_file(photo: Path, weights: Path, out: Path | None) -> None:
     if out is not None and out.suffix not in FORMATS:
         raise ValueError(f"--out {out.name} is no picture; wanted: a name that ends in {' or '.join(FORMATS)}")
     saved = load_dense(weights)
-    found = predict_photo(saved.network, saved.classes, photo, saved.size)
-    if found.detections is not None:
+    prediction = predict_photo(saved.network, saved.classes, photo, saved.size)
+    if prediction.detections is not None:
         typer.echo("   score  class            left    top  right bottom")
-        for box, score, label in zip(*(part.tolist() for part in found.detections), strict=True):
-            typer.echo(f"{score:8.2%}  {found.classes[label]:14}" + "".join(f"{side:7.0f}" for side in box))
-    if found.semantic is not None:
+        for box, score, label in zip(*(part.tolist() for part in prediction.detections), strict=True):
+            typer.echo(f"{score:8.2%}  {prediction.classes[label]:14}" + "".join(f"{side:7.0f}" for side in box))
+    if prediction.semantic is not None:
         typer.echo("  pixels  class")
-        for name, part in class_shares(found.semantic, found.classes).items():
+        for name, part in class_shares(prediction.semantic, prediction.classes).items():
             typer.echo(f"{part:8.2%}  {name}")
     if out is not None:
-        save(draw_overlay(found), out)
-        which = "" if found.detections is None else f", boxes with a score of {SCORE:.0%} or more"
-        typer.echo(f"Drawn: {out}{which}")
+        save(draw_overlay(prediction), out)
+        note = "" if prediction.detections is None else f", boxes with a score of {SCORE:.0%} or more"
+        typer.echo(f"Drawn: {out}{note}")
 
 
 def is_dense(weights: str | Path) -> bool:
-    """Whether a file holds a network for detection or segmentation; False where there is no such file."""
+    """Whether a file contains a network for detection or segmentation; False if the file does not exist."""
     if not Path(weights).is_file():
         return False
     from efficientformer_edu.dense.files import header
@@ -123,7 +123,7 @@ def is_dense(weights: str | Path) -> bool:
 
 
 def _config(model: str, task: str, num_classes: int, head: str | None) -> DenseConfig:
-    """The network that is named: a backbone by name or in a file, or the whole network in a file of NetsPresso's."""
+    """The configuration of a network: a backbone by name or from a file, or a complete NetsPresso file."""
     from efficientformer_edu.dense import from_yaml
     from efficientformer_edu.dense.usual import SMALL as SMALL_BACKBONE
     from efficientformer_edu.dense.usual import usual
@@ -138,7 +138,7 @@ def _config(model: str, task: str, num_classes: int, head: str | None) -> DenseC
             typer.echo(f"Warning: {warning.message}.", err=True)
         return config
     backbone = SMALL_BACKBONE if model == SMALL else read_model(model)
-    return usual(backbone.replace(in_channels=3), task, num_classes, head)  # all these data are in colour
+    return usual(backbone.replace(in_channels=3), task, num_classes, head)  # all of these data sets are in colour
 
 
 def _say(warned: list[str], *data: Examples) -> None:

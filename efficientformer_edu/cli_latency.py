@@ -32,7 +32,7 @@ def export(
     resolution: Pixels = "224",
     weights: Annotated[Path | None, typer.Option(help="file in any layout; random weights without it")] = None,
 ) -> None:
-    """Write a network as a file for ONNX Runtime or OpenVINO, and hold its logits against torch's."""
+    """Export a network to a file for ONNX Runtime or OpenVINO, and compare its logits with those of torch."""
     config, pixels = read_model(model), resolution_pair(read_resolution(resolution))
     if out.suffix != SUFFIX[format]:
         raise ValueError(f"{out.name} is no name for --format {format}; wanted: one that ends in {SUFFIX[format]}")
@@ -59,7 +59,7 @@ def export(
 
 
 def _parity(network: Any, format: str, path: Path, pixels: tuple[int, int]) -> str:
-    """How far the file's logits are from torch's on random images, if there is something to run it."""
+    """The difference between the logits of the file and of torch on random images, if the runtime is installed."""
     import torch
 
     from efficientformer_edu.latency.engines import difference, run_onnx, run_openvino
@@ -70,8 +70,8 @@ def _parity(network: Any, format: str, path: Path, pixels: tuple[int, int]) -> s
     except ImportError as error:
         return f"not compared with torch: {error}"
     with torch.inference_mode():
-        found = difference(run(), network(images))
-    return f"largest difference from torch in {RUNTIME[format]}: {found:.1e} of the largest logit"
+        deviation = difference(run(), network(images))
+    return f"largest difference from torch in {RUNTIME[format]}: {deviation:.1e} of the largest logit"
 
 
 def bench(
@@ -91,18 +91,18 @@ def bench(
     format: Annotated[Format, typer.Option(help="json holds every sample")] = "table",
     out: Annotated[Path | None, typer.Option(help="JSON file for the results, with every sample")] = None,
 ) -> None:
-    """Time a network in several engines, in turns in one run, with random weights.
+    """Time a network with random weights in several engines, interleaved in one run.
 
-    Engines: eager, folded, channels-last, compile, onnxruntime, onnxruntime-folded, openvino, openvino-folded. The
-    logits of each are compared with those of eager first.
+    Engines: eager, folded, channels-last, compile, onnxruntime, onnxruntime-folded, openvino, openvino-folded. Before
+    timing, the logits of each engine are compared with those of eager.
     """
     config, pixels = read_model(model), resolution_pair(read_resolution(resolution))
-    rivals = list(dict.fromkeys(against or []))
-    if model in rivals or PEER in rivals:
+    baselines = list(dict.fromkeys(against or []))
+    if model in baselines or PEER in baselines:
         raise ValueError("--against takes another network: one of timm's, as timm:mobilenetv2_140, or another model")
-    others = {name: read_model(name) for name in rivals if not name.startswith(PEER)}
-    channels = {name: others[name].in_channels if name in others else 3 for name in rivals}
-    if wrong := [name for name in rivals if channels[name] != config.in_channels]:
+    others = {name: read_model(name) for name in baselines if not name.startswith(PEER)}
+    channels = {name: others[name].in_channels if name in others else 3 for name in baselines}
+    if wrong := [name for name in baselines if channels[name] != config.in_channels]:
         raise ValueError(
             f"{model} takes images of {config.in_channels} channels, {wrong[0]} of {channels[wrong[0]]}: leave it out"
         )
@@ -117,38 +117,38 @@ def bench(
     timing_device(device)
     networks: dict[str, Any] = {model: get_model(config)}
     try:
-        for name in rivals:
+        for name in baselines:
             networks[name] = get_model(others[name]) if name in others else peer(name.removeprefix(PEER))
     except ImportError as error:
         raise ValueError(str(error)) from error
     images = _images(config.in_channels, batch, pixels).to(device)
-    found = _prepare(networks, engine, images, threads)
-    asked = {"engine": engine, "threads": threads, "batch": batch, "resolution": resolution, "rounds": rounds}
-    command = _command(model, rivals, **asked, device=device)
+    prepared = _prepare(networks, engine, images, threads)
+    options = {"engine": engine, "threads": threads, "batch": batch, "resolution": resolution, "rounds": rounds}
+    command = _command(model, baselines, **options, device=device)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         measurement = measure(
-            found.subjects,
+            prepared.subjects,
             Conditions(command=command, batch=batch, resolution=pixels),
             rounds=rounds,
             num_threads=threads,
             device=device,
             progress=True,
         )
-    for message in (*found.notes, *dict.fromkeys(str(warning.message) for warning in caught)):
+    for message in (*prepared.notes, *dict.fromkeys(str(warning.message) for warning in caught)):
         typer.echo(f"Warning: {message}", err=True)
     if out is not None:
-        save({"bench": measurement}, out, differences=found.differences)
-    _show(measurement, found.differences, format, model, rivals)
+        save({"bench": measurement}, out, differences=prepared.differences)
+    _show(measurement, prepared.differences, format, model, baselines)
 
 
 @dataclass
 class Found:
-    """What is to be timed.
+    """The subjects to time.
 
     Attributes:
-        subjects: what to call, by network and engine.
-        differences: from eager, as a part of the largest logit.
+        subjects: functions to call, by network and engine.
+        differences: difference from eager, relative to the largest logit.
         notes: what was left out, and why.
     """
 
@@ -158,44 +158,50 @@ class Found:
 
 
 def _prepare(networks: Mapping[str, Any], engine: str, images: Any, threads: int) -> Found:
-    """Each network in each engine. What is not there is left out of "all", and refused where it is named."""
+    """Prepare each network in each engine. A missing engine is left out of "all", and an error if it is named."""
     from efficientformer_edu.latency.engines import ENGINES, prepare
 
     everything = engine == ALL
     names = list(ENGINES) if everything else [name.strip() for name in engine.split(",")]
     if unknown := [name for name in names if name not in ENGINES]:
         raise ValueError(f"engine {unknown[0]!r} is unknown; there are {', '.join(ENGINES)}, or {ALL}")
-    theirs = [network for network in networks if network.startswith(PEER)]
-    ours = ", ".join(name for name in ENGINES if name in names and ENGINES[name].ours)
-    found = Found(notes=[f"{ours} {'run' if ', ' in ours else 'runs'} ours alone: not {one}" for one in theirs if ours])
+    timm_networks = [network for network in networks if network.startswith(PEER)]
+    own_engines = ", ".join(name for name in ENGINES if name in names and ENGINES[name].ours)
+    result = Found(
+        notes=[
+            f"{own_engines} {'run' if ', ' in own_engines else 'runs'} ours alone: not {peer}"
+            for peer in timm_networks
+            if own_engines
+        ]
+    )
     for name in dict.fromkeys(("eager", *names)):
         for network, module in networks.items():
-            if ENGINES[name].ours and network in theirs:
+            if ENGINES[name].ours and network in timm_networks:
                 continue
             try:
                 prepared = prepare(name, module.to(images.device), images, threads)
             except ImportError as error:
                 if not everything:
                     raise ValueError(str(error)) from error
-                found.notes.append(f"left out: {error}")
+                result.notes.append(f"left out: {error}")
                 break
-            except (AssertionError, RuntimeError) as error:  # a rival may refuse the images in its own way
+            except (AssertionError, RuntimeError) as error:  # a network may reject the images with its own error
                 raise ValueError(f"{network} cannot run on such images in {name}: {error}") from error
             except ValueError as error:
                 if not everything or name == "eager":
                     raise
-                found.notes.append(f"left out: {network} {name}: {error}")
+                result.notes.append(f"left out: {network} {name}: {error}")
                 continue
-            found.subjects[f"{network} {name}"] = prepared
-            found.differences[f"{network} {name}"] = prepared.difference
-    return found
+            result.subjects[f"{network} {name}"] = prepared
+            result.differences[f"{network} {name}"] = prepared.difference
+    return result
 
 
 def _show(
-    measurement: Measurement, differences: Mapping[str, float], format: Format, ours: str, rivals: list[str]
+    measurement: Measurement, differences: Mapping[str, float], format: Format, model: str, baselines: list[str]
 ) -> None:
-    """Print what was measured; where people read it, with the conditions and what is to be compared like for like."""
-    base = f"{ours} eager"
+    """Print the measurement; human-readable formats include the conditions and the ratios in the same engine."""
+    base = f"{model} eager"
     if format == "json":
         from efficientformer_edu.latency.records import to_dict
 
@@ -204,27 +210,27 @@ def _show(
         typer.echo(_numbers(measurement, differences, base).to_csv(), nl=False)
     else:
         typer.echo(measurement.table(base).to(format).rstrip("\n"))
-        for line in _alike(measurement, ours, rivals):
+        for line in _alike(measurement, model, baselines):
             typer.echo(f"\n{line}")
         typer.echo(f"\nLargest difference from eager: {max(differences.values()):.1e} of the largest logit.")
         typer.echo(f"\n{measurement.conditions}")
 
 
-def _alike(measurement: Measurement, ours: str, rivals: list[str]) -> Iterator[str]:
-    """One line for each other network: the ratio of the model's time to its time, engine by engine."""
+def _alike(measurement: Measurement, model: str, baselines: list[str]) -> Iterator[str]:
+    """One line per baseline: the ratio of the model's latency to that of the baseline, by engine."""
     names = [timing.name for timing in measurement.timings]
-    for rival in rivals:
-        engines = [name.removeprefix(f"{rival} ") for name in names if name.startswith(f"{rival} ")]
+    for baseline in baselines:
+        engines = [name.removeprefix(f"{baseline} ") for name in names if name.startswith(f"{baseline} ")]
         ratios = [
-            f"{engine} {measurement.ratio(f'{ours} {engine}', f'{rival} {engine}')}"
+            f"{engine} {measurement.ratio(f'{model} {engine}', f'{baseline} {engine}')}"
             for engine in engines
-            if f"{ours} {engine}" in names
+            if f"{model} {engine}" in names
         ]
-        yield f"{ours} over {rival} in the same engine, ratio of times: {'; '.join(ratios)}."
+        yield f"{model} over {baseline} in the same engine, ratio of times: {'; '.join(ratios)}."
 
 
 def _numbers(measurement: Measurement, differences: Mapping[str, float], base: str) -> Table:
-    """Unrounded values, one subject a row; the ends of an interval are empty with too few rounds."""
+    """Unrounded values, one row per subject; the ends of an interval are empty with too few rounds."""
     from efficientformer_edu.utils.statistics import MIN_SAMPLES
 
     rows: list[tuple[Cell, ...]] = []
@@ -239,14 +245,14 @@ def _numbers(measurement: Measurement, differences: Mapping[str, float], base: s
 
 
 def _images(channels: int, batch: int, pixels: tuple[int, int]) -> Any:
-    """The same random images each time, (batch, channels, H, W)."""
+    """Random images, the same in each call, (batch, channels, H, W)."""
     import torch
 
     return torch.randn(batch, channels, *pixels, generator=torch.Generator().manual_seed(0))
 
 
 def _command(model: str, against: list[str], **options: object) -> str:
-    """What measures it again: options are left out where they are what they are without being given."""
-    usual = {"engine": "eager,folded", "threads": 1, "batch": 1, "resolution": "224", "rounds": 30, "device": "cpu"}
-    given = [f"--{name} {value}" for name, value in options.items() if value != usual[name]]
-    return " ".join(["efficientformer-edu bench", model, *given, *(f"--against {rival}" for rival in against)])
+    """The command that repeats the measurement, without options that have their default values."""
+    defaults = {"engine": "eager,folded", "threads": 1, "batch": 1, "resolution": "224", "rounds": 30, "device": "cpu"}
+    flags = [f"--{name} {value}" for name, value in options.items() if value != defaults[name]]
+    return " ".join(["efficientformer-edu bench", model, *flags, *(f"--against {baseline}" for baseline in against)])

@@ -38,7 +38,7 @@ def observe(
         warnings.simplefilter("always")
         try:
             observation = observations.observe(number, rounds, threads, progress=True, engines=engines, device=device)
-        except ImportError as error:  # an engine's library is missing, and the error says how to install it
+        except ImportError as error:  # the library of an engine is missing; the error includes the install command
             raise ValueError(error) from error
     typer.echo(observation.to(format).rstrip("\n"))
     for message in dict.fromkeys(str(warning.message) for warning in caught):

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from efficientformer_edu.slimming.records import Search
     from efficientformer_edu.slimming.supernet import Supernet
 
-SUPERNET = "supernet"  # the folder of its training, in that of the slimming; what else is there, `slimming.stored` says
-PARTS = (0.8, 0.65, 0.5)  # of the largest network's latency: the targets where none are given
+SUPERNET = "supernet"  # subfolder of its training; the other files are defined in `slimming.stored`
+PARTS = (0.8, 0.65, 0.5)  # default targets, relative to the latency of the largest network
 MS = "ms"
 
 Noise = Literal["uniform", "gumbel"]
@@ -47,9 +47,9 @@ def slim(
     replay: Annotated[Path | None, typer.Option(help="a search.json: print its steps, and do nothing else")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="where Fashion-MNIST's files lie")] = None,
 ) -> None:
-    """Latency-driven slimming: time the parts, train a supernet, slim it, train what was found.
+    """Latency-driven slimming: time the parts, train a supernet, slim it, and train the resulting networks.
 
-    Latencies are those of one image of 224 pixels on one thread. A slimming that was stopped goes on with --resume.
+    Latencies are measured with one image of 224 pixels on one thread. --resume continues an interrupted run.
     """
     seconds = None if targets is None else read_targets(targets)
     if replay is not None:
@@ -77,15 +77,15 @@ def slim(
 
 
 def read_targets(text: str) -> tuple[float, ...]:
-    """Seconds from "15ms,20ms,30ms". Raises ValueError for anything else."""
-    words = [word.strip() for word in text.split(",")]
+    """Parse "15ms,20ms,30ms" into seconds. Raises ValueError for other formats."""
+    parts = [part.strip() for part in text.split(",")]
     try:
-        found = tuple(float(word.removesuffix(MS)) / 1e3 for word in words if word.endswith(MS))
+        targets = tuple(float(part.removesuffix(MS)) / 1e3 for part in parts if part.endswith(MS))
     except ValueError:
-        found = ()
-    if len(found) != len(words) or not min(found) > 0:
+        targets = ()
+    if len(targets) != len(parts) or not min(targets) > 0:
         raise ValueError(f"--targets {text!r} is not possible; give times above 0 such as 15ms,20ms,30ms")
-    return found
+    return targets
 
 
 def _replay(path: Path) -> None:
@@ -110,22 +110,22 @@ def _time_parts(config: EfficientFormerConfig, engine: str, out: Path) -> Lookup
             lookup = build(WIDTHS, engine, base=config, path=out / LOOKUP)
         except ImportError as error:
             raise ValueError(str(error)) from error
-    for words in dict.fromkeys(str(one.message) for one in caught):
-        typer.echo(f"Warning: {words}", err=True)
+    for message in dict.fromkeys(str(entry.message) for entry in caught):
+        typer.echo(f"Warning: {message}", err=True)
     return lookup
 
 
 def _checked(config: EfficientFormerConfig, lookup: Lookup, targets: tuple[float, ...] | None) -> tuple[float, ...]:
-    """The targets, if the search can reach them: before anything is trained."""
+    """The targets in seconds. Raises ValueError, before any training, if the search cannot reach them."""
     from efficientformer_edu.slimming.search import check_targets
     from efficientformer_edu.slimming.subnet import Subnet
 
     start = lookup.predict(Subnet.largest(config).config(config))
-    chosen = targets or tuple(round(part * start, 4) for part in PARTS)
-    check_targets(config, lookup, chosen)
-    words = ", ".join(f"{1e3 * target:.4g} ms" for target in chosen)
-    typer.echo(f"the largest network takes {1e3 * start:.2f} ms; targets: {words}", err=True)
-    return chosen
+    selected = targets or tuple(round(part * start, 4) for part in PARTS)
+    check_targets(config, lookup, selected)
+    description = ", ".join(f"{1e3 * target:.4g} ms" for target in selected)
+    typer.echo(f"the largest network takes {1e3 * start:.2f} ms; targets: {description}", err=True)
+    return selected
 
 
 def _train_supernet(protocol: Protocol, images: Material, noise: Noise, out: Path) -> Supernet:
@@ -143,7 +143,7 @@ def _train_supernet(protocol: Protocol, images: Material, noise: Noise, out: Pat
 
 
 def _made_of(protocol: Protocol, images: Material, lookup: Lookup, noise: Noise) -> dict[str, Any]:
-    """What the search depends on besides supernet and targets."""
+    """The settings that the search depends on, except for supernet and targets."""
     return {
         "engine": lookup.engine,
         "latencies": str(lookup.conditions),
@@ -176,9 +176,9 @@ def _slim(
     )
     for step in slimming.steps():
         now, last = slimming.search.seconds[-1], min(targets)
-        left = (time.perf_counter() - started) * max(now - last, 0) / (first - now) if now < first else 0.0
+        remaining = (time.perf_counter() - started) * max(now - last, 0) / (first - now) if now < first else 0.0
         done = f"{step.taken.action}; {1e3 * now:.2f} ms, top-1 was {step.accuracy:.1%}"
-        typer.echo(f"step {len(slimming.search.steps)}: {done}; about {left / 60:.0f} min left")
+        typer.echo(f"step {len(slimming.search.steps)}: {done}; about {remaining / 60:.0f} min left")
     slimming.search.save(out / SEARCH)
     return slimming.search
 
@@ -186,7 +186,7 @@ def _slim(
 def _networks(
     search: Search, lookup: Lookup, supernet: Supernet, evaluator: Evaluator, with_baselines: bool, out: Path
 ) -> tuple[Contender, ...]:
-    """The networks that were found, and the others; the random ones are judged once."""
+    """The networks from the search and the baselines. The random networks are evaluated only once."""
     from efficientformer_edu.slimming.contenders import (
         CONTENDERS,
         baselines,
@@ -195,21 +195,21 @@ def _networks(
         save_contenders,
     )
 
-    ours = found(search, lookup)
+    searched = found(search, lookup)
     if not with_baselines:
-        return ours
+        return searched
     if (out / CONTENDERS).exists():
         return load_contenders(out / CONTENDERS)
     typer.echo("looking for networks in other ways", err=True)
-    all_of_them = (*ours, *baselines(search, lookup, supernet, evaluator))
-    save_contenders(all_of_them, out / CONTENDERS)
-    return all_of_them
+    networks = (*searched, *baselines(search, lookup, supernet, evaluator))
+    save_contenders(networks, out / CONTENDERS)
+    return networks
 
 
 def _compare(
     networks: tuple[Contender, ...], protocol: Protocol, seeds: int, lookup: Lookup, out: Path, data_dir: Path | None
 ) -> None:
-    """Train each network from scratch, time it as a whole, and print what came out."""
+    """Train each network from scratch, time it, and print the results."""
     from efficientformer_edu.latency.lookup_errors import prediction_errors
     from efficientformer_edu.slimming.front import AGREES, get_front, get_study
     from efficientformer_edu.slimming.stored import LATENCY, TRAINED
@@ -225,9 +225,9 @@ def _compare(
         typer.echo(f"{record.variant}, seed {record.seed}: {score}; about {left / 60:.0f} min left")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        errors = prediction_errors(lookup, dict.fromkeys(one.config for one in networks))
-    for words in dict.fromkeys(str(one.message) for one in caught):
-        typer.echo(f"Warning: {words}", err=True)
+        errors = prediction_errors(lookup, dict.fromkeys(network.config for network in networks))
+    for message in dict.fromkeys(str(entry.message) for entry in caught):
+        typer.echo(f"Warning: {message}", err=True)
     errors.save(out / LATENCY)
     front = get_front(networks, load_records(out / TRAINED), errors, lookup.resolution)
     typer.echo(f"\n{front.table().to_text()}\n{lookup.engine}; {errors.conditions}")

@@ -29,7 +29,7 @@ DATA_HELP = (
 Data = Annotated[str | None, typer.Option(help=DATA_HELP, show_default="fashion-mnist-small, or shapes")]
 Task = Literal["classification", "segmentation", "detection"]
 USUAL: Mapping[bool, tuple[str, str]] = {True: ("fashion-mnist-small", "laptop"), False: ("shapes", "shapes")}
-"""Whether the task is classification: the data and the recipe unless others are named."""
+"""Default data and recipe, by whether the task is classification."""
 DataDir = Annotated[Path | None, typer.Option(help="where Fashion-MNIST's files lie")]
 Download = Annotated[bool, typer.Option("--download", help="fetch Fashion-MNIST if it is not there, 30 MB")]
 Strict = Annotated[
@@ -77,22 +77,22 @@ def train(
 ) -> None:
     """Train or fine-tune a network.
 
-    A run that was stopped continues with --resume, to the same weights; with more --epochs a finished run continues
-    with the learning rates of the longer schedule. --init-from FILE fine-tunes given weights.
+    --resume continues an interrupted run and gives the same weights as without the interruption. With more --epochs, a
+    finished run continues with the learning rates of the longer schedule. --init-from FILE fine-tunes existing weights.
 
     On several GPUs or in several processes: torchrun --nproc_per_node 8 -m efficientformer_edu.cli train ...
     """
     for file in (init_from, teacher):
         _check_exists(file)
-    usual_data, usual_recipe = USUAL[task == "classification"]
-    data, recipe, out = data or usual_data, recipe or usual_recipe, out or Path("runs") / Path(model).stem
+    default_data, default_recipe = USUAL[task == "classification"]
+    data, recipe, out = data or default_data, recipe or default_recipe, out or Path("runs") / Path(model).stem
     if task != "classification":
         refuse(f"--task {task}", {"--teacher": teacher, "--data-dir": data_dir, "--download": download})
         settings = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate}
         changed = {name: value for name, value in settings.items() if value is not None}
-        given: dict[str, Any] = {"head": head, "init_from": init_from, "recipe": recipe, "changed": changed}
+        options: dict[str, Any] = {"head": head, "init_from": init_from, "recipe": recipe, "changed": changed}
         return train_dense(
-            model, task, data, out, **given, size=size, seed=seed, resume=resume, workers=workers, strict=strict
+            model, task, data, out, **options, size=size, seed=seed, resume=resume, workers=workers, strict=strict
         )
     refuse("--task classification", {"--head": head})
     config = _config(model)
@@ -109,17 +109,17 @@ def train(
             load_data(data, split, data_dir=data_dir, download=download, strict=strict) for split in ("train", "test")
         )
     config = config.replace(num_classes=len(images.classes), in_channels=images.channels)
-    chosen = _recipe(recipe, teacher, epochs=epochs, batch=batch, learning_rate=learning_rate)
-    teaches = _teacher(teacher, images) if chosen.distillation else None
+    selected_recipe = _recipe(recipe, teacher, epochs=epochs, batch=batch, learning_rate=learning_rate)
+    distiller = _teacher(teacher, images) if selected_recipe.distillation else None
     run = Run(
         config,
         images,
         tests,
-        chosen,
+        selected_recipe,
         size or _usual_size(config, images),
         seed,
-        teaches,
-        teacher if teaches and teacher else "",
+        distiller,
+        teacher if distiller and teacher else "",
         init_from=init_from,
     )
     with collect_warnings() as more:
@@ -149,12 +149,12 @@ def evaluate(
 ) -> None:
     """Evaluate a network on the test images, in total and per class.
 
-    Top-1 and top-5 accuracy for classification; COCO's average precision for detection; mean intersection over union
-    for segmentation. The class names stored with the weights have to be those of the data.
+    Reports top-1 and top-5 accuracy for classification, COCO's average precision for detection, and mean intersection
+    over union for segmentation. The class names stored with the weights have to match those of the data.
     """
     if is_dense(weights):
-        given = {"--rule": rule, "--out": out, "--data-dir": data_dir, "--download": download}
-        refuse(f"{Path(weights).name}, which is no classifier", given)
+        options = {"--rule": rule, "--out": out, "--data-dir": data_dir, "--download": download}
+        refuse(f"{Path(weights).name}, which is no classifier", options)
         data = data or USUAL[False][0]
         return evaluate_dense_file(weights, data, format, size=size, batch=batch, workers=workers, strict=strict)
     data, rule = data or USUAL[True][0], rule or "official"
@@ -179,16 +179,16 @@ def evaluate(
     pixels = size or (get_rule(rule).size if tests.channels == 3 else _usual_size(network.config, tests))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     batches = TestBatches(tests, pixels, network.config.in_channels, batch, rule)
-    found = evaluate_network(network.to(device), loader(batches, workers), tests.classes, device)
+    result = evaluate_network(network.to(device), loader(batches, workers), tests.classes, device)
     _say(warned, tests)
-    typer.echo(found.table().to(format), nl=False)
+    typer.echo(result.table().to(format), nl=False)
     if format == "table":
-        typer.echo(f"\n{found}; {pixels}×{pixels} pixels, crop rule {rule}")
+        typer.echo(f"\n{result}; {pixels}×{pixels} pixels, crop rule {rule}")
     if out is not None:
         from efficientformer_edu.figures.style import save
         from efficientformer_edu.figures.training import draw_confusion
 
-        save(draw_confusion(found), out)
+        save(draw_confusion(result), out)
 
 
 def _config(model: str) -> EfficientFormerConfig:
@@ -200,7 +200,7 @@ def _config(model: str) -> EfficientFormerConfig:
 
 
 def _check_split(data: str) -> None:
-    """Refuse a folder of classes that is not split: the network would be judged by the images that it learned from."""
+    """Raise ValueError for an unsplit folder of classes, which would evaluate the network on its training images."""
     from efficientformer_edu.training import data as named
 
     root = Path(data)
@@ -211,7 +211,7 @@ def _check_split(data: str) -> None:
 
 
 def _recipe(name: str, teacher: str | None, **fields: Any) -> Recipe:
-    """The recipe by name with the fields that are given; a teacher makes it distill, `none` keeps it from that."""
+    """The recipe by name with changed fields. A teacher turns distillation on, and `none` turns it off."""
     from efficientformer_edu.training.recipe import get_recipe
 
     recipe = get_recipe(name).replace(**{field: value for field, value in fields.items() if value is not None})
@@ -221,7 +221,7 @@ def _recipe(name: str, teacher: str | None, **fields: Any) -> Recipe:
 
 
 def _check_exists(option: str | None) -> None:
-    """Refuse a file that is missing, and timm if it is not installed, before the images are read."""
+    """Raise an error for a missing file, or if timm is needed but not installed, before the images are read."""
     if option is None or option == NONE:
         return
     if option.startswith(TIMM):
@@ -247,15 +247,18 @@ def _teacher(teacher: str | None, images: Images) -> Teacher:
     if teacher.startswith(TIMM):
         return network_teacher(peer(teacher.removeprefix(TIMM), pretrained=True))
     network = from_weights(teacher)
-    theirs, ours = (network.config.num_classes, network.config.in_channels), (len(images.classes), images.channels)
-    if theirs != ours:
+    teacher_shape, data_shape = (
+        (network.config.num_classes, network.config.in_channels),
+        (len(images.classes), images.channels),
+    )
+    if teacher_shape != data_shape:
         needs = "num_classes={}, in_channels={}"
-        raise ValueError(f"{teacher} has {needs.format(*theirs)}; these data need {needs.format(*ours)}")
+        raise ValueError(f"{teacher} has {needs.format(*teacher_shape)}; these data need {needs.format(*data_shape)}")
     return network_teacher(network)
 
 
 def _usual_size(config: EfficientFormerConfig, images: Images) -> int:
-    """Photographs as the paper has them; small images so large that attention has tokens to look at."""
+    """The paper's size for colour images; for small images, the smallest size with enough tokens for attention."""
     from efficientformer_edu.training.small import smallest_size
 
     return PHOTOGRAPH if images.channels == 3 else smallest_size(config)
