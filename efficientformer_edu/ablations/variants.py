@@ -146,7 +146,7 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
         "longer": Variant("training", "twice as many epochs", recipe=_longer),
     }
 )
-"""All variants by name; the first is the base. The base is trained on labels only, so other rows need no teacher."""
+"""All variants by name; the first is the base. The base is trained on labels only, so most rows need no teacher."""
 
 
 def get_variants(names: Iterable[str] | None = None) -> dict[str, Variant]:

@@ -1,8 +1,8 @@
 """Checks of chapter 8, latency-driven slimming: importance, two noises, width reduction.
 
-Paper: section 4.2, Eq. 7 and Algorithm 1. Each check has an oracle of its own: weights that are whole numbers, chances
-from softmax and from an integral, or sums taken stage by stage. Nothing is trained. The check of the fourth exercise
-stands in `slimming_greedy`.
+Paper: section 4.2, Eq. 7 and Algorithm 1. Each check has its own oracle: weights that are integers, probabilities from
+softmax and from an integral, or sums computed stage by stage. Nothing is trained. The check of the fourth exercise is
+in `slimming_greedy`.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ from numpy.typing import NDArray
 from efficientformer_edu.exercises._check import ExerciseError, call, describe, done, require
 from efficientformer_edu.slimming.subnet import Subnet
 
-WEIGHTS = (  # of the candidates of each MetaPath, I last; what is added to log w changes nothing
+WEIGHTS = (  # weights of each MetaPath's candidates, I last; the shift that is added to log w has no effect
     (((2, 3, 5), 0.0), ((6, 1, 2), -1.5), ((1, 1, 4), 0.7)),
     (((3, 2), 0.0), ((1, 4), 2.5)),
 )
 ALPHAS = ((1.4, 0.0, 1.1), (1.4, 0.0), (0.6, 0.2, 0.0, 0.5))
 DRAWS = 20_000
-SLACK = 0.015  # four deviations of a frequency of a half
+SLACK = 0.015  # four standard deviations of a frequency of 0.5
 
 Values = NDArray[np.float64]
-Case = tuple[Subnet, tuple[tuple[float, ...], ...], tuple[int, ...]]  # with importances and fewest channels
+Case = tuple[Subnet, tuple[tuple[float, ...], ...], tuple[int, ...]]  # with importances and smallest widths
 
 
 def check_importances(
     importances: Callable[[Sequence[Sequence[float]]], tuple[Sequence[float], float]],
 ) -> None:
-    """Compare with quotients of whole numbers, of which α are the logarithms; other usual readings are named."""
+    """Compare with ratios of integers; α are their logarithms. Common mistakes get their own message."""
     for stage in WEIGHTS:
-        alphas = [[math.log(one) + shift for one in weights] for weights, shift in stage]
-        got = call(importances, alphas)
+        alphas = [[math.log(value) + shift for value in weights] for weights, shift in stage]
+        result = call(importances, alphas)
         require(
-            isinstance(got, tuple | list) and len(got) == 2 and isinstance(got[0], Sequence),
-            f"Return the list of the MetaPaths' importances and the stage's number; {describe(got)} came.",
+            isinstance(result, tuple | list) and len(result) == 2 and isinstance(result[0], Sequence),
+            f"Return the list of the MetaPaths' importances and the stage's number; {describe(result)} came.",
         )
-        paths, of_stage = list(got[0]), got[1]
-        wanted = [sum(weights[:-1]) / weights[-1] for weights, _ in stage]
-        slips = {
+        paths, of_stage = list(result[0]), result[1]
+        expected = [sum(weights[:-1]) / weights[-1] for weights, _ in stage]
+        mistakes = {
             "You divide α itself. α stands in an exponent: a number added to all of a MetaPath's α changes no mixture, "
             "but it changes your quotient. What a candidate weighs is e^α.": [sum(a[:-1]) / a[-1] for a in alphas],
             "These are differences of α, the logarithms of what is wanted.": [sum(a[:-1]) - a[-1] for a in alphas],
-            "The quotient is upside down: what the blocks weigh stands over what I weighs.": [1 / w for w in wanted],
+            "The quotient is upside down: what the blocks weigh stands over what I weighs.": [1 / w for w in expected],
             "You divide by the weights of all candidates. I alone stands below the line.": [
-                one / (1 + one) for one in wanted
+                value / (1 + value) for value in expected
             ],
             "An MB3D counts as well: in the last two stages both blocks stand above the line.": [
                 weights[0] / weights[-1] for weights, _ in stage
@@ -57,60 +57,65 @@ def check_importances(
                 sum(weights[1:]) / weights[0] for weights, _ in stage
             ],
         }
-        for sentence, slip in slips.items():
-            require(not _close(paths, slip) or _close(slip, wanted), sentence)
-        require(len(paths) == len(wanted), f"{len(wanted)} MetaPaths came in, {len(paths)} importances came out.")
-        require(_close(paths, wanted), f"The importances are {_list(wanted)}; you have {_list(paths)}.")
-        total = sum(wanted)
-        others = {"mean": total / len(wanted), "product": math.prod(wanted), "largest": max(wanted)}
-        for word, other in others.items():
+        for sentence, wrong in mistakes.items():
+            require(not _close(paths, wrong) or _close(wrong, expected), sentence)
+        require(len(paths) == len(expected), f"{len(expected)} MetaPaths came in, {len(paths)} importances came out.")
+        require(_close(paths, expected), f"The importances are {_list(expected)}; you have {_list(paths)}.")
+        total = sum(expected)
+        mistaken_totals = {"mean": total / len(expected), "product": math.prod(expected), "largest": max(expected)}
+        for operation, wrong_total in mistaken_totals.items():
             require(
-                not _close([of_stage], [other]) or _close([other], [total]),
-                f"A stage is worth the sum of its MetaPaths; you have their {word}.",
+                not _close([of_stage], [wrong_total]) or _close([wrong_total], [total]),
+                f"A stage is worth the sum of its MetaPaths; you have their {operation}.",
             )
         require(_close([of_stage], [total]), f"The stage is worth {total:.4g}; you have {describe(of_stage)}.")
     done("how much the blocks outweigh doing nothing, whatever is added to every α.")
 
 
 def check_frequencies(frequencies: Callable[[Sequence[float], str, int], Sequence[float]]) -> None:
-    """Compare with the softmax for Gumbel's noise, and with an integral for uniform noise."""
+    """Compare with the softmax for Gumbel noise and with an integral for uniform noise."""
     for alpha in ALPHAS:
         values = np.array(alpha)
-        soft = np.exp(values) / np.exp(values).sum()
-        wanted = {"gumbel": soft, "uniform": _uniform_chances(values)}
-        for noise, chances in wanted.items():
-            got = _frequencies(call(frequencies, list(alpha), noise, DRAWS), len(alpha))
+        softmax = np.exp(values) / np.exp(values).sum()
+        expected = {"gumbel": softmax, "uniform": _uniform_chances(values)}
+        for noise, chances in expected.items():
+            rates = _frequencies(call(frequencies, list(alpha), noise, DRAWS), len(alpha))
             require(
-                abs(sum(got) - 1) < 1e-4,
-                f"Your frequencies sum to {sum(got):.4g}, not 1: count how often each candidate is the largest, and "
+                abs(sum(rates) - 1) < 1e-4,
+                f"Your frequencies sum to {sum(rates):.4g}, not 1: count how often each candidate is the largest, and "
                 "divide by the draws.",
             )
-            at = f"α {_list(alpha)}, {noise} noise"
-            for sentence, slip in _noise_slips(values, noise, wanted).items():
-                require(not _near(got, slip) or _near(slip, chances), f"{at}: {sentence}")
-            require(_near(got, chances), f"{at}: the frequencies are about {_list(chances)}; you have {_list(got)}.")
+            where = f"α {_list(alpha)}, {noise} noise"
+            for sentence, wrong in _noise_slips(values, noise, expected).items():
+                require(not _near(rates, wrong) or _near(wrong, chances), f"{where}: {sentence}")
+            require(
+                _near(rates, chances), f"{where}: the frequencies are about {_list(chances)}; you have {_list(rates)}."
+            )
     done("Gumbel's noise draws from softmax(α); uniform noise never lifts what is 1 behind.")
 
 
 def check_width_reduction(
     width_reduction: Callable[[Subnet, tuple[tuple[float, ...], ...], tuple[int, ...]], Subnet],
 ) -> None:
-    """Compare with sums stage by stage; where no stage can shrink, a ValueError is wanted."""
+    """Compare with sums stage by stage. If no stage can shrink, a ValueError is expected."""
     answers, cases = list[Subnet](), _cases()
     for case in cases:
-        got = call(width_reduction, *case)
-        require(isinstance(got, Subnet), f"Return a Subnet; {describe(got)} came.")
-        answers.append(got)
-    found = [one.embed_dims for one in answers]
-    for sentence, slip in WIDTH_SLIPS.items():
-        require(found != [_off(case[0], slip(*case)) for case in cases], sentence)
-    for got, case in zip(answers, cases, strict=True):
+        answer = call(width_reduction, *case)
+        require(isinstance(answer, Subnet), f"Return a Subnet; {describe(answer)} came.")
+        answers.append(answer)
+    dims = [answer.embed_dims for answer in answers]
+    for sentence, mistake in WIDTH_SLIPS.items():
+        require(dims != [_off(case[0], mistake(*case)) for case in cases], sentence)
+    for answer, case in zip(answers, cases, strict=True):
         subnet = case[0]
-        lost = [before - after for before, after in zip(subnet.embed_dims, got.embed_dims, strict=True)]
+        lost = [before - after for before, after in zip(subnet.embed_dims, answer.embed_dims, strict=True)]
         require(sum(map(bool, lost)) == 1, f"One stage loses 16 channels; yours lose {_list(lost)}.")
-        wanted = _off(subnet, _least(*case))
-        require(got.embed_dims == wanted, f"Of {subnet.embed_dims} {wanted} is to be left; you have {got.embed_dims}.")
-        require(got.choices == subnet.choices, "Width reduction leaves all blocks where they are.")
+        expected = _off(subnet, _least(*case))
+        require(
+            answer.embed_dims == expected,
+            f"Of {subnet.embed_dims} {expected} is to be left; you have {answer.embed_dims}.",
+        )
+        require(answer.choices == subnet.choices, "Width reduction leaves all blocks where they are.")
     narrow = cases[0][0]
     try:
         call(width_reduction, narrow, cases[0][1], narrow.embed_dims)
@@ -121,25 +126,28 @@ def check_width_reduction(
     done("the action that Algorithm 1 calls width reduction.")
 
 
-def _frequencies(got: Any, count: int) -> list[float]:
-    """The learner's numbers, from a list, an array or a tensor."""
+def _frequencies(answer: Any, count: int) -> list[float]:
+    """The learner's values as a list, from a list, an array or a tensor."""
     try:
-        found = np.asarray(got, dtype=float)
+        frequencies = np.asarray(answer, dtype=float)
     except (TypeError, ValueError):
-        found = np.array([])
-    require(found.shape == (count,), f"One frequency for each of {count} candidates is wanted; {describe(got)} came.")
-    return [float(one) for one in found]
+        frequencies = np.array([])
+    require(
+        frequencies.shape == (count,),
+        f"One frequency for each of {count} candidates is wanted; {describe(answer)} came.",
+    )
+    return [float(frequency) for frequency in frequencies]
 
 
 def _uniform_chances(alpha: Values) -> Values:
-    """How likely each α + ε is the largest, ε between 0 and 1: the integral over its own ε that all others are less."""
+    """Probability that each α + ε is the largest, ε uniform: integrate P(all others are smaller) over its own ε."""
     own = (np.arange(10_000) + 0.5) / 10_000
     others = [[np.clip(a + own - b, 0, 1) for j, b in enumerate(alpha) if j != i] for i, a in enumerate(alpha)]
-    return np.array([np.prod(one, axis=0).mean() for one in others])
+    return np.array([np.prod(probabilities, axis=0).mean() for probabilities in others])
 
 
-def _noise_slips(alpha: Values, noise: str, wanted: Mapping[str, Values]) -> dict[str, Values]:
-    """Typical other frequencies, drawn with numbers that are not the learner's."""
+def _noise_slips(alpha: Values, noise: str, expected: Mapping[str, Values]) -> dict[str, Values]:
+    """Frequencies that typical mistakes give, sampled independently of the learner's."""
     u = np.random.default_rng(1).random((DRAWS, len(alpha)))
     right = u if noise == "uniform" else -np.log(-np.log(u))
     weights = np.exp(alpha + right)
@@ -147,24 +155,24 @@ def _noise_slips(alpha: Values, noise: str, wanted: Mapping[str, Values]) -> dic
     def largest(values: Values) -> Values:
         return np.bincount(values.argmax(axis=1), minlength=len(alpha)) / DRAWS
 
-    slips = {
+    mistakes = {
         "the same candidate wins every draw: each candidate needs a noise of its own.": np.eye(len(alpha))[
             int(alpha.argmax())
         ],
         "you look for the smallest α + ε.": np.bincount((alpha + right).argmin(axis=1), minlength=len(alpha)) / DRAWS,
     }
     if noise == "gumbel":
-        slips |= {
+        mistakes |= {
             "these are mean weights. Ask which candidate is the largest, and how often.": (
                 (weights / weights.sum(1, keepdims=True)).mean(0)
             ),
-            "this is what uniform noise gives. Gumbel's is −log(−log u).": wanted["uniform"],
+            "this is what uniform noise gives. Gumbel's is −log(−log u).": expected["uniform"],
             "your noise is −log u, an exponential one: a second logarithm is missing.": largest(alpha - np.log(u)),
             "the sign of your noise: it is −log(−log u), with its long tail upwards.": largest(alpha - right),
         }
     else:
-        slips["this is what Gumbel's noise gives; ε is to be u itself."] = wanted["gumbel"]
-    return slips
+        mistakes["this is what Gumbel's noise gives; ε is to be u itself."] = expected["gumbel"]
+    return mistakes
 
 
 def _cases() -> list[Case]:
@@ -185,10 +193,10 @@ def _stages(
     worth: Callable[[list[float]], float],
     left_only: bool = True,
 ) -> list[float]:
-    """Of each stage what its MetaPaths are worth, those that are left or all of them."""
+    """Importance of each stage, from its remaining MetaPaths or from all of them."""
     return [
-        worth([one for one, kind in zip(some, chosen, strict=True) if kind != "I" or not left_only])
-        for some, chosen in zip(importances, subnet.choices, strict=True)
+        worth([value for value, kind in zip(values, kinds, strict=True) if kind != "I" or not left_only])
+        for values, kinds in zip(importances, subnet.choices, strict=True)
     ]
 
 
@@ -202,7 +210,7 @@ def _least(subnet: Subnet, importances: Sequence[Sequence[float]], narrowest: Se
 
 
 def _off(subnet: Subnet, stage: int) -> tuple[int, ...]:
-    return tuple(width - 16 * (place == stage) for place, width in enumerate(subnet.embed_dims))
+    return tuple(width - 16 * (index == stage) for index, width in enumerate(subnet.embed_dims))
 
 
 def _with_identities(subnet: Subnet, importances: Sequence[Sequence[float]], narrowest: Sequence[int]) -> int:
@@ -211,7 +219,7 @@ def _with_identities(subnet: Subnet, importances: Sequence[Sequence[float]], nar
 
 
 def _by_mean(subnet: Subnet, importances: Sequence[Sequence[float]], narrowest: Sequence[int]) -> int:
-    means = _stages(subnet, importances, lambda some: sum(some) / len(some))
+    means = _stages(subnet, importances, lambda values: sum(values) / len(values))
     return min(_wide(subnet, narrowest), key=lambda stage: means[stage])
 
 
@@ -244,13 +252,13 @@ WIDTH_SLIPS: dict[str, Callable[..., int]] = {
 }
 
 
-def _near(got: Sequence[float] | Values, wanted: Sequence[float] | Values) -> bool:
-    return len(got) == len(wanted) and all(abs(a - b) < SLACK for a, b in zip(got, wanted, strict=True))
+def _near(actual: Sequence[float] | Values, expected: Sequence[float] | Values) -> bool:
+    return len(actual) == len(expected) and all(abs(a - b) < SLACK for a, b in zip(actual, expected, strict=True))
 
 
-def _close(got: Sequence[Any], wanted: Sequence[float]) -> bool:
-    return len(got) == len(wanted) and all(
-        math.isclose(float(a), b, rel_tol=1e-6, abs_tol=1e-9) for a, b in zip(got, wanted, strict=True)
+def _close(actual: Sequence[Any], expected: Sequence[float]) -> bool:
+    return len(actual) == len(expected) and all(
+        math.isclose(float(a), b, rel_tol=1e-6, abs_tol=1e-9) for a, b in zip(actual, expected, strict=True)
     )
 
 

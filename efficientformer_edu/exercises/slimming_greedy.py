@@ -1,7 +1,7 @@
-"""Check of chapter 8: a greedy search against all sets, where drops and gains add up and where they do not.
+"""Check of chapter 8: greedy against exhaustive search, with drops and gains that are additive and that are not.
 
-Paper: Algorithm 1 is greedy, and names brute force as the way that may find better. The tables are drawn at random, the
-same each time; nothing is trained.
+Paper: Algorithm 1 is greedy; the paper mentions brute force, which may find better networks. The tables are random with
+fixed seeds; nothing is trained.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import combinations
 from efficientformer_edu.exercises._check import call, describe, done, require
 
 Actions = frozenset[str]
-Amounts = Mapping[Actions, float]  # of each set of actions: points of accuracy, or milliseconds
+Amounts = Mapping[Actions, float]  # for each set of actions: points of accuracy, or milliseconds
 Choose = Callable[[Amounts, Amounts, float], Actions]
 Table = tuple[dict[Actions, float], dict[Actions, float], float]  # drops, gains, target
 
@@ -23,9 +23,9 @@ TABLES = 400
 
 
 def check_greedy(greedy: Choose, exhaustive: Choose) -> None:
-    """Compare with a second greedy and all sets, on tables of four actions; other ways to choose are named."""
+    """Compare with reference searches on tables of four actions; common mistakes get their own message."""
     tables = [_table(seed, adds_up=False) for seed in range(TABLES)]
-    ways: dict[str, Choose] = {
+    mistakes: dict[str, Choose] = {
         "Your greedy ranks actions by what each does alone, once. Drops do not add up: after each step the ones that "
         "are left are to be tried again.": _by_singles,
         "Your greedy takes the least drop, whatever it saves. Divide by the milliseconds.": _by_drop,
@@ -35,8 +35,8 @@ def check_greedy(greedy: Choose, exhaustive: Choose) -> None:
         "Your greedy stops a step too early: the gain is to reach the target.": _one_less,
         "Your greedy looks at all sets. It is to take one action after the other.": _exhaustive,
     }
-    _compare("greedy", greedy, _greedy, tables, ways)
-    ways = {
+    _compare("greedy", greedy, _greedy, tables, mistakes)
+    mistakes = {
         "Your exhaustive search minimises drop per millisecond. The milliseconds are asked for by the target; among "
         "the sets that reach it the drop alone counts.": _by_quotient,
         "Your exhaustive search leaves out sets that meet the target exactly.": _beyond,
@@ -44,35 +44,37 @@ def check_greedy(greedy: Choose, exhaustive: Choose) -> None:
         "Your exhaustive search takes the smallest set that reaches the target.": _fewest,
         "Your exhaustive search stops at the greedy one's answer. Look at all sets.": _greedy,
     }
-    _compare("exhaustive", exhaustive, _exhaustive, tables, ways)
-    adding = [_table(seed, adds_up=True) for seed in range(TABLES)]
-    add, other = (sum(_greedy(*one) != _exhaustive(*one) for one in some) / TABLES for some in (adding, tables))
-    done(f"greedy misses the best in {add:.0%} of tables that add up, in {other:.0%} of the others.")
+    _compare("exhaustive", exhaustive, _exhaustive, tables, mistakes)
+    additive = [_table(seed, adds_up=True) for seed in range(TABLES)]
+    additive_rate, rate = (
+        sum(_greedy(*table) != _exhaustive(*table) for table in group) / TABLES for group in (additive, tables)
+    )
+    done(f"greedy misses the best in {additive_rate:.0%} of tables that add up, in {rate:.0%} of the others.")
 
 
 def _table(seed: int, adds_up: bool) -> Table:
-    """Drops and gains of every set of four actions; where they do not add up, each two change each other's."""
-    draw = random.Random(seed)
-    drop, gain = ({name: draw.uniform(*span) for name in NAMES} for span in ((0.2, 3), (0.6, 2)))
+    """Drops and gains of every set of four actions; if they are not additive, each pair of actions interacts."""
+    rng = random.Random(seed)
+    drop, gain = ({name: rng.uniform(*span) for name in NAMES} for span in ((0.2, 3), (0.6, 2)))
     pairs = list(combinations(NAMES, 2))
-    both_drop, both_gain = ({pair: draw.uniform(-most, most) for pair in pairs} for most in (1.2, 0.15))
+    both_drop, both_gain = ({pair: rng.uniform(-most, most) for pair in pairs} for most in (1.2, 0.15))
     drops, gains = dict[Actions, float](), dict[Actions, float]()
     for size in range(len(NAMES) + 1):
         for taken in combinations(NAMES, size):
             inside = [] if adds_up else [pair for pair in pairs if set(pair) <= set(taken)]
             drops[frozenset(taken)] = sum(drop[name] for name in taken) + sum(both_drop[pair] for pair in inside)
             gains[frozenset(taken)] = sum(gain[name] for name in taken) + sum(both_gain[pair] for pair in inside)
-    reached = draw.choice([one for one in drops if len(one) in (2, 3)])
-    target = gains[reached] if seed % 2 else gains[frozenset(NAMES)] * draw.uniform(0.4, 0.9)
+    solution = rng.choice([actions for actions in drops if len(actions) in (2, 3)])
+    target = gains[solution] if seed % 2 else gains[frozenset(NAMES)] * rng.uniform(0.4, 0.9)
     return drops, gains, target
 
 
 def _walk(drops: Amounts, gains: Amounts, target: float, worth: Callable[[Actions, Actions], float]) -> list[Actions]:
-    """The sets that a greedy search passes, the last one the first that reaches the target."""
+    """The sets that a greedy search visits; the last is the first set that reaches the target."""
     taken = [frozenset[str]()]
     while gains[taken[-1]] < target:
-        left = [taken[-1] | {name} for name in NAMES if name not in taken[-1]]
-        taken.append(min(left, key=lambda after: worth(taken[-1], after)))
+        candidates = [taken[-1] | {name} for name in NAMES if name not in taken[-1]]
+        taken.append(min(candidates, key=lambda after: worth(taken[-1], after)))
     return taken
 
 
@@ -109,7 +111,7 @@ def _by_singles(drops: Amounts, gains: Amounts, target: float) -> Actions:
 
 
 def _exhaustive(drops: Amounts, gains: Amounts, target: float) -> Actions:
-    return min((one for one in drops if gains[one] >= target), key=lambda one: drops[one])
+    return min((actions for actions in drops if gains[actions] >= target), key=lambda actions: drops[actions])
 
 
 def _beyond(drops: Amounts, gains: Amounts, target: float) -> Actions:
@@ -121,28 +123,34 @@ def _whatever(drops: Amounts, gains: Amounts, target: float) -> Actions:
 
 
 def _by_quotient(drops: Amounts, gains: Amounts, target: float) -> Actions:
-    return min((one for one in drops if gains[one] >= target), key=lambda one: drops[one] / gains[one])
+    return min(
+        (actions for actions in drops if gains[actions] >= target), key=lambda actions: drops[actions] / gains[actions]
+    )
 
 
 def _fewest(drops: Amounts, gains: Amounts, target: float) -> Actions:
-    return min((one for one in drops if gains[one] >= target), key=lambda one: (len(one), drops[one]))
+    return min(
+        (actions for actions in drops if gains[actions] >= target), key=lambda actions: (len(actions), drops[actions])
+    )
 
 
-def _compare(name: str, answer: Choose, right: Choose, tables: Sequence[Table], ways: Mapping[str, Choose]) -> None:
-    """A slip is named if it gives the learner's answers in all tables, so that none is named by chance."""
-    got = [call(answer, dict(drops), dict(gains), target) for drops, gains, target in tables]
-    for one in got:
+def _compare(
+    name: str, answer: Choose, reference: Choose, tables: Sequence[Table], mistakes: Mapping[str, Choose]
+) -> None:
+    """Report a mistake if it gives the learner's answers in all tables, so that none is reported by chance."""
+    answers = [call(answer, dict(drops), dict(gains), target) for drops, gains, target in tables]
+    for actions in answers:
         require(
-            isinstance(one, set | frozenset),
-            f"{name} is to return the set of the actions that it takes; {describe(one)} came.",
+            isinstance(actions, set | frozenset),
+            f"{name} is to return the set of the actions that it takes; {describe(actions)} came.",
         )
-    for sentence, way in ways.items():
-        require(got != [way(*table) for table in tables], sentence)
-    for found, table in zip(got, tables, strict=True):
-        wanted = right(*table)
+    for sentence, mistake in mistakes.items():
+        require(answers != [mistake(*table) for table in tables], sentence)
+    for actual, table in zip(answers, tables, strict=True):
+        expected = reference(*table)
         require(
-            found == wanted,
-            f"{name} is to take {_taken(wanted, table)}; yours takes {_taken(frozenset(found), table)}.",
+            actual == expected,
+            f"{name} is to take {_taken(expected, table)}; yours takes {_taken(frozenset(actual), table)}.",
         )
 
 
@@ -150,5 +158,5 @@ def _taken(actions: Actions, table: Table) -> str:
     drops, gains, target = table
     if actions not in drops:
         return f"{sorted(actions)}, which is none of the sets"
-    words = ", ".join(sorted(actions)) or "nothing"
-    return f"{words} ({gains[actions]:.2f} of {target:.2f} ms for {drops[actions]:.2f} points)"
+    names = ", ".join(sorted(actions)) or "nothing"
+    return f"{names} ({gains[actions]:.2f} of {target:.2f} ms for {drops[actions]:.2f} points)"
