@@ -31,12 +31,12 @@ VERDICTS: Mapping[Verdict | None, Colour] = {
     None: PARTS["MB4D"],  # the base
 }
 ROW = 0.36  # inches
-NEAR, FAR = 9, 150  # points from a mark to its name; from further away than `NEAR` a line leads to it
+NEAR, FAR = 9, 150  # points from a mark to its label; labels further away than `NEAR` get a line
 TURNS = (1, 15, 7, 9, 2, 14, 6, 10, 3, 13, 5, 11)  # sixteenths
-CLOSE = 30  # dots: names of marks that are nearer to each other than this stand on different sides
+CLOSE = 30  # dots: marks closer to each other than this get labels on different sides
 PLACES = ((NEAR, 0.0), (NEAR, 0.5), *((far, turn / 16) for far in range(16, FAR, 12) for turn in TURNS))
-"""Where a name may stand: how far away, and how many turns from the right."""
-WIDEST = 6  # percentage points: what is drawn on a linear axis
+"""Candidate label positions: distance in points, and angle from the right in turns."""
+WIDEST = 6  # percentage points: the range drawn on a linear axis
 TICKS = (-50, -20, -10, -5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10)  # percentage points
 
 
@@ -57,8 +57,8 @@ def draw_differences(outcome: Outcome) -> Drawing:
         axes = figure.subplots()
         axes.axvspan(-100 * MARGIN, 100 * MARGIN, color=GRID, lw=0, zorder=0)
         axes.axvline(0, color=INK, lw=1)
-        for place, result in enumerate(rows):
-            _row(axes, place, result, base)
+        for row, result in enumerate(rows):
+            _row(axes, row, result, base)
         axes.set_yticks(range(len(rows)), [result.words for result in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
@@ -98,7 +98,7 @@ def draw_accuracy_costs(outcome: Outcome, form: str = FOLDED) -> Drawing:
                 y = _interval(result.difference, 100) if result.difference else (0.0, 0.0, 0.0)
                 axes.plot((x.value, x.value), y[1:], color=colour.line, lw=1.4)
                 axes.plot(_interval(x)[1:], (y[0], y[0]), color=colour.line, lw=1.4)
-                front = 3 if result.difference else 4  # the base in front of all others
+                front = 3 if result.difference else 4  # the base is drawn in front of all others
                 axes.plot(x.value, y[0], "D", ms=8, mfc=colour.fill, mec=colour.line, mew=1.5, zorder=front)
                 points.append(_Point(_interval(x), y, result.name))
         axes.grid(color=GRID, lw=0.6)
@@ -118,38 +118,38 @@ def _interval(estimate: Estimate, scale: float = 1) -> tuple[float, float, float
     return (value, scale * estimate.low, scale * estimate.high) if estimate.samples > 1 else (value, value, value)
 
 
-def _row(axes: Axes, place: int, result: Result, base: Result) -> None:
+def _row(axes: Axes, row: int, result: Result, base: Result) -> None:
     assert result.difference is not None  # `draw_differences` leaves out rows without one
     mean, low, high = _interval(result.difference, 100)
     colour = VERDICTS[result.verdict]
     pairs = [100 * (top1 - base.top1[seed]) for seed, top1 in result.top1.items() if seed in base.top1]
     if result.difference.samples > 1:
-        axes.plot((low, high), (place, place), color=colour.line, lw=5, solid_capstyle="butt", alpha=0.55)
-    axes.plot(pairs, [place] * len(pairs), "o", ms=3.5, color=INK, alpha=0.6)
-    axes.plot(mean, place, "D", ms=7, mfc=colour.fill, mec=colour.line, mew=1.5)
+        axes.plot((low, high), (row, row), color=colour.line, lw=5, solid_capstyle="butt", alpha=0.55)
+    axes.plot(pairs, [row] * len(pairs), "o", ms=3.5, color=INK, alpha=0.6)
+    axes.plot(mean, row, "D", ms=7, mfc=colour.fill, mec=colour.line, mew=1.5)
     lines = [str(result.verdict)]
     if result.holm_verdict != result.verdict:
         lines[0] += f" (Holm: {result.holm_verdict})"
     if result.reported:
         lines.append(f"reported {result.reported.trend}: {result.agreement}")
     axes.annotate(
-        "\n".join(lines), (1, place), (8, 0), ("axes fraction", "data"), "offset points", va="center", fontsize=FOOT
+        "\n".join(lines), (1, row), (8, 0), ("axes fraction", "data"), "offset points", va="center", fontsize=FOOT
     )
 
 
-def _points(axes: Axes, direction: Literal["x", "y"], most: float, words: str) -> None:
-    """An axis of percentage points. Where they reach beyond `most` it is logarithmic beyond 1, and says so.
+def _points(axes: Axes, direction: Literal["x", "y"], linear_limit: float, label: str) -> None:
+    """Format an axis of percentage points, logarithmic beyond 1 if values exceed `linear_limit`.
 
-    Then most differences are small, and a few so large that they would press the others together.
+    A few very large differences would otherwise compress the others. The axis label states the scale.
     """
     axis, limits = (axes.xaxis, axes.get_xlim()) if direction == "x" else (axes.yaxis, axes.get_ylim())
-    far = max(map(abs, limits)) > most
+    far = max(map(abs, limits)) > linear_limit
     if far:
         (axes.set_xscale if direction == "x" else axes.set_yscale)("symlog", linthresh=1, linscale=1)
     ticks = [tick for tick in (TICKS if far else range(-WIDEST, WIDEST + 1)) if limits[0] <= tick <= limits[1]]
     axis.set_ticks(ticks, [f"{tick:+g}" if tick else "0" for tick in ticks])
     axis.set_ticks([], minor=True)
-    axis.set_label_text(f"{words}\nlinear up to 1, logarithmic beyond" if far else words)
+    axis.set_label_text(f"{label}\nlinear up to 1, logarithmic beyond" if far else label)
 
 
 def _foot(figure: Drawing, outcome: Outcome) -> None:
@@ -160,7 +160,7 @@ def _foot(figure: Drawing, outcome: Outcome) -> None:
 
 
 class _Point(NamedTuple):
-    """A mark with its intervals, each as value, low and high, and its name."""
+    """A mark with its intervals, each as value, low and high, and its label."""
 
     x: tuple[float, float, float]
     y: tuple[float, float, float]
@@ -168,11 +168,11 @@ class _Point(NamedTuple):
 
 
 def _name(axes: Axes, points: Sequence[_Point]) -> None:
-    """Name each point at a place as near as possible where the name covers nothing.
+    """Label each point at the nearest position where the label overlaps nothing.
 
-    It covers no other name, mark or interval, not the lines of the base, no line that leads to a name, and not the
-    frame. No line that leads to a name crosses another name or mark. If there is no such place, it takes the one where
-    it covers least.
+    A label must not overlap other labels, marks, intervals, the lines of the base, lines that lead to a label, or the
+    frame. Lines that lead to a label must not cross other labels or marks. If there is no such position, the one with
+    the least overlap is used.
     """
     frame = axes.get_window_extent()
     base_x, base_y = axes.transData.transform((1, 0))
@@ -184,7 +184,7 @@ def _name(axes: Axes, points: Sequence[_Point]) -> None:
         bars += [Bbox.from_extents(x - 2, bottom, x + 2, top), Bbox.from_extents(left, y - 2, right, y + 2)]
     names, lines = list[Bbox](), list[Sequence[tuple[float, float]]]()
     for point, mark in zip(points, marks, strict=True):
-        best, least = PLACES[0], math.inf
+        best, least_covered = PLACES[0], math.inf
         others = [*names, *(other for other in marks if not other.overlaps(mark))]
         for far, turn in sorted(PLACES, key=_cost(mark, marks)):
             label = _label(axes, point, far, turn)
@@ -194,9 +194,9 @@ def _name(axes: Axes, points: Sequence[_Point]) -> None:
             covered = 100 * (not inside) + 10 * box.count_overlaps([*names, *marks]) + 3 * box.count_overlaps(bars)
             covered += sum(box.contains(*spot) for line in lines for spot in line)
             if far > NEAR:
-                covered += sum(other.contains(*place) for other in others for place in _line(mark, box))
-            if covered < least:
-                best, least = (far, turn), covered
+                covered += sum(other.contains(*spot) for other in others for spot in _line(mark, box))
+            if covered < least_covered:
+                best, least_covered = (far, turn), covered
             if not covered:
                 break
         label = _label(axes, point, *best)
@@ -206,22 +206,22 @@ def _name(axes: Axes, points: Sequence[_Point]) -> None:
 
 
 def _cost(mark: Bbox, marks: Sequence[Bbox]) -> Callable[[tuple[float, float]], float]:
-    """How bad a place is: worse from far away, and worse towards other marks close by."""
-    middles = np.array([((one.x0 + one.x1) / 2, (one.y0 + one.y1) / 2) for one in marks])
-    own = np.array([(mark.x0 + mark.x1) / 2, (mark.y0 + mark.y1) / 2])
-    apart = (own - middles)[np.abs(own - middles).max(axis=1) < CLOSE].sum(axis=0)
-    length = float(np.linalg.norm(apart))
-    right, up = apart / length if length > 0 else (0.1, 0.0)
+    """The cost of a label position, which increases with the distance and towards nearby marks."""
+    centres = np.array([((other.x0 + other.x1) / 2, (other.y0 + other.y1) / 2) for other in marks])
+    centre = np.array([(mark.x0 + mark.x1) / 2, (mark.y0 + mark.y1) / 2])
+    direction = (centre - centres)[np.abs(centre - centres).max(axis=1) < CLOSE].sum(axis=0)
+    length = float(np.linalg.norm(direction))
+    right, up = direction / length if length > 0 else (0.1, 0.0)
 
-    def cost(place: tuple[float, float]) -> float:
-        far, turn = place
+    def cost(position: tuple[float, float]) -> float:
+        far, turn = position
         return far * (1.6 - right * math.cos(2 * math.pi * turn) - up * math.sin(2 * math.pi * turn))
 
     return cost
 
 
 def _label(axes: Axes, point: _Point, far: float, turn: float) -> Annotation:
-    """The name of a point at a place around it, so many points away and so many turns from the right."""
+    """Draw the label of a point at a distance of `far` points and an angle of `turn` turns from the right."""
     dx, dy = far * math.cos(2 * math.pi * turn), far * math.sin(2 * math.pi * turn)
     label = axes.annotate(
         point.name,
@@ -234,11 +234,11 @@ def _label(axes: Axes, point: _Point, far: float, turn: float) -> Annotation:
         arrowprops={"arrowstyle": "-", "color": FAINT, "lw": 0.6} if far > NEAR else None,
     )
     label.set_in_layout(False)
-    label.get_window_extent()  # finds its place
+    label.get_window_extent()  # computes its position
     return label
 
 
 def _line(mark: Bbox, box: Bbox) -> list[tuple[float, float]]:
-    """Places on the line from a mark to its name."""
+    """Positions on the line from a mark to its label."""
     start, end = ((mark.x0 + mark.x1) / 2, (mark.y0 + mark.y1) / 2), ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
     return list(zip(np.linspace(start[0], end[0], 40), np.linspace(start[1], end[1], 40), strict=True))

@@ -1,4 +1,4 @@
-"""Drawings of everything that the room `latency` returns."""
+"""Figures of everything that the subpackage `latency` returns."""
 
 from efficientformer_edu.figures.latency_profiles import draw_accuracy_latency, draw_profiles
 from efficientformer_edu.figures.latency_times import (

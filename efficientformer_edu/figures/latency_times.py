@@ -1,7 +1,7 @@
-"""Drawings of measurements: subjects next to each other, claims with their verdicts, and a waterfall of steps.
+"""Figures of measurements: subjects next to each other, claims with their verdicts, and a waterfall of steps.
 
-Paper: section 3 and the columns "Latency" of Table 1. Every drawing bears at its foot what it was measured on. Profiles
-and accuracies are drawn in `latency_profiles`.
+Paper: section 3 and the columns "Latency" of Table 1. Every figure has a footer with the conditions of the measurement.
+Figures of profiles and accuracies are in `latency_profiles`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from efficientformer_edu.latency.claims import Claim, Observation
 from efficientformer_edu.latency.records import TOO_FEW, Conditions, Measurement
 from efficientformer_edu.utils.statistics import MIN_SAMPLES, Agreement, Estimate
 
-ROW = 0.42  # inches that a bar takes
-FOOT = 8.0  # points: the smallest text of a drawing
+ROW = 0.42  # inches per bar
+FOOT = 8.0  # points: the smallest text in a figure
 GRID = "#E6E6E6"
 VERDICTS: Mapping[Agreement, Colour] = {
     "supported": PARTS["embedding"],
@@ -32,14 +32,14 @@ VERDICTS: Mapping[Agreement, Colour] = {
 def draw_measurement(
     measurement: Measurement, against: str | None = None, macs: Mapping[str, int] | None = None
 ) -> Drawing:
-    """A bar for each subject with its median in milliseconds, and a whisker for the 95 % confidence interval.
+    """A bar per subject with its median in milliseconds, and a whisker for the 95 % confidence interval.
 
-    With too few rounds there is no whisker, and the label says so.
+    With too few rounds the whisker is omitted, and the label states the reason.
 
     Args:
-        measurement: what was timed.
-        against: a subject; the labels then say how many times as long as it each takes, round by round.
-        macs: multiply-accumulates of the subjects, where they are of interest.
+        measurement: the measurement.
+        against: a subject; the labels then show the ratio of each latency to that of this subject, paired by round.
+        macs: multiply-accumulates of the subjects, if they should be shown.
 
     Raises:
         KeyError: if `against` was not timed.
@@ -62,28 +62,28 @@ def draw_measurement(
             if macs and timing.name in macs:
                 labels.append(f"{macs[timing.name] / 1e6:,.0f} M MACs")
             axes.annotate(" · ".join(labels), (high, row), (7, 0), textcoords="offset points", va="center")
-        axes.set_xlim(0, 1.9 * max(1e3 * _interval(timing.estimate)[1] for timing in timings))  # room for the labels
+        axes.set_xlim(0, 1.9 * max(1e3 * _interval(timing.estimate)[1] for timing in timings))  # space for the labels
         axes.set_xlabel("ms for one call; bar: median, whisker: 95 % interval")
         foot(figure, [measurement.conditions])
     return figure
 
 
 def draw_observation(observation: Observation) -> Drawing:
-    """The claims of an observation and their context under its verdict, as `draw_claims` draws them."""
+    """The claims of an observation and their context, with its verdict as the title, drawn by `draw_claims`."""
     title = f"Observation {observation.number}: {observation.verdict_text}"
     conditions = [record.conditions for record in observation.records.values()]
     return draw_claims(title, (*observation.claims, *observation.context), conditions)
 
 
 def draw_claims(title: str, claims: Sequence[Claim], conditions: Sequence[Conditions]) -> Drawing:
-    """Each claim's ratio with its interval, the side of the bound it is claimed on, and the verdict.
+    """The ratio of each claim with its interval, the claimed side of the bound, and the verdict.
 
-    The axis is logarithmic, so that twice and half as long lie equally far from 1. The shaded side is the claimed one.
+    The axis is logarithmic, so that ratios of 2 and ½ have the same distance from 1. The claimed side is shaded.
 
     Args:
-        title: what the claims are about.
-        claims: one for each row.
-        conditions: what they were measured on, for the foot.
+        title: the title of the figure.
+        claims: one per row.
+        conditions: conditions of the measurements, for the footer.
 
     Raises:
         ValueError: without claims.
@@ -119,10 +119,10 @@ def draw_claims(title: str, claims: Sequence[Claim], conditions: Sequence[Condit
 
 
 def draw_waterfall(steps: Measurement) -> Drawing:
-    """What each step of a chain gains: the first subject whole, each next one's difference, the last whole.
+    """The speedup of each step in a sequence: the first latency, the difference of each step, and the last latency.
 
     Args:
-        steps: the subjects in the order of the steps, each with all steps up to its own.
+        steps: the subjects in the order of the steps; each includes all previous steps.
     """
     timings = steps.timings
     millis = [timing.milliseconds for timing in timings]
@@ -145,15 +145,15 @@ def draw_waterfall(steps: Measurement) -> Drawing:
 
 
 def foot(figure: Drawing, conditions: Sequence[Conditions]) -> None:
-    """Write what was measured on at the foot of a drawing, each differing line once."""
-    width = round((figure.get_figwidth() - 0.4) * WIDTH * 1.45)  # letters of this size in a line
-    lines = dict.fromkeys(str(one) for one in conditions)
+    """Write the distinct conditions of the measurements in the footer of a figure."""
+    width = round((figure.get_figwidth() - 0.4) * WIDTH * 1.45)  # letters of this size per line
+    lines = dict.fromkeys(str(entry) for entry in conditions)
     text = "\n".join(textwrap.fill(line, width, subsequent_indent="    ") for line in lines)
     figure.supxlabel(text, x=0.02, ha="left", fontsize=FOOT, color=FAINT)
 
 
 def _interval(estimate: Estimate) -> tuple[float, float]:
-    """The ends of the interval; the value twice with too few rounds, which have no interval."""
+    """The ends of the interval; with too few rounds there is no interval, and both ends are the value."""
     return (estimate.low, estimate.high) if estimate.samples >= MIN_SAMPLES else (estimate.value, estimate.value)
 
 
@@ -163,7 +163,7 @@ def _step(axes: Axes, row: int, left: float, width: float, colour: Colour, label
 
 
 def _rows(axes: Axes, names: Sequence[str]) -> None:
-    """Rows from the top down, one for each name, on a quiet grid."""
+    """Format an axis with one row per name, from the top down, and a light grid."""
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)

@@ -1,4 +1,4 @@
-"""Drawings of a slimming: what the mixtures weigh, what the search did step by step, and where its networks stand.
+"""Figures of a slimming run: the mixture weights, the steps of the search, and the Pareto front of its networks.
 
 Paper: section 4.2 and Algorithm 1.
 """
@@ -26,7 +26,7 @@ CANDIDATES: Mapping[Candidate, Colour] = {
     "MB3D": PARTS["MB3D"],
     "I": PARTS["image"],
 }
-KINDS: Mapping[Kind, tuple[str, str, str]] = {  # of actions: marker, fill and words
+KINDS: Mapping[Kind, tuple[str, str, str]] = {  # kinds of actions: marker, fill and description
     "depth": ("s", PARTS["MB4D"].fill, "depth: I for the least important MetaPath"),
     "MB3D": ("^", PARTS["MB3D"].fill, "MB3D: the first becomes MB4D"),
     "width": ("o", PARTS["embedding"].fill, "width: 16 channels off the least important stage"),
@@ -37,47 +37,49 @@ WAYS: Mapping[Method, tuple[str, str]] = {  # marker and colour
     "random": ("^", PARTS["embedding"].line),
     "no-mb3d": ("D", PARTS["MB3D"].line),
 }
-STAGES = tuple(PARTS[name].line for name in ("stem", "embedding", "MB4D", "head"))  # of a stage's line
-DRAWN = 4000  # mixtures for each histogram
+STAGES = tuple(PARTS[name].line for name in ("stem", "embedding", "MB4D", "head"))  # line colours of the stages
+DRAWN = 4000  # mixtures per histogram
 
 
 def draw_mixtures(mixtures: Sequence[Sequence[Mapping[Candidate, float]]]) -> Drawing:
-    """A bar for each MetaPath with the weights of its candidates, e^α over their sum.
+    """A bar per MetaPath with the weights of its candidates, the softmax of α.
 
     Args:
-        mixtures: of each stage, as `Supernet.mixtures` gives them.
+        mixtures: mixture weights of each stage, from `Supernet.mixtures`.
     """
     with drawing(height=2.9) as figure:
         axes = figure.subplots()
-        places, names, place = [], [], 0.0
+        positions, names, position = [], [], 0.0
         for stage, paths in enumerate(mixtures, start=1):
             for number, weights in enumerate(paths, start=1):
                 bottom = 0.0
                 for name, weight in weights.items():
                     colour = CANDIDATES[name]
-                    axes.bar(place, weight, 0.8, bottom, color=colour.fill, edgecolor=colour.line)
+                    axes.bar(position, weight, 0.8, bottom, color=colour.fill, edgecolor=colour.line)
                     if weight > 0.16:
-                        axes.text(place, bottom + weight / 2, f"{name}\n{weight:.2f}", ha="center", va="center", size=8)
+                        axes.text(
+                            position, bottom + weight / 2, f"{name}\n{weight:.2f}", ha="center", va="center", size=8
+                        )
                     bottom += weight
-                places.append(place)
+                positions.append(position)
                 names.append(f"{stage}.{number}")
-                place += 1
-            place += 0.5
-        axes.set_xticks(places, names)
+                position += 1
+            position += 0.5
+        axes.set_xticks(positions, names)
         axes.set_xlabel("MetaPath: stage and place in it")
         axes.set_ylabel("weight without noise")
-        tiles = [Patch(facecolor=one.fill, edgecolor=one.line, label=name) for name, one in CANDIDATES.items()]
+        tiles = [Patch(facecolor=tint.fill, edgecolor=tint.line, label=name) for name, tint in CANDIDATES.items()]
         axes.legend(handles=tiles, frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
         _quiet(axes)
     return figure
 
 
 def draw_noise(alpha: Sequence[float], temperatures: Sequence[float]) -> Drawing:
-    """How the weight of the first of some candidates is distributed, for either noise and some temperatures.
+    """Histograms of the first candidate's weight, for both kinds of noise and several temperatures.
 
     Args:
         alpha: importance of the candidates.
-        temperatures: τ, one column each.
+        temperatures: values of τ, one per column.
     """
     with drawing(height=3.6) as figure:
         grid = figure.subplots(2, len(temperatures), sharex=True, squeeze=False)
@@ -95,7 +97,7 @@ def draw_noise(alpha: Sequence[float], temperatures: Sequence[float]) -> Drawing
 
 
 def weights_drawn(alpha: Sequence[float], noise: Noise, tau: float) -> list[float]:
-    """The weight of the first candidate in many mixtures; the same ones each time."""
+    """Sample the weight of the first candidate `DRAWN` times, with a fixed seed."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         values = torch.tensor(alpha)
@@ -103,21 +105,21 @@ def weights_drawn(alpha: Sequence[float], noise: Noise, tau: float) -> list[floa
 
 
 def draw_search(search: Search) -> Drawing:
-    """The way of a search: accuracy on the images held out over predicted latency, a mark for each action.
+    """The steps of a search: accuracy on the held-out images against predicted latency, with a mark per action.
 
-    Below, the blocks and the channels that are left. Dotted lines are the targets, named above. The last network has no
-    mark: its accuracy is not asked for.
+    The panels below show the remaining blocks and channels. Dotted lines are the targets, labelled at the top. The last
+    network has no mark, because its accuracy is not evaluated.
 
     Raises:
         ValueError: for a search without steps.
     """
     if not search.steps:
         raise ValueError("no steps to draw: the largest network already reaches the targets")
-    times, targets = ([1e3 * seconds for seconds in some] for some in (search.seconds, search.targets))
+    times, targets = ([1e3 * seconds for seconds in values] for values in (search.seconds, search.targets))
     with drawing(height=6.4) as figure:
         panels = upper, middle, lower = figure.subplots(3, 1, sharex=True, height_ratios=(5, 3, 3))
         _accuracies(upper, search, times)
-        ends = [*times, times[-1] - 0.03 * (times[0] - times[-1])]  # so that the last network is seen, too
+        ends = [*times, times[-1] - 0.03 * (times[0] - times[-1])]  # makes the last network visible
         subnets = (*search.subnets, search.subnets[-1])
         _blocks(middle, subnets, ends)
         _widths(lower, subnets, ends)
@@ -138,7 +140,7 @@ def draw_search(search: Search) -> Drawing:
 def _accuracies(axes: Axes, search: Search, times: Sequence[float]) -> None:
     accuracies = [100 * step.accuracy for step in search.steps]
     axes.plot(times[:-1], accuracies, color=FAINT, lw=1, zorder=1)
-    for kind, (marker, fill, words) in KINDS.items():
+    for kind, (marker, fill, label) in KINDS.items():
         taken = [i for i, step in enumerate(search.steps) if step.taken.action.kind == kind]
         if taken:
             axes.scatter(
@@ -149,7 +151,7 @@ def _accuracies(axes: Axes, search: Search, times: Sequence[float]) -> None:
                 color=fill,
                 edgecolor=INK,
                 linewidth=0.8,
-                label=words,
+                label=label,
                 zorder=4,
             )
     axes.set_ylabel("top-1 before the step, %,\ninherited weights")
@@ -157,11 +159,11 @@ def _accuracies(axes: Axes, search: Search, times: Sequence[float]) -> None:
 
 
 def _blocks(axes: Axes, subnets: Sequence[Subnet], times: Sequence[float]) -> None:
-    """How many blocks there are of each kind, one kind upon the other."""
+    """The number of blocks of each kind, stacked."""
     bottom = [0] * len(times)
     for kind in ("MB4D", "MB3D"):
         top = [
-            low + sum(chosen.count(kind) for chosen in subnet.choices)
+            low + sum(choice.count(kind) for choice in subnet.choices)
             for low, subnet in zip(bottom, subnets, strict=True)
         ]
         axes.fill_between(times, bottom, top, step="post", color=CANDIDATES[kind].fill)
@@ -175,7 +177,7 @@ def _blocks(axes: Axes, subnets: Sequence[Subnet], times: Sequence[float]) -> No
 
 
 def _widths(axes: Axes, subnets: Sequence[Subnet], times: Sequence[float]) -> None:
-    """The channels of each stage, a line for each that bears its name where it ends."""
+    """The channels of each stage, as lines labelled at their right end."""
     widest, lowest = max(subnets[0].embed_dims), 0.0
     for stage in sorted(range(4), key=subnets[-1].embed_dims.__getitem__):
         widths = [subnet.embed_dims[stage] for subnet in subnets]
@@ -184,15 +186,15 @@ def _widths(axes: Axes, subnets: Sequence[Subnet], times: Sequence[float]) -> No
         axes.annotate(
             f"stage {stage + 1}", (times[-1], lowest), (6, 0), textcoords="offset points", va="center", fontsize=8
         )
-        lowest += 0.13 * widest  # so that no name stands on the one below
+        lowest += 0.13 * widest  # so that labels do not overlap
     axes.set_ylim(0, 1.15 * widest)
     axes.set_ylabel("channels")
 
 
 def draw_front(front: Front) -> Drawing:
-    """Accuracy of networks trained from scratch over their measured latency, a line for each way they were found.
+    """Accuracy of networks trained from scratch against their measured latency, one line per search method.
 
-    A whisker is the interval of the mean over the seeds; a single seed has none.
+    Whiskers are intervals of the mean over the seeds; a single seed has none.
 
     Raises:
         ValueError: if nothing was both trained and timed.

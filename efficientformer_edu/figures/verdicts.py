@@ -1,7 +1,7 @@
-"""Which boxes are right and which objects were missed, and which pixels are wrong: what drawings of scenes mark.
+"""Correct boxes, missed objects and wrong pixels of an example, as marked in figures of scenes.
 
-Comes: an example and what was found in it. Goes: a verdict on each box, object or pixel. How good a network is on many
-examples, `dense.metrics` says.
+Input: an example and its predictions. Output: a verdict for each box, object or pixel. Metrics over many examples are
+in `dense.metrics`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from efficientformer_edu.dense.boxes import LEAST_UNION, area, iou, shared_area
 from efficientformer_edu.dense.detections import Detections
 from efficientformer_edu.dense.examples import IGNORED, Example
 
-ENOUGH = 0.5  # IoU with an object, to have found it; and part of a box inside a crowd, not to be wrong
+ENOUGH = 0.5  # IoU needed to detect an object, and share of a box inside a crowd needed to be ignored
 
 
 class Verdict(NamedTuple):
-    """What is right.
+    """Correct boxes and detected objects.
 
     Attributes:
-        right: whether a box is, for each.
-        found: whether an object was, for each but crowds.
+        right: whether each box is correct.
+        found: whether each object that is not a crowd was detected.
     """
 
     right: list[bool]
@@ -35,17 +35,17 @@ class Verdict(NamedTuple):
 
 
 def judge(example: Example, detections: Detections) -> Verdict:
-    """Which boxes are right, as COCO counts them at an IoU of 0.5.
+    """Match boxes with objects, as in COCO's evaluation at an IoU of 0.5.
 
-    The boxes choose in their order, the surest first. One is right if it has such an IoU with an object of its class
-    that is not taken yet; it takes the one with the highest. One that lies by half in a crowd of its class is not
-    wrong.
+    Boxes are matched in order, most confident first. A box is correct if its IoU with an unmatched object of its class
+    is at least 0.5; it is matched with the object of highest IoU. A box that lies at least half inside a crowd of its
+    class does not count as wrong.
     """
     boxes, _, labels = detections
-    alike = labels[:, None] == example.labels  # (boxes, objects)
-    shared = iou(boxes, example.boxes) * (alike & ~example.crowd)  # (boxes, objects)
+    same_class = labels[:, None] == example.labels  # (boxes, objects)
+    shared = iou(boxes, example.boxes) * (same_class & ~example.crowd)  # (boxes, objects)
     in_crowd = torch.zeros(len(boxes), dtype=torch.bool)
-    for crowd, fits in zip(example.boxes[example.crowd], alike[:, example.crowd].T, strict=True):
+    for crowd, fits in zip(example.boxes[example.crowd], same_class[:, example.crowd].T, strict=True):
         in_crowd |= fits & (shared_area(boxes, crowd) / area(boxes).clamp(min=LEAST_UNION) >= ENOUGH)
     taken, right = torch.zeros_like(example.crowd), []
     for overlaps, lenient in zip(shared, in_crowd.tolist(), strict=True):
@@ -57,12 +57,12 @@ def judge(example: Example, detections: Detections) -> Verdict:
 
 
 def wrong_pixels(example: Example, semantic: Tensor) -> Bool[Tensor, "H W"]:
-    """Where another class was found than is there; nowhere that no class is."""
+    """A mask of the pixels with a wrong class, without pixels that have no class."""
     return (semantic != example.semantic) & (example.semantic != IGNORED)
 
 
 def wrong_words(example: Example, semantic: Tensor) -> str:
-    """How many of the pixels that have a class are wrong."""
-    judged = int((example.semantic != IGNORED).sum())
-    part = int(wrong_pixels(example, semantic).sum()) / max(judged, 1)
-    return f"{part:.1%} of the pixels wrong"
+    """The share of wrong pixels among those that have a class, as text."""
+    labelled = int((example.semantic != IGNORED).sum())
+    share = int(wrong_pixels(example, semantic).sum()) / max(labelled, 1)
+    return f"{share:.1%} of the pixels wrong"
