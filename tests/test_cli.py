@@ -182,7 +182,7 @@ def test_audit_runs_the_counters(form: str, yaml: Path) -> None:
     )
 
 
-def test_audit_says_where_other_code_gets_another_number() -> None:
+def test_audit_shows_the_counts_of_other_implementations() -> None:
     text = run("audit", "l1", "--explain", "ptflops")
     efficientformer_edu, released, hugging_face = (
         explain("ptflops", "l1", code=code).total for code in ("ours", "released", "huggingface")
@@ -319,7 +319,7 @@ def test_channels_are_for_modules_only(own: str, yaml: Path, capsys: pytest.Capt
     assert result["images"] == [1, 5, 7, 7]
 
 
-def test_torchinfos_summary_says_first_what_is_wrong_with_it(own: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_torchinfo_summary_starts_with_its_error(own: str, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, hidden in (
         (["l1", "--resolution", "64"], 8_257_536),
         ([f"{own}:rows", "--resolution", "32x48"], None),
@@ -460,7 +460,7 @@ def test_predict_with_weights(photo: Path, yaml: Path, tmp_path: Path) -> None:
     assert [line.split() for line in lines] == [[f"{scores[label]:.2%}", str(label)] for label in best]
 
 
-def test_predict_without_weights_says_that_it_means_nothing(photo: Path) -> None:
+def test_predict_without_weights_warns(photo: Path) -> None:
     result = CliRunner().invoke(app, ["predict", str(photo)], catch_exceptions=False)
     assert result.exit_code == 0
     assert "random weights, so its prediction means nothing" in result.stderr

@@ -57,7 +57,7 @@ def run(*arguments: str) -> tuple[str, str]:
     return result.stdout, result.stderr
 
 
-def test_it_trains_times_and_tells(here: Path, timed: list[list[str]]) -> None:
+def test_it_trains_times_and_reports(here: Path, timed: list[list[str]]) -> None:
     out, err = run("--rows", "relu,no-norm", "--seeds", "2")
     lines = out.splitlines()
     assert err.splitlines()[0] == "3 rows, 2 seeds: 6 runs to go; laptop: tests"
@@ -75,7 +75,7 @@ def test_it_trains_times_and_tells(here: Path, timed: list[list[str]]) -> None:
     assert json.loads((here / "results/ablations.json").read_text(encoding="utf-8"))["findings"] == []
 
 
-def test_it_goes_on(here: Path, timed: list[list[str]]) -> None:
+def test_it_resumes(here: Path, timed: list[list[str]]) -> None:
     run("--rows", "relu", "--seeds", "1")
     with pytest.raises(FileExistsError, match="add --resume"):
         run("--rows", "relu", "--seeds", "1")
@@ -117,7 +117,7 @@ def test_the_list_trains_nothing(here: Path) -> None:
     assert not list((here / "results").iterdir())
 
 
-def test_it_refuses(here: Path) -> None:
+def test_errors(here: Path) -> None:
     with pytest.raises(ValueError, match="row 'gelu' is unknown; there are base, patches"):
         run("--rows", "relu,gelu")
     with pytest.raises(ValueError, match="protocol 'gpu' is unknown"):

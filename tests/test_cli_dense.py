@@ -77,7 +77,7 @@ Runs = Mapping[str, tuple[Path, str, str]]
 
 
 @pytest.mark.parametrize("task", ["segmentation", "detection"])
-def test_train_says_what_it_does_and_where_everything_is(task: str, trained: Runs) -> None:
+def test_train_prints_its_settings_and_files(task: str, trained: Runs) -> None:
     folder, out, err = trained[task]
     head, epoch, result, evaluated_by, last = out.splitlines()
     assert head.split() == ["epoch", "rate", "train", "loss", *COLUMNS[task], "seconds"]
@@ -161,7 +161,7 @@ def test_predict_prints_boxes_and_draws_them(trained: Runs, here: Path, monkeypa
     assert "<svg" in (here / "overlay.svg").read_text(encoding="utf-8")
 
 
-def test_a_run_that_stopped_goes_on_to_the_same_weights(
+def test_a_resumed_run_gives_the_same_weights(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ("train", "tiny.yaml", *DETECT, "--size", "64", "--epochs", "2", "--batch", "8", "--out")
@@ -224,7 +224,7 @@ def test_a_classifiers_backbone(here: Path, capsys: pytest.CaptureFixture[str]) 
     assert message.startswith("weights.safetensors: ") and "do not fit" in message
 
 
-def test_photographs_like_cocos(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_in_coco_layout(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broken = annotation(image=5, bbox=[0, 0, 0, 5])
     write_coco(here / "pets", coco_content(annotation(), annotation(image=5, category=90), broken))
     write_coco(here / "pets", coco_content(annotation()), "val2017")
@@ -324,7 +324,7 @@ def test_unknown_or_missing_input_gives_a_single_line_error(
         assert "short.safetensors: the safetensors file is damaged or cut short" in line(*command)
 
 
-def test_grey_backbones_see_photographs_in_colour(here: Path) -> None:
+def test_grey_backbones_with_colour_images(here: Path) -> None:
     (here / "grey.yaml").write_text(SMALL.replace(in_channels=1).to_yaml(), encoding="utf-8")
     run("train", "grey.yaml", *SEGMENT, *QUICK)
     assert load_dense("runs/grey/weights.safetensors").network.config.backbone.in_channels == 3

@@ -152,7 +152,7 @@ def test_bench_of_an_own_engine_skips_external_networks(
     assert names == [f"{yaml} eager", "timm:rival eager", f"{yaml} onnxruntime-folded"]
 
 
-def test_bench_of_all_leaves_out_what_is_missing_and_what_fails(yaml: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bench_of_all_skips_missing_and_failing_engines(yaml: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> engines.Run:
         raise ValueError("it fails")
 
@@ -176,7 +176,7 @@ def test_bench_of_all_leaves_out_what_is_missing_and_what_fails(yaml: str, monke
     ]
 
 
-def test_bench_refuses(
+def test_bench_errors(
     capsys: pytest.CaptureFixture[str], yaml: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = ("bench", yaml, "--resolution", "64x96")
@@ -210,7 +210,7 @@ def test_bench_refuses(
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
-def test_export_says_what_it_wrote_and_how_far_it_is_from_torch(yaml: str, tmp_path: Path, format: str) -> None:
+def test_export_prints_its_files_and_the_difference_from_torch(yaml: str, tmp_path: Path, format: str) -> None:
     torch.manual_seed(1)
     weights, network = tmp_path / "small.safetensors", EfficientFormer(SMALL)
     save(network, weights)
@@ -234,9 +234,7 @@ def test_export_says_what_it_wrote_and_how_far_it_is_from_torch(yaml: str, tmp_p
     torch.testing.assert_close(logits, expected, rtol=0, atol=engines.TOLERANCE * float(expected.abs().max()))
 
 
-def test_export_without_a_runtime_or_weights_says_so(
-    yaml: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_export_without_a_runtime_or_weights_warns(yaml: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     out, err = run("export", yaml, "--out", str(tmp_path / "small.onnx"), "--resolution", "32")
     assert out.splitlines()[1] == (
@@ -245,7 +243,7 @@ def test_export_without_a_runtime_or_weights_says_so(
     assert err == "Warning: the weights are random; load trained ones with --weights FILE.\n"
 
 
-def test_export_refuses(
+def test_export_errors(
     capsys: pytest.CaptureFixture[str], yaml: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "ends in .xml" in refused(capsys, "export", yaml, "--format", "openvino", "--out", "small.onnx")

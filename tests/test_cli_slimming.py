@@ -71,7 +71,7 @@ def run(*arguments: str) -> tuple[str, str]:
     return result.stdout, result.stderr
 
 
-def test_it_slims_trains_times_and_tells(here: Path) -> None:
+def test_it_slims_trains_times_and_reports(here: Path) -> None:
     out, err = run("--out", "one")
     assert "the largest network takes" in err and "80" not in err.partition("targets: ")[0]
     search = Search.load(here / "one" / "search.json")
@@ -96,7 +96,7 @@ def test_a_search_can_be_replayed_from_its_file(here: Path) -> None:
     assert all(str(config.embed_dims) in out for config in search.family.values())
 
 
-def test_a_slimming_that_was_stopped_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_slimming_resumes(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run("--out", "whole", "--baselines")
     calls: list[int] = []
     correct = protocol.Evaluator.correct

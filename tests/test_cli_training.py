@@ -67,7 +67,7 @@ def pets(here: Path) -> Path:
     return here / "pets"
 
 
-def test_train_says_what_it_does_and_where_everything_is(trained: tuple[Path, str, str]) -> None:
+def test_train_prints_its_settings_and_files(trained: tuple[Path, str, str]) -> None:
     folder, out, err = trained
     head, epoch, result, evaluated_by, last = out.splitlines()
     assert head.split()[:4] == ["epoch", "rate", "train", "loss"]
@@ -102,7 +102,7 @@ def test_the_small_network_goes_into_a_folder_of_its_name(pets: Path) -> None:
     assert config == small.SMALL.replace(num_classes=2, in_channels=3).to_dict()
 
 
-def test_a_run_that_stopped_goes_on_to_the_same_weights(
+def test_a_resumed_run_gives_the_same_weights(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ("train", "tiny.yaml", "--epochs", "2", "--batch", "1500", "--out")
@@ -128,7 +128,7 @@ def test_a_run_that_stopped_goes_on_to_the_same_weights(
     assert first == second and len(first) == 2
 
 
-def test_resume_of_what_cannot_go_on(trained: tuple[Path, str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_resume_errors(trained: tuple[Path, str, str], capsys: pytest.CaptureFixture[str]) -> None:
     folder, *_ = trained
     begun = ("train", "tiny.yaml", "--batch", "1000", "--seed", "3", "--out", folder)
     assert "add --resume" in refused(capsys, *begun, "--epochs", "1")
@@ -331,7 +331,7 @@ def test_evaluate_agrees_with_the_run(trained: tuple[Path, str, str], here: Path
     assert sum(float(row["top-1"].rstrip("%")) for row in rows) / 10 == pytest.approx(100 * top1, abs=0.11)
 
 
-def test_evaluate_photographs_by_a_rule(pets: Path) -> None:
+def test_evaluate_images_with_a_crop_rule(pets: Path) -> None:
     save(EfficientFormer(CONFIG.replace(num_classes=2, in_channels=3)), "pets.safetensors", layout="native")
     out, _ = run("evaluate", "pets.safetensors", "--data", pets, "--rule", "timm", "--size", "64")
     assert out.splitlines()[-1].endswith("of 4 images; 64×64 pixels, crop rule timm")
@@ -341,7 +341,7 @@ def test_evaluate_photographs_by_a_rule(pets: Path) -> None:
     assert "of 12 images" in output and "1 of 13 images left out" in err
 
 
-def test_evaluate_refuses(pets: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_errors(pets: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def line(*arguments: str | Path) -> str:
         return refused_at_once(capsys, "evaluate", *arguments)
 

@@ -53,7 +53,7 @@ def test_the_first_cell_installs_the_kit(tmp_path: Path) -> None:
     assert len(read(tmp_path / "02_b.ipynb").cells) == 3  # the chapter itself is unchanged
 
 
-def test_the_setting_is_read_where_the_site_reads_it(tmp_path: Path) -> None:
+def test_the_setting_is_read_from_the_site_configuration(tmp_path: Path) -> None:
     settings = tmp_path / "mkdocs.yml"
     settings.write_text(f"extra:\n  repository: {ADDRESS}\nhook: !!python/name:math.sqrt\n", encoding="utf-8")
     assert colab.repository(settings) == ADDRESS

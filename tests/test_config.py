@@ -65,12 +65,12 @@ def test_names_of_other_projects_find_the_preset(name, preset):
 
 
 @pytest.mark.parametrize("name", ["l2", "efficientformerv2_s0", "", 1])
-def test_an_unknown_name_is_refused_with_those_that_exist(name):
+def test_an_unknown_name_error_lists_the_available_names(name):
     with pytest.raises(ValueError, match="efficientformer_l1, efficientformer_l3, efficientformer_l7"):
         get_config(name)
 
 
-def test_list_models_gives_names_that_get_config_knows():
+def test_list_models_returns_names_that_get_config_accepts():
     assert [get_config(name) for name in list_models()] == list(PRESETS.values())
 
 
@@ -103,13 +103,13 @@ def test_every_field_has_wrong_values_to_try():
 
 
 @pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in WRONG.items() for value in values])
-def test_a_wrong_value_is_refused_by_name(field, value):
+def test_a_wrong_value_error_names_the_field(field, value):
     with pytest.raises(ValueError, match=rf"^{field}=.*; allowed: .+"):
         EfficientFormerConfig(**{field: value})
 
 
 @given(configs(), st.data())
-def test_a_wrong_value_is_refused_whatever_the_others_are(config, data):
+def test_a_wrong_value_is_rejected_with_any_other_values(config, data):
     field = data.draw(st.sampled_from(sorted(set(WRONG) - {"depths", "embed_dims", "downsamples", "num_vit"})))
     # 0.01 may be possible with other widths; the others never are.
     value = data.draw(st.sampled_from([value for value in WRONG[field] if value != 0.01]))
@@ -118,7 +118,7 @@ def test_a_wrong_value_is_refused_whatever_the_others_are(config, data):
 
 
 @pytest.mark.parametrize("make", [EfficientFormerConfig, PRESETS["l1"].replace])
-def test_a_misspelt_field_is_refused_with_the_near_name(make):
+def test_a_misspelt_field_error_suggests_the_nearest_name(make):
     with pytest.raises(ValueError, match="'depth'.*'depths'"):
         make(depth=(3, 2, 6, 4))
 
@@ -161,7 +161,7 @@ def test_grids_round_up():
 
 
 @pytest.mark.parametrize("resolution", [31, (224, 31), 224.0, (224, 224, 224), "224", None])
-def test_a_wrong_resolution_is_refused(resolution):
+def test_a_wrong_resolution_is_rejected(resolution):
     with pytest.raises(ValueError, match="^resolution="):
         resolution_pair(resolution)
 
@@ -229,7 +229,7 @@ def test_hugging_face_downsamples_mean_after_the_stage():
     assert EfficientFormerConfig.from_dict(fields).downsamples == (False, True, False, True)
 
 
-def test_hugging_face_values_that_would_change_the_network_are_refused():
+def test_hugging_face_values_that_would_change_the_network_are_rejected():
     with pytest.raises(ValueError, match="downsample_stride=4.*allowed: 2"):
         EfficientFormerConfig.from_dict(HUGGING_FACE_L3 | {"downsample_stride": 4})
 
@@ -243,7 +243,7 @@ def test_hugging_face_values_that_would_change_the_network_are_refused():
         ([1, 2], "a mapping of field names to values, not list"),
     ],
 )
-def test_from_dict_says_what_is_wrong(fields, message):
+def test_errors_of_from_dict(fields, message):
     with pytest.raises(ValueError, match=message):
         EfficientFormerConfig.from_dict(fields)
 
@@ -273,7 +273,7 @@ def test_netspresso_yaml_is_read(tmp_path):
         (NETSPRESSO_L1, "", "holds NoneType, not a mapping"),
     ],
 )
-def test_a_wrong_yaml_is_refused_by_file_and_field(tmp_path, old, new, message):
+def test_a_wrong_yaml_error_names_the_file_and_field(tmp_path, old, new, message):
     path = tmp_path / "model.yaml"
     assert old in NETSPRESSO_L1
     path.write_text(NETSPRESSO_L1.replace(old, new), encoding="utf-8")

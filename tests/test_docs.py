@@ -153,7 +153,7 @@ def by_make(block: Block) -> str:
 
 
 @by_page
-def test_every_block_does_what_the_page_says(page: Path) -> None:
+def test_every_block_prints_the_output_on_the_page(page: Path) -> None:
     namespace: dict[str, Any] = {"__name__": "page"}
     torch.manual_seed(0)
     for block in blocks(page):
@@ -220,7 +220,7 @@ def strict_build(folder: Path) -> str:
     return ended.stdout[ended.stdout.index("WARNING -  Doc") :]
 
 
-def test_what_the_faq_says_that_make_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_faq_shows_the_output_of_make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     says = [block for page in PAGES for block in blocks(page) if by_make(block) and block.says is not None]
     outputs = [strict_build(tmp_path), no_registry(tmp_path, monkeypatch), stale_chapter()]
     if shutil.which("make") and os.name == "posix":

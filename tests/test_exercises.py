@@ -32,7 +32,7 @@ def verdicts(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("path", "number"), EXERCISES)
-def test_the_check_tells_right_from_wrong(path: Path, number: int) -> None:
+def test_the_check_distinguishes_right_and_wrong_answers(path: Path, number: int) -> None:
     own = [verdict for verdict in verdicts(path) if verdict["exercise"] == number]
     assert [verdict["version"] for verdict in own][:2] == ["solution", "cut"]
     for verdict in own:

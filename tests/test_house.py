@@ -100,7 +100,7 @@ def faults(source: str, module: str, is_package: bool) -> list[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=dotted)
-def test_a_room_imports_only_from_floors_below(path: Path) -> None:
+def test_subpackages_only_import_from_lower_layers(path: Path) -> None:
     assert faults(path.read_text(encoding="utf-8"), dotted(path), path.name == "__init__.py") == []
 
 
@@ -121,7 +121,7 @@ def test_an_import_from_a_higher_layer_is_detected(module: str, source: str) -> 
 
 
 @pytest.mark.parametrize("path", [*MODULES, *TOOLS], ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_module_says_what_it_is_and_is_short(path: Path) -> None:
+def test_modules_have_docstrings_and_are_short(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
     assert ast.get_docstring(ast.parse(source)), "a module starts with what it is"
     assert len(source.splitlines()) <= 400

@@ -18,7 +18,7 @@ CHAPTERS = [pytest.param(path, id=path.stem) for path in chapters(NOTEBOOKS)]
 
 
 @pytest.mark.parametrize("path", CHAPTERS)
-def test_what_does_not_depend_on_the_machine_is_the_same_letter_by_letter(path: Path) -> None:
+def test_machine_independent_output_is_identical(path: Path) -> None:
     stored, fresh = read(path), executed(path)
     with_versions = stored.metadata["efficientformer_edu"]["versions"]
     if not with_versions.endswith(f"torch {version('torch').partition('+')[0]}"):

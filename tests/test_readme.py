@@ -19,7 +19,7 @@ def test_the_generated_parts_are_those_of_the_code():
     assert filled(TEXT) == TEXT, "run `make readme`"
 
 
-def test_the_picture_is_that_of_the_code(tmp_path):
+def test_the_figure_matches_the_code(tmp_path):
     pinned = re.search(r"^matplotlib==(.+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
     if not pinned or pinned[1] != matplotlib.__version__:
         pytest.skip("another matplotlib than the pinned one draws in another way")

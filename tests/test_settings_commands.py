@@ -587,7 +587,7 @@ def test_every_option_has_a_case() -> None:
     [(command, *case) for command, _, *case in CASES],
     ids=[f"{command} {changed}" for command, _, _, changed, _ in CASES],
 )
-def test_an_option_changes_what_it_says(command: str, base: str, changed: str, expected: dict[str, Any]) -> None:
+def test_options_have_their_documented_effect(command: str, base: str, changed: str, expected: dict[str, Any]) -> None:
     after = observe(command, changed)
     assert after["error"] in (None, "ReachedError()", "SystemExit(2)")
     check_changes(observe(command, base), after, expected)

@@ -159,7 +159,7 @@ def test_every_field_of_the_network_has_a_case() -> None:
 
 
 @pytest.mark.parametrize(("field", "value", "expected"), NETWORK, ids=ids(NETWORK))
-def test_a_field_of_the_network_changes_what_it_says(
+def test_fields_of_the_network_have_their_documented_effect(
     field: str, value: Any, expected: dict[str, Any], tmp_path: Path
 ) -> None:
     config = BASE.replace(**{field: value})
@@ -332,7 +332,7 @@ def test_every_field_of_a_neck_or_a_head_has_a_case(kind: type) -> None:
 @pytest.mark.parametrize(
     ("config", "changed", "expected"), PARTS, ids=[f"{type(config).__name__}-{changed}" for config, changed, _ in PARTS]
 )
-def test_a_field_of_a_neck_or_a_head_changes_what_it_says(
+def test_fields_of_necks_and_heads_have_their_documented_effect(
     config: Any, changed: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     observe_part = OBSERVE[type(config)]
@@ -364,7 +364,9 @@ def test_every_field_of_a_dense_network_has_a_case() -> None:
 
 
 @pytest.mark.parametrize(("field", "value", "expected"), DENSE, ids=[field for field, *_ in DENSE])
-def test_a_field_of_a_dense_network_changes_what_it_says(field: str, value: Any, expected: dict[str, Any]) -> None:
+def test_fields_of_dense_networks_have_their_documented_effect(
+    field: str, value: Any, expected: dict[str, Any]
+) -> None:
     config = dataclasses.replace(SEGMENTER, **{field: value})
     check_changes(observe_dense(SEGMENTER), observe_dense(config), expected)
 

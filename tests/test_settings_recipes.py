@@ -459,7 +459,7 @@ def test_every_field_of_a_recipe_has_a_case(task: str, recipe: type) -> None:
     CASES,
     ids=[f"{task}-{field}-{value}" for task, _, field, value, _ in CASES],
 )
-def test_a_field_of_a_recipe_changes_what_it_says(
+def test_fields_of_recipes_have_their_documented_effect(
     task: str, base: dict[str, Any], field: str, value: Any, expected: dict[str, Any], folder: Path
 ) -> None:
     recipe = (BASE if task == "classification" else DENSE).replace(**base)
@@ -534,7 +534,7 @@ def test_every_field_of_a_protocol_has_a_case(protocol: Any) -> None:
     PROTOCOLS,
     ids=[f"{type(protocol).__module__.split('.')[1]}-{field}" for protocol, field, *_ in PROTOCOLS],
 )
-def test_a_field_of_a_protocol_changes_what_it_says(
+def test_fields_of_protocols_have_their_documented_effect(
     protocol: Any, field: str, value: Any, expected: dict[str, Any]
 ) -> None:
     changed = dataclasses.replace(protocol, **{field: value})

@@ -17,7 +17,7 @@ from efficientformer_edu.figures.live import answer, read
 from tools import audit_page, page_python, site
 
 
-def test_what_a_module_only_hands_on_is_described_once() -> None:
+def test_reexporting_modules_are_documented_once() -> None:
     reference = site._reference("weights")
     assert "::: efficientformer_edu.weights.huggingface\n    options:\n      members: false" in reference
     assert "::: efficientformer_edu.weights.hf_config\n\n" in reference

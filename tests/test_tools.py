@@ -211,7 +211,7 @@ def test_the_page_folds_marks_and_describes() -> None:
         (["reported", "measured"], ["± measured, 2026-01-02", "“ reported"], "2026-01-02"),
     ],
 )
-def test_an_output_says_which_kinds_of_numbers_it_holds(kinds: list[str], words: list[str], title: str) -> None:
+def test_outputs_show_their_kinds_of_numbers(kinds: list[str], words: list[str], title: str) -> None:
     made = spoilt(at=4, metadata={"tags": kinds})
     made.metadata["efficientformer_edu"]["machine"] = 'a "laptop"'
     before, _ = markdown.page(made, "02").text.split("```{ .text .output }\n(1, 3)\n```")
@@ -248,7 +248,7 @@ def test_a_chapter_is_stale_if_its_code_or_an_input_changed(tmp_path: Path, monk
     assert not notebooks.up_to_date(made)
 
 
-def test_a_run_records_what_it_imported_and_read() -> None:
+def test_a_run_records_its_imports_and_files() -> None:
     made = small("from efficientformer_edu import paper\n\nlen(paper.table1().rows)")
     inputs = notebooks.run(made)
     assert {"efficientformer_edu/__init__.py", "efficientformer_edu/paper/tables.py"} <= set(inputs["files"])
@@ -278,7 +278,7 @@ def test_a_run_is_clean_kept_and_repeated_only_when_the_code_changes(tmp_path: P
     assert notebooks.up_to_date(again) and not notebooks.up_to_date(changed)
 
 
-def test_where_there_are_no_sockets_in_folders_a_port_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_is_used_if_sockets_in_folders_are_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as windows:
         windows.setattr(os, "name", "nt")
         transport = notebooks._transport(tmp_path)
@@ -288,7 +288,7 @@ def test_where_there_are_no_sockets_in_folders_a_port_does(tmp_path: Path, monke
     assert made.cells[1].outputs[0].text == "42\n"
 
 
-def test_of_a_widget_its_picture_is_kept() -> None:
+def test_the_static_image_of_a_widget_is_kept() -> None:
     made = small("from efficientformer_edu.figures.sliders import sliders\n\nsliders()")
     notebooks.run(made)
     (output,) = made.cells[1].outputs
@@ -303,7 +303,7 @@ def test_of_a_widget_its_picture_is_kept() -> None:
 @pytest.mark.parametrize(
     ("source", "sentence"), [("1 / 0", "ZeroDivisionError"), ("import sys\n\nsys.prefix", "a path of this machine")]
 )
-def test_a_chapter_that_cannot_be_stored_is_refused(tmp_path: Path, source: str, sentence: str) -> None:
+def test_a_chapter_that_cannot_be_stored_is_rejected(tmp_path: Path, source: str, sentence: str) -> None:
     path = tmp_path / "02_small.ipynb"
     write(small(source), path)
     with pytest.raises(notebooks.NotebookError, match=sentence):

@@ -45,7 +45,7 @@ def test_torchvision_gets_its_two_operators_only_if_it_does_not_import(monkeypat
     assert library.told == ["torchvision", "FRAGMENT", "nms", "qnms"]
 
 
-def test_what_still_fails_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remaining_import_errors_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     def importing(name: str) -> ModuleType:
         raise RuntimeError("operator torchvision::nms does not exist")
 

@@ -47,7 +47,7 @@ def test_parameters_and_macs_against_arithmetic(costs: Costs) -> None:
     assert macs["mb3d-none"] < macs["base"] == macs["mb3d-half"] < macs["mb3d-all"] < macs["late-attention"]
 
 
-def test_everything_is_timed_and_what_folds_twice(costs: Costs) -> None:
+def test_every_network_is_timed_and_foldable_networks_twice(costs: Costs) -> None:
     for name in VARIANTS:
         same = name in ("soft", "hard", "longer")  # as the base
         for form, timed in ((EAGER, not same), (FOLDED, not same and name not in ("group-norm", "layer-norm"))):

@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "study"
 
 
-def test_every_row_stands_in_the_table_with_its_verdict(folder: Path) -> None:
+def test_every_row_is_in_the_table_with_its_verdict(folder: Path) -> None:
     outcome = load_outcome(folder)
     table = outcome.table()
     by_name = {str(row[0]): dict(zip(table.columns, row, strict=True)) for row in table.rows}
@@ -92,7 +92,7 @@ def test_a_family_of_verdicts_is_corrected(folder: Path, tmp_path: Path) -> None
     assert load_outcome(many)["no-norm"].holm_verdict == "worse"
 
 
-def test_what_the_correction_leaves_is_equivalent_only_within_the_margin(tmp_path: Path) -> None:
+def test_results_that_are_not_significant_are_equivalent_only_within_the_margin(tmp_path: Path) -> None:
     small = (-0.003, -0.003, -0.001, -0.002, -0.0002)
     stored(tmp_path, {"patches": small, **SHIFTS})
     result = load_outcome(tmp_path)["patches"]
@@ -193,7 +193,7 @@ def test_the_study_of_the_checkout(folder: Path, monkeypatch: pytest.MonkeyPatch
     assert stored_outcome(folder.name) == load_outcome(folder)
 
 
-def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_study_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the base was not run"):
         load_outcome(tmp_path)
     stored(tmp_path, {"relu": SHIFTS["relu"]})

@@ -70,7 +70,7 @@ def test_a_record_holds_all_that_its_run_depends_on(planted: Path) -> None:
     assert set(stored["where"]) == {"machine", "versions", "date"} and "torch" in stored["where"]["versions"]
 
 
-def test_this_process_gets_what_others_get_whatever_its_threads(planted: Path) -> None:
+def test_results_do_not_depend_on_the_process_or_its_threads(planted: Path) -> None:
     before = torch.get_num_threads()
     here = train(BASE, run_of(QUICK, BASE, PLANTED[BASE], 4))
     assert torch.get_num_threads() == before
@@ -182,7 +182,7 @@ def test_a_run_whose_numbers_explode_counts_as_guessing() -> None:
     assert record.top1 == 0.1 and record.log == ()
 
 
-def test_a_study_that_cannot_write_says_so(tmp_path: Path) -> None:
+def test_a_study_that_cannot_write_reports_it(tmp_path: Path) -> None:
     study = get_study(tmp_path / "gone", QUICK, {BASE: PLANTED[BASE]}, 1)
     (tmp_path / "gone").rmdir()
     with pytest.raises(FileNotFoundError, match="the folder does not exist"):

@@ -78,7 +78,7 @@ def test_nothing_but_the_named_change_differs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(VARIANTS) - {"late-attention", "mb3d-none", "mb3d-half", "mb3d-all"}))
-def test_what_stays_has_the_same_first_weights(name: str) -> None:
+def test_unchanged_modules_have_the_same_initial_weights(name: str) -> None:
     base, changed = (network(variant).state_dict() for variant in (BASE, name))
     new = NEW.get(name, ())
     scales = ("gamma",) if "scale" in name else ()
@@ -129,7 +129,7 @@ def test_every_trained_network_has_tokens_to_mix(name: str, protocol: str) -> No
     assert [map.shape for map in maps] == [map.shape for map in base]
 
 
-def test_parts_compute_what_they_say() -> None:
+def test_replaced_modules_compute_the_documented_function() -> None:
     x = torch.randn(2, 8, 5, 5)
     mixer = network("depthwise").stages[0].mb4d[0].token_mixer.eval()
     value = mixer[0].weight[3, 0].mul(x[1, 3, 1:4, 2:5]).sum() + mixer[0].bias[3]
@@ -142,7 +142,7 @@ def test_parts_compute_what_they_say() -> None:
     assert stem(images)[1, 5, 1, 2].isclose(patch / (1 + 1e-5) ** 0.5, atol=1e-6)
 
 
-def test_attention_without_bias_does_not_know_where_a_token_is() -> None:
+def test_attention_without_bias_ignores_token_positions() -> None:
     (mixer,) = (module for module in network("no-bias").modules() if isinstance(module, Attention))
     assert not any("bias" in name and "attention" in name for name, _ in mixer.named_parameters())
     tokens, order = torch.randn(2, 16, 16), torch.randperm(16)
@@ -160,7 +160,7 @@ def test_variants_go_to_other_processes(name: str) -> None:
     assert again.recipe(QUICK.recipe) == VARIANTS[name].recipe(QUICK.recipe)
 
 
-def test_what_is_reported_is_sourced_and_has_its_row() -> None:
+def test_reported_values_have_a_source_and_a_row() -> None:
     report = {row.name: row for row in rows()}
     for name, claim in REPORTED.items():
         assert name in VARIANTS

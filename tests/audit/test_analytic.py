@@ -88,7 +88,7 @@ def test_classes_of_operations(
         ("l7", 21.488, 16.257, 1.204, 4.064, 0.640, 0.154),
     ],
 )
-def test_elements_of_what_has_no_macs(
+def test_elements_of_operations_without_macs(
     name: str, batch_norm: float, gelu_4d: float, gelu_3d: float, pool: float, layer_norm: float, softmax: float
 ) -> None:
     costs = count(name)
@@ -136,7 +136,7 @@ def test_equals_the_real_network(config: EfficientFormerConfig, resolution: tupl
 
 @settings(max_examples=40)
 @given(config=configs(), resolution=resolutions)
-def test_the_folded_form_equals_what_fold_makes(config: EfficientFormerConfig, resolution: tuple[int, int]) -> None:
+def test_the_folded_form_equals_the_result_of_fold(config: EfficientFormerConfig, resolution: tuple[int, int]) -> None:
     costs = count(config, resolution, form="folded")
     model = fold(EfficientFormer(config).eval(), resolution)
     assert costs.params == sum(p.numel() for p in model.parameters())
@@ -173,7 +173,7 @@ def owners(model: EfficientFormer, costs: Costs) -> set[str]:
 
 @settings(max_examples=15)
 @given(config=configs(), resolution=resolutions)
-def test_rows_stand_in_the_real_network(config: EfficientFormerConfig, resolution: tuple[int, int]) -> None:
+def test_rows_match_the_real_network(config: EfficientFormerConfig, resolution: tuple[int, int]) -> None:
     costs = count(config, resolution)
     model = EfficientFormer(config).eval()
     rows = {row.name: row for row in costs.rows}

@@ -47,7 +47,7 @@ def test_the_rules_are_of_the_versions_that_are_installed() -> None:
         assert version(tool).startswith(stated), tool
 
 
-def test_what_runs_is_what_the_rules_say_runs() -> None:
+def test_runnable_counters_match_the_rules() -> None:
     assert {name for name, rule in COUNTERS.items() if rule.runs} == set(RUNNERS)
 
 
@@ -73,7 +73,7 @@ def test_an_unknown_counter() -> None:
         run("ptflop", *build(count(SMALL, 64)))
 
 
-def test_a_missing_tool_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_tool_error_has_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> object:
         return import_module("no_such_tool") if name == "thop" else import_module(name)
 

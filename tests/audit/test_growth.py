@@ -30,7 +30,7 @@ small = st.integers(1, 300)
 
 
 @given(config=configs(), resolution=resolutions)
-def test_the_formulas_are_what_the_ledger_sums(config: EfficientFormerConfig, resolution: tuple[int, int]) -> None:
+def test_the_formulas_equal_the_sums_of_the_ledger(config: EfficientFormerConfig, resolution: tuple[int, int]) -> None:
     assume(config.layer_scale_init is not None and config.act != "prelu")
     blocks = {label: sums for label, sums in count(config, resolution).by("block").items() if "MB" in label}
     assert len(blocks) == sum(config.depths)

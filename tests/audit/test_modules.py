@@ -83,7 +83,7 @@ def test_an_efficientformer_as_the_rules_have_it() -> None:
     assert not [note for note in audit.notes if "totals agree" in note]
 
 
-def test_a_network_is_left_as_it_is() -> None:
+def test_the_network_is_unchanged() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5))
     before = {name: value.clone() for name, value in network.state_dict().items()}
     fast = torch.backends.mha.get_fastpath_enabled()
@@ -102,7 +102,7 @@ class Locked(nn.Sequential):
         self.lock = threading.Lock()
 
 
-def test_a_network_that_cannot_be_copied_is_counted_and_left_as_it_is() -> None:
+def test_a_network_that_cannot_be_copied_is_counted_and_unchanged() -> None:
     network = Locked()
     with pytest.raises(TypeError):
         copy.deepcopy(network)
@@ -126,7 +126,7 @@ def test_a_pruned_network_is_counted() -> None:
     assert audit_module(network, torch.ones(1, 3, 8, 8)).macs == 192 * 4
 
 
-def test_where_both_agree() -> None:
+def test_cases_in_which_both_agree() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 3, groups=1), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8))
     audit = audit_module(network, torch.zeros(2, 3, 8, 8))
     macs = 2 * (6 * 6 * 8 * 3 * 9 + 4 * 4 * 8 * 9)
@@ -160,7 +160,7 @@ def test_fused_attention_of_other_widths_is_missed_by_fvcore_alone(training: boo
     assert "in full here" in said(audit, "FlopCounterMode counts scaled_dot_product_attention")
 
 
-def test_torchs_own_attention_takes_a_path_that_nobody_counts() -> None:
+def test_the_fast_path_of_torch_attention_is_not_counted() -> None:
     audit = audit_module(SelfAttention(), TOKENS)
     assert audit.fvcore == audit.flop_counter == {}
     assert audit.uncounted == audit.unseen == {"_native_multi_head_attention": 1}
@@ -183,7 +183,7 @@ def test_norms_without_factors() -> None:
     assert audit.fvcore == {"batch_norm": (2 + 1) * 48, "group_norm": 4 * 48}
 
 
-def test_what_fvcore_cannot_follow() -> None:
+def test_modules_that_fvcore_cannot_trace() -> None:
     audit = audit_module(Vector(), TOKENS)
     assert audit.fvcore is None and audit.params == 0
     assert "IndexError" in said(audit, "could not follow")
@@ -223,7 +223,7 @@ def test_a_missing_tool(call, tool: str, monkeypatch: pytest.MonkeyPatch) -> Non
         call(nn.Linear(3, 4), torch.zeros(1, 3))
 
 
-def test_torchinfo_says_what_it_hides() -> None:
+def test_torchinfo_reports_what_it_omits() -> None:
     costs = count(SMALL, 64)
     text = torchinfo_summary(EfficientFormer(SMALL), torch.zeros(1, 3, 64, 64))
     fault, summary = text.split("\n\n", 1)
@@ -234,6 +234,6 @@ def test_torchinfo_says_what_it_hides() -> None:
     assert "EfficientFormer" in summary and f"Total params: {costs.params:,}" in summary
 
 
-def test_torchinfo_hides_nothing_where_there_are_no_tokens() -> None:
+def test_torchinfo_is_complete_without_tokens() -> None:
     text = torchinfo_summary(nn.Sequential(nn.Conv2d(3, 4, 8), nn.Flatten(), nn.Linear(4, 2)), torch.zeros(2, 3, 8, 8))
     assert "hides 0 MACs" in text

@@ -64,7 +64,7 @@ def test_our_count_is_of_the_same_network() -> None:
             )
 
 
-def test_where_our_own_count_would_be_printed_otherwise() -> None:
+def test_our_counts_that_would_be_printed_differently() -> None:
     assert {(d.where, d.model, d.quantity) for d in ALL if not d.exact} == {
         *((TABLE1, "l3", "params"), (TABLE1, "l7", "params"), (TABLE1, "l7", "macs")),
         *((TABLE1, "DeiT-S", "params"), (TABLE1, "DeiT-S", "macs")),
@@ -85,7 +85,7 @@ def test_table_1_prints_what_the_counter_of_the_repository_gives() -> None:
     assert one(TABLE1, "l7", "macs").how.endswith("Ours would be printed as 10.1.")
 
 
-def test_the_slips_of_mmpretrain() -> None:
+def test_the_counting_errors_of_mmpretrain() -> None:
     assert 12_289_928 - one(MODELS, "l1", "params").value == 648 + 24 + 10_368 + 48 + 144
     assert round(count(PRESETS["l3"].replace(num_vit=1)).params / 1e6, 2) == 27.48
     assert explain("mmpretrain", "l3").total - one(MODELS, "l3", "macs").value == 3 * 63_924_224
@@ -176,7 +176,7 @@ def test_the_table_has_a_row_per_count() -> None:
     assert "| mmpretrain, table of models | l1 | params | 12.28 M | 12,278,696 | yes |" in table.to_markdown()
 
 
-def test_it_runs_where_there_is_only_the_standard_library() -> None:
+def test_it_runs_with_the_standard_library_alone() -> None:
     probe = (
         "import sys; from efficientformer_edu.audit.published import table; table();"
         "print({'torch', 'numpy', 'yaml', 'matplotlib'} & set(sys.modules))"

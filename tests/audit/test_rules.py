@@ -78,7 +78,7 @@ def test_folded_and_merged() -> None:
     assert merged == [11_809_008, 30_834_568, 81_370_952]
 
 
-def test_the_slips_of_the_toolbox() -> None:
+def test_the_counting_errors_of_the_toolbox() -> None:
     """Biases counted as inputs telescope to the last width less the image's channels."""
     for name, (norms, scales, tables, slip) in zip(
         NAMES, [(31_920, 6_944, 392, 445), (58_432, 15_360, 1_568, 509), (89_376, 29_568, 3_136, 765)], strict=True
@@ -88,7 +88,7 @@ def test_the_slips_of_the_toolbox() -> None:
         assert sum(steps[3:]) == -slip == PRESETS[name].in_channels - PRESETS[name].embed_dims[-1]
 
 
-def test_the_steps_add_up_to_what_is_printed() -> None:
+def test_the_steps_add_up_to_the_printed_count() -> None:
     explanation = explain("fvcore", "l1")
     assert explanation.steps == (
         Step("+ 2 × each number of batch norm", 10_499_328),
@@ -108,7 +108,7 @@ def test_flops_are_twice_the_macs() -> None:
 
 
 @pytest.mark.parametrize("counter", COUNTERS)
-def test_a_step_says_what_it_is(counter: str) -> None:
+def test_every_step_is_described(counter: str) -> None:
     def words(explanation: Explanation) -> list[str]:
         return [step.words for step in explanation.steps]
 
@@ -129,7 +129,7 @@ def test_a_step_says_what_it_is(counter: str) -> None:
         (lambda: explain("fvcore", "l1", 20), "resolution=20"),
     ],
 )
-def test_errors_say_what_would_be_right(call, said: str) -> None:
+def test_errors_name_the_allowed_values(call, said: str) -> None:
     with pytest.raises(ValueError) as caught:
         call()
     assert str(caught.value).startswith(said)

@@ -53,7 +53,7 @@ def test_json_keeps_numbers() -> None:
 MIXED = Table(("operation", "ratio", "exact", "ms"), (("a|b", 2.5, True, 1234.5678), (r"c\|d", 0.25, False, 7)))
 
 
-def test_a_float_is_shown_as_it_is_unless_its_column_has_a_format() -> None:
+def test_floats_are_unchanged_unless_the_column_has_a_format() -> None:
     assert MIXED.formatted() == [["a|b", "2.5", "yes", "1,234.57"], [r"c\|d", "0.25", "no", "7"]]
     formats = {"ratio": ".1%", "ms": ".2f"}
     rows = Table(MIXED.columns, MIXED.rows, formats=formats).formatted()
@@ -86,7 +86,7 @@ def test_numbers_are_right_aligned_and_booleans_are_not() -> None:
     assert MIXED.to_markdown().splitlines()[1] == "| --- | ---: | --- | ---: |"
 
 
-def test_a_format_for_no_column_is_refused() -> None:
+def test_a_format_for_a_missing_column_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"'shares'.*allowed: 'part', 'share'"):
         Table(("part", "share"), (), formats={"shares": ".1%"})
 

@@ -144,7 +144,7 @@ def test_the_first_edit_loads_python_from_this_site(
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_page_shows_what_python_says(audit: Chromium, seed: int) -> None:
+def test_the_page_shows_the_results_of_python(audit: Chromium, seed: int) -> None:
     entries = random_words(seed)
     enter(audit, entries)
     assert audit.ask(SHOWN) == shown_for(audit, entries)
@@ -199,7 +199,7 @@ def test_a_link_leads_to_the_same_audit(chromium: Chromium, addresses: dict[str,
         ({"embed_dims": ",96,224,448"}, [["embed_dims", ""]]),
     ],
 )
-def test_a_wrong_value_is_explained_beside_its_field(audit: Chromium, words: Words, invalid: list[list[str]]) -> None:
+def test_a_wrong_value_is_explained_next_to_its_field(audit: Chromium, words: Words, invalid: list[list[str]]) -> None:
     before = audit.ask(SHOWN)
     enter(audit, words)
     (name,) = words
@@ -268,7 +268,7 @@ def clipboard(chromium: Chromium) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("clipboard")
-def test_what_is_copied_is_the_network(audit: Chromium, tmp_path: Path) -> None:
+def test_the_copied_text_is_the_network(audit: Chromium, tmp_path: Path) -> None:
     entries = random_words(99)
     enter(audit, entries)
     copied: dict[str, Any] = {}
@@ -286,7 +286,7 @@ def test_what_is_copied_is_the_network(audit: Chromium, tmp_path: Path) -> None:
     assert f"{namespace['costs'].macs:,}" in shown["summary"]
 
 
-def test_where_copying_is_not_allowed_the_text_is_shown(audit: Chromium) -> None:
+def test_the_text_is_shown_if_copying_is_not_allowed(audit: Chromium) -> None:
     audit.ask("navigator.clipboard.writeText = () => Promise.reject(new Error('no'))")
     audit.driver.find_element(By.CSS_SELECTOR, "[data-copy=yaml]").click()
     assert "does not let" in audit.wait("return document.querySelector('[data-part=copied]').textContent")
@@ -294,9 +294,7 @@ def test_where_copying_is_not_allowed_the_text_is_shown(audit: Chromium) -> None
     audit.driver.refresh()
 
 
-def test_a_python_that_does_not_come_is_explained_and_tried_again(
-    chromium: Chromium, addresses: dict[str, str]
-) -> None:
+def test_a_failed_download_of_python_is_explained_and_retried(chromium: Chromium, addresses: dict[str, str]) -> None:
     open_page(chromium, addresses["served"])
     chromium.command("Network.enable")
     chromium.command("Network.setBlockedURLs", urls=["*python_stdlib.zip"])

@@ -31,7 +31,7 @@ return (async () => {
         ("layer scale", "chapters/02_building_blocks", "layer-scale"),
     ],
 )
-def test_the_search_finds_first_what_is_meant(
+def test_the_first_search_result_is_the_intended_section(
     chromium: Chromium, addresses: dict[str, str], version: str, words: str, place: str, anchor: str
 ) -> None:
     chromium.open(addresses[version] + page(version, "index"))
@@ -90,9 +90,7 @@ def test_hints_and_solutions_open_by_keyboard(chromium: Chromium, addresses: dic
         assert not fold.get_property("open")
 
 
-def test_what_scrolls_sideways_can_be_reached_by_keyboard(
-    chromium: Chromium, addresses: dict[str, str], version: str
-) -> None:
+def test_horizontal_scrolling_works_by_keyboard(chromium: Chromium, addresses: dict[str, str], version: str) -> None:
     chromium.open(addresses[version] + page(version, "chapters/03_the_network"), PHONE)
     boxes = "[...document.querySelectorAll('pre > code, .md-typeset__scrollwrap, div.arithmatex, .mermaid')]"
     scrolling = f"{boxes}.filter(box => box.scrollWidth > box.clientWidth)"

@@ -54,7 +54,7 @@ def mended(c_in: int, c_out: int, kernel: int) -> int:
         (lambda config: config.embed_dims[3] - 3 + (config.in_channels != 3), "your answer is"),
     ],
 )
-def test_a_wrong_slip_is_named(slip: Any, match: str) -> None:
+def test_a_wrong_bias_count_is_named(slip: Any, match: str) -> None:
     refused(checks.check_bias_slip, mended, slip, match=match)
 
 

@@ -37,9 +37,9 @@ def exhaustive(drops: Amounts, gains: Amounts, target: float) -> Actions:
     return frozenset(enough[0][1])
 
 
-def refused(one: Choose, other: Choose, match: str) -> None:
+def refused(first: Choose, second: Choose, match: str) -> None:
     with pytest.raises(ExerciseError, match=match):
-        checks.check_greedy(one, other)
+        checks.check_greedy(first, second)
 
 
 def test_right_answers_pass_and_report_how_often_greedy_loses(capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,7 +89,7 @@ def test_a_test_that_always_agrees_is_fooled() -> None:
     refused(checks.check_by_offset, lambda bias, grid: True, "the last row is another")
 
 
-def test_a_test_that_always_refuses_is_of_no_use() -> None:
+def test_a_check_that_rejects_everything_is_detected() -> None:
     refused(checks.check_by_offset, lambda bias, grid: False, "refuses biases that were looked up")
 
 

@@ -77,7 +77,7 @@ def test_a_file_gives_torchs_logits_for_any_number_of_images(
         np.testing.assert_allclose(run(images), expected, 0, 1e-5 * np.abs(expected).max())
 
 
-def test_the_file_says_what_it_is(tmp_path: Path) -> None:
+def test_the_file_describes_itself(tmp_path: Path) -> None:
     network = folded_maps(trained(), (64, 96))
     export_onnx(network, tmp_path / "small.onnx")
     proto = onnx.load(tmp_path / "small.onnx")
@@ -159,7 +159,7 @@ def test_a_wrapped_or_pruned_network_is_exported_as_the_inner_network(
 
 
 @pytest.mark.parametrize("network", [torch.nn.Linear(3, 2), Backbone(SMALL)])
-def test_what_is_not_an_efficientformer_is_refused(tmp_path: Path, network: torch.nn.Module) -> None:
+def test_other_architectures_are_rejected(tmp_path: Path, network: torch.nn.Module) -> None:
     for write, name in ((export_onnx, "small.onnx"), (export_openvino, "small.xml")):
         with pytest.raises(ValueError, match=f"{type(network).__name__} .*EfficientFormer"):
             write(network, tmp_path / name, 32)
@@ -187,7 +187,7 @@ def test_a_size_other_than_the_folded_size_is_rejected(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_failure_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     proto = onnx.helper.make_model(
         onnx.helper.make_graph([], "nothing", [], []), opset_imports=[onnx.helper.make_opsetid("", 18)]
     )
@@ -218,7 +218,7 @@ def test_invalid_paths_are_rejected_before_computing(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("library", ["onnx", "onnxscript", "openvino"])
-def test_a_missing_library_says_how_to_install_it(
+def test_a_missing_library_error_has_the_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
 ) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == library]:
@@ -230,7 +230,7 @@ def test_a_missing_library_says_how_to_install_it(
     assert not list(tmp_path.iterdir())
 
 
-def test_openvino_reports_to_nobody() -> None:
+def test_openvino_sends_no_telemetry() -> None:
     """`import openvino` would send telemetry; through `needs` it uses its own stub."""
     code = (
         "import sys\nfrom efficientformer_edu.export.program import needs\nneeds('openvino')\n"
@@ -241,7 +241,7 @@ def test_openvino_reports_to_nobody() -> None:
     assert output.splitlines() == ["[]", "openvino.tools.ovc.telemetry_stub"]
 
 
-def test_what_was_quiet_is_as_it_was_afterwards() -> None:
+def test_quiet_restores_the_log_level() -> None:
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     with program.quiet():

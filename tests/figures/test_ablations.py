@@ -63,7 +63,7 @@ def test_a_verdict_changed_by_the_correction_is_shown_next_to_the_raw_verdict(tm
     assert "Holm" in figure.get_supxlabel()
 
 
-def test_accuracy_stands_against_the_paired_ratio_of_times(outcome: Outcome) -> None:
+def test_accuracy_is_plotted_against_the_paired_ratio_of_times(outcome: Outcome) -> None:
     """The machine of these records changes its speed between rounds; the ratios are not affected."""
 
     def points(form: str) -> list[tuple[float, float]]:
@@ -129,7 +129,7 @@ def test_names_do_not_overlap_other_names_or_intervals(crowded: Outcome) -> None
         assert not any(box.overlaps(other) for other in (*name_boxes[index + 1 :], *spans(axes)))
 
 
-def test_verdicts_stand_beside_the_axes_inside_the_picture(crowded: Outcome) -> None:
+def test_verdicts_are_next_to_the_axes_inside_the_figure(crowded: Outcome) -> None:
     figure = draw_differences(crowded)
     figure.draw_without_rendering()
     (axes,) = figure.axes
@@ -142,7 +142,7 @@ def test_verdicts_stand_beside_the_axes_inside_the_picture(crowded: Outcome) -> 
     assert not any(box.overlaps(other) for index, box in enumerate(verdicts) for other in verdicts[index + 1 :])
 
 
-def test_an_axis_says_when_it_is_logarithmic(outcome: Outcome, crowded: Outcome) -> None:
+def test_logarithmic_axes_are_labelled(outcome: Outcome, crowded: Outcome) -> None:
     for figure, scale in ((draw_differences(outcome), "linear"), (draw_differences(crowded), "symlog")):
         (axes,) = figure.axes
         assert axes.get_xscale() == scale
@@ -151,7 +151,7 @@ def test_an_axis_says_when_it_is_logarithmic(outcome: Outcome, crowded: Outcome)
     assert axes.get_yscale() == "symlog" and "logarithmic" in axes.get_ylabel()
 
 
-def test_nothing_to_draw_is_refused(tmp_path: Path) -> None:
+def test_empty_input_is_rejected(tmp_path: Path) -> None:
     stored(tmp_path, {})
     with pytest.raises(ValueError, match="no variant to compare with the base"):
         draw_differences(load_outcome(tmp_path))

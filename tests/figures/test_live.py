@@ -102,7 +102,7 @@ def test_values_of_every_type() -> None:
         ({"counter": "fvcor"}, ("'fvcor'", "'fvcore'")),
     ],
 )
-def test_errors_name_the_field_the_value_and_what_is_allowed(values: dict[str, str], parts: tuple[str, ...]) -> None:
+def test_errors_name_the_field_the_value_and_the_allowed_values(values: dict[str, str], parts: tuple[str, ...]) -> None:
     with pytest.raises(ValueError) as caught:
         read(values)
     message = str(caught.value)

@@ -102,7 +102,7 @@ def test_the_frame_contains_all_pixels_with_influence() -> None:
     assert axes.get_title() == "stage 1\n4×7 pixels"
 
 
-def test_fading_is_logarithmic_and_hides_what_is_zero() -> None:
+def test_fading_is_logarithmic_and_hides_zeros() -> None:
     strength = np.full((8, 12), 2.0)
     strength[0, :4] = (0.0, 2 * MIN_STRENGTH, 2 * MIN_STRENGTH**0.5, 2 * MIN_STRENGTH**2)
     (axes,) = draw_reach(WALK, [strength]).axes

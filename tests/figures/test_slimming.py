@@ -155,7 +155,7 @@ def test_a_search_has_a_marker_per_step_and_a_line_per_target() -> None:
     nothing_overlaps(figure)
 
 
-def test_below_stand_the_blocks_and_the_channels_that_are_left() -> None:
+def test_the_lower_axes_show_the_remaining_blocks_and_channels() -> None:
     search = searched()
     _, middle, lower = draw_search(search).axes
     tops = {line.get_label(): list(line.get_ydata()) for line in middle.lines}
@@ -230,7 +230,7 @@ def test_a_way_without_times_is_left_out() -> None:
     assert legend and [text.get_text() for text in legend.get_texts()] == [METHODS["slimming"]]
 
 
-def test_nothing_to_draw_is_refused() -> None:
+def test_empty_input_is_rejected() -> None:
     with pytest.raises(ValueError, match="no steps to draw"):
         draw_search(Search(TINY, ((1.0,), (1.0, 1.0), (1.0, 1.0), (1.0, 1.0)), (0.01,), 0.009))
     with pytest.raises(ValueError, match="no network was both trained and timed"):

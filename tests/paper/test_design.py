@@ -12,8 +12,8 @@ from efficientformer_edu import paper
 from efficientformer_edu.config import PRESETS
 from efficientformer_edu.paper import Architecture, Reported, Statement
 
-ARCHITECTURES = {one.preset: one for one in paper.architectures()}
-DIFFERENCES = {one.number: one for one in paper.differences()}
+ARCHITECTURES = {architecture.preset: architecture for architecture in paper.architectures()}
+DIFFERENCES = {difference.number: difference for difference in paper.differences()}
 
 
 @dataclass

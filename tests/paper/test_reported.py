@@ -90,7 +90,7 @@ def test_tags_are_known_and_all_are_used() -> None:
 
 
 @pytest.mark.parametrize("tags", [(), ("V", "V"), ("X",), ("V", "v")])
-def test_a_wrong_tag_is_refused(tags: tuple[str, ...]) -> None:
+def test_a_wrong_tag_is_rejected(tags: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="use one or more of V, FIG, CP"):
         Reported("top1", 79.2, "%", tags)
     with pytest.raises(ValueError, match="use one or more of V, FIG, CP"):
@@ -179,6 +179,6 @@ def test_files_are_read_again_on_every_call() -> None:
     assert paper.table1().rows
 
 
-def test_the_room_needs_only_the_standard_library() -> None:
+def test_the_subpackage_needs_only_the_standard_library() -> None:
     probe = "import sys, efficientformer_edu.paper; print({'torch', 'numpy', 'yaml'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout == "set()\n"

@@ -100,7 +100,7 @@ def test_accuracies_of_other_projects() -> None:
     }
 
 
-def test_a_table_rounds_the_metafile_beside_it() -> None:
+def test_a_table_rounds_the_metafile_next_to_it() -> None:
     rounded, exact = counted_elsewhere()[:2]
     for row in rounded.rows:
         for cell, scale in zip(row.cells, (1e6, 1e9), strict=True):
@@ -207,6 +207,6 @@ def test_ratios_name_models_protocols_and_relations() -> None:
     ]
 
 
-def test_an_unknown_relation_is_refused() -> None:
+def test_an_unknown_relation_is_rejected() -> None:
     with pytest.raises(ValueError, match="relation='half' is not possible; allowed: points, times, percent"):
         compare("half", 1, 2)

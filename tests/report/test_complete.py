@@ -48,7 +48,7 @@ def leaves(record: Any) -> Iterator[Any]:
         yield from inside or [record]
 
 
-def test_every_leaf_of_the_paper_is_in_exactly_1_row() -> None:
+def test_every_leaf_of_the_paper_is_in_a_single_row() -> None:
     expected = Counter(leaf for record in known() for leaf in leaves(record))
     expected += Counter(
         dataclasses.replace(architecture, printed=None)
@@ -72,7 +72,7 @@ def test_every_leaf_of_the_paper_is_in_exactly_1_row() -> None:
     ],
     ids=["ratios", "equations", "observations", "differences", "algorithm 1", "table 1", "table 2", "appendix B"],
 )
-def test_a_row_has_a_single_record(records: tuple[Any, ...]) -> None:
+def test_these_records_have_a_single_row(records: tuple[Any, ...]) -> None:
     answered = Counter(row.record for row in ROWS)
     assert all(answered[record] == number for record, number in Counter(records).items())
 
@@ -107,7 +107,7 @@ def test_every_row_has_a_status_a_source_and_a_chapter() -> None:
         ({"status": "exact", "kind": "computed"}, "ours='' with kind='computed'"),
     ],
 )
-def test_a_wrong_verdict_is_refused(fields: dict[str, Any], sentence: str) -> None:
+def test_a_wrong_verdict_is_rejected(fields: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=re.escape(sentence)):
         Verdict(**fields)
 
@@ -135,7 +135,7 @@ def chapter(folder: Path, name: str) -> None:
     (folder / "notebooks" / f"{name}.ipynb").write_text("{}", encoding="utf-8")
 
 
-def test_a_row_says_whether_its_chapter_is_written(tmp_path: Path) -> None:
+def test_a_row_shows_whether_its_chapter_exists(tmp_path: Path) -> None:
     chapter(tmp_path, "01_latency_observations")
     rows = report(tmp_path)
     observation = next(row for row in rows if row.name == "§3: observation 1")
@@ -148,7 +148,7 @@ def test_a_row_says_whether_its_chapter_is_written(tmp_path: Path) -> None:
     assert [row.name for row in rows] == [row.name for row in ROWS]
 
 
-def test_a_folder_without_chapters_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_chapters_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no chapters in .*give the top folder of the kit"):
         report(tmp_path)
 
@@ -203,7 +203,7 @@ def test_a_measured_answer_can_leave_a_row_open(tmp_path: Path, status: str) -> 
         ({"speed": 3}, "1.json: a finding has no field speed; it has row, status, ours and why"),
     ],
 )
-def test_a_result_that_fits_no_row_is_refused(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
+def test_a_result_without_a_matching_row_is_rejected(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
     chapter(tmp_path, "01_latency_observations")
     stored(tmp_path, **changes)
     with pytest.raises(ValueError, match=re.escape(sentence)):
@@ -211,7 +211,7 @@ def test_a_result_that_fits_no_row_is_refused(tmp_path: Path, changes: dict[str,
 
 
 @pytest.mark.parametrize("name", ["command", "machine", "date", "versions"])
-def test_a_result_without_its_provenance_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_result_without_provenance_is_rejected(tmp_path: Path, name: str) -> None:
     chapter(tmp_path, "01_latency_observations")
     path = stored(tmp_path)
     data = json.loads(path.read_text(encoding="utf-8"))

@@ -30,7 +30,7 @@ def test_tables_are_complete_and_at_most_five_columns_wide() -> None:
     assert len(TABLE.findall(PAGE)) == len({row.part for row in REPORT}) + 2
 
 
-def test_a_blank_line_stands_around_every_table_and_block() -> None:
+def test_blank_lines_surround_every_table_and_block() -> None:
     assert not re.search(r"^[^|\n].*\n\|", PAGE, re.MULTILINE)
     assert not re.search(r"^\|.*\n[^|\n]", PAGE, re.MULTILINE)
     assert (
@@ -81,7 +81,7 @@ def row(**fields: Any) -> Row:
     return Row(first.part, "Table 1", "a row", first.record, 5, **fields)
 
 
-def test_a_measured_row_says_so_and_how() -> None:
+def test_a_measured_row_states_its_method() -> None:
     verdict = Verdict("same trend", "1.9 times as fast", "measured", "Measured on a laptop.")
     page = to_markdown([row(verdict=verdict, command="efficientformer-edu bench l1")])
     assert '<span class="kind measured" title="measured">1.9 times as fast</span>, measured' in page
@@ -102,7 +102,7 @@ def test_the_commands_run(command: str, namespace: dict[str, Any]) -> None:
     assert eval(command, namespace) is not None
 
 
-def test_a_count_is_what_its_command_gives(namespace: dict[str, Any]) -> None:
+def test_a_count_equals_the_result_of_its_command(namespace: dict[str, Any]) -> None:
     starts = ("ef.count(", "2 * ef.count(", "deit.")
     counted = [row for row in rows() if row.command.startswith(starts)]
     assert len(counted) == 6 + 2 + 20

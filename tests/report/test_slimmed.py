@@ -62,7 +62,9 @@ def results(tmp_path: Path) -> Path:
     ("difference", "verdict", "status"),
     [(0.02, "better", "same trend"), (-0.02, "worse", "disagrees"), (0.0005, "inconclusive", "inconclusive")],
 )
-def test_step_3_says_what_the_front_says(results: Path, difference: float, verdict: str, status: str) -> None:
+def test_step_3_reports_the_verdict_of_the_comparison(
+    results: Path, difference: float, verdict: str, status: str
+) -> None:
     stored(results, difference)
     row = step(results, 3)
     assert (row.status, row.kind) == (status, "measured")
@@ -88,7 +90,7 @@ def test_with_few_pairs_the_claim_stays_open(results: Path) -> None:
     assert step(results, 1).status == "same trend"
 
 
-def test_step_1_says_what_the_supernet_learned(results: Path) -> None:
+def test_step_1_reports_the_accuracy_of_the_supernet(results: Path) -> None:
     stored(results, 0.02)
     row = step(results, 1)
     assert (row.status, row.ours) == ("same trend", "7 MetaPaths, worth 0.5 to 4")
@@ -99,7 +101,9 @@ def test_step_1_says_what_the_supernet_learned(results: Path) -> None:
     ("predicted", "status"),
     [((0.95, 1.08), "same trend"), ((0.95, 0.95, 1.3), "inconclusive"), ((0.8, 0.7), "disagrees")],
 )
-def test_step_2_says_how_well_tables_predict(results: Path, predicted: tuple[float, ...], status: str) -> None:
+def test_step_2_reports_the_prediction_error_of_the_table(
+    results: Path, predicted: tuple[float, ...], status: str
+) -> None:
     results.mkdir()
     good = Errors(CONDITIONS, (Prediction(SEARCHED, 0.98, 1.5, 1.0),))
     other = Errors(CONDITIONS, tuple(Prediction(SEARCHED, value, 1.5, 1.0) for value in predicted))
@@ -122,7 +126,7 @@ def test_without_records_there_are_no_answers(tmp_path: Path) -> None:
     assert list(slimmed.findings(tmp_path)) == []
 
 
-def test_a_folder_that_holds_something_else_is_refused(results: Path) -> None:
+def test_a_folder_with_other_files_is_rejected(results: Path) -> None:
     stored(results, 0.02)
     (results / "slimming" / SEARCH).write_text("{}", encoding="utf-8")
     with pytest.raises(ValueError, match="holds no search"):

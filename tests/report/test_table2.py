@@ -48,14 +48,14 @@ def test_a_setting(name: str, status: str, ours: str, why: str) -> None:
     assert row.command == f'report.table2.check("{name}")'
 
 
-def test_every_setting_is_checked_or_says_what_it_needs() -> None:
+def test_every_setting_is_checked_or_states_its_requirements() -> None:
     settings = {setting.name for setting in paper.settings("table2")}
     assert settings == {*table2.CHECKS, *table2.OPEN} and not set(table2.CHECKS) & set(table2.OPEN)
     for name in table2.OPEN:
         assert (ROWS[name].status, ROWS[name].why) == ("not reproducible here", table2.OPEN[name])
 
 
-def test_a_cell_says_what_it_needs() -> None:
+def test_a_cell_states_its_requirements() -> None:
     cells = [row for row in ROWS.values() if isinstance(row.record, paper.Reported)]
     assert len(cells) == 2 * 7 + 1
     for row in cells:
@@ -91,7 +91,7 @@ def test_another_optimiser_disagrees(preset: DenseRecipe, fields: dict[str, Any]
     assert table2.optimiser(preset.replace(**fields), stated).status == "disagrees"
 
 
-def test_a_schedule_is_named_by_what_its_rate_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_schedule_is_named_after_its_learning_rates(monkeypatch: pytest.MonkeyPatch) -> None:
     from efficientformer_edu.dense import recipe
 
     assert table2.schedule(COCO) == "step schedule"
@@ -125,7 +125,7 @@ def test_another_crop_disagrees_and_the_command_uses_the_stated_crop(monkeypatch
     assert table2.check("ADE20K: crop").status == "disagrees"
 
 
-def test_the_pyramid_is_as_wide_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pyramid_has_its_documented_width(monkeypatch: pytest.MonkeyPatch) -> None:
     neck, head = PARTS["anchor_decoupled_head"]
     assert isinstance(neck, FPNConfig)
     widths = set(FPN(PRESETS["l1"].embed_dims, (4, 8, 16, 32), neck).out_dims)

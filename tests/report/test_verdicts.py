@@ -91,7 +91,7 @@ def test_every_count_of_other_projects_is_exact_or_explained() -> None:
     assert sum(row.status == "exact" for row in rows) == 8
 
 
-def test_a_count_that_no_rule_explains_says_so() -> None:
+def test_an_unexplained_count_is_reported() -> None:
     for derivation in derivations(PRESETS | {"l1": PRESETS["l3"]}):
         if derivation.model == "l1":
             verdict = counted.counted(derivation)
@@ -224,7 +224,7 @@ def test_the_equation_as_printed_would_be_called_exact(monkeypatch: pytest.Monke
     assert report.check("mhsa").status == "exact"
 
 
-def test_an_equation_without_a_check_is_refused() -> None:
+def test_an_equation_without_a_check_is_rejected() -> None:
     with pytest.raises(
         ValueError, match="'supernet' has no check; there are network, metablock, stem, mb4d, mb3d, mhsa"
     ):
