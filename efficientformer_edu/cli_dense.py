@@ -48,15 +48,15 @@ def train_dense(
 
     check_installed(task)
     side = size or SCENE
-    with collect_warnings() as warned:
+    with collect_warnings() as data_warnings:
         examples, tests = (load_examples(data, split, strict=strict, size=side) for split in ("train", "test"))
     config = _config(model, task, len(classes_of(examples, task)), head)
     selected_recipe = get_dense_recipe(recipe).replace(**changed)
     pixels = size or (SCENE if data == SHAPES else PHOTOGRAPH)
     run = DenseRun(config, examples, tests, selected_recipe, pixels, seed, init_from)
-    with collect_warnings() as more:
+    with collect_warnings() as run_warnings:
         loop = DenseLoop(run, out, resume=resume, workers=workers)
-    _say([*warned, *more], examples, tests)
+    _say([*data_warnings, *run_warnings], examples, tests)
     try:
         follow(loop)
     except NotFiniteError as error:
@@ -78,11 +78,11 @@ def evaluate_dense_file(
     saved = load_dense(weights)
     check_installed(saved.network.config.task)
     pixels, device = size or saved.size, "cuda" if torch.cuda.is_available() else "cpu"
-    with collect_warnings() as warned:
+    with collect_warnings() as data_warnings:
         tests = load_examples(data, "test", strict=strict, size=pixels)
     check_classes(saved.classes, classes_of(tests, saved.network.config.task), weights)
     result = evaluate_dense(saved.network.to(device), tests, pixels, batch, device=device, workers=workers)
-    _say(warned, tests)
+    _say(data_warnings, tests)
     typer.echo(result.table().to(format), nl=False)
     if format == "table":
         typer.echo(f"\n{result}; {pixels}×{pixels} pixels")
@@ -141,6 +141,6 @@ def _config(model: str, task: str, num_classes: int, head: str | None) -> DenseC
     return usual(backbone.replace(in_channels=3), task, num_classes, head)  # all of these data sets are in colour
 
 
-def _say(warned: list[str], *data: Examples) -> None:
-    for line in (*warned, *(examples.words for examples in data)):
+def _say(lines: list[str], *data: Examples) -> None:
+    for line in (*lines, *(examples.words for examples in data)):
         typer.echo(line, err=True)

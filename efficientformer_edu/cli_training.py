@@ -104,7 +104,7 @@ def train(
     from efficientformer_edu.training.progress import follow
     from efficientformer_edu.training.run import Run
 
-    with collect_warnings() as warned:
+    with collect_warnings() as data_warnings:
         images, tests = (
             load_data(data, split, data_dir=data_dir, download=download, strict=strict) for split in ("train", "test")
         )
@@ -122,9 +122,9 @@ def train(
         teacher if distiller and teacher else "",
         init_from=init_from,
     )
-    with collect_warnings() as more:
+    with collect_warnings() as run_warnings:
         loop = Loop(run, out, resume=resume, workers=workers)
-    _say([*warned, *more], images, tests)
+    _say([*data_warnings, *run_warnings], images, tests)
     try:
         follow(loop)
     except NotFiniteError as error:
@@ -172,15 +172,15 @@ def evaluate(
 
     published = weights in PRESETS and not Path(weights).exists()
     network = get_model(weights, pretrained=True) if published else from_weights(weights)
-    with collect_warnings() as warned:
+    with collect_warnings() as data_warnings:
         tests = load_data(data, "test", data_dir=data_dir, download=download, strict=strict)
     if note := check_classes(network.class_names, tests.classes, weights):
-        warned.append(f"Note: {note}.")
+        data_warnings.append(f"Note: {note}.")
     pixels = size or (get_rule(rule).size if tests.channels == 3 else _usual_size(network.config, tests))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     batches = TestBatches(tests, pixels, network.config.in_channels, batch, rule)
     result = evaluate_network(network.to(device), loader(batches, workers), tests.classes, device)
-    _say(warned, tests)
+    _say(data_warnings, tests)
     typer.echo(result.table().to(format), nl=False)
     if format == "table":
         typer.echo(f"\n{result}; {pixels}×{pixels} pixels, crop rule {rule}")
@@ -264,6 +264,6 @@ def _usual_size(config: EfficientFormerConfig, images: Images) -> int:
     return PHOTOGRAPH if images.channels == 3 else smallest_size(config)
 
 
-def _say(warned: list[str], *data: Images) -> None:
-    for line in (*warned, *(images.words for images in data)):
+def _say(lines: list[str], *data: Images) -> None:
+    for line in (*lines, *(images.words for images in data)):
         typer.echo(line, err=True)

@@ -124,7 +124,7 @@ def difference(logits: Tensor, expected: Tensor) -> float:
 
 
 def run_onnx(source: bytes | Path, images: Tensor, num_threads: int) -> Run:
-    """Run a graph from `export` in ONNX Runtime; the images are read in memory and not copied in each call.
+    """Run a graph from `export` in ONNX Runtime; the images are bound once and not copied in each call.
 
     Raises:
         ImportError: if onnxruntime is missing, with the command that installs it.

@@ -157,11 +157,11 @@ def _mark(module: nn.Module, path: str, hooks: ExitStack) -> None:
 @contextmanager
 def _silent() -> Iterator[None]:
     """Suppress the error stream, to which the profiler's library writes when it starts and stops."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    stderr, devnull = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(devnull)

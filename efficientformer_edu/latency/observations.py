@@ -147,7 +147,7 @@ def observe_mixers(
 def observe_norms(
     rounds: int = 30, num_threads: int | None = None, progress: bool = False, device: str = "cpu"
 ) -> Observation:
-    """Observation 3: Conv-BN and other layer-norm pairs; the norms of a network. Arguments as for `observe`."""
+    """Observation 3: Conv-BN and other pairs of layer and norm; the norms of a network. Arguments as for `observe`."""
     session = Session(3, rounds, num_threads, progress, device)
     dim, (height, width) = _channels_and_grid(2)
     layers = session.time(subjects_norms.norms(dim, (height, width)), NO_IMAGE)

@@ -5,8 +5,8 @@ tables below, applied in this order:
 
 1. Norms, activations, pooling and operators that only move data (copies, views, concatenations) are classified by their
    function. A layout copy inside an attention product or a linear layer also counts as reshape.
-2. Otherwise the innermost module with a known name or type determines the class.
-3. Otherwise a convolution is classified by its kernel: 1×1 mixes channels like an MLP (the MLP of an MB4D consists of
+2. Next, the innermost module with a known name or type determines the class.
+3. Next, a convolution is classified by its kernel: 1×1 mixes channels like an MLP (the MLP of an MB4D consists of
    two). A larger one at the top of the network is the stem; in a block it mixes neighbouring positions, like the
    pooling in an MB4D, and has the same class.
 4. Remaining sums, differences and scales end a branch: a residual connection or a layer scale. They belong to the

@@ -57,7 +57,7 @@ def identity(_: int) -> nn.Identity:
 
 
 def norms(dim: int, grid: Grid) -> dict[str, Subject]:
-    """Four layer-norm pairs in sequence, on a feature map (1, dim, H, W) or its tokens (1, H·W, dim)."""
+    """Four pairs of a layer and a norm in sequence, on a feature map (1, dim, H, W) or its tokens (1, H·W, dim)."""
     height, width = grid
     conv_bn = conv_norm(dim, nn.BatchNorm2d)
     on_maps = {
