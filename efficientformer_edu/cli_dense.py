@@ -123,7 +123,7 @@ def is_dense(weights: str | Path) -> bool:
 
 
 def _config(model: str, task: str, num_classes: int, head: str | None) -> DenseConfig:
-    """The configuration of a network: a backbone by name or from a file, or a complete NetsPresso file."""
+    """The configuration: a backbone by name or from a file, or a complete network from a NetsPresso file."""
     from efficientformer_edu.dense import from_yaml
     from efficientformer_edu.dense.usual import SMALL as SMALL_BACKBONE
     from efficientformer_edu.dense.usual import usual

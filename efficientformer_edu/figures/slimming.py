@@ -1,4 +1,4 @@
-"""Figures of a slimming run: the mixture weights, the steps of the search, and the Pareto front of its networks.
+"""Figures of a slimming run: the mixture weights, the steps of the search, and the resulting networks.
 
 Paper: section 4.2 and Algorithm 1.
 """

@@ -171,7 +171,7 @@ def _flushes_denormals() -> bool:
 
 
 def _bar(rounds: int, progress: bool) -> Iterator[int]:
-    """The indices of the rounds, with a progress bar on the error stream if `progress` is set and the stream is a terminal."""
+    """Indices of the rounds, with a progress bar on the error stream if `progress` is set and it is a terminal."""
     if not (progress and sys.stderr.isatty()):
         yield from range(rounds)
         return
