@@ -1,4 +1,4 @@
-"""Build it, bottom up: stem, embedding, mixers, mlp, blocks, backbone, network, unwrap, folding."""
+"""The network, bottom up: stem, embedding, mixers, mlp, blocks, backbone, network, unwrap, folding."""
 
 from __future__ import annotations
 

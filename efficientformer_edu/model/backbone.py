@@ -1,7 +1,7 @@
-"""What all networks here share: a stem and four stages, from images to four maps.
+"""The backbone that all networks here share: a stem and four stages, from images to four feature maps.
 
-Paper: section 4.1, Fig. 3 and Table 6. Y = ∏ᵢ MBᵢ(PatchEmbed(X₀)): MB4D blocks on maps first, MB3D blocks on tokens
-last, one change of dimension between them. Released code: `EfficientFormer` in `models/efficientformer.py`.
+Paper: section 4.1, Fig. 3 and Table 6. Y = ∏ᵢ MBᵢ(PatchEmbed(X₀)): MB4D blocks on feature maps first, then MB3D blocks
+on tokens, with one change of dimension between them. Released code: `EfficientFormer` in `models/efficientformer.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from efficientformer_edu.model.stem import Stem
 
 
 class Stage(nn.Module):
-    """An embedding, then MB4D blocks on the map, then MB3D blocks on its tokens. Maps come and go.
+    """An embedding, MB4D blocks on the feature map, then MB3D blocks on its tokens. Input and output are feature maps.
 
     Args:
         config: the network's configuration.
@@ -42,7 +42,7 @@ class Stage(nn.Module):
             x = block(x)
         if len(self.mb3d) > 0:
             grid = (x.shape[2], x.shape[3])
-            x = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, N, C_j): the map becomes tokens
+            x = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, N, C_j): the feature map becomes tokens
             for block in self.mb3d:
                 x = block(x, grid)
             x = x.transpose(1, 2).unflatten(2, grid)  # (B, C_j, h, w): a view, no copy
@@ -53,11 +53,11 @@ class Backbone(nn.Module):
     """A stem, four stages and the final norm, for any input size from 32×32, square or not.
 
     Args:
-        config: the network's shape.
+        config: the network's configuration.
 
     Attributes:
-        config: the configuration it was built from.
-        input_size: height and width of the only input size of a folded network, None for one that takes any.
+        config: the network's configuration.
+        input_size: height and width of the only input size of a folded network; None if any size is allowed.
     """
 
     def __init__(self, config: EfficientFormerConfig) -> None:
@@ -69,21 +69,21 @@ class Backbone(nn.Module):
         self.norm = nn.LayerNorm(config.embed_dims[-1])
 
     def extract_feat(self, images: Float[Tensor, "B in_channels H W"]) -> tuple[Float[Tensor, "B C4"]]:
-        """What the heads see, (B, C₄), in a tuple of one: the mean over all tokens after the final norm."""
+        """The input of the heads, (B, C₄), in a tuple of length 1: the mean over all tokens after the final norm."""
         tokens = self.features(images)[-1].permute(0, 2, 3, 1).flatten(1, 2)  # (B, N, C₄)
         return (self.norm(tokens).mean(1),)
 
     def features(self, images: Float[Tensor, "B in_channels H W"]) -> list[Tensor]:
-        """The four stages' maps, (B, C_j, ⌈H/2^(j+1)⌉, ⌈W/2^(j+1)⌉) for j = 1 to 4, before the final norm."""
+        """Feature maps of the four stages, (B, C_j, ⌈H/2^(j+1)⌉, ⌈W/2^(j+1)⌉) for j = 1 to 4, before the final norm."""
         x = self.stem(check_images(images, self.config.in_channels, self.input_size))
-        maps = []
+        outputs = []
         for stage in self.stages:
             x = stage(x)
-            maps.append(x)
-        return maps
+            outputs.append(x)
+        return outputs
 
     def attention_maps(self, images: Float[Tensor, "B in_channels H W"]) -> list[Float[Tensor, "B heads N N"]]:
-        """The attention probabilities of each MB3D block, first block first; row i holds what token i attends to."""
+        """The attention probabilities of each MB3D block, first block first; row i is the distribution of token i."""
         maps: list[Tensor] = []
         mixers = [module for module in self.modules() if isinstance(module, Attention)]
         hooks = [mixer.softmax.register_forward_hook(lambda *call: maps.append(call[-1])) for mixer in mixers]
@@ -99,14 +99,14 @@ class Backbone(nn.Module):
         return f"{sum(p.numel() for p in self.parameters()):,} parameters, images of {size}"
 
 
-@torch.fx.wrap  # a leaf for torch.fx, which cannot follow conditions on sizes
+@torch.fx.wrap  # a leaf for torch.fx, which cannot trace conditions on sizes
 def check_images(images: Tensor, in_channels: int, input_size: tuple[int, int] | None) -> Tensor:
-    """The images, if the network can take them; else a ValueError that says what came and what is wanted."""
+    """Return the images. Raises ValueError if their type, shape or size does not fit the network."""
     size = "H and W at least 32" if input_size is None else f"{input_size[0]}×{input_size[1]}, for which it was folded"
-    wanted = f"a float tensor (B, {in_channels}, H, W), {size}"
+    expected = f"a float tensor (B, {in_channels}, H, W), {size}"
     if images.ndim != 4 or images.shape[1] != in_channels or not images.is_floating_point():
-        raise ValueError(f"images are {images.dtype} of shape {tuple(images.shape)}; wanted: {wanted}")
+        raise ValueError(f"images are {images.dtype} of shape {tuple(images.shape)}; wanted: {expected}")
     height, width = images.shape[2:]
     if min(height, width) < SMALLEST_INPUT or (input_size is not None and (height, width) != input_size):
-        raise ValueError(f"images are {height}×{width} pixels; wanted: {wanted}")
+        raise ValueError(f"images are {height}×{width} pixels; wanted: {expected}")
     return images

@@ -1,9 +1,9 @@
-"""The two blocks, called MetaBlocks: MB4D on maps and MB3D on tokens.
+"""The two blocks, called MetaBlocks: MB4D on feature maps and MB3D on tokens.
 
 4D is a feature map (B, C, H, W), 3D is a sequence of tokens (B, N, C) with N = H·W. Paper: section 4.1, Eq. 4 and 5.
-Released code: `Meta4D` and `Meta3D` in `models/efficientformer.py`. Both multiply each branch by a layer scale γ, a
-factor for each channel that starts at 1e-5, so a fresh block is almost the identity; and where Eq. 4 has Pool(x) + x,
-MB4D computes x + γ₁ ⊙ (Pool(x) − x).
+Released code: `Meta4D` and `Meta3D` in `models/efficientformer.py`. Both multiply each branch by a layer scale γ, one
+factor per channel initialized to 1e-5, so a new block is almost the identity. Instead of Pool(x) + x in Eq. 4, MB4D
+computes x + γ₁ ⊙ (Pool(x) − x).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from efficientformer_edu.model.mlp import ConvMlp, Mlp
 
 
 class LayerScale(nn.Module):
-    """γ ⊙ x, one learned factor for each channel. On a map γ is spread over height and width."""
+    """γ ⊙ x, one learned factor per channel. On a feature map γ is broadcast over height and width."""
 
     def __init__(self, dim: int, init: float, on_map: bool) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class LayerScale(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training, a sample loses the whole branch with probability `rate`; the rest is scaled up."""
+    """Stochastic depth: in training, the branch is dropped per sample with probability `rate`, else scaled up."""
 
     def __init__(self, rate: float, on_map: bool) -> None:
         super().__init__()
@@ -52,13 +52,13 @@ class DropPath(nn.Module):
 
 
 class MB4D(nn.Module):
-    """A block on maps, Eq. 4: pooling mixes neighbours, 1×1 convolutions mix channels.
+    """A block on feature maps, Eq. 4: pooling mixes neighbours, 1×1 convolutions mix channels.
 
-    There is no norm before either branch; batch norms sit behind the convolutions, into which they fold at inference.
+    There is no norm before either branch. Batch norms follow the convolutions and are folded into them at inference.
 
     Args:
         config: the network's configuration.
-        stage: 0, 1, 2 or 3; it gives the width.
+        stage: 0, 1, 2 or 3; it determines the width.
         drop_path: stochastic depth of this block.
     """
 
@@ -98,7 +98,7 @@ class MB3D(nn.Module):
 
 
 def layer_scale(config: EfficientFormerConfig, dim: int, on_map: bool) -> nn.Module:
-    """The layer scale that the configuration asks for; without one the branch is taken as it is."""
+    """The layer scale of the configuration; the identity if there is none."""
     if config.layer_scale_init is None:
         return nn.Identity()
     return LayerScale(dim, config.layer_scale_init, on_map)

@@ -1,4 +1,4 @@
-"""The embedding between two stages: half the height and width, other channels.
+"""The embedding between two stages: halves height and width and changes the number of channels.
 
 Paper: section 4.1, "an Embedding between stages". Released code: `Embedding` in `models/efficientformer.py`.
 """
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Embedding(nn.Module):
-    """Convolution 3×3 of stride 2 and batch norm, without activation. An odd height or width is rounded up."""
+    """3×3 convolution with stride 2 and batch norm, without activation. Odd sizes are rounded up."""
 
     def __init__(self, in_dim: int, dim: int) -> None:
         super().__init__()

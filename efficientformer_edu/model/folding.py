@@ -1,14 +1,16 @@
-"""The inference form: the same function with fewer operations, for one input size.
+"""Folding: an inference form that computes the same function with fewer operations, for one input size.
 
 Paper: section 3, observation 3: a batch norm folds into the convolution before it, a layer norm does not.
 
-What folds: each batch norm into its convolution; γ₂ of an MB4D and both layer scales of an MB3D into the linear map
-before them; the scale of the attention into its queries; the two heads into their mean; the table of offsets into the
-bias of the one token grid. What stays: γ₁ of an MB4D, because no linear map follows the pooling, and a mean that leaves
-out the border's padding is no fixed kernel. But x + γ₁ (Pool(x) − x) lies between x and Pool(x), and is one operation.
+Folded: each batch norm into its convolution; γ₂ of an MB4D and both layer scales of an MB3D into the linear layer
+    before
+them; the scale of the attention into its queries; the two heads into their mean; the table of offsets into the bias of
+the single token grid. Not folded: γ₁ of an MB4D, because no linear layer follows the pooling, and a mean that excludes
+the padding at the border is not a fixed kernel. But x + γ₁ (Pool(x) − x) interpolates between x and Pool(x), which is a
+single operation.
 
-What moves: the channels. With a place's channels side by side in memory, a 1×1 convolution is a linear map of rows, and
-a map becomes tokens without a copy.
+The memory layout changes to channels-last (NHWC): a 1×1 convolution is then a linear layer on the rows of a matrix, and
+a feature map becomes tokens without a copy.
 """
 
 from __future__ import annotations
@@ -34,9 +36,9 @@ def fold(model: Network, resolution: Resolution = 224) -> Network:
     """A copy of the network in inference form: the same outputs, no batch norm, one head.
 
     Args:
-        model: the network as trained, with or without heads, wrapped or pruned as `unwrap` takes it. It is left
-            unchanged.
-        resolution: the one input size in pixels, a number or (height, width).
+        model: the trained network, with or without heads; wrapped or pruned models are handled by `unwrap`. It is not
+            changed.
+        resolution: the input size in pixels, a number or (height, width).
 
     Returns:
         A network of the same class in evaluation mode, an `EfficientFormer` with `config.distillation` False; another
@@ -51,7 +53,7 @@ def fold(model: Network, resolution: Resolution = 224) -> Network:
 
 
 def folded_maps(model: Network, resolution: Resolution = 224) -> Network:
-    """The same with maps and 1×1 convolutions in their usual layout, for a graph compiler, which chooses its own.
+    """Like `fold`, but with the default memory layout, for graph compilers, which select their own layout.
 
     Arguments, result and errors are those of `fold`.
     """
@@ -59,7 +61,7 @@ def folded_maps(model: Network, resolution: Resolution = 224) -> Network:
     if model.input_size is not None:
         raise ValueError("the model is folded already; fold the model as it was trained")
     first = next(model.parameters())
-    folded = copy.deepcopy(model).cpu().double().eval()  # products of weights are taken in double and rounded once
+    folded = copy.deepcopy(model).cpu().double().eval()  # products of weights are computed in double and rounded once
     fold_norms(folded)
     drop_dropouts(folded)
     fold_layer_scales(folded)
@@ -70,7 +72,7 @@ def folded_maps(model: Network, resolution: Resolution = 224) -> Network:
 
 
 class FoldedMB4D(nn.Module):
-    """An MB4D on a map whose channels lie side by side in memory: pooling and residual are one, the MLP is linear.
+    """An MB4D on channels-last feature maps: pooling and residual are fused, the MLP uses linear layers.
 
     Args:
         block: an MB4D whose norms and second layer scale are folded.
@@ -87,13 +89,13 @@ class FoldedMB4D(nn.Module):
         pooled = self.token_mixer.pool(x).permute(0, 2, 3, 1)  # (B, H, W, C), a view
         x = x.permute(0, 2, 3, 1)
         x = pooled if self.layer_scale_1 is None else torch.lerp(x, pooled, self.layer_scale_1)  # x + γ₁ (Pool(x) − x)
-        x = x.contiguous()  # no copy but for maps of a single channel or place, whose layout is ambiguous
+        x = x.contiguous()  # a copy only for maps with a single channel or position, whose layout is ambiguous
         x = self.mlp(x).add_(x)
         return x.permute(0, 3, 1, 2)  # (B, C, H, W), a view
 
 
 class FoldedMlp(nn.Module):
-    """The MLP of an MB4D, its norms folded, on places with their channels last: each 1×1 convolution is linear."""
+    """The MLP of an MB4D with folded norms on channels-last input: each 1×1 convolution is a linear layer."""
 
     def __init__(self, mlp: ConvMlp) -> None:
         super().__init__()
@@ -104,7 +106,7 @@ class FoldedMlp(nn.Module):
 
 
 class FoldedAttention(Attention):
-    """Attention on one token grid: its bias was looked up and its queries were scaled once and for all."""
+    """Attention on one token grid, with the bias looked up and the queries scaled in advance."""
 
     fixed_bias: Float[Tensor, "heads N N"]
 
@@ -125,9 +127,9 @@ class FoldedAttention(Attention):
 
 
 def fold_norms(network: nn.Module) -> None:
-    """Fold each batch norm into the convolution or linear map right before it.
+    """Fold each batch norm into the convolution or linear layer directly before it.
 
-    What a norm holds besides, such as the activation in a norm of timm's, stays in its place.
+    Submodules of a norm, such as the activation in timm's norm layers, are kept at the same position.
     """
     for module in list(network.modules()):
         for (name, linear), (norm_name, norm) in pairwise(list(module.named_children())):
@@ -141,7 +143,7 @@ def fold_norms(network: nn.Module) -> None:
 
 
 def drop_dropouts(network: nn.Module) -> None:
-    """Take out what acts in training only, so that the folded form is the same function in either mode."""
+    """Remove dropout and drop path, so that the folded network computes the same function in both modes."""
     for module in network.modules():
         for name, child in list(module.named_children()):
             if isinstance(child, (nn.Dropout, DropPath)):
@@ -149,7 +151,7 @@ def drop_dropouts(network: nn.Module) -> None:
 
 
 def fold_layer_scales(network: nn.Module) -> None:
-    """Multiply each layer scale into the linear map right before it; the pooling's stays."""
+    """Multiply each layer scale into the linear layer directly before it; that of the pooling is kept."""
     for block in network.modules():
         if isinstance(block, (MB4D, MB3D)):
             block.layer_scale_2 = fold_scale(block.mlp.fc2, block.layer_scale_2)
@@ -158,7 +160,7 @@ def fold_layer_scales(network: nn.Module) -> None:
 
 
 def fold_scale(linear: nn.Linear | nn.Conv2d, scale: nn.Module) -> nn.Identity:
-    """Multiply the layer's outputs by the layer scale behind it; what is left of that scale is the identity."""
+    """Multiply a layer scale into the layer before it. Returns the identity, which replaces the layer scale."""
     if isinstance(scale, LayerScale):
         for parameter in linear.parameters():
             parameter.data *= scale.gamma.detach().view(-1, *[1] * (parameter.ndim - 1))
@@ -166,7 +168,7 @@ def fold_scale(linear: nn.Linear | nn.Conv2d, scale: nn.Module) -> nn.Identity:
 
 
 def fold_attention(network: Backbone, size: tuple[int, int]) -> None:
-    """Look the attention's bias up for one input size, and scale the queries' weights."""
+    """Look up the attention bias for one input size, and scale the weights of the queries."""
     for stage, grid in zip(network.stages, network.config.grids(size), strict=True):
         for block in stage.modules():
             if isinstance(block, MB3D):
@@ -175,7 +177,7 @@ def fold_attention(network: Backbone, size: tuple[int, int]) -> None:
 
 
 def merge_heads(network: EfficientFormer) -> None:
-    """Replace two heads by one that gives their mean."""
+    """Replace two heads by one that computes their mean."""
     if network.head_dist is not None:
         for name, parameter in network.head.named_parameters():  # by name: pruning changes the order
             parameter.data = (parameter.data + network.head_dist.get_parameter(name).data) / 2
@@ -184,19 +186,21 @@ def merge_heads(network: EfficientFormer) -> None:
 
 
 def channels_last(network: Backbone) -> None:
-    """Lay the channels of a place side by side, in maps as in weights; 1×1 convolutions become linear maps."""
+    """Convert feature maps and weights to channels-last; 1×1 convolutions become linear layers."""
     for stage in network.stages:
         stage.mb4d = nn.ModuleList(FoldedMB4D(block) for block in stage.modules() if isinstance(block, MB4D))
     for module in network.modules():
         if isinstance(module, nn.Conv2d):  # its output has the layout of its weight
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
-        elif isinstance(module, nn.Linear):  # the product reads the weights of an input side by side: else it copies
+        elif isinstance(
+            module, nn.Linear
+        ):  # the product needs the weights of an input contiguous in memory; else it copies
             module.weight.data = module.weight.data.t().contiguous().t()
 
 
 def as_linear(conv: nn.Conv2d) -> nn.Linear:
-    """A 1×1 convolution as a linear layer on the channels of each place."""
-    linear = nn.Linear(conv.in_channels, conv.out_channels, device="meta")  # its numbers come next
+    """A 1×1 convolution as a linear layer on the channels at each position."""
+    linear = nn.Linear(conv.in_channels, conv.out_channels, device="meta")  # the values are set below
     learned = dict(conv.named_parameters())
     linear.weight = nn.Parameter(learned["weight"].detach().flatten(1))
     linear.bias = nn.Parameter(learned["bias"].detach())

@@ -1,8 +1,8 @@
-"""The two token mixers: pooling on maps, multi-head self-attention on tokens.
+"""The two token mixers: pooling on feature maps, multi-head self-attention on tokens.
 
 Paper: section 4.1. Pool of Eq. 4 is the token mixer of an MB4D; MHSA of Eq. 5 and Eq. 6 that of an MB3D. Released
-code: `Pooling` and `Attention` in `models/efficientformer.py`. It differs from the paper in two places, and the code
-here follows it: pooling returns Pool(x) − x, to which MB4D adds x again; scores are scaled by √key_dim, not √C.
+code: `Pooling` and `Attention` in `models/efficientformer.py`. It differs from the paper in two points, and this module
+follows it: pooling returns Pool(x) − x, to which MB4D adds x again, and scores are divided by √key_dim, not √C.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ Grid = tuple[int, int]
 
 
 class Pooling(nn.Module):
-    """Pool(x) − x: what the mean over a neighbourhood adds to each place. No parameters.
+    """Pool(x) − x: the mean over a neighbourhood minus the value at each position. No parameters.
 
-    At the border the mean is taken over the places that exist (`count_include_pad=False`).
+    At the border the mean excludes the padding (`count_include_pad=False`).
     """
 
     def __init__(self, pool_size: int = 3) -> None:
@@ -32,17 +32,17 @@ class Pooling(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with a learned bias for each offset between two tokens, Eq. 6.
+    """Multi-head self-attention with a learned bias per offset between two tokens, Eq. 6.
 
-    Softmax(Q·Kᵀ / √key_dim + b)·V, where b has one number for each head and each offset (|Δy|, |Δx|) on the grid that
-    the network is trained for. It is the only thing in an MB3D that knows where a token is.
+    Softmax(Q·Kᵀ / √key_dim + b)·V, where b has one value per head and offset (|Δy|, |Δx|) on the grid that the network
+    is trained for. The bias is the only position information in an MB3D.
 
     Args:
         dim: channels C of a token.
-        num_heads: heads.
+        num_heads: number of heads.
         key_dim: channels of one head's query and key.
         value_dim: channels of one head's value.
-        bias_grid: height and width of the token grid that the table of offsets is trained for.
+        bias_grid: height and width of the token grid for which the table of offsets is trained.
         drop: dropout of the attention probabilities.
     """
 
@@ -77,18 +77,18 @@ class Attention(nn.Module):
         return offset_bias(self.attention_biases, self.bias_grid, grid)
 
 
-@torch.fx.wrap  # a leaf for torch.fx, which cannot follow the choice below
+@torch.fx.wrap  # a leaf for torch.fx, which cannot trace the condition below
 def offset_bias(table: Float[Tensor, "heads offsets"], bias_grid: Grid, grid: Grid) -> Float[Tensor, "heads N N"]:
-    """The bias between each two tokens, looked up in the table of offsets.
+    """The bias between each pair of tokens, looked up in the table of offsets.
 
-    On another grid than the trained one the table is first resized as the 2-D table it is, bilinear with its corners
-    kept: the bias of no offset and that of the largest offset stay what they were. On the trained grid it is taken as
-    it is.
+    If the grid differs from the trained one, the table is first resized as a 2-D table, bilinearly with aligned
+    corners: the biases of the zero offset and of the largest offset do not change. On the trained grid the table is
+    used directly.
 
     Args:
-        table: one number for each head and offset; the offsets (|Δy|, |Δx|) in row-major order.
-        bias_grid: height and width of the grid that the table is for.
-        grid: height and width h, w of the grid that the tokens lie on; N = h·w.
+        table: one value per head and offset; the offsets (|Δy|, |Δx|) are in row-major order.
+        bias_grid: height and width of the grid of the table.
+        grid: height and width h, w of the token grid; N = h·w.
 
     Returns:
         (heads, N, N); the entry [:, i, j] belongs to query i and key j.
@@ -100,7 +100,7 @@ def offset_bias(table: Float[Tensor, "heads offsets"], bias_grid: Grid, grid: Gr
 
 
 def offset_index(grid: Grid, device: torch.device | None = None) -> Int[Tensor, "N N"]:
-    """Where in the table of offsets each pair of tokens finds its bias: |Δy|·w + |Δx|."""
+    """Index of the bias of each pair of tokens in the table of offsets: |Δy|·w + |Δx|."""
     height, width = grid
     y = torch.arange(height, device=device).repeat_interleave(width)  # (N,), row of each token
     x = torch.arange(width, device=device).repeat(height)  # (N,), column of each token

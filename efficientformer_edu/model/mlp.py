@@ -1,4 +1,4 @@
-"""The MLPs that follow the token mixers: 1×1 convolutions on maps, linear layers on tokens.
+"""The MLPs that follow the token mixers: 1×1 convolutions on feature maps, linear layers on tokens.
 
 Paper: section 4.1; the second half of Eq. 4 (Conv_B, Conv_{B,G}) and of Eq. 5 (Linear, Linear_G), and observation 3:
 CONV-BN folds into one operation at inference, LN-Linear does not. Released code: `Mlp` and `LinearMlp`.
@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
-    "gelu": nn.GELU,  # the exact one, x·Φ(x), not the tanh approximation
+    "gelu": nn.GELU,  # exact, x·Φ(x), not the tanh approximation
     "relu": nn.ReLU,
     "relu6": nn.ReLU6,
     "prelu": nn.PReLU,
@@ -21,16 +21,16 @@ ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
 
 
 def activation(name: str) -> nn.Module:
-    """The activation of a configuration's `act` or `stem_act`."""
+    """The activation module for a configuration's `act` or `stem_act`."""
     return ACTIVATION_MODULES[name]()
 
 
 class ConvMlp(nn.Module):
-    """The MLP of an MB4D, on a map: Conv_B(Conv_{B,G}(x)) of Eq. 4, both convolutions 1×1.
+    """The MLP of an MB4D, on a feature map: Conv_B(Conv_{B,G}(x)) of Eq. 4, both convolutions 1×1.
 
     Args:
-        dim: channels of the map.
-        hidden: channels between the convolutions, `mlp_ratio` times as many.
+        dim: channels of the feature map.
+        hidden: channels between the convolutions, `mlp_ratio` times `dim`.
         act: name of the activation.
         drop: dropout after the activation and at the end.
     """
@@ -44,7 +44,7 @@ class ConvMlp(nn.Module):
         self.fc2 = nn.Conv2d(hidden, dim, kernel_size=1)
         self.norm2 = nn.BatchNorm2d(dim)
         self.drop2 = nn.Dropout(drop)
-        for conv in (self.fc1, self.fc2):  # the released code starts these, and no other convolution, like its linears
+        for conv in (self.fc1, self.fc2):  # the released code initializes only these convolutions like linear layers
             init_linear(conv)
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
@@ -71,7 +71,7 @@ class Mlp(nn.Module):
 
 
 def init_linear(layer: nn.Linear | nn.Conv2d) -> None:
-    """The released code's first values: a normal distribution of deviation 0.02, cut at ±2, and no bias."""
+    """Initialize as in the released code: normal with standard deviation 0.02, truncated at ±2; bias 0."""
     nn.init.trunc_normal_(layer.weight, std=0.02)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

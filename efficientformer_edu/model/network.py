@@ -17,7 +17,7 @@ from efficientformer_edu.model.mlp import init_linear
 
 
 class Heads(NamedTuple):
-    """The logits of both heads; `dist` is None in a network with one."""
+    """The logits of both heads; `dist` is None in a network with one head."""
 
     cls: Float[Tensor, "B num_classes"]
     dist: Float[Tensor, "B num_classes"] | None
@@ -27,10 +27,10 @@ class EfficientFormer(Backbone):
     """EfficientFormer for any input size from 32×32, square or not.
 
     Args:
-        config: the network's shape; the default is L1.
+        config: the network's configuration; the default is L1.
 
     Attributes:
-        class_names: names of the classes by label, where they are known; they are stored with the weights.
+        class_names: names of the classes by label if known; they are stored with the weights.
     """
 
     class_names: tuple[str, ...] | None = None
@@ -45,10 +45,10 @@ class EfficientFormer(Backbone):
             init_linear(head)
 
     def forward(self, images: Float[Tensor, "B in_channels H W"]) -> Float[Tensor, "B num_classes"]:
-        """Logits: the mean of both heads, in training as in evaluation.
+        """Logits: the mean of both heads, in training and in evaluation.
 
         Raises:
-            ValueError: if the images are no float tensor (B, in_channels, H, W) with H and W at least 32.
+            ValueError: if the images are not a float tensor (B, in_channels, H, W) with H and W at least 32.
         """
         heads = self.forward_heads(images)
         return heads.cls if heads.dist is None else (heads.cls + heads.dist) / 2

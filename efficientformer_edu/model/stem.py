@@ -1,4 +1,4 @@
-"""The stem: an image becomes the first map, a quarter as high and wide.
+"""The stem: converts an image into the first feature map, with a quarter of its height and width.
 
 Paper: section 4.1, X₁ ∈ R^{B×C₁×H/4×W/4} from two 3×3 convolutions of stride 2, and observation 1: a patch embedding
 with a large kernel and stride is slow on mobile devices. Released code: `stem()` in `models/efficientformer.py`. The
@@ -14,7 +14,7 @@ from efficientformer_edu.model.mlp import activation
 
 
 class Stem(nn.Module):
-    """Two times convolution 3×3 of stride 2, batch norm, activation.
+    """Twice: 3×3 convolution with stride 2, batch norm, activation.
 
     Args:
         in_channels: channels of the image.

@@ -1,4 +1,4 @@
-"""From a wrapped, pruned or parametrized network to a plain one that can be copied, folded, saved and exported."""
+"""Unwrap a wrapped, pruned or parametrized network, so that it can be copied, folded, saved and exported."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from efficientformer_edu.model.backbone import Backbone
 
 Network = TypeVar("Network", bound=Backbone)
 
-# Attributes that hold the wrapped network: of DataParallel, DistributedDataParallel, AveragedModel and timm's
-# ModelEmaV3; of torch.compile.
+# Attributes that hold the wrapped network: the first in DataParallel, DistributedDataParallel, AveragedModel and timm's
+# ModelEmaV3; the second in torch.compile.
 WRAPPED = ("module", "_orig_mod")
 
 # Hooks that compute a weight from other parameters before each forward pass.
@@ -28,14 +28,14 @@ def unwrap(model: Network) -> Network: ...
 @overload
 def unwrap(model: nn.Module) -> Backbone: ...
 def unwrap(model: nn.Module) -> Backbone:
-    """The network inside DataParallel, DistributedDataParallel, AveragedModel or torch.compile, with plain weights.
+    """The network inside DataParallel, DistributedDataParallel, AveragedModel or torch.compile, with ordinary weights.
 
     Args:
         model: a network, or a wrapper around one; wrappers can be nested.
 
     Returns:
         The network itself. If it is pruned (`torch.nn.utils.prune`) or parametrized (`weight_norm`, `spectral_norm`),
-        a copy in evaluation mode whose weights are the computed ones; the model is left unchanged.
+        a copy in evaluation mode with the computed weights; the model is not changed.
 
     Raises:
         ValueError: if the model is not an EfficientFormer or a known wrapper around one.
