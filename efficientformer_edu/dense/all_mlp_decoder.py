@@ -1,9 +1,10 @@
-"""ALLMLPDecoder, SegFormer's head: each map goes through a layer of its own, and one layer mixes all of them.
+"""ALLMLPDecoder, SegFormer's head: a layer for each feature map, and a layer that fuses all of them.
 
-Source: Xie et al., *SegFormer*, 2021, section 3.2; NetsPresso Trainer's `AllMLPDecoder`, where every linear layer is a
+Source: Xie et al., *SegFormer*, 2021, section 3.2; NetsPresso Trainer's `AllMLPDecoder`, where each linear layer is a
 1×1 convolution with batch norm and ReLU.
 
-Comes: maps (B, C_j, H_j, W_j). Goes: logits (B, num_classes, H_1, W_1), a quarter of the image's height and width.
+Input: feature maps (B, C_j, H_j, W_j). Output: logits (B, num_classes, H_1, W_1), a quarter of the image's height and
+width.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from efficientformer_edu.dense.layers import ConvNormAct
 
 @dataclass(frozen=True)
 class ALLMLPDecoderConfig:
-    """Fields as NetsPresso names them.
+    """Fields, named as in NetsPresso.
 
     Attributes:
-        intermediate_channels: width to which each map is brought.
+        intermediate_channels: channels to which each feature map is projected.
         classifier_dropout_prob: dropout before the classifier.
     """
 
@@ -38,12 +39,12 @@ class ALLMLPDecoderConfig:
 
 
 class ALLMLPDecoder(nn.Module):
-    """The head.
+    """The segmentation head.
 
     Args:
-        in_dims: widths of the maps.
-        num_classes: logits of a place.
-        config: its fields.
+        in_dims: channels of the feature maps.
+        num_classes: number of logits per position.
+        config: configuration.
     """
 
     def __init__(self, in_dims: Sequence[int], num_classes: int, config: ALLMLPDecoderConfig) -> None:
@@ -56,9 +57,9 @@ class ALLMLPDecoder(nn.Module):
 
     def forward(self, maps: Sequence[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B num_classes H1 W1"]:
         size = (maps[0].shape[2], maps[0].shape[3])
-        alike = [
+        resized = [
             F.interpolate(linear(x), size=size, mode="bilinear", align_corners=False)  # (B, dim, H₁, W₁)
             for linear, x in zip(self.linear_c, maps, strict=True)
         ]
-        fused = self.linear_fuse(torch.cat(alike[::-1], dim=1))  # the coarsest first, as in SegFormer
+        fused = self.linear_fuse(torch.cat(resized[::-1], dim=1))  # the coarsest first, as in SegFormer
         return self.classifier(self.dropout(fused))

@@ -1,10 +1,11 @@
-"""AnchorFreeDecoupledHead, YOLOX's: each place of each map predicts one box, how sure it is, and its class.
+"""AnchorFreeDecoupledHead, as in YOLOX: each position of each feature map predicts a box, its objectness and its class.
 
-Source: Ge et al., *YOLOX*, 2021, section 2.1; NetsPresso Trainer's head. Each map has weights of its own: a 1×1
-convolution to one width, two 3×3 convolutions for the class and two for the box, and 1×1 convolutions that predict.
+Source: Ge et al., *YOLOX*, 2021, section 2.1; NetsPresso Trainer's head. Each feature map has its own weights: a 1×1
+convolution to a common width, two 3×3 convolutions for the class and two for the box, and 1×1 convolutions that
+predict.
 
-Comes: maps (B, C_j, H_j, W_j). Goes: for each map (B, 4 + 1 + num_classes, H_j, W_j): four numbers of the box, one
-logit for being an object, one logit a class.
+Input: feature maps (B, C_j, H_j, W_j). Output: for each of them (B, 4 + 1 + num_classes, H_j, W_j): four box values,
+one objectness logit, one logit per class.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ from torch import Tensor, nn
 from efficientformer_edu import config_values as values
 from efficientformer_edu.dense.layers import ConvNormAct, as_in_yolox, conv3x3
 
-PRIOR = 0.01  # what the probabilities start at
+PRIOR = 0.01  # initial probabilities
 DEPTH = 2  # 3×3 convolutions before each prediction
 
 
 @dataclass(frozen=True)
 class AnchorFreeDecoupledHeadConfig:
-    """Fields as NetsPresso names them.
+    """Fields, named as in NetsPresso.
 
     Attributes:
-        depthwise: whether 3×3 convolutions are taken apart by channels.
-        act_type: the activation.
+        depthwise: whether 3×3 convolutions are depthwise separable.
+        act_type: name of the activation.
     """
 
     depthwise: bool = False
@@ -42,10 +43,10 @@ class AnchorFreeDecoupledHeadConfig:
 
 
 class AnchorFreeDecoupledHead(nn.Module):
-    """The head. Arguments as for `AnchorDecoupledHead`; the maps may have different widths.
+    """The anchor-free detection head. Arguments as for `AnchorDecoupledHead`; feature maps may have different widths.
 
     Attributes:
-        strides: pixels of the image between two places of each map.
+        strides: strides of the feature maps in pixels of the image.
     """
 
     def __init__(
@@ -71,10 +72,14 @@ class AnchorFreeDecoupledHead(nn.Module):
         as_in_yolox(self)
 
     def forward(self, maps: Sequence[Float[Tensor, "B _ _ _"]]) -> list[Tensor]:
-        found = []
+        outputs = []
         for j, x in enumerate(maps):
             x = self.stems[j](x)  # (B, dim, H, W)
-            for_class, for_box = self.cls_convs[j](x), self.reg_convs[j](x)
-            parts = [self.reg_preds[j](for_box), self.obj_preds[j](for_box), self.cls_preds[j](for_class)]
-            found.append(torch.cat(parts, dim=1))  # (B, 4 + 1 + num_classes, H, W)
-        return found
+            class_features, box_features = self.cls_convs[j](x), self.reg_convs[j](x)
+            predictions = [
+                self.reg_preds[j](box_features),
+                self.obj_preds[j](box_features),
+                self.cls_preds[j](class_features),
+            ]
+            outputs.append(torch.cat(predictions, dim=1))  # (B, 4 + 1 + num_classes, H, W)
+        return outputs

@@ -1,10 +1,10 @@
-"""AnchorDecoupledHead, RetinaNet's: one tower for the class and one for the box of every anchor, shared by all maps.
+"""AnchorDecoupledHead, as in RetinaNet: a class tower and a box tower for all anchors, shared by all feature maps.
 
 Source: Lin et al., *Focal Loss for Dense Object Detection*, 2017, section 4; NetsPresso Trainer's head, after
 torchvision's RetinaNet. RetinaNet has `num_layers` 4.
 
-Comes: maps (B, C, H_j, W_j), all of one width. Goes: class logits (B, anchors, num_classes), offsets of the boxes
-(B, anchors, 4), and the anchors (anchors, 4), of which there are sizes × ratios at each place of each map.
+Input: feature maps (B, C, H_j, W_j) with the same number of channels. Output: class logits (B, anchors, num_classes),
+box offsets (B, anchors, 4), and the anchors (anchors, 4): sizes × ratios at each position of each feature map.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from efficientformer_edu import config_values as values
 from efficientformer_edu.dense.anchors import Sizes, anchors_at
 from efficientformer_edu.dense.layers import NORMS, ConvNormAct
 
-torch.fx.wrap("anchors_at")  # a leaf for torch.fx: how many there are hangs on the maps' sizes
+torch.fx.wrap("anchors_at")  # a leaf for torch.fx: the number of anchors depends on the feature map sizes
 
-PRIOR = 0.01  # what each class's probability starts at
+PRIOR = 0.01  # initial probability of each class
 
 
 @dataclass(frozen=True)
 class AnchorDecoupledHeadConfig:
-    """Fields as NetsPresso names them.
+    """Fields, named as in NetsPresso.
 
     Attributes:
-        anchor_sizes: for each map the sizes of its anchors in pixels.
-        aspect_ratios: heights over widths.
-        num_layers: convolutions of each tower.
-        norm_type: their norm, one of `layers.NORMS`. An instance norm wants maps of more than one place, and so images
-            of more than 32 pixels on one side.
+        anchor_sizes: anchor sizes in pixels for each feature map.
+        aspect_ratios: height / width.
+        num_layers: convolutions per tower.
+        norm_type: norm of these convolutions, a key of `layers.NORMS`. Instance norm needs feature maps with more than
+            one position, and so images with more than 32 pixels on one side.
     """
 
     anchor_sizes: Sizes = ((32.0,), (64.0,), (128.0,), (256.0,))
@@ -47,27 +47,29 @@ class AnchorDecoupledHeadConfig:
     def __post_init__(self) -> None:
         allowed = "for each map a list of sizes in pixels, as many in each, such as [[32], [64], [128], [256]]"
         sizes = _rows(self.anchor_sizes)
-        if not sizes or len({len(some) for some in sizes}) != 1 or not sizes[0]:
+        if not sizes or len({len(map_sizes) for map_sizes in sizes}) != 1 or not sizes[0]:
             raise values.wrong("anchor_sizes", self.anchor_sizes, allowed)
         object.__setattr__(
-            self, "anchor_sizes", tuple(tuple(values.positive("anchor_sizes", one) for one in some) for some in sizes)
+            self,
+            "anchor_sizes",
+            tuple(tuple(values.positive("anchor_sizes", value) for value in map_sizes) for map_sizes in sizes),
         )
         ratios = self.aspect_ratios
         if isinstance(ratios, str) or not isinstance(ratios, Sequence) or not ratios:
             raise values.wrong("aspect_ratios", ratios, "a list of heights over widths, such as [0.5, 1, 2]")
-        object.__setattr__(self, "aspect_ratios", tuple(values.positive("aspect_ratios", one) for one in ratios))
+        object.__setattr__(self, "aspect_ratios", tuple(values.positive("aspect_ratios", value) for value in ratios))
         values.natural("num_layers", self.num_layers)
-        if self.norm_type not in tuple(NORMS):  # what comes from a file need not be hashable
+        if self.norm_type not in tuple(NORMS):  # a value from a file may not be hashable
             raise values.wrong("norm_type", self.norm_type, ", ".join(NORMS))
 
 
 class AnchorPredictions(NamedTuple):
-    """What comes out.
+    """Output of the head.
 
     Attributes:
         classes: logits.
-        boxes: offsets (dx, dy, dw, dh) from the anchors: of the centre in their widths and heights, of the size as
-            logarithms.
+        boxes: offsets (dx, dy, dw, dh) from the anchors: centre offsets relative to the anchor's width and height,
+            sizes as logarithms of ratios.
         anchors: corners (x₁, y₁, x₂, y₂) in pixels.
     """
 
@@ -77,7 +79,7 @@ class AnchorPredictions(NamedTuple):
 
 
 class Tower(nn.Module):
-    """Convolutions, and one that predicts some numbers for each anchor: (B, C, H, W) to (B, H·W·A, out)."""
+    """Convolutions, and one that predicts `out` values per anchor: (B, C, H, W) to (B, H·W·A, out)."""
 
     def __init__(self, dim: int, anchors: int, out: int, bias: float, config: AnchorDecoupledHeadConfig) -> None:
         super().__init__()
@@ -97,16 +99,17 @@ class Tower(nn.Module):
 
 
 class AnchorDecoupledHead(nn.Module):
-    """The head.
+    """The anchor-based detection head.
 
     Args:
-        in_dims: widths of the maps.
-        strides: pixels of the image between two places of each map.
-        num_classes: logits of an anchor.
-        config: its fields.
+        in_dims: channels of the feature maps.
+        strides: strides of the feature maps in pixels of the image.
+        num_classes: number of logits per anchor.
+        config: configuration.
 
     Raises:
-        ValueError: for maps of different widths, and if the sizes are for another number of maps.
+        ValueError: if the feature maps have different numbers of channels, and if the number of size lists differs from
+            the number of feature maps.
     """
 
     def __init__(
@@ -120,10 +123,10 @@ class AnchorDecoupledHead(nn.Module):
         if len(config.anchor_sizes) != len(in_dims):
             raise values.wrong("anchor_sizes", config.anchor_sizes, f"{len(in_dims)} lists, one for each map")
         self.config, self.strides = config, tuple(strides)
-        each = len(config.anchor_sizes[0]) * len(config.aspect_ratios)
+        num_anchors = len(config.anchor_sizes[0]) * len(config.aspect_ratios)
         prior = -math.log((1 - PRIOR) / PRIOR)
-        self.classification_head = Tower(in_dims[0], each, num_classes, prior, config)
-        self.regression_head = Tower(in_dims[0], each, 4, 0.0, config)
+        self.classification_head = Tower(in_dims[0], num_anchors, num_classes, prior, config)
+        self.regression_head = Tower(in_dims[0], num_anchors, 4, 0.0, config)
 
     def forward(self, maps: Sequence[Float[Tensor, "B C _ _"]]) -> AnchorPredictions:
         grids = [(x.shape[2], x.shape[3]) for x in maps]
@@ -134,7 +137,7 @@ class AnchorDecoupledHead(nn.Module):
 
 
 def _rows(value: Any) -> tuple[tuple[Any, ...], ...]:
-    """A list of lists as tuples; empty if it is none."""
+    """A list of lists as tuples; empty if the value is not a list of lists."""
     if isinstance(value, str) or not isinstance(value, Sequence):
         return ()
-    return tuple(tuple(one) if isinstance(one, Sequence) and not isinstance(one, str) else () for one in value)
+    return tuple(tuple(row) if isinstance(row, Sequence) and not isinstance(row, str) else () for row in value)

@@ -1,9 +1,9 @@
-"""Anchors: boxes of some sizes and shapes at every place of every map, which a detector moves and stretches.
+"""Anchors: reference boxes of several sizes and aspect ratios at every position of every feature map.
 
-Source: Ren et al., *Faster R-CNN*, 2015; built as torchvision's `AnchorGenerator`: an anchor of size s and aspect ratio
-r = height / width is s/√r wide and s·√r high, rounded to even numbers of pixels, and stands at the corner of its place.
-Here a place is always as large as its map's stride, so anchors follow the input's size; NetsPresso's are those of
-512×512 whatever comes.
+Source: Ren et al., *Faster R-CNN*, 2015; implemented like torchvision's `AnchorGenerator`: an anchor of size s and
+aspect ratio r = height / width is s/√r wide and s·√r high, rounded to even numbers of pixels, and centred at the corner
+of its position. Here the distance between positions always equals the feature map's stride, so anchors adapt to the
+input size; NetsPresso always uses the anchors of a 512×512 input.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Sizes = tuple[tuple[float, ...], ...]
 
 
 def cell_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> Float[Tensor, "A 4"]:
-    """The anchors of one place around (0, 0): ratio by ratio, and within a ratio size by size.
+    """The anchors of one position, centred at (0, 0): ordered by ratio, then by size.
 
     Returns:
         Corners (x₁, y₁, x₂, y₂) in pixels.
@@ -31,23 +31,23 @@ def cell_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> Float[Tenso
 def anchors_at(
     grids: Sequence[tuple[int, int]], strides: Sequence[int], sizes: Sizes, ratios: Sequence[float], like: Tensor
 ) -> Float[Tensor, "anchors 4"]:
-    """All anchors of an image: map by map, row by row, place by place, and within a place as `cell_anchors`.
+    """All anchors of an image: ordered by feature map, row, column, and within a position as in `cell_anchors`.
 
     Args:
-        grids: height and width of each map.
-        strides: pixels of the image between two places of each.
-        sizes: of the anchors, some for each map, in pixels.
-        ratios: of their heights over their widths, for all maps.
-        like: gives the device, and the type where it is no shorter than float32: half precision cannot tell one pixel
-            from the next far from the corner.
+        grids: height and width of each feature map.
+        strides: stride of each feature map in pixels of the image.
+        sizes: anchor sizes in pixels for each feature map.
+        ratios: aspect ratios (height / width), for all feature maps.
+        like: provides the device, and the dtype if it is at least float32: half precision cannot represent coordinates
+            of single pixels far from the corner.
 
     Returns:
-        Corners (x₁, y₁, x₂, y₂) in pixels; at the border they stand out of the image.
+        Corners (x₁, y₁, x₂, y₂) in pixels; anchors at the border may extend beyond the image.
     """
-    found, dtype = [], torch.promote_types(like.dtype, torch.float32)
-    for (height, width), stride, some in zip(grids, strides, sizes, strict=True):
-        y = torch.arange(height, device=like.device).repeat_interleave(width) * stride  # (places,)
+    anchors, dtype = [], torch.promote_types(like.dtype, torch.float32)
+    for (height, width), stride, map_sizes in zip(grids, strides, sizes, strict=True):
+        y = torch.arange(height, device=like.device).repeat_interleave(width) * stride  # (positions,)
         x = torch.arange(width, device=like.device).repeat(height) * stride
-        corners = torch.stack([x, y, x, y], dim=1).to(dtype)  # (places, 4)
-        found.append((corners[:, None] + cell_anchors(some, ratios).to(corners)).flatten(0, 1))
-    return torch.cat(found)
+        corners = torch.stack([x, y, x, y], dim=1).to(dtype)  # (positions, 4)
+        anchors.append((corners[:, None] + cell_anchors(map_sizes, ratios).to(corners)).flatten(0, 1))
+    return torch.cat(anchors)

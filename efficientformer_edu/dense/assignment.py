@@ -1,10 +1,10 @@
-"""Assignment: which prediction is to learn which object.
+"""Label assignment: which prediction learns which object.
 
-Sources: Lin et al., *Focal Loss for Dense Object Detection*, 2017, section 4, for anchors, as torchvision's `Matcher`
-does it; Ge et al., *YOLOX*, 2021, section 2.1, for SimOTA. Anchors are known before the network has seen anything, so
-their objects are too. Without anchors, a prediction is given the object that it costs least to learn at the time.
+Sources: Lin et al., *Focal Loss for Dense Object Detection*, 2017, section 4, for anchors, implemented like
+torchvision's `Matcher`; Ge et al., *YOLOX*, 2021, section 2.1, for SimOTA. Anchors are fixed, so they are matched to
+objects by IoU alone. Without anchors, each object is assigned to the predictions with the lowest current cost.
 
-Comes: anchors or predictions of one image, and its objects. Goes: for each of them the number of its object.
+Input: the anchors or predictions of one image, and its objects. Output: the index of an object for each of them.
 """
 
 from __future__ import annotations
@@ -19,29 +19,30 @@ from torch import Tensor
 from efficientformer_edu.dense.boxes import area, iou
 from efficientformer_edu.dense.places import Places
 
-BACKGROUND = -1  # learns that there is nothing
-BETWEEN = -2  # learns nothing: neither clearly on an object nor clearly off
+BACKGROUND = -1  # trained as background
+BETWEEN = -2  # ignored: neither clearly an object nor clearly background
 
-ON_BOX, OFF_BOX = 0.5, 0.4  # IoU from which an anchor is on a box, and below which it is off all boxes
+ON_BOX, OFF_BOX = 0.5, 0.4  # IoU at or above which an anchor is matched to a box, and below which it is background
 
-RADIUS = 2.5  # strides from the middle of a box, along x and along y
-BEST = 10  # predictions whose IoUs say how many a box gets
+RADIUS = 2.5  # strides from the centre of a box, along x and along y
+BEST = 10  # number of predictions whose IoUs determine k
 IOU_WEIGHT = 3.0
-AWAY = 1e5  # outweighs all else: such a place is taken only where there is no other
+AWAY = 1e5  # exceeds all other costs: such a position is selected only if no other is left
 LEAST_IOU = 1e-8  # keeps −log finite
-LEAST_PROBABILITY = 1e-6  # likewise
+LEAST_PROBABILITY = 1e-6  # keeps −log finite
 
 
 def match_anchors(anchors: Float[Tensor, "anchors 4"], boxes: Float[Tensor, "objects 4"]) -> Int[Tensor, " anchors"]:
-    """The box that each anchor is to learn: the one with which it has the highest IoU.
+    """Match each anchor to the box with the highest IoU.
 
-    From an IoU of 0.5 on an anchor is on that box, below 0.4 it is background, and between it learns nothing. So that
-    no box goes without, the anchors that no other anchor beats on some box are on one whatever their IoU. As in
-    torchvision that is the box that they share most with themselves, which hardly ever is another.
+    An anchor with an IoU of at least 0.5 is matched to that box, below 0.4 it is background, and in between it is
+    ignored. So that every box has an anchor, the anchors with the highest IoU for some box are matched regardless of
+    that IoU. As in torchvision, they are matched to the box with which they have the highest IoU, which is hardly ever
+    a different one.
 
     Returns:
-        The number of the box, `BACKGROUND` or `BETWEEN`. A box that no anchor touches, such as one without area, gets
-        none.
+        The index of the box, `BACKGROUND` or `BETWEEN`. A box that overlaps no anchor, such as one without area, is not
+        matched.
     """
     if not len(boxes):
         return torch.full((len(anchors),), BACKGROUND, device=anchors.device)
@@ -53,11 +54,11 @@ def match_anchors(anchors: Float[Tensor, "anchors 4"], boxes: Float[Tensor, "obj
 
 
 class Assignment(NamedTuple):
-    """What each place is to learn.
+    """The training target of each position.
 
     Attributes:
-        number: of its box, or `BACKGROUND`.
-        overlap: IoU of what it predicts with that box; 0 without one.
+        number: index of the assigned box, or `BACKGROUND`.
+        overlap: IoU of the predicted box with the assigned one; 0 for background.
     """
 
     number: Int[Tensor, " places"]
@@ -73,54 +74,55 @@ def simota(
     boxes: Float[Tensor, "objects 4"],
     labels: Int[Tensor, " objects"],
 ) -> Assignment:
-    """SimOTA: each box takes the k predictions that are cheapest for it, and k follows from how good they are.
+    """SimOTA: assign to each box its k lowest-cost predictions; k depends on the quality of the predictions.
 
-    * Candidates of a box: places whose centre lies in it, or within 2.5 strides of its middle along x and along y.
-    * Cost of a candidate: BCE(√(p_class · p_object), one-hot) + 3 · (−log IoU) + 10⁵ if its centre is not both.
-    * k: the sum of the 10 best IoUs among the candidates, rounded down, and at least 1.
-    * A place that several boxes want goes to the one for which it is cheapest.
+    * Candidates of a box: positions whose centre lies inside it, or within 2.5 strides of its centre along x and y.
+    * Cost of a candidate: BCE(√(p_class · p_object), one-hot) + 3 · (−log IoU) + 10⁵ unless its centre fulfils both.
+    * k: the sum of the 10 highest IoUs among the candidates, rounded down, and at least 1.
+    * A position selected by several boxes is assigned to the one with the lowest cost.
 
-    YOLOX's code pools the candidates of all boxes, and gives a place that several want to the box for which it is
-    cheapest even if that box is none of them. Here a box looks at its own candidates alone. So one that lies outside
-    of the image takes none; neither does one without area.
+    YOLOX's code pools the candidates of all boxes, and assigns a position selected by several boxes to the box with the
+    lowest cost even if that box did not select it. Here a box considers only its own candidates. So a box outside the
+    image gets none; neither does a box without area.
 
     Args:
-        predicted: boxes.
+        predicted: predicted boxes.
         objectness: logits.
         classes: logits.
-        places: where the predictions are made.
-        boxes: of the objects.
-        labels: of the objects.
+        places: positions of the predictions.
+        boxes: boxes of the objects.
+        labels: labels of the objects.
     """
     if not len(boxes):
-        nothing = torch.zeros_like(objectness)
-        return Assignment(torch.full_like(nothing, BACKGROUND, dtype=torch.long), nothing)
+        zeros = torch.zeros_like(objectness)
+        return Assignment(torch.full_like(zeros, BACKGROUND, dtype=torch.long), zeros)
     inside, near = _centred_in(places, boxes)
-    candidate = (inside | near) & (area(boxes) > 0)  # (places, objects)
-    overlap = iou(predicted, boxes)  # (places, objects)
-    cost = _class_cost(objectness, classes)[:, labels] - IOU_WEIGHT * (overlap + LEAST_IOU).log()  # (places, objects)
+    candidate = (inside | near) & (area(boxes) > 0)  # (positions, objects)
+    overlap = iou(predicted, boxes)  # (positions, objects)
+    # (positions, objects)
+    cost = _class_cost(objectness, classes)[:, labels] - IOU_WEIGHT * (overlap + LEAST_IOU).log()
     cost = (cost + AWAY * ~(inside & near)).masked_fill(~candidate, math.inf)
 
     best = overlap.where(candidate, 0).topk(min(BEST, len(places.strides)), dim=0).values  # (10, objects)
     k = best.sum(dim=0).floor().clamp(min=1)  # (objects,)
-    rank = cost.argsort(dim=0, stable=True).argsort(dim=0)  # (places, objects): 0 for a box's cheapest place
-    price, number = cost.masked_fill(rank >= k, math.inf).min(dim=1)  # (places,) each
-    taken = price.isfinite()
-    return Assignment(number.where(taken, BACKGROUND), overlap.gather(1, number[:, None])[:, 0].where(taken, 0))
+    rank = cost.argsort(dim=0, stable=True).argsort(dim=0)  # (positions, objects): 0 for the lowest cost of a box
+    lowest_cost, number = cost.masked_fill(rank >= k, math.inf).min(dim=1)  # (positions,) each
+    assigned = lowest_cost.isfinite()
+    return Assignment(number.where(assigned, BACKGROUND), overlap.gather(1, number[:, None])[:, 0].where(assigned, 0))
 
 
 def _centred_in(places: Places, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Whether the centre of each place lies in each box, and whether it is near the middle of it: (places, objects)."""
-    centres, strides = places.centres[:, None], places.strides[:, None, None]  # (places, 1, 2), (places, 1, 1)
+    """Whether each position's centre lies in each box, and whether it is near the box centre: (positions, objects)."""
+    centres, strides = places.centres[:, None], places.strides[:, None, None]  # (positions, 1, 2), (positions, 1, 1)
     low, high = boxes[:, :2], boxes[:, 2:]  # (objects, 2) each
-    inside = (low < centres) & (centres < high)  # (places, objects, 2)
+    inside = (low < centres) & (centres < high)  # (positions, objects, 2)
     near = (centres - (low + high) / 2).abs() < RADIUS * strides
     return inside.all(dim=2), near.all(dim=2)
 
 
 def _class_cost(objectness: Tensor, classes: Tensor) -> Tensor:
-    """For each place and class, BCE(√(p_class · p_object), one-hot): −log p of the class, −log(1 − p) of the others."""
-    p = (classes.sigmoid() * objectness.sigmoid()[:, None]).sqrt()  # (places, num_classes)
+    """BCE(√(p_class · p_object), one-hot) per position and class: −log p of the class, −log(1 − p) of the others."""
+    p = (classes.sigmoid() * objectness.sigmoid()[:, None]).sqrt()  # (positions, num_classes)
     p = p.clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
     none = -(1 - p).log()
     return none.sum(dim=1, keepdim=True) - none - p.log()

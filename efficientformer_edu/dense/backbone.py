@@ -1,12 +1,12 @@
-"""The backbone for dense tasks: four maps, each with a norm of its own.
+"""The backbone for dense tasks: four feature maps, each with its own norm.
 
-Paper: section 5.2. Released code: `detection/backbone.py` and `segmentation/backbone.py`, which put a GroupNorm of one
-group on each of the four outputs; the classification network has none of them, and a LayerNorm before its mean instead.
+Paper: section 5.2. Released code: `detection/backbone.py` and `segmentation/backbone.py`, which apply a GroupNorm with
+one group to each of the four outputs; the classification network has none of them, but a LayerNorm before its mean.
 
-Why: nothing inside the network norms what runs along its residual connections, so the four maps differ in size by
-whatever the blocks have added. The classifier's norm takes care of the last one; necks and heads read all four.
+Why: the residual stream inside the network is not normalized, so the four feature maps have different scales. The
+classifier's norm normalizes the last one; necks and heads use all four.
 
-Comes: images (B, in_channels, H, W). Goes: maps (B, C_j, ⌈H/2^(j+1)⌉, ⌈W/2^(j+1)⌉) for j = 1 to 4.
+Input: images (B, in_channels, H, W). Output: feature maps (B, C_j, ⌈H/2^(j+1)⌉, ⌈W/2^(j+1)⌉) for j = 1 to 4.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from torch import Tensor, nn
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.model.backbone import Backbone
 
-STRIDES = (4, 8, 16, 32)  # of the four maps, where every stage but the first downsamples
+STRIDES = (4, 8, 16, 32)  # of the four feature maps, if every stage except the first downsamples
 
 
 class DenseBackbone(Backbone):
-    """Four maps for a neck or a head.
+    """Four feature maps for a neck or a head.
 
     The weights of a classification network fit: `load_state_dict(load(path, head=False), strict=False)`. The norms of
-    the outputs are new then, and start as plain norms. The norm before the classifier's mean stays among the
-    parameters, as in the released backbones, and is not used; nor is the norm of a map that the neck leaves out.
+    the outputs are then new, with scale 1 and shift 0. The norm before the classifier's mean remains a parameter, as in
+    the released backbones, but is not used; nor is the norm of a feature map that the neck does not use.
 
     Args:
-        config: the network's shape; what belongs to its heads says nothing here.
-        norms: whether each output has a norm; without it the maps are those of `features`.
+        config: network configuration; fields of the classification heads are ignored.
+        norms: whether each output has a norm; without it the outputs are those of `features`.
     """
 
     def __init__(self, config: EfficientFormerConfig, norms: bool = True) -> None:
@@ -37,5 +37,5 @@ class DenseBackbone(Backbone):
         self.norms = nn.ModuleList(nn.GroupNorm(1, dim) if norms else nn.Identity() for dim in config.embed_dims)
 
     def forward(self, images: Float[Tensor, "B in_channels H W"]) -> list[Tensor]:
-        """The four maps, the finest first. Raises ValueError as `EfficientFormer` does."""
+        """The four feature maps, the finest first. Raises ValueError as `EfficientFormer` does."""
         return [norm(x) for norm, x in zip(self.norms, self.features(images), strict=True)]

@@ -1,11 +1,10 @@
-"""Boxes: how much two of them share, boxes as offsets from anchors, and which of many on one object is kept.
+"""Boxes: intersection over union, encoding as offsets from anchors, and non-maximum suppression.
 
 Sources: Girshick et al., *Rich Feature Hierarchies*, 2014, for the offsets; Everingham et al., *The PASCAL Visual
-Object Classes Challenge*, 2010, for the intersection over union; built to agree with torchvision.
+Object Classes Challenge*, 2010, for the intersection over union; results agree with torchvision.
 
 A box is its corners (x₁, y₁, x₂, y₂) in pixels, with x to the right, y down, and x₁ ≤ x₂, y₁ ≤ y₂. Pixel (i, j) covers
-the square from (j, i) to (j + 1, i + 1), so a box of one pixel has area 1. Comes: boxes. Goes: boxes, and numbers about
-them.
+the square from (j, i) to (j + 1, i + 1), so a box of one pixel has area 1.
 """
 
 from __future__ import annotations
@@ -19,63 +18,62 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-LEAST_UNION = 1e-9  # square pixels; keeps the quotient and its gradient finite
+LEAST_UNION = 1e-9  # square pixels; keeps the ratio and its gradient finite
 LARGEST_GROWTH = math.log(1000 / 16)  # torchvision's, from Detectron: an anchor of 16 pixels grows to 1000 at most
 
 Kernel = Callable[[Tensor, Tensor, float], Tensor]
 
 
 def precise(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """The same in float32, if it came shorter: half precision cannot tell one pixel from the next far from a corner."""
+    """Convert to float32 if the dtype is shorter: half precision cannot represent single pixels far from the origin."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def area(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
-    """Width · height, in square pixels; 0 where corners are exchanged."""
+    """Width · height, in square pixels; 0 if corners are exchanged."""
     return (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(dim=-1)
 
 
 def shared_area(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*_"]:
-    """The area that each box in `a` and its partner in `b` have in common, in square pixels."""
+    """The area of intersection of each box in `a` and the corresponding box in `b`, in square pixels."""
     return area(torch.cat([torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])], dim=-1))
 
 
 def paired_iou(a: Float[Tensor, "*#n 4"], b: Float[Tensor, "*#n 4"]) -> Float[Tensor, "*_"]:
-    """Intersection over union of each box in `a` and its partner in `b`: |A ∩ B| / |A ∪ B|.
+    """Intersection over union of each box in `a` and the corresponding box in `b`: |A ∩ B| / |A ∪ B|.
 
-    It is 0 where neither has an area, and its gradient is finite everywhere; where two boxes do not meet, the gradient
-    is 0.
+    It is 0 if neither box has an area, and its gradient is finite everywhere; for disjoint boxes, the gradient is 0.
     """
     shared = shared_area(a, b)
     return shared / (area(a) + area(b) - shared).clamp(min=LEAST_UNION)
 
 
 def iou(a: Float[Tensor, "n 4"], b: Float[Tensor, "m 4"]) -> Float[Tensor, "n m"]:
-    """Intersection over union of each box in `a` and each in `b`."""
+    """Intersection over union of each box in `a` and each box in `b`."""
     return paired_iou(a[:, None], b[None])  # (n, 1, 4) and (1, m, 4) to (n, m)
 
 
 def clip(boxes: Float[Tensor, "*n 4"], size: tuple[int, int]) -> Float[Tensor, "*n 4"]:
-    """The part of each box that lies in an image of `size` (height, width); of one outside no area is left."""
+    """Clip boxes to an image of `size` (height, width); a box outside the image has area 0 afterwards."""
     height, width = size
     return torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
 
 
 def encode(boxes: Float[Tensor, "n 4"], anchors: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
-    """The offsets (dx, dy, dw, dh) that take anchors to boxes, as `AnchorPredictions` has them.
+    """The offsets (dx, dy, dw, dh) from anchors to boxes, as in `AnchorPredictions`.
 
         dx = (x − xₐ) / wₐ,   dy = (y − yₐ) / hₐ,   dw = log(w / wₐ),   dh = log(h / hₐ)
 
-    for centres (x, y) and sizes (w, h). Both have to have an area; boxes and anchors that are matched do.
+    for centres (x, y) and sizes (w, h). Boxes and anchors must have an area, as all matched ones do.
     """
     (centre, size), (anchor, scale) = _centre_and_size(boxes), _centre_and_size(anchors)
     return torch.cat([(centre - anchor) / scale, (size / scale).log()], dim=-1)
 
 
 def decode(offsets: Float[Tensor, "*B n 4"], anchors: Float[Tensor, "n 4"]) -> Float[Tensor, "*B n 4"]:
-    """The boxes to which offsets take anchors: `encode` backwards, in float32 at least.
+    """Apply offsets to anchors: the inverse of `encode`, in float32 at least.
 
-    As in torchvision, dw and dh count as log(1000 / 16) where they are larger, so that a wild one does not overflow.
+    As in torchvision, dw and dh are clamped to at most log(1000 / 16), so that outliers do not overflow.
     """
     offsets = precise(offsets)
     anchor, scale = _centre_and_size(anchors)
@@ -85,22 +83,23 @@ def decode(offsets: Float[Tensor, "*B n 4"], anchors: Float[Tensor, "n 4"]) -> F
 
 
 def nms(boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], threshold: float) -> Int[Tensor, " kept"]:
-    """Non-maximum suppression: of boxes that share much, only the best is kept.
+    """Non-maximum suppression: of boxes that overlap strongly, only the best is kept.
 
-    Greedy: the box with the highest score is kept, all that have an IoU above `threshold` with it are dropped, and so
-    on with those that are left. Of equal scores the first wins.
+    Greedy: the box with the highest score is kept, all boxes with an IoU above `threshold` with it are dropped, and
+        this is
+    repeated with the remaining boxes. For equal scores the first box wins.
 
-    torchvision's kernel does it where there is one, and a loop where there is none; both give the same. The loop
-    compares each box with each: it is meant for a few thousand.
+    Uses torchvision's kernel if available, and a Python loop if not; both give the same result. The loop compares all
+    pairs of boxes: it is intended for a few thousand boxes.
 
     Returns:
-        Numbers of the boxes that are kept, best first.
+        Indices of the kept boxes, best first.
     """
     order = scores.argsort(descending=True, stable=True)
     best_first = boxes[order]
     if (kernel := _kernel()) is not None:
-        ranks = torch.arange(len(boxes), 0, -1).to(boxes)  # for scores, so that ties are settled here alone
-        return order[kernel(best_first, ranks, threshold)]
+        pseudo_scores = torch.arange(len(boxes), 0, -1).to(boxes)  # used as scores, so that ties are resolved only here
+        return order[kernel(best_first, pseudo_scores, threshold)]
     return order[_nms_of_sorted(best_first, threshold)]
 
 
@@ -121,19 +120,21 @@ def _centre_and_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _nms_of_sorted(boxes: Tensor, threshold: float) -> Tensor:
-    """The loop, for boxes that come best first."""
-    overlap = iou(boxes, boxes).cpu()  # (n, n); each step of a loop elsewhere would have to wait for the device
+    """The loop, for boxes sorted best first."""
+    overlap = iou(
+        boxes, boxes
+    ).cpu()  # (n, n); on the CPU, because each step of the loop would synchronize with the device
     too_close = overlap.double() > threshold  # in double precision, as the kernel compares
-    left = torch.ones(len(boxes), dtype=torch.bool)
+    kept = torch.ones(len(boxes), dtype=torch.bool)
     for i in range(len(boxes)):
-        if left[i]:
-            left[i + 1 :] &= ~too_close[i, i + 1 :]
-    return left.nonzero().squeeze(1).to(boxes.device)
+        if kept[i]:
+            kept[i + 1 :] &= ~too_close[i, i + 1 :]
+    return kept.nonzero().squeeze(1).to(boxes.device)
 
 
 @cache
 def _kernel() -> Kernel | None:
-    """torchvision's, if it runs: a build for another torch does not import, or declares it and does not have it."""
+    """torchvision's kernel, if it works: a build for a different torch fails to import, or lacks the operator."""
     try:
         kernel: Kernel = import_module("torchvision.ops").nms
         kernel(torch.zeros(1, 4), torch.zeros(1), 0.5)

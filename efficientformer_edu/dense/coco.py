@@ -4,8 +4,8 @@ Source: Lin et al., *Microsoft COCO: Common Objects in Context*, 2014; cocodatas
 `maskApi.c`. The file has three lists. `images`: id, file_name, height, width. `categories`: id, name. `annotations`:
 image_id, category_id, bbox (x, y, width, height) in pixels, segmentation, iscrowd.
 
-A segmentation is a list of polygons x₁, y₁, x₂, y₂, …, or run lengths. Run lengths go down the columns, one column
-after the other: so many pixels outside, so many inside, and so on; as a list of integers, or packed into a string.
+A segmentation is a list of polygons x₁, y₁, x₂, y₂, …, or run lengths. Run lengths traverse the image column by column
+and alternate between pixels outside and inside the object; they are a list of integers, or packed into a string.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class CocoObject:
     Attributes:
         box: corners (x₁, y₁, x₂, y₂) in pixels, clipped to the image.
         label: index of its class.
-        crowd: whether it is many objects at once.
-        outline: its segmentation; None if there is none that can be decoded.
+        crowd: whether the box contains many objects.
+        outline: its segmentation; None if it has none that can be decoded.
     """
 
     box: Box
@@ -180,10 +180,10 @@ def read_coco(annotations: Path, images: Path, strict: bool = False) -> Coco:
         text = f"{len(outline_errors):,} of {len(objects):,} objects have an outline that cannot be used"
         text += f"; they keep their box and have no mask. First reason: {': '.join(map(str, outline_errors[0]))}"
         warnings.warn(f"{annotations.name}: {text}", stacklevel=2)
-    words = f"{annotations.stem}, {len(usable):,} images with {len(objects):,} objects of {len(classes)} classes"
-    words += f", {len(errors):,} entries left out" * bool(errors)
+    description = f"{annotations.stem}, {len(usable):,} images with {len(objects):,} objects of {len(classes)} classes"
+    description += f", {len(errors):,} entries left out" * bool(errors)
     digest = hashlib.sha256(data).hexdigest()
-    return Coco(list(usable.values()), tuple(classes.values()), words, len(errors), digest)
+    return Coco(list(usable.values()), tuple(classes.values()), description, len(errors), digest)
 
 
 def check_outline(segmentation: Any, height: int, width: int) -> None:
@@ -200,8 +200,8 @@ def check_outline(segmentation: Any, height: int, width: int) -> None:
     else:
         for polygon in segmentation:
             if not isinstance(polygon, list) or len(polygon) % 2 or len(polygon) < 6:
-                came = f"has {len(polygon)} numbers" if isinstance(polygon, list) else f"is {polygon!r}"
-                raise ValueError(f"a polygon of its segmentation {came}; allowed: x and y of at least three points")
+                problem = f"has {len(polygon)} numbers" if isinstance(polygon, list) else f"is {polygon!r}"
+                raise ValueError(f"a polygon of its segmentation {problem}; allowed: x and y of at least three points")
             limit = max(height, width)  # cocoapi walks along each edge, however far it leads
             if not all(type(number) in (int, float) and -limit <= number <= 2 * limit for number in polygon):
                 raise ValueError("a polygon of its segmentation has coordinates that are not finite, or far outside")
@@ -238,20 +238,20 @@ def _classes(categories: list[Any], path: Path) -> dict[Id, str]:
 
 
 def _id(entry: Any, name: str = "id") -> Id | None:
-    """A number or a text, 1 and 1.0 being the same; None for everything else."""
+    """A number or a string (1 and 1.0 are equal); None for everything else."""
     value = entry.get(name) if isinstance(entry, dict) else None
     return value if type(value) in (int, float, str) and value == value else None
 
 
 def _image(entry: Any, folder: Path) -> CocoImage:
-    """An image whose file is as the entry says, without objects yet; or ValueError, or OSError."""
+    """An image whose file matches the entry, without objects yet; raises ValueError or OSError."""
     name = entry.get("file_name") or entry.get("coco_url") if isinstance(entry, dict) else None
     if _id(entry) is None or not isinstance(name, str):
         raise ValueError("an image needs an id, a number or text, and a file_name")
     if "://" in name:
         name = "/".join(name.split("/")[-2:])  # such as train2017/000000391895.jpg
-    slashed = name.replace("\\", "/")
-    candidates = (folder / name, folder / slashed, folder.parent / slashed)
+    posix_name = name.replace("\\", "/")
+    candidates = (folder / name, folder / posix_name, folder.parent / posix_name)
     path = next((path for path in candidates if path.is_file()), candidates[0])
     height, width = check_image(path)
     if any(entry.get(side) not in (None, actual) for side, actual in (("height", height), ("width", width))):
@@ -292,8 +292,8 @@ def _add(
 
 
 def _box(bbox: Any, image: CocoImage) -> Box:
-    four = isinstance(bbox, list) and len(bbox) == 4
-    if not four or not all(type(number) in (int, float) and abs(number) < LARGEST for number in bbox):
+    has_four = isinstance(bbox, list) and len(bbox) == 4
+    if not has_four or not all(type(number) in (int, float) and abs(number) < LARGEST for number in bbox):
         raise ValueError(f"its bbox is {bbox!r}; it needs to be [x, y, width, height] in pixels")
     x, y, width, height = map(float, bbox)
     left, right = max(0.0, x), min(float(image.width), x + width)
@@ -304,7 +304,7 @@ def _box(bbox: Any, image: CocoImage) -> Box:
 
 
 def _run_lengths(encoded: Mapping[str, Any], height: int, width: int) -> Sequence[int]:
-    """Run lengths that fill the image, or ValueError: cocoapi itself returns arbitrary memory for those that do not."""
+    """Run lengths that fill the image; raises ValueError for others, for which cocoapi returns arbitrary memory."""
     if encoded.get("size") != [height, width]:
         raise ValueError(f"its run lengths are for the size {encoded.get('size')}, its image has [{height}, {width}]")
     counts = encoded.get("counts")
@@ -319,10 +319,11 @@ def _run_lengths(encoded: Mapping[str, Any], height: int, width: int) -> Sequenc
 
 
 def _unpack(counts: str) -> list[int]:
-    """Run lengths from the string into which cocoapi packs them, or ValueError.
+    """Decode run lengths from cocoapi's packed string; raises ValueError.
 
-    A character holds five bits of a number, the lowest first, from "0" on; its sixth bit says that more follow. The
-    fifth bit of the last one is the sign. From the fourth number on, each is the difference to the one before the last.
+    A character holds five bits of a number, lowest first, offset by "0"; its sixth bit is set if more characters
+    follow. The fifth bit of the last character is the sign. From the fourth number on, each is stored as the difference
+    to the second number before it.
     """
     lengths: list[int] = []
     number = bits = 0

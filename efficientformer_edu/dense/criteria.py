@@ -1,12 +1,13 @@
-"""Criteria: what each head is trained by, put together from the losses.
+"""Criteria: the loss of each head, as a combination of loss functions.
 
 Sources: Lin et al., *Focal Loss for Dense Object Detection*, 2017, sections 3 and 4; Ge et al., *YOLOX*, 2021, section
-2.1, `get_losses`; NetsPresso Trainer's choice of losses for these heads. Dice is added to its cross entropy for
-segmentation.
+2.1, `get_losses`; NetsPresso Trainer's choice of losses for these heads. For segmentation, Dice is added to the
+cross-entropy.
 
-A criterion takes two steps, so that several processes can share a batch: `sums` adds up what one process's images
-contribute, and `losses` makes the terms of the loss from the sums of all processes. Between the two the trainer adds up
-the processes; nothing here communicates. Calling a criterion takes both steps for the images of one process.
+A criterion has two steps, so that several processes can share a batch: `sums` adds up the contributions of one
+process's images, and `losses` computes the terms of the loss from the sums of all processes. In between, the trainer
+adds up the sums of the processes; this module does not communicate. Calling a criterion runs both steps for the images
+of one process.
 """
 
 from __future__ import annotations
@@ -31,19 +32,19 @@ from efficientformer_edu.dense.places import predictions_at_places
 BOX_WEIGHT = 5.0  # of YOLOX's loss on boxes
 
 Sums = dict[str, Tensor]
-"""What images contribute to the loss, by name: sums over predictions or pixels, and the counts to divide them by."""
+"""Contributions of images to the loss, by name: sums over predictions or pixels, and the counts to divide them by."""
 
 Terms = dict[str, Tensor]
-"""The terms of a loss by name, scalars; the loss is their sum."""
+"""The terms of a loss by name, scalars; the total loss is their sum."""
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """What a head is trained by.
+    """The training loss of a head.
 
     Attributes:
-        sums: maps the output of a network, one target per image, and the strides of the head's feature maps to what
-            these images contribute. Segmentation does not use strides; there they may be `()`.
+        sums: maps the output of a network, one target per image, and the strides of the head's feature maps to the
+            contributions of these images. Segmentation does not use strides; there they may be `()`.
         losses: maps the sums of all images to the terms of the loss.
     """
 
@@ -51,15 +52,15 @@ class Criterion:
     losses: Callable[[Sums], Terms]
 
     def __call__(self, output: Any, targets: Sequence[Target], strides: Sequence[int]) -> Terms:
-        """The terms of the loss of these images alone."""
+        """The terms of the loss of these images."""
         return self.losses(self.sums(output, targets, strides))
 
 
 def criterion(config: DenseConfig) -> Criterion:
-    """The criterion of a network, by its head.
+    """The criterion of a network, selected by its head.
 
     Raises:
-        ValueError: for a network for classification, which `training` trains.
+        ValueError: for a classification network, which `training` trains.
     """
     _, head = config.names
     if head not in _CRITERIA:
@@ -70,9 +71,9 @@ def criterion(config: DenseConfig) -> Criterion:
 
 
 def anchor_sums(output: AnchorPredictions, targets: Sequence[Target], strides: Sequence[int]) -> Sums:
-    """RetinaNet's: `class`, the focal loss over all anchors that learn, and `box`, the L1 loss of those on a box.
+    """RetinaNet's loss: `class`, the focal loss over all anchors but ignored ones; `box`, the L1 loss of matched ones.
 
-    `matched` counts the anchors that are on a box.
+    `matched` counts the anchors that are matched to a box.
     """
     classes, boxes, matched = [], [], 0
     for logits, offsets, target in zip(precise(output.classes), precise(output.boxes), targets, strict=True):
@@ -90,10 +91,10 @@ def anchor_sums(output: AnchorPredictions, targets: Sequence[Target], strides: S
 def anchor_free_sums(
     output: Sequence[Float[Tensor, "B _ _ _"]], targets: Sequence[Target], strides: Sequence[int]
 ) -> Sums:
-    """YOLOX's: `box`, 5 · (1 − IoU²), and `class` of the positions that SimOTA assigns a box; `objectness` of all.
+    """YOLOX's loss: `box`, 5 · (1 − IoU²), and `class` for positions assigned by SimOTA; `objectness` for all.
 
-    The target of the class is the IoU of the predicted box instead of 1, so that its confidence follows the quality of
-    the box. `matched` counts the positions that have a box.
+    The class target is the IoU of the predicted box instead of 1, so that the confidence reflects the quality of the
+    box. `matched` counts the positions that are assigned to a box.
     """
     predictions = predictions_at_places(output, strides)
     boxes, objects, classes, matched = [], [], [], 0
@@ -110,14 +111,14 @@ def anchor_free_sums(
 
 
 def per_match(sums: Sums) -> Terms:
-    """The terms of detection: each sum divided by the number of matched predictions, or by 1 where there are none."""
+    """The terms of detection: each sum divided by the number of matched predictions, or by 1 without matches."""
     return {name: value / sums["matched"].clamp(min=1) for name, value in sums.items() if name != "matched"}
 
 
 def segmentation_sums(
     output: Float[Tensor, "B num_classes _ _"], targets: Sequence[Target], strides: Sequence[int]
 ) -> Sums:
-    """The sums of cross-entropy and Dice, on logits that are enlarged to the size of the targets."""
+    """The sums of cross-entropy and Dice, on logits upsampled to the size of the targets."""
     semantic = torch.stack([target.semantic for target in targets if target.semantic is not None])  # (B, H, W)
     size = (semantic.shape[1], semantic.shape[2])
     logits = F.interpolate(precise(output), size=size, mode="bilinear", align_corners=False)  # (B, num_classes, H, W)

@@ -1,6 +1,6 @@
-"""Images with boxes or with the class of each pixel, for training and evaluation: drawn, COCO's, or a folder of masks.
+"""Load annotated images for training and evaluation: synthetic scenes, COCO's format, or mask folders.
 
-Paper: section 5.2 trains on COCO 2017 and on ADE20K. A laptop can learn drawn scenes in minutes.
+Paper: section 5.2 trains on COCO 2017 and on ADE20K. Synthetic scenes can be learned on a laptop in minutes.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ COCO_SPLITS = {"train": "train", "test": "val"}
 
 
 def load_examples(data: str | Path, split: Split, *, strict: bool = False, size: int = 96) -> Examples:
-    """The images of one split.
+    """Load the images of one split.
 
     Args:
         data: `"shapes"`, scenes that are drawn when they are indexed; or a folder in one of two layouts. COCO's:
             `annotations/instances_train2017.json` with the images in `train2017`, and the same with `val2017`; the year
             may differ or be missing. Or `images` next to `masks` or, as in ADE20K, next to `annotations`.
         split: `"train"` or `"test"`.
-        strict: refuse images and entries that cannot be used; otherwise they are left out, with a warning.
-        size: height and width of drawn scenes in pixels. Images from files keep theirs.
+        strict: reject images and entries that cannot be used; by default they are left out, with a warning.
+        size: height and width of synthetic scenes in pixels. Images from files keep their size.
 
     Raises:
         FileNotFoundError: if the data or this split of it does not exist.
-        ImportError: if pycocotools is missing, which reads COCO's layout.
+        ImportError: if pycocotools, which COCO's layout requires, is missing.
         ValueError: for an unknown split or layout, and as `read_coco` and `read_mask_folder`.
     """
     if split not in SCENES:
@@ -42,7 +42,7 @@ def load_examples(data: str | Path, split: Split, *, strict: bool = False, size:
     if not root.is_dir():
         raise FileNotFoundError(f"{data} is no folder; use {SHAPES!r}, a folder as COCO's, or one of images and masks")
     if any((root / "annotations").glob("instances_*.json")):
-        from efficientformer_edu.dense.coco import read_coco  # pycocotools is needed for this layout alone
+        from efficientformer_edu.dense.coco import read_coco  # only this layout needs pycocotools
 
         annotations = _instances(root, COCO_SPLITS[split])
         return read_coco(annotations, root / annotations.stem.removeprefix("instances_"), strict)
@@ -54,11 +54,11 @@ def load_examples(data: str | Path, split: Split, *, strict: bool = False, size:
     )
 
 
-def _instances(root: Path, part: str) -> Path:
-    """COCO's file of one split."""
-    found = sorted((root / "annotations").glob(f"instances_{part}*.json"))
-    if not found:
-        raise FileNotFoundError(f"{root / 'annotations'} has no instances_{part}*.json")
-    if len(found) > 1:
-        raise ValueError(f"{root / 'annotations'} has several: {', '.join(path.name for path in found)}; leave one")
-    return found[0]
+def _instances(root: Path, split_name: str) -> Path:
+    """COCO's annotation file of one split."""
+    paths = sorted((root / "annotations").glob(f"instances_{split_name}*.json"))
+    if not paths:
+        raise FileNotFoundError(f"{root / 'annotations'} has no instances_{split_name}*.json")
+    if len(paths) > 1:
+        raise ValueError(f"{root / 'annotations'} has several: {', '.join(path.name for path in paths)}; leave one")
+    return paths[0]

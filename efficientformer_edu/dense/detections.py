@@ -1,10 +1,10 @@
-"""Detections: from what a detection head gives to a list of objects.
+"""Postprocessing: convert the output of a detection head into a list of objects.
 
 Source: NetsPresso Trainer's postprocessing, whose thresholds are the defaults; torchvision's RetinaNet. A pair of a
-place and a class is a candidate if its score is above a threshold: one place may be found to be two things. Of the best
-candidates, those stay that no better one of the same class covers.
+position and a class is a candidate if its score exceeds a threshold, so one position may yield several classes. The
+best candidates are then filtered by non-maximum suppression within each class.
 
-Comes: the output of either detection head. Goes: `Detections`, one for each image.
+Input: the output of either detection head. Output: one `Detections` per image.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from efficientformer_edu.dense.anchor_head import AnchorPredictions
 from efficientformer_edu.dense.boxes import area, clip, decode, nms_by_class, precise
 from efficientformer_edu.dense.places import predictions_at_places
 
-SCORE = 0.05  # a candidate has more
-OVERLAP = 0.45  # two detections of one class have an IoU of no more
-CANDIDATES = 1000  # of an image that are compared with each other
-MOST = 100  # detections of an image, as COCO counts them
+SCORE = 0.05  # score threshold of candidates
+OVERLAP = 0.45  # NMS threshold: largest IoU of two detections of one class
+CANDIDATES = 1000  # maximum per image before NMS
+MOST = 100  # maximum detections per image, as in COCO
 
 
 class Detections(NamedTuple):
-    """Objects found in one image, best first.
+    """Detected objects in one image, in descending order of score.
 
     Attributes:
         boxes: corners (x₁, y₁, x₂, y₂) in pixels, within the image.
         scores: from 0 to 1.
-        labels: places among the classes.
+        labels: class indices.
     """
 
     boxes: Float[Tensor, "found 4"]
@@ -52,22 +52,21 @@ def detect(
     candidates: int = CANDIDATES,
     most: int = MOST,
 ) -> list[Detections]:
-    """The objects in each image of a batch.
+    """Detect the objects in each image of a batch.
 
-    The score of a class is its probability; with an anchor-free head, times the probability of there being an object.
+    The score of a class is its probability; for an anchor-free head, multiplied by the objectness probability.
 
     Args:
-        output: what the head gives.
-        strides: of the maps, which the head has; anchors bring their own places and do without.
-        size: height and width of the images that the network saw. Boxes are cut at the border, and dropped if they lie
-            outside.
-        score: what a candidate has to have more of.
-        overlap: the largest IoU of two detections of one class.
-        candidates: how many, at most, are compared.
-        most: how many, at most, are found.
+        output: output of the head.
+        strides: strides of the feature maps, an attribute of the head; not used with anchors.
+        size: height and width of the input images. Boxes are clipped to the image, and dropped if they lie outside.
+        score: score threshold; candidates have a higher score.
+        overlap: NMS threshold: the largest IoU of two detections of one class.
+        candidates: maximum number of candidates per image before NMS.
+        most: maximum number of detections per image.
 
     Raises:
-        ValueError: for thresholds that are not from 0 to below 1, and numbers that are not whole and above 0.
+        ValueError: for thresholds outside [0, 1), and counts that are not integers above 0.
     """
     values.rate("score", score)
     values.rate("overlap", overlap)
@@ -76,19 +75,19 @@ def detect(
     if isinstance(output, AnchorPredictions):
         boxes, scores = decode(output.boxes, output.anchors), precise(output.classes).sigmoid()
     else:
-        found = predictions_at_places(output, strides)
-        boxes, scores = found.boxes, found.objectness[..., None].sigmoid() * found.classes.sigmoid()
-    everything = []
-    for image_boxes, image_scores in zip(clip(boxes, size), scores, strict=True):  # (places, 4), (places, num_classes)
-        one = _candidates(image_boxes, image_scores, score, candidates)
-        kept = nms_by_class(*one, overlap)[:most]
-        everything.append(Detections(one.boxes[kept], one.scores[kept], one.labels[kept]))
-    return everything
+        predictions = predictions_at_places(output, strides)
+        boxes, scores = predictions.boxes, predictions.objectness[..., None].sigmoid() * predictions.classes.sigmoid()
+    detections = []
+    for image_boxes, image_scores in zip(clip(boxes, size), scores, strict=True):  # (N, 4), (N, num_classes)
+        pairs = _candidates(image_boxes, image_scores, score, candidates)
+        kept = nms_by_class(*pairs, overlap)[:most]
+        detections.append(Detections(pairs.boxes[kept], pairs.scores[kept], pairs.labels[kept]))
+    return detections
 
 
 def _candidates(boxes: Tensor, scores: Tensor, score: float, most: int) -> Detections:
-    """The best pairs of a place and a class."""
-    places, labels = ((scores > score) & (area(boxes) > 0)[:, None]).nonzero(as_tuple=True)  # (pairs,) each
-    found = scores[places, labels]
-    best = found.argsort(descending=True, stable=True)[:most]
-    return Detections(boxes[places[best]], found[best], labels[best])
+    """The highest-scoring pairs of a position and a class."""
+    positions, labels = ((scores > score) & (area(boxes) > 0)[:, None]).nonzero(as_tuple=True)  # (pairs,) each
+    pair_scores = scores[positions, labels]
+    order = pair_scores.argsort(descending=True, stable=True)[:most]
+    return Detections(boxes[positions[order]], pair_scores[order], labels[order])

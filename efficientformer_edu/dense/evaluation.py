@@ -1,7 +1,7 @@
-"""Ask a network about images whose objects and pixels are known.
+"""Evaluate a network for detection or segmentation on annotated images.
 
-Comes: a `DenseNetwork` and `Examples`. Goes: `DetectionScores` or `SegmentationScores`, judged in each image's own
-pixels, whatever the size that the network sees.
+Input: a `DenseNetwork` and `Examples`. Output: `DetectionScores` or `SegmentationScores`, computed in each image's
+original pixels, regardless of the network's input size.
 """
 
 from __future__ import annotations
@@ -44,22 +44,22 @@ def evaluate_dense(
     share: Share = ALONE,
     gather: Gather | None = None,
 ) -> Scores:
-    """Evaluate a network, in evaluation mode; it is then put back into the mode it had.
+    """Evaluate a network in evaluation mode; its previous mode is restored afterwards.
 
     Args:
         network: for detection or segmentation, on the device.
-        examples: to judge by.
-        size: height and width in pixels of the square that the network sees.
-        batch: images at once.
-        device: where the network is.
-        workers: processes that make images ahead.
-        share: of the process among all.
-        gather: as for `metrics.judge_detections`, where several processes share the images.
+        examples: evaluation data.
+        size: height and width in pixels of the network's square input.
+        batch: batch size.
+        device: device of the network.
+        workers: number of data-loading processes.
+        share: this process's shard of the images.
+        gather: as for `metrics.judge_detections`, if several processes share the images.
 
     Raises:
-        ValueError: if the network has another number of classes than the examples, there is no image, nothing to judge
-            by, or the network's answers are no numbers.
-        ImportError: as `metrics` says.
+        ValueError: if the network and the examples have different numbers of classes, if there are no images or
+            annotations to evaluate, or if the network's outputs are not finite.
+        ImportError: if a package that `metrics` needs is missing.
     """
     detects = network.config.task == "detection"
     classes = classes_of(examples, network.config.task)
@@ -71,9 +71,9 @@ def evaluate_dense(
     was_training = network.training
     network.eval()
     try:
-        pairs = _answers(network, Squares(examples, View(size), batch, share), device, workers)
-        judge: Any = judge_detections if detects else judge_pixels
-        scores: Scores = judge(pairs, classes, len(examples), gather)
+        predictions = _answers(network, Squares(examples, View(size), batch, share), device, workers)
+        compute_scores: Any = judge_detections if detects else judge_pixels
+        scores: Scores = compute_scores(predictions, classes, len(examples), gather)
         return scores
     finally:
         network.train(was_training)
@@ -82,48 +82,48 @@ def evaluate_dense(
 def answers(
     network: DenseNetwork, images: Float[Tensor, "B 3 size size"], placements: list[Placement]
 ) -> list[Detections] | list[UInt8[Tensor, "H W"]]:
-    """What a network in evaluation mode finds in images, each in its own pixels and on the CPU.
+    """Predict objects or pixel classes, in each image's original pixels and on the CPU.
 
     Args:
-        network: for detection or segmentation.
-        images: as it sees them, on its device.
-        placements: where each image stands on the square.
+        network: for detection or segmentation, in evaluation mode.
+        images: normalised input images, on the network's device.
+        placements: position of each image on the square input.
 
     Returns:
         Detections, or the class of each pixel.
 
     Raises:
-        ValueError: if an answer is no number.
+        ValueError: if an output is not finite.
     """
     with torch.inference_mode():
         output = network(images)
-    if not all(part.isfinite().all() for part in ([output] if isinstance(output, Tensor) else output)):
+    if not all(tensor.isfinite().all() for tensor in ([output] if isinstance(output, Tensor) else output)):
         raise ValueError("the network's answers are no numbers; its weights may be broken, or overflow")
     size = images.shape[2], images.shape[3]
     if isinstance(output, Tensor):
         logits = F.interpolate(output.float(), size=size, mode="bilinear", align_corners=False)  # (B, classes, H, W)
         best = logits.argmax(dim=1).to(torch.uint8).cpu()
-        return [placement.semantic_back(one) for one, placement in zip(best, placements, strict=True)]
-    found = detect(output, network.head.strides, size)  # type: ignore[arg-type]  # both heads that detect have strides
-    return [_on_image(one, placement) for one, placement in zip(found, placements, strict=True)]
+        return [placement.semantic_back(result) for result, placement in zip(best, placements, strict=True)]
+    detections = detect(output, network.head.strides, size)  # type: ignore[arg-type]
+    return [_on_image(result, placement) for result, placement in zip(detections, placements, strict=True)]
 
 
-def _on_image(found: Detections, placement: Placement) -> Detections:
-    """Detections in the image's own pixels; what lies wholly beside the image shows nothing of it."""
-    own = Detections(*(part.cpu() for part in found))
-    own = own._replace(boxes=placement.boxes_back(own.boxes))
-    shown = area(own.boxes) > 0  # (found,)
-    return Detections(*(part[shown] for part in own))
+def _on_image(detections: Detections, placement: Placement) -> Detections:
+    """Map detections to the image's original pixels; boxes entirely outside the image are dropped."""
+    on_image = Detections(*(values.cpu() for values in detections))
+    on_image = on_image._replace(boxes=placement.boxes_back(on_image.boxes))
+    visible = area(on_image.boxes) > 0  # (detections,)
+    return Detections(*(values[visible] for values in on_image))
 
 
 def classes_of(examples: Examples, task: str) -> tuple[str, ...]:
-    """What a head for the task tells apart. Raises ValueError if the examples have nothing for it."""
+    """Names of the classes that a head for the task predicts. Raises ValueError if the examples have none for it."""
     classes = examples.classes if task == "detection" else examples.pixel_classes
     if not classes:
-        what, other = (
+        annotations, other_task = (
             ("objects to detect", "segmentation") if task == "detection" else ("classes of pixels", "detection")
         )
-        raise ValueError(f"these data have no {what}: {examples.words}; train for {other} instead")
+        raise ValueError(f"these data have no {annotations}: {examples.words}; train for {other_task} instead")
     if task == "segmentation" and len(classes) > IGNORED:
         count = f"these data have {len(classes):,} classes of pixels, and a map of pixels can hold {IGNORED}"
         raise ValueError(f"{count}: {examples.words}; train for detection instead")
@@ -133,12 +133,12 @@ def classes_of(examples: Examples, task: str) -> tuple[str, ...]:
 
 
 class Squares(Dataset[tuple[Tensor, list[Placement], list[Example]]]):
-    """All images in their order on their squares, batch by batch; or one process's share."""
+    """All images in order on square inputs, batch by batch; or the shard of one process."""
 
     def __init__(self, examples: Examples, view: View, batch: int, share: Share) -> None:
         self.examples, self.view = examples, view
-        mine = share.of(range(len(examples)))
-        self.shares = [mine[first : first + batch] for first in range(0, len(mine), batch)]
+        indices = share.of(range(len(examples)))
+        self.shares = [indices[start : start + batch] for start in range(0, len(indices), batch)]
 
     def __len__(self) -> int:
         return len(self.shares)

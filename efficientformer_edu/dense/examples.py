@@ -1,7 +1,7 @@
-"""Images with their annotations: boxes and masks of objects, and the class of each pixel.
+"""Annotated images: boxes and masks of objects, and the class of each pixel.
 
-Every source of data gives `Example`s, in the pixels of the image file. `views` turns them into `Target`s, which hold
-what a loss needs, in the pixels of the square that the network sees.
+All data sources return `Example`s, in pixels of the image file. `views` converts them into `Target`s for the loss, in
+pixels of the network's square input.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Example:
         crowd: whether a box contains many objects; training skips such boxes, and detections in them are not counted.
         masks: the pixels of each object: a tensor (objects, H, W), or a sequence that decodes a mask when it is indexed
             and gives None for an object of which only the box is known.
-        class_map: the class of each pixel, where the data has it; otherwise `semantic` draws it from the masks.
+        class_map: the class of each pixel, if the data contains it; None if `semantic` has to draw it from the masks.
     """
 
     image: UInt8[Tensor, "3 H W"]
@@ -47,8 +47,8 @@ class Example:
     def semantic(self) -> UInt8[Tensor, "H W"]:
         """The class of each pixel, (H, W): an index into `Examples.pixel_classes`, or `IGNORED`.
 
-        Drawn from the masks, one at a time, when it is first asked for. A pixel in several objects has the class of
-        the smallest. The pixels of a crowd, and the box of an object without a mask, have no class.
+        Drawn from the masks, one at a time, on first access. A pixel in several objects has the class of the smallest.
+        The pixels of a crowd, and the box of an object without a mask, have no class.
 
         Raises:
             ValueError: if a label is too large for a map of bytes.
@@ -58,7 +58,7 @@ class Example:
         if len(self.labels) and int(self.labels.max()) + 1 >= IGNORED:
             raise ValueError(f"label {int(self.labels.max())} does not fit a map of pixels; it needs to be below 254")
         classes = np.zeros(self.image.shape[1:], np.uint8)  # (H, W)
-        smallest = np.full(classes.shape, np.inf, np.float32)  # (H, W): area of the object that a pixel shows so far
+        smallest = np.full(classes.shape, np.inf, np.float32)  # (H, W): area of the object shown by each pixel so far
         for box, label, crowd, mask in zip(self.boxes, self.labels, self.crowd, self.masks, strict=True):
             pixels = None if mask is None else mask.numpy()
             if pixels is not None and pixels.any():
@@ -69,11 +69,11 @@ class Example:
                 (left, top), (right, bottom) = map(math.floor, box[:2].tolist()), map(math.ceil, box[2:].tolist())
             area = np.inf if pixels is None or crowd else np.count_nonzero(pixels)
             window = slice(top, bottom), slice(left, right)
-            shown = smallest[window] >= area
+            replaced = smallest[window] >= area
             if pixels is not None:
-                shown &= pixels[window]
-            classes[window][shown] = int(label) + 1 if area < np.inf else IGNORED
-            smallest[window][shown] = area
+                replaced &= pixels[window]
+            classes[window][replaced] = int(label) + 1 if area < np.inf else IGNORED
+            smallest[window][replaced] = area
         return torch.from_numpy(classes)
 
 
@@ -100,7 +100,7 @@ class Examples(ABC):
 
     @property
     def fingerprint(self) -> str:
-        """A hash of images and annotations, by which a resumed run recognizes its data; empty if `words` is enough."""
+        """A hash of images and annotations, by which a resumed run recognizes its data; empty if `words` suffices."""
         return ""
 
     def __repr__(self) -> str:
@@ -108,11 +108,11 @@ class Examples(ABC):
 
 
 class Target(NamedTuple):
-    """What a loss needs of one image, in the pixels of the network's square. Crowds are left out.
+    """Training target of one image, in pixels of the network's square input. Crowds are left out.
 
     Attributes:
         boxes: corners (x₁, y₁, x₂, y₂).
-        labels: of the boxes.
+        labels: labels of the boxes.
         semantic: class of each pixel; None for detection, which does not need it.
     """
 
@@ -121,5 +121,5 @@ class Target(NamedTuple):
     semantic: UInt8[Tensor, "size size"] | None
 
     def to(self, device: torch.device) -> Target:
-        """The same on a device."""
+        """A copy on the given device."""
         return Target(*(value if value is None else value.to(device) for value in self))  # type: ignore[arg-type]

@@ -1,8 +1,8 @@
-"""FC, the classification head: linear layers on what is left of the image after the mean over all tokens.
+"""FC, the classification head: linear layers on the mean over all tokens.
 
-Source: NetsPresso Trainer's `FC`. With one layer it is EfficientFormer's own head, without the second one.
+Source: NetsPresso Trainer's `FC`. With one layer it equals EfficientFormer's own head, without the distillation head.
 
-Comes: (B, in_dim). Goes: logits (B, num_classes).
+Input: (B, in_dim). Output: logits (B, num_classes).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from efficientformer_edu.model.mlp import activation, init_linear
 
 @dataclass(frozen=True)
 class FCConfig:
-    """Fields as NetsPresso names them.
+    """Fields, named as in NetsPresso.
 
     Attributes:
-        num_layers: linear layers.
-        intermediate_channels: width between them; None where there is one layer.
-        act_type: activation between them; None where there is one layer.
+        num_layers: number of linear layers.
+        intermediate_channels: width between them; None for a single layer.
+        act_type: activation between them; None for a single layer.
         dropout_prob: dropout before each layer.
     """
 
@@ -46,8 +46,8 @@ class FC(nn.Module):
 
     Args:
         in_dim: channels of a token.
-        num_classes: logits.
-        config: its fields.
+        num_classes: number of logits.
+        config: configuration.
     """
 
     def __init__(self, in_dim: int, num_classes: int, config: FCConfig) -> None:

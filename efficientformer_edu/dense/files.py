@@ -1,7 +1,7 @@
-"""The file of a trained network for detection or segmentation: weights, and all that is needed to use them.
+"""Read and write the file of a trained network for detection or segmentation: weights and metadata.
 
-It is a safetensors file. What the network is, at which size it was trained and what its classes are called stand in the
-file's header, as JSON: such a network has no layout of other projects by which it could be told.
+It is a safetensors file. Configuration, training image size and class names are stored as JSON in the file's header,
+because no layout of another project identifies such a network.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ KEY = "efficientformer_edu.dense"  # in the file's header
 
 @dataclass(frozen=True)
 class Saved:
-    """What a file holds.
+    """Content of a file.
 
     Attributes:
         network: with its weights, in evaluation mode.
-        size: height and width in pixels of the square that it was trained on.
-        classes: names of what its head tells apart.
+        size: height and width in pixels of the square input that it was trained on.
+        classes: names of the classes that its head predicts.
     """
 
     network: DenseNetwork
@@ -45,50 +45,51 @@ def save_dense(
 
     Args:
         state: its `state_dict()`.
-        config: what it is.
-        size: height and width of the square that it was trained on.
-        classes: names of what its head tells apart.
+        config: its configuration.
+        size: height and width of the square input that it was trained on.
+        classes: names of the classes that its head predicts.
         path: the file to write; its name ends in .safetensors.
 
     Raises:
         FileNotFoundError: if the folder does not exist.
-        ValueError: for a file of another kind, which has no header.
+        ValueError: for a file of a different type, which has no header.
     """
     if path.suffix != ".safetensors":
         raise ValueError(f"{path.name} has no header for what the network is; wanted: a name that ends in .safetensors")
-    told = {"network": to_dict(config), "size": size, "classes": list(classes)}
-    write(state, path, None, {KEY: json.dumps(told, ensure_ascii=False)})
+    metadata = {"network": to_dict(config), "size": size, "classes": list(classes)}
+    write(state, path, None, {KEY: json.dumps(metadata, ensure_ascii=False)})
 
 
 def load_dense(path: str | Path) -> Saved:
-    """What `save_dense` wrote.
+    """Load a file written by `save_dense`.
 
     Raises:
-        FileNotFoundError: if there is no file.
-        ValueError: if it is broken, or the file of another network, naming it.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if it is broken or belongs to a different network; the message names the file.
     """
-    if (told := header(path)) is None:
+    if (metadata := header(path)) is None:
         raise ValueError(f"{path}: this is no network for detection or segmentation that this package saved")
     try:
-        network = DenseNetwork(from_dict(told["network"]))
+        network = DenseNetwork(from_dict(metadata["network"]))
         network.load_state_dict(read(Path(path)))
-        return Saved(network.eval(), told["size"], tuple(told["classes"]))
+        return Saved(network.eval(), metadata["size"], tuple(metadata["classes"]))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: the header and the weights of this file do not belong together: {error}") from error
 
 
 def load_backbone(path: str | Path, config: EfficientFormerConfig) -> dict[str, Tensor]:
-    """The weights of a backbone in a classifier's file, or in that of another network of this room.
+    """Load the weights of a backbone from a classifier's file, or from a file written by `save_dense`.
 
-    The norms of the maps are left out: a classifier has none, and for another neck they are to be learned anew.
+    The norms of the feature maps are left out: a classifier has none, and for a different neck they have to be trained
+    again.
 
     Args:
         path: the file.
-        config: of the backbone; what belongs to a classifier's heads says nothing here.
+        config: configuration of the backbone; fields of a classifier's heads are ignored.
 
     Raises:
-        FileNotFoundError: if there is no file.
-        ValueError: if it is broken, naming it.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if it is broken; the message names the file.
     """
     if header(path) is None:
         return load(path, config=config, head=False)
@@ -97,34 +98,34 @@ def load_backbone(path: str | Path, config: EfficientFormerConfig) -> dict[str, 
 
 
 def header(path: str | Path) -> dict[str, Any] | None:
-    """What a file says of its network; None if it is another kind. Raises FileNotFoundError if there is none."""
+    """The metadata in a file's header; None for other file types. Raises FileNotFoundError for a missing file."""
     with Path(path).open("rb") as file:
         if file.read(9)[8:] != b"{":  # the length of a safetensors header in eight bytes, then the header
             return None
     try:
-        with safetensors.safe_open(path, "pt") as opened:
-            told = (opened.metadata() or {}).get(KEY)
-        return None if told is None else json.loads(told)
+        with safetensors.safe_open(path, "pt") as tensors:
+            metadata = (tensors.metadata() or {}).get(KEY)
+        return None if metadata is None else json.loads(metadata)
     except (safetensors.SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: the safetensors file is damaged or cut short ({error})") from error
 
 
 def to_dict(config: DenseConfig) -> dict[str, Any]:
-    """A configuration in plain values, as `from_dict` and JSON take them."""
+    """Convert a configuration to JSON-compatible values, as accepted by `from_dict`."""
     neck, head = config.names
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "backbone": config.backbone.to_dict(),
         "neck": None if config.neck is None else {"name": neck, **asdict(config.neck)},
         "head": {"name": head, **asdict(config.head)},
         "num_classes": config.num_classes,
         "norms": config.norms,
     }
-    plain: dict[str, Any] = json.loads(json.dumps(told))  # tuples become lists
-    return plain
+    converted: dict[str, Any] = json.loads(json.dumps(fields))  # tuples become lists
+    return converted
 
 
 def from_dict(told: Mapping[str, Any]) -> DenseConfig:
-    """What `to_dict` wrote. Raises KeyError, TypeError or ValueError for anything else."""
+    """The inverse of `to_dict`. Raises KeyError, TypeError or ValueError for anything else."""
     neck, head = told["neck"], dict(told["head"])
     return DenseConfig(
         EfficientFormerConfig.from_dict(told["backbone"]),

@@ -1,11 +1,12 @@
-"""FPN, the feature pyramid network: what the coarse maps know is added to the fine ones.
+"""FPN, the feature pyramid network: information from coarse feature maps is added to the fine ones.
 
-Source: Lin et al., *Feature Pyramid Networks for Object Detection*, 2017; built as mmdetection's `FPN`, which is also
-NetsPresso's. Each map is brought to one width by a 1×1 convolution; from the coarsest on each is enlarged to the next
-one's size and added; a 3×3 convolution smooths the sum. All convolutions have a bias, and there is no norm.
+Source: Lin et al., *Feature Pyramid Networks for Object Detection*, 2017; implemented like mmdetection's `FPN`, which
+NetsPresso also uses. A 1×1 convolution brings each feature map to a common width; starting from the coarsest, each is
+upsampled to the next one's size and added; a 3×3 convolution smooths the sum. All convolutions have a bias; no
+norms are used.
 
-Comes: maps (B, C_j, H_j, W_j) of the backbone. Goes: `num_outs` maps (B, out_dim, H_j, W_j), and behind the coarsest
-others, each half as high and wide.
+Input: feature maps (B, C_j, H_j, W_j) of the backbone. Output: `num_outs` feature maps (B, out_dim, H_j, W_j); extra
+ones after the coarsest halve height and width each.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ EXTRA = (False, "on_input", "on_lateral", "on_output")
 
 @dataclass(frozen=True)
 class FPNConfig:
-    """Fields as NetsPresso and mmdetection name them.
+    """Fields, named as in NetsPresso and mmdetection.
 
     Attributes:
-        num_outs: maps that go out.
-        start_level: the first of the backbone's maps that is used, from 0.
+        num_outs: number of output feature maps.
+        start_level: the first backbone feature map that is used, from 0.
         end_level: the last one; -1 for the backbone's last.
-        add_extra_convs: where a first extra map comes from: the backbone's last map, its lateral, or the last output,
-            through a 3×3 convolution of stride 2; True means the first. False takes every second place of the last
-            output.
-        relu_before_extra_convs: whether further extra convolutions see their input through a ReLU.
-        out_channels: width of all maps; None for that of the backbone's last one, as NetsPresso has it.
+        add_extra_convs: input of the first extra feature map: the backbone's last feature map, its lateral, or the last
+            output, through a 3×3 convolution of stride 2; True means the first. False subsamples the last output with
+            stride 2.
+        relu_before_extra_convs: whether a ReLU is applied before further extra convolutions.
+        out_channels: channels of all outputs; None for those of the backbone's last feature map, as in NetsPresso.
     """
 
     num_outs: int = 4
@@ -53,7 +54,7 @@ class FPNConfig:
         values.flag("relu_before_extra_convs", self.relu_before_extra_convs)
         if self.out_channels is not None:
             values.count("out_channels", self.out_channels)
-        if self.add_extra_convs is True:  # as mmdetection and NetsPresso read it
+        if self.add_extra_convs is True:  # as in mmdetection and NetsPresso
             object.__setattr__(self, "add_extra_convs", "on_input")
         if not isinstance(self.add_extra_convs, (bool, str)) or self.add_extra_convs not in EXTRA:
             raise values.wrong("add_extra_convs", self.add_extra_convs, ", ".join(map(repr, EXTRA)))
@@ -63,17 +64,17 @@ class FPN(nn.Module):
     """A feature pyramid.
 
     Args:
-        in_dims: widths of the backbone's maps.
-        strides: pixels of the image between two places of each.
-        config: its fields.
+        in_dims: channels of the backbone's feature maps.
+        strides: strides of the feature maps in pixels of the image.
+        config: configuration.
 
     Attributes:
-        out_dims: widths of the maps that go out.
-        strides: their strides.
+        out_dims: channels of the output feature maps.
+        strides: strides of the output feature maps.
 
     Raises:
         ValueError: for levels that the backbone does not have, for fewer outputs than levels, and for extra outputs
-            behind a level that is not the backbone's last.
+            after a level that is not the backbone's last.
     """
 
     def __init__(self, in_dims: Sequence[int], strides: Sequence[int], config: FPNConfig) -> None:
@@ -90,7 +91,7 @@ class FPN(nn.Module):
             dims = [in_dims[last] if config.add_extra_convs == "on_input" else dim, *[dim] * self.extra]
             self.extra_convs.extend(nn.Conv2d(dims[i], dim, 3, stride=2, padding=1) for i in range(self.extra))
         for conv in self.modules():
-            if isinstance(conv, nn.Conv2d):  # as mmdetection starts them
+            if isinstance(conv, nn.Conv2d):  # initialization as in mmdetection
                 nn.init.xavier_uniform_(conv.weight)
                 nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
         self.out_dims = (dim,) * config.num_outs
@@ -99,12 +100,12 @@ class FPN(nn.Module):
     def forward(self, maps: Sequence[Float[Tensor, "B _ _ _"]]) -> list[Tensor]:
         laterals = [conv(maps[j]) for conv, j in zip(self.lateral_convs, self.levels, strict=True)]
         for i in range(len(laterals) - 1, 0, -1):
-            finer = laterals[i - 1]  # (B, out_dim, H, W), twice as high and wide, or one less
+            finer = laterals[i - 1]  # (B, out_dim, H, W): twice the height and width, or one less
             laterals[i - 1] = finer + F.interpolate(laterals[i], size=(finer.shape[2], finer.shape[3]), mode="nearest")
         outs = [conv(lateral) for conv, lateral in zip(self.fpn_convs, laterals, strict=True)]
         if not self.extra_convs:
             for _ in range(self.extra):
-                outs.append(F.max_pool2d(outs[-1], kernel_size=1, stride=2))  # every second place
+                outs.append(F.max_pool2d(outs[-1], kernel_size=1, stride=2))  # subsample with stride 2
             return outs
         source = {"on_input": maps[self.levels[-1]], "on_lateral": laterals[-1], "on_output": outs[-1]}
         outs.append(self.extra_convs[0](source[str(self.config.add_extra_convs)]))
@@ -114,7 +115,7 @@ class FPN(nn.Module):
 
 
 def _levels(config: FPNConfig, last: int, count: int) -> tuple[int, ...]:
-    """The backbone's maps that are used."""
+    """Indices of the backbone's feature maps that are used."""
     if last >= count or config.start_level > last:
         raise ValueError(
             f"start_level={config.start_level}, end_level={config.end_level} is not possible; "

@@ -1,4 +1,4 @@
-"""What necks and heads are made of: a convolution with its norm and activation, and the same taken apart by channels.
+"""Layers of necks and heads: convolution with norm and activation, and its depthwise separable version.
 
 Source: NetsPresso Trainer's `ConvLayer` and `SeparableConvLayer`; YOLOX's `BaseConv` and `DWConv`.
 """
@@ -14,14 +14,14 @@ NORMS = {"batch_norm": nn.BatchNorm2d, "instance_norm": nn.InstanceNorm2d}
 
 
 class ConvNormAct(nn.Module):
-    """Convolution without bias, norm, activation. At stride 1 the map keeps its size, at 2 it is halved, rounded up.
+    """Convolution without bias, norm, activation. Stride 1 keeps height and width, stride 2 halves them, rounded up.
 
     Args:
-        in_dim: channels that come in.
-        out_dim: channels that go out.
+        in_dim: input channels.
+        out_dim: output channels.
         kernel: height and width of the kernel, odd.
         stride: 1 or 2.
-        groups: of channels; each output sees the inputs of its own group.
+        groups: number of channel groups of the convolution.
         norm: a key of `NORMS`.
         act: name of the activation.
     """
@@ -46,7 +46,7 @@ class ConvNormAct(nn.Module):
 
 
 class SeparableConvNormAct(nn.Module):
-    """A convolution over each channel by itself, then a 1×1 convolution over all. Arguments as for `ConvNormAct`."""
+    """A depthwise convolution, then a 1×1 convolution. Arguments as for `ConvNormAct`."""
 
     def __init__(self, in_dim: int, out_dim: int, kernel: int, stride: int = 1, act: str = "relu") -> None:
         super().__init__()
@@ -58,14 +58,14 @@ class SeparableConvNormAct(nn.Module):
 
 
 def conv3x3(in_dim: int, out_dim: int, *, stride: int = 1, depthwise: bool, act: str) -> nn.Module:
-    """A 3×3 convolution with norm and activation, taken apart by channels if `depthwise`."""
+    """A 3×3 convolution with norm and activation, depthwise separable if `depthwise`."""
     if depthwise:
         return SeparableConvNormAct(in_dim, out_dim, kernel=3, stride=stride, act=act)
     return ConvNormAct(in_dim, out_dim, kernel=3, stride=stride, act=act)
 
 
 def as_in_yolox(module: nn.Module) -> None:
-    """YOLOX's batch norms: epsilon 1e-3 and momentum 0.03, where torch has 1e-5 and 0.1."""
+    """Set epsilon 1e-3 and momentum 0.03 of all batch norms, as in YOLOX; torch's defaults are 1e-5 and 0.1."""
     for norm in module.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.eps, norm.momentum = 1e-3, 0.03

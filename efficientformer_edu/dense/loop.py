@@ -1,6 +1,6 @@
-"""Train a network for detection or segmentation, with the loop that trains classifiers.
+"""Train a network for detection or segmentation, with the training loop of the classifiers.
 
-Paper: section 5.2. Stopping and resuming, several processes, precision and progress are `training.trainer`'s.
+Paper: section 5.2. Stopping and resuming, multiple processes, precision and progress come from `training.trainer`.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ class DenseRun:
     """Everything that the result of a run depends on.
 
     Attributes:
-        config: of the network; its head has as many classes as the data.
-        train: images to learn from.
-        test: images to judge by.
-        recipe: how to learn.
-        size: height and width in pixels of the square that the network sees.
-        seed: of the first weights, the order of the images and all that is random.
+        config: network configuration; its head has as many classes as the data.
+        train: training images.
+        test: test images.
+        recipe: training recipe.
+        size: height and width in pixels of the network's square input.
+        seed: seed of the initial weights, the order of the images and all other randomness.
         init_from: weights to start from, for fine-tuning: the file of a classifier or of another network for
             detection or segmentation, or the `state_dict` of a backbone; None for random ones. The backbone has to fit.
-            Neck and head are kept if the file has the same ones for the same classes, and start at random otherwise.
+            Neck and head are loaded if the file has the same ones for the same classes, else initialized at random.
 
     Raises:
-        ValueError: for data that do not fit each other, the network or the recipe.
+        ValueError: if training data, test data, network and recipe are not compatible.
     """
 
     config: DenseConfig
@@ -69,17 +69,17 @@ class DenseRun:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of what the head tells apart."""
+        """Names of the classes that the head predicts."""
         return classes_of(self.train, self.config.task)
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
-        """Hashes of the content of data and initial weights; empty where there is nothing to hash."""
+        """Hashes of the content of data and initial weights; empty strings for what has no files to hash."""
         data = {"train": self.train.fingerprint, "test": self.test.fingerprint}
         return {**data, "init_from": fingerprint_init(self.init_from)}
 
     def described(self) -> dict[str, Any]:
-        """The run as it is stored, and compared when it is resumed."""
+        """The description of the run that is stored, and compared when it is resumed."""
         return {
             "task": self.config.task,
             "config": to_dict(self.config),
@@ -95,16 +95,16 @@ class DenseRun:
 
 
 class DenseBatch(NamedTuple):
-    """What one process takes in one step: images on their squares, and what the loss needs of each."""
+    """The part of a batch that one process handles: square input images, and the target of each."""
 
     images: Float[Tensor, "B 3 size size"]
     targets: list[Target]
 
 
 class DenseBatches(Dataset[DenseBatch]):
-    """The batches of one epoch, or the share of one process in each.
+    """The batches of one epoch, or the shard of one process in each.
 
-    Each is a function of the seed, the epoch and its number, however many processes make images.
+    Each batch depends only on the seed, the epoch and its index, regardless of the number of data-loading processes.
     """
 
     def __init__(self, run: DenseRun, epoch: int, share: Share = ALONE) -> None:
@@ -112,8 +112,8 @@ class DenseBatches(Dataset[DenseBatch]):
         pixels = run.config.task == "segmentation"
         self.examples, self.view = run.train, View(run.size, recipe.scale, recipe.flip, pixels)
         self.numbers = run.seed, epoch, share.process
-        whole = epoch_batches(len(run.train), recipe.batch, seed=run.seed, epoch=epoch)
-        self.shares = [share.of_batch(batch) for batch in whole]
+        batches = epoch_batches(len(run.train), recipe.batch, seed=run.seed, epoch=epoch)
+        self.shares = [share.of_batch(batch) for batch in batches]
 
     def __len__(self) -> int:
         return len(self.shares)
@@ -121,17 +121,17 @@ class DenseBatches(Dataset[DenseBatch]):
     def __getitem__(self, number: int) -> DenseBatch:
         random = generator(*self.numbers, number)
         views = [self.view(self.examples[index], random) for index in self.shares[number]]
-        return DenseBatch(torch.stack([one.image for one in views]), [one.target for one in views])
+        return DenseBatch(torch.stack([view.image for view in views]), [view.target for view in views])
 
 
 class DenseLoop(Trainer[DenseRun, DenseNetwork, Scores]):
     """Trains a network for detection or segmentation. Arguments, methods and errors are those of `Trainer`.
 
     Raises:
-        ImportError: also if a package is missing that evaluation needs, with the command that installs it.
+        ImportError: also if a package needed for evaluation is missing, with the command that installs it.
     """
 
-    unused_parameters = True  # the backbone's last norm, and that of a feature map which the neck leaves out
+    unused_parameters = True  # the backbone's last norm, and that of a feature map that the neck does not use
 
     def __init__(self, run: DenseRun, folder: Path | None = None, *, resume: bool = False, workers: int = 0) -> None:
         self.metric_names = ("ap", "ap50") if run.config.task == "detection" else ("miou", "pixel_accuracy")
@@ -200,11 +200,11 @@ def load_initial_dense(network: DenseNetwork, init_from: InitFrom, classes: tupl
         classes: names of the classes of the training images.
 
     Returns:
-        What became of neck and head, as a sentence.
+        A sentence that says whether neck and head were loaded or initialized at random.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the weights belong to another backbone; the message names the file.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the weights belong to a different backbone; the message names the file.
     """
     source, backbone = describe_init(init_from), network.config.backbone
     if isinstance(init_from, Mapping):
@@ -224,10 +224,10 @@ def load_initial_dense(network: DenseNetwork, init_from: InitFrom, classes: tupl
 
 
 def _load(module: nn.Module, weights: Mapping[str, Tensor], source: str, may_lack: Set[str] = frozenset()) -> None:
-    own = module.state_dict()
-    missing = [name for name in own if name not in weights and name not in may_lack]
-    other = [name for name, value in weights.items() if name not in own or own[name].shape != value.shape]
-    if missing or other:
-        what = f"{missing[0]} is missing" if missing else f"{other[0]} is unknown or has another shape"
-        raise ValueError(f"{source}: the weights do not fit this network: {what}")
+    state = module.state_dict()
+    missing = [name for name in state if name not in weights and name not in may_lack]
+    mismatched = [name for name, value in weights.items() if name not in state or state[name].shape != value.shape]
+    if missing or mismatched:
+        problem = f"{missing[0]} is missing" if missing else f"{mismatched[0]} is unknown or has another shape"
+        raise ValueError(f"{source}: the weights do not fit this network: {problem}")
     module.load_state_dict(dict(weights), strict=False)

@@ -1,13 +1,13 @@
-"""The losses of detection and segmentation, each by itself.
+"""Loss functions of detection and segmentation.
 
-Sources: Lin et al., *Focal Loss for Dense Object Detection*, 2017; Yu et al., *UnitBox*, 2016, for learning from the
-IoU, in YOLOX's form; Milletari et al., *V-Net*, 2016, for Dice, here with sums where V-Net has squares.
+Sources: Lin et al., *Focal Loss for Dense Object Detection*, 2017; Yu et al., *UnitBox*, 2016, for the IoU loss, in
+YOLOX's form; Milletari et al., *V-Net*, 2016, for Dice, here with sums instead of V-Net's sums of squares.
 
-Those for detection are sums, because only the criterion knows the number of matched predictions by which they are
-divided. Those for segmentation are means over the images that they are given; for a batch that several processes share,
-the criterion adds up the sums of all processes first. With nothing to learn from, all are 0 and have a gradient of 0.
+Detection losses are sums, because only the criterion knows the number of matched predictions to divide by.
+Segmentation losses are means over the given images; for a batch that several processes share, the criterion first adds
+up the sums of all processes. Without any target, all losses are 0 and have a gradient of 0.
 
-Comes: what a network predicts and what it should. Goes: one number.
+Input: predictions and targets. Output: a scalar.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ ALPHA, GAMMA = 0.25, 2.0  # RetinaNet's
 
 
 def focal(logits: Float[Tensor, "n num_classes"], targets: Float[Tensor, "n num_classes"]) -> Float[Tensor, ""]:
-    """Focal loss, summed: a binary cross entropy in which what is already right hardly counts.
+    """Focal loss, summed: a binary cross-entropy that down-weights well-classified examples.
 
         FL = Σ −αₜ · (1 − pₜ)² · log pₜ
 
-    pₜ is the probability given to the truth: p = sigmoid(logit) where the target is 1, and 1 − p where it is 0. αₜ is
-    1/4 where the target is 1, and 3/4 where it is 0.
+    pₜ is the predicted probability of the target: p = sigmoid(logit) if the target is 1, and 1 − p if it is 0. αₜ is
+    1/4 if the target is 1, and 3/4 if it is 0.
     """
     p = logits.sigmoid()
     wrong = p + targets - 2 * p * targets  # 1 − pₜ
@@ -39,7 +39,7 @@ def focal(logits: Float[Tensor, "n num_classes"], targets: Float[Tensor, "n num_
 
 
 def binary(logits: Float[Tensor, "*n"], targets: Float[Tensor, "*n"]) -> Float[Tensor, ""]:
-    """Binary cross entropy, summed, for targets t anywhere from 0 to 1.
+    """Binary cross-entropy, summed, for targets t from 0 to 1.
 
     BCE = Σ −t · log p − (1 − t) · log(1 − p),   p = sigmoid(logit)
     """
@@ -47,7 +47,7 @@ def binary(logits: Float[Tensor, "*n"], targets: Float[Tensor, "*n"]) -> Float[T
 
 
 def offsets_l1(predicted: Float[Tensor, "n 4"], wanted: Float[Tensor, "n 4"]) -> Float[Tensor, ""]:
-    """How far the offsets of boxes are off, summed over boxes and their four numbers.
+    """L1 loss of box offsets, summed over boxes and their four values.
 
     L1 = Σ |d − d*|,   d = (dx, dy, dw, dh)
     """
@@ -55,12 +55,12 @@ def offsets_l1(predicted: Float[Tensor, "n 4"], wanted: Float[Tensor, "n 4"]) ->
 
 
 def iou_loss(predicted: Float[Tensor, "n 4"], wanted: Float[Tensor, "n 4"]) -> Float[Tensor, ""]:
-    """What boxes lack of covering those that they should, summed over pairs.
+    """IoU loss, summed over pairs of boxes.
 
         L = Σ 1 − IoU²
 
-    The square is YOLOX's: it pulls hardest at boxes that are nearly right. A box that does not meet its partner is not
-    pulled at all; SimOTA hardly ever makes such pairs.
+    The square is YOLOX's: the gradient is largest for boxes that are nearly right. For a box that is disjoint from its
+    target the gradient is 0; SimOTA hardly ever creates such pairs.
     """
     return (1 - paired_iou(predicted, wanted) ** 2).sum()
 
@@ -88,8 +88,8 @@ def dice(logits: Float[Tensor, "B num_classes H W"], semantic: UInt8[Tensor, "B 
         Dice = 1/C · Σ_c (1 − 2 · Σ p_c·g_c / (Σ p_c + Σ g_c)),   p = softmax(logits), g_c = 1 where the class is c
 
     The inner sums run over all pixels of the batch that are not `IGNORED`, the outer one over the C classes that occur
-    in these pixels. A class that does not occur could only have the loss 1, however little of it is predicted. A small
-    class counts as much as a large one, which is what Dice adds to the cross-entropy.
+    in these pixels. A class that does not occur would always have the loss 1, even if hardly any of it is predicted.
+    Small and large classes have the same weight, unlike in the cross-entropy.
     """
     return dice_from_areas(*dice_areas(logits, semantic))
 
@@ -97,7 +97,7 @@ def dice(logits: Float[Tensor, "B num_classes H W"], semantic: UInt8[Tensor, "B 
 def dice_areas(
     logits: Float[Tensor, "B num_classes H W"], semantic: UInt8[Tensor, "B H W"]
 ) -> tuple[Float[Tensor, " num_classes"], Float[Tensor, " num_classes"], Int[Tensor, " num_classes"]]:
-    """The inner sums of `dice`, in pixels: of each class the overlap, the predicted area and the true area."""
+    """The inner sums of `dice`, in pixels: overlap, predicted area and true area of each class."""
     classes = torch.arange(logits.shape[1], device=logits.device)
     true = semantic[:, None] == classes[:, None, None]  # (B, num_classes, H, W)
     p = logits.softmax(dim=1).where((semantic != IGNORED)[:, None], 0)
@@ -112,5 +112,5 @@ def dice_from_areas(
 ) -> Float[Tensor, ""]:
     """`dice` from its inner sums."""
     present = true_area > 0
-    loss = 1 - 2 * overlap / (predicted_area + true_area).clamp(min=1)  # where a class is present it is at least 1
+    loss = 1 - 2 * overlap / (predicted_area + true_area).clamp(min=1)  # at least 1 for a class that is present
     return loss.where(present, 0).sum() / present.sum().clamp(min=1)

@@ -1,9 +1,9 @@
-"""Folders of images and masks: for each image a PNG of the same size that holds the class of each pixel.
+"""Folders of images and masks: for each image a PNG of the same size that contains the class of each pixel.
 
-Two layouts. A plain one: `images/train` and `masks/train`, `images/val` and `masks/val`, names of the classes in
-`classes.txt`, one per line; a mask holds indices into that list, and 255 where a pixel has no class. And ADE20K's, as
-Zhou et al., *Scene Parsing through ADE20K Dataset*, 2017, publish it: `images/training` and `annotations/training`,
-`validation` likewise, names in `objectInfo150.txt`. There the classes count from 1; 0, like 255, is no class.
+Two layouts are supported. Simple: `images/train` and `masks/train`, `images/val` and `masks/val`, class names in
+`classes.txt`, one per line; a mask contains indices into that list, and 255 for pixels without a class. ADE20K's, as
+published by Zhou et al., *Scene Parsing through ADE20K Dataset*, 2017: `images/training` and `annotations/training`,
+likewise `validation`, class names in `objectInfo150.txt`. There the classes start at 1; 0 and 255 mean no class.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Pair:
     Attributes:
         image: path of the image.
         mask: path of the mask.
-        first: the number in the mask that stands for the first class.
+        first: value of the first class in the mask.
     """
 
     image: Path
@@ -93,16 +93,16 @@ class MaskFolder(Examples):
 
 
 def read_mask_folder(root: Path, split: Split, strict: bool = False) -> MaskFolder:
-    """The images and masks of one split. Warnings count what is left out, and name classes that never occur.
+    """The images and masks of one split. Warns of pairs that are left out, and of classes that never occur.
 
-    If no file names the classes, there are as many as the training masks have, and they are called by their numbers.
+    Without a file of class names, the number of classes is that of the training masks, and classes are named by number.
 
     Args:
         root: contains `images` and `masks`, or `images` and `annotations`.
         split: `"train"` or `"test"`.
-        strict: refuse pairs that cannot be used instead of leaving them out: an image that is broken or has no mask,
-            and a mask that is broken, has several channels or another size than its image, or holds a number that is
-            not a class.
+        strict: reject pairs that cannot be used instead of leaving them out: an image that is broken or has no mask,
+            and a mask that is broken, has several channels or a size different from its image, or contains a value that
+            is not a class.
 
     Raises:
         FileNotFoundError: if a folder is missing; with `strict`, for the first missing mask.
@@ -124,9 +124,9 @@ def read_mask_folder(root: Path, split: Split, strict: bool = False) -> MaskFold
         raise ValueError(f"{root.name}: none of {len(pairs)} images can be used{reason}")
     _check_classes(root.name, names, occurring, split, layout)
     warn_left_out(root.name, [str(error) for error in errors], len(pairs))
-    words = f"{root.name}, {len(usable):,} {'training' if split == 'train' else 'test'} images, pixels of "
-    words += f"{len(names)} classes" + f", {len(errors):,} left out" * bool(errors)
-    return MaskFolder(usable, names, words, len(errors))
+    description = f"{root.name}, {len(usable):,} {'training' if split == 'train' else 'test'} images, pixels of "
+    description += f"{len(names)} classes" + f", {len(errors):,} left out" * bool(errors)
+    return MaskFolder(usable, names, description, len(errors))
 
 
 def _pairs(root: Path, layout: str, split: Split) -> list[Pair]:
@@ -144,7 +144,7 @@ def _split_folder(folder: Path, split: Split) -> Path:
 
 
 def _classes(pair: Pair, count: int) -> frozenset[int] | ValueError | OSError:
-    """The classes that occur in a mask, `IGNORED` included; or what is wrong with the pair, naming the file."""
+    """The classes that occur in a mask, including `IGNORED`; or the error of the pair, naming the file."""
     try:
         size = check_image(pair.image)
         if not pair.mask.is_file():
@@ -162,7 +162,7 @@ def _classes(pair: Pair, count: int) -> frozenset[int] | ValueError | OSError:
 
 
 def _check_classes(root: str, names: tuple[str, ...], occurring: frozenset[int], split: Split, layout: str) -> None:
-    """Warn of classes that never occur in training, and refuse training masks of a single class."""
+    """Warn of classes that never occur in training, and reject training masks of a single class."""
     black_and_white = layout == PLAIN and len(names) <= 2 and occurring == {0, IGNORED}
     missing = [names[number] for number in range(len(names)) if number not in occurring]
     if split == "train" and len(occurring - {IGNORED}) == 1:
@@ -172,13 +172,13 @@ def _check_classes(root: str, names: tuple[str, ...], occurring: frozenset[int],
     if black_and_white:
         warnings.warn(f"{root}: {BLACK_AND_WHITE}", stacklevel=3)
     elif split == "train" and missing:
-        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-        which = ", ".join(missing[:SHOWN]) + more
-        warnings.warn(f"{root}: these classes never occur in the training masks: {which}", stacklevel=3)
+        remaining = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+        listed = ", ".join(missing[:SHOWN]) + remaining
+        warnings.warn(f"{root}: these classes never occur in the training masks: {listed}", stacklevel=3)
 
 
 def _names(path: Path, layout: str) -> tuple[str, ...]:
-    """The names that a file gives to the classes; empty if there is no file."""
+    """The class names in a file; empty if the file does not exist."""
     if not path.is_file():
         return ()
     lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
@@ -190,7 +190,7 @@ def _names(path: Path, layout: str) -> tuple[str, ...]:
 
 
 def _numbers(pairs: list[Pair]) -> tuple[str, ...]:
-    """A number for each class up to the largest one in masks that can be used."""
+    """A name with a number for each class up to the largest one in usable masks."""
     with ThreadPoolExecutor() as pool:
         results = pool.map(lambda pair: _classes(pair, IGNORED), pairs)
         numbers = (number for result in results if isinstance(result, frozenset) for number in result - {IGNORED})

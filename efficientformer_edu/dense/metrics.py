@@ -1,7 +1,7 @@
-"""How good a detector or a segmentation is: COCO's average precision, and the mean intersection over union.
+"""Metrics of detection and segmentation: COCO's average precision, and the mean intersection over union.
 
-Paper: the columns of Table 2. Sources: torchmetrics, with pycocotools for the average precision. Where several
-processes share the images, the caller passes `gather`, which collects what each process has; without it the scores are
+Paper: the columns of Table 2. Sources: torchmetrics, with pycocotools for the average precision. If several processes
+share the images, the caller passes `gather`, which collects the values of all processes; without it the scores are
 those of this process's images, and nothing is communicated.
 """
 
@@ -23,22 +23,22 @@ from efficientformer_edu.dense.examples import IGNORED, Example
 from efficientformer_edu.torchvision_build import import_beside_torch
 
 Gather = Callable[[Any], list[Any]]
-"""What this process has, to what each process has, in the order of the processes. Every process has to call it."""
+"""Maps the value of this process to the values of all processes, in rank order. Every process has to call it."""
 
 INSTALL = "pip install 'efficientformer-edu[dense]'"
 
 
 @dataclass(frozen=True)
 class DetectionScores:
-    """What COCO's evaluation says of the boxes found.
+    """Results of COCO's evaluation of predicted boxes.
 
     Attributes:
         classes: names.
-        ap: average precision, a mean over IoU thresholds from 0.5 to 0.95 and over the classes that occur.
+        ap: average precision, averaged over IoU thresholds from 0.5 to 0.95 and over the classes that occur.
         ap50: at the threshold 0.5.
         ap75: at the threshold 0.75.
-        by_class: AP of each class; None for one that does not occur.
-        count: images.
+        by_class: AP of each class; None for a class that does not occur.
+        count: number of images.
     """
 
     classes: tuple[str, ...]
@@ -50,16 +50,16 @@ class DetectionScores:
 
     @property
     def scores(self) -> dict[str, float]:
-        """What a row of the log says of it."""
+        """The scores shown in the training log."""
         return {"ap": self.ap, "ap50": self.ap50}
 
     @property
     def result(self) -> dict[str, float]:
-        """What is stored of it in the end."""
+        """The scores stored in the final result."""
         return {"ap": self.ap, "ap50": self.ap50, "ap75": self.ap75, "images": self.count}
 
     def table(self) -> Table:
-        """Each class and its AP."""
+        """A row per class with its AP."""
         rows = [(name, _shown(value)) for name, value in zip(self.classes, self.by_class, strict=True)]
         return Table(("class", "AP"), (*rows, ("all", _shown(self.ap))), total=True)
 
@@ -69,14 +69,14 @@ class DetectionScores:
 
 @dataclass(frozen=True)
 class SegmentationScores:
-    """How well pixels were told apart.
+    """Results of the evaluation of pixel classes.
 
     Attributes:
         classes: names.
-        miou: intersection over union, a mean over the classes.
-        pixel_accuracy: part of the pixels that have a class and got theirs.
-        by_class: intersection over union of each class; None for one that neither occurs nor was answered.
-        count: images.
+        miou: intersection over union, averaged over the classes.
+        pixel_accuracy: fraction of the pixels with a class that are predicted correctly.
+        by_class: intersection over union of each class; None for a class that neither occurs nor is predicted.
+        count: number of images.
     """
 
     classes: tuple[str, ...]
@@ -87,16 +87,16 @@ class SegmentationScores:
 
     @property
     def scores(self) -> dict[str, float]:
-        """What a row of the log says of it."""
+        """The scores shown in the training log."""
         return {"miou": self.miou, "pixel_accuracy": self.pixel_accuracy}
 
     @property
     def result(self) -> dict[str, float]:
-        """What is stored of it in the end."""
+        """The scores stored in the final result."""
         return {**self.scores, "images": self.count}
 
     def table(self) -> Table:
-        """Each class and its IoU."""
+        """A row per class with its IoU."""
         rows = [(name, _shown(value)) for name, value in zip(self.classes, self.by_class, strict=True)]
         return Table(("class", "IoU"), (*rows, ("all", _shown(self.miou))), total=True)
 
@@ -107,37 +107,40 @@ class SegmentationScores:
 def judge_detections(
     pairs: Iterable[tuple[Detections, Example]], classes: tuple[str, ...], count: int, gather: Gather | None = None
 ) -> DetectionScores:
-    """COCO's evaluation of the boxes found.
+    """Evaluate predicted boxes with COCO's metrics.
 
     Args:
-        pairs: what was found in an image, in its own pixels, and the image. Each process brings its own.
+        pairs: the detections in an image, in its original pixels, and the image. Each process passes its own.
         classes: names.
-        count: images of all processes.
-        gather: where several processes share the images.
+        count: number of images of all processes.
+        gather: required if several processes share the images.
 
     Raises:
-        ValueError: if no image has an object.
+        ValueError: if no image contains an object.
         ImportError: if torchmetrics, pycocotools or torchvision is missing, with the command that installs them.
     """
     module = _torchmetrics("detection")
     # torchmetrics' own synchronization waits forever where one process has fewer images than another.
     metric = module.MeanAveragePrecision(class_metrics=True, sync_on_compute=False)
-    metric.warn_on_many_detections = False  # COCO counts the best hundred; that there are more is no news
-    mine = []
-    for found, truth in pairs:
-        wanted = {"boxes": truth.boxes, "labels": truth.labels, "iscrowd": truth.crowd.long()}
-        mine.append(({name: value.cpu() for name, value in found._asdict().items()}, wanted))
-    everyones = [mine] if gather is None else gather(mine)
-    for turn in zip_longest(*everyones):  # in the order that one process has, which matters where scores are equal
-        for found_and_wanted in filter(None, turn):
-            metric.update(*([one] for one in found_and_wanted))
-    told = metric.compute()
-    if told["map"] < 0:
+    metric.warn_on_many_detections = False  # COCO evaluates the best 100; more detections are expected
+    own_pairs = []
+    for detections, truth in pairs:
+        targets = {"boxes": truth.boxes, "labels": truth.labels, "iscrowd": truth.crowd.long()}
+        own_pairs.append(({name: value.cpu() for name, value in detections._asdict().items()}, targets))
+    pairs_by_process = [own_pairs] if gather is None else gather(own_pairs)
+    # Update in the order of a single process, because the order decides between equal scores.
+    for gathered in zip_longest(*pairs_by_process):
+        for pair in filter(None, gathered):
+            metric.update(*([value] for value in pair))
+    result = metric.compute()
+    if result["map"] < 0:
         raise ValueError("the images to judge by hold no object; take others")
-    by_class = dict(zip(told["classes"].reshape(-1).tolist(), told["map_per_class"].reshape(-1).tolist(), strict=True))
-    each = [by_class.get(label, -1.0) for label in range(len(classes))]
-    ap, ap50, ap75 = (float(told[name]) for name in ("map", "map_50", "map_75"))
-    return DetectionScores(classes, ap, ap50, ap75, tuple(None if one < 0 else one for one in each), count)
+    by_class = dict(
+        zip(result["classes"].reshape(-1).tolist(), result["map_per_class"].reshape(-1).tolist(), strict=True)
+    )
+    ap_by_label = [by_class.get(label, -1.0) for label in range(len(classes))]
+    ap, ap50, ap75 = (float(result[name]) for name in ("map", "map_50", "map_75"))
+    return DetectionScores(classes, ap, ap50, ap75, tuple(None if value < 0 else value for value in ap_by_label), count)
 
 
 def judge_pixels(
@@ -146,34 +149,34 @@ def judge_pixels(
     count: int,
     gather: Gather | None = None,
 ) -> SegmentationScores:
-    """How well the classes of pixels were told.
+    """Evaluate predicted pixel classes.
 
     Args:
-        pairs: the class of each pixel of an image as answered, and the image. Each process brings its own.
+        pairs: the predicted class of each pixel of an image, and the image. Each process passes its own.
         classes: names.
-        count: images of all processes.
-        gather: where several processes share the images.
+        count: number of images of all processes.
+        gather: required if several processes share the images.
 
     Raises:
         ValueError: if no pixel has a class.
         ImportError: if torchmetrics is missing, with the command that installs it.
     """
     module = _torchmetrics("segmentation")
-    more: Any = {"ignore_index": IGNORED, "sync_on_compute": False}
+    options: Any = {"ignore_index": IGNORED, "sync_on_compute": False}
     if gather is not None:
         shared = {"distributed_available_fn": lambda: True, "dist_sync_fn": lambda counts, group: gather(counts)}
-        more |= {**shared, "sync_on_compute": True}
-    overlaps = module.MulticlassJaccardIndex(len(classes), "none", zero_division=float("nan"), **more)
-    accuracy = module.MulticlassAccuracy(len(classes), average="micro", **more)
-    for answered, truth in pairs:
-        both = answered.long().cpu()[None], truth.semantic.long()[None]  # (1, H, W) each
-        overlaps.update(*both)
-        accuracy.update(*both)
-    by_class = overlaps.compute()
+        options |= {**shared, "sync_on_compute": True}
+    iou_metric = module.MulticlassJaccardIndex(len(classes), "none", zero_division=float("nan"), **options)
+    accuracy = module.MulticlassAccuracy(len(classes), average="micro", **options)
+    for predicted, truth in pairs:
+        predicted_and_true = predicted.long().cpu()[None], truth.semantic.long()[None]  # (1, H, W) each
+        iou_metric.update(*predicted_and_true)
+        accuracy.update(*predicted_and_true)
+    by_class = iou_metric.compute()
     if by_class.isnan().all():
         raise ValueError("the images to judge by have no pixel with a class; take others")
-    each = tuple(None if one.isnan() else float(one) for one in by_class)
-    return SegmentationScores(classes, float(by_class.nanmean()), float(accuracy.compute()), each, count)
+    iou_by_class = tuple(None if value.isnan() else float(value) for value in by_class)
+    return SegmentationScores(classes, float(by_class.nanmean()), float(accuracy.compute()), iou_by_class, count)
 
 
 def check_installed(task: str) -> None:
@@ -182,7 +185,7 @@ def check_installed(task: str) -> None:
 
 
 def _torchmetrics(task: str) -> ModuleType:
-    """torchmetrics' module for a task, with the parts of torchvision that it needs."""
+    """torchmetrics' module for a task, with the torchvision modules that it needs."""
     try:
         if task == "detection":
             import_module("pycocotools.mask")

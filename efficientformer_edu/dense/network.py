@@ -1,9 +1,9 @@
-"""A whole network for a task: a backbone, a neck if there is one, and a head.
+"""A complete network for a task: a backbone, an optional neck, and a head.
 
-Paper: section 5.2. Which neck goes with which head is NetsPresso's compatibility matrix; what it leaves out raises an
-error that says why.
+Paper: section 5.2. The compatible necks and heads are those of NetsPresso's compatibility matrix; other combinations
+raise an error with the reason.
 
-Comes: images (B, in_channels, H, W) of any size from 32×32. Goes: what the head gives.
+Input: images (B, in_channels, H, W) of any size from 32×32. Output: the output of the head.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ HEADS: Mapping[str, type[HeadConfig]] = MappingProxyType(
         "anchor_free_decoupled_head": AnchorFreeDecoupledHeadConfig,
     }
 )
-"""By the names that NetsPresso gives them; `semantic_fpn` is the paper's own and not among NetsPresso's."""
+"""By NetsPresso's names; `semantic_fpn` is from the paper and does not exist in NetsPresso."""
 
 TASKS: Mapping[str, str] = MappingProxyType(
     {
@@ -54,7 +54,7 @@ TASKS: Mapping[str, str] = MappingProxyType(
     }
 )
 CLASSES: Mapping[str, int] = MappingProxyType({"classification": 1000, "segmentation": 150, "detection": 80})
-"""Of ImageNet, ADE20K and COCO, on which the paper reports."""
+"""Numbers of classes of ImageNet, ADE20K and COCO, which the paper reports on."""
 
 WITHOUT = "no neck"
 PLAIN = "it takes the backbone's maps as they are and has no use for a neck"
@@ -81,23 +81,24 @@ MATRIX: Mapping[tuple[str, str], str] = MappingProxyType(
         ("yolopafpn", "anchor_free_decoupled_head"): "",
     }
 )
-"""Neck and head: why they do not go together, or "" where they do."""
+"""Neck and head: the reason why they are incompatible, or "" if they are compatible."""
 
 
 @dataclass(frozen=True)
 class DenseConfig:
-    """What a network for a task is.
+    """Configuration of a network for a task.
 
     Attributes:
-        backbone: its shape; a second head for distillation, classes and dropout before the head say nothing here.
+        backbone: backbone configuration; the distillation head, number of classes and dropout before the head are
+            ignored.
         head: fields of the head.
         neck: fields of the neck, or None.
-        num_classes: of the head.
-        norms: whether each output of the backbone has a norm (see `backbone`). A head for classification has none.
+        num_classes: number of classes of the head.
+        norms: whether each output of the backbone has a norm (see `backbone`). Not used for classification.
 
     Raises:
-        ValueError: for what is no neck or no head, for a neck and a head that do not go together, and for a backbone
-            that does not downsample before each of the last three stages, and before no other.
+        ValueError: for a neck or head of a wrong type, for an incompatible neck and head, and for a backbone that does
+            not downsample exactly before each of the last three stages.
     """
 
     backbone: EfficientFormerConfig
@@ -111,8 +112,10 @@ class DenseConfig:
         values.flag("norms", self.norms)
         if reason := MATRIX[self.names]:
             neck, head = self.names
-            good = [one for (one, other), why in MATRIX.items() if other == head and not why]
-            raise ValueError(f"{head} with {neck} is not possible: {reason}; allowed: {', '.join(good)}")
+            compatible = [
+                neck_name for (neck_name, head_name), problem in MATRIX.items() if head_name == head and not problem
+            ]
+            raise ValueError(f"{head} with {neck} is not possible: {reason}; allowed: {', '.join(compatible)}")
         if self.backbone.downsamples != (False, True, True, True):
             raise values.wrong(
                 "downsamples", self.backbone.downsamples, "(False, True, True, True), for maps of strides 4 to 32"
@@ -120,7 +123,7 @@ class DenseConfig:
 
     @property
     def names(self) -> tuple[str, str]:
-        """Of the neck and of the head, as `MATRIX` has them."""
+        """Names of the neck and of the head, as in `MATRIX`."""
         neck = WITHOUT if self.neck is None else _name("neck", self.neck, NECKS)
         return neck, _name("head", self.head, HEADS)
 
@@ -134,10 +137,10 @@ class DenseNetwork(nn.Module):
     """The network: `backbone`, `neck` and `head`.
 
     Args:
-        config: what it is.
+        config: configuration.
 
     Raises:
-        ValueError: for levels that do not fit, as the neck and the head say.
+        ValueError: for invalid levels, as the neck and the head specify.
     """
 
     def __init__(self, config: DenseConfig) -> None:
@@ -154,7 +157,7 @@ class DenseNetwork(nn.Module):
         self.head: nn.Module = _HEADS[type(config.head)](dims, strides, config.num_classes, config.head)
 
     def forward(self, images: Float[Tensor, "B in_channels H W"]) -> Any:
-        """What the head gives. Raises ValueError for images that are none, or smaller than 32×32."""
+        """The output of the head. Raises ValueError if the input is not a batch of images, or smaller than 32×32."""
         if self.config.task == "classification":
             (pooled,) = self.backbone.extract_feat(images)
             return self.head(pooled)

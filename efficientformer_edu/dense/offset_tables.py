@@ -1,11 +1,12 @@
-"""The table of offsets on another grid: resized in two ways, or trained there, and what each costs.
+"""The offset table on a different grid: resized in two ways, or trained there, and the cost of each.
 
 Paper: Eq. 6. Released code: `Attention` in `segmentation/backbone.py` and `detection/backbone.py`, which resizes the
-matrix of all pairs of tokens as if it were an image (`resized_matrix`). Ours resizes the table (`model.offset_bias`).
+matrix of all token pairs as if it were an image (`resized_matrix`). This package resizes the table
+(`model.offset_bias`).
 
-The measurement needs a network in which the table matters. `PatchNetwork` is one: its tokens are patches, its only
-block is an MB3D, and it takes the mean over the tokens in the end, so nothing but the table knows where a patch is.
-Comes: images of Fashion-MNIST. Goes: a `Comparison`.
+The measurement needs a network whose output depends on the table. `PatchNetwork` is one: its tokens are patches, its
+only block is an MB3D, and its output is the mean over tokens, so only the table encodes the positions of the patches.
+Input: images of Fashion-MNIST. Output: a `Comparison`.
 """
 
 from __future__ import annotations
@@ -36,26 +37,28 @@ FINE: Grid = (8, 8)
 PATCH = 8  # pixels along each side of a token, on every grid
 CONFIG = SMALL.replace(embed_dims=(32, 32, 32, 32), layer_scale_init=None, distillation=False)
 
-LOOKED_AT = 100  # images on which attention probabilities are compared
+LOOKED_AT = 100  # number of images on which attention probabilities are compared
 
 WHOLE = LAPTOP.replace(epochs=20, batch=50, learning_rate=0.06, weight_decay=0.05, crop=4)
-"""To train the network, its table with it. Images move by up to 4 pixels, so that no patch has its place by heart."""
+"""Recipe for training the network including its table. Random crops shift images by up to 4 pixels, so that the network
+cannot memorize patch positions.
+"""
 
 ALONE = WHOLE.replace(epochs=6, learning_rate=0.6, weight_decay=0.0)
-"""To train nothing but a table, from zeros."""
+"""Recipe for training only a table, from zeros."""
 
 
 def resized_matrix(table: Float[Tensor, "heads offsets"], bias_grid: Grid, grid: Grid) -> Float[Tensor, "heads N N"]:
-    """The bias between each two tokens as the released dense code makes it: its matrix resized as an image, bicubic.
+    """The bias of each token pair as in the released dense code: the matrix resized as an image, bicubic.
 
-    Rows and columns of that image are tokens, numbered along one row of the grid after the other. What lies beside each
-    other in it need not do so in the photograph: the last token of a row is followed by the first of the next.
-    The released table is one for 16×16 tokens (segmentation) or 25×25 (detection), and learns through this resize.
+    Rows and columns of that image are tokens, numbered row by row. Neighbours in the matrix need not be neighbours in
+    the input image: the last token of a row is followed by the first of the next.
+    The released table is for 16×16 tokens (segmentation) or 25×25 (detection), and is trained through this resize.
 
     Args:
-        table: one number for each head and offset, as `offset_bias` takes it.
-        bias_grid: height and width of the grid that the table is for.
-        grid: height and width of the grid that the tokens lie on.
+        table: one value per head and offset, as for `offset_bias`.
+        bias_grid: height and width of the table's grid.
+        grid: height and width of the token grid.
     """
     matrix = offset_bias(table, bias_grid, bias_grid)  # (heads, N₀, N₀)
     count = math.prod(grid)
@@ -63,37 +66,37 @@ def resized_matrix(table: Float[Tensor, "heads offsets"], bias_grid: Grid, grid:
 
 
 def taken_for(bias_grid: Grid, grid: Grid) -> list[list[tuple[int, int]]]:
-    """For which token of `bias_grid` the released way takes each token of `grid`, the nearest: its row and column."""
-    before, count = math.prod(bias_grid), math.prod(grid)
-    nearest = [int((token + 0.5) * before / count) for token in range(count)]
-    places = [divmod(token, bias_grid[1]) for token in nearest]
-    return [places[row * grid[1] : (row + 1) * grid[1]] for row in range(grid[0])]
+    """The row and column of the token of `bias_grid` that the released code uses for each token of `grid` (nearest)."""
+    source_count, count = math.prod(bias_grid), math.prod(grid)
+    nearest = [int((token + 0.5) * source_count / count) for token in range(count)]
+    positions = [divmod(token, bias_grid[1]) for token in nearest]
+    return [positions[row * grid[1] : (row + 1) * grid[1]] for row in range(grid[0])]
 
 
 def affine_table(down: float, across: float, bias_grid: Grid, grid: Grid) -> Float[Tensor, "1 offsets"]:
-    """The table down·|Δy| + across·|Δx| on `grid`, offsets counted so that the largest are those of `bias_grid`.
+    """The table down·|Δy| + across·|Δx| on `grid`, with offsets scaled so that the largest are those of `bias_grid`.
 
-    A table that a resize has to get right: it rises evenly, so there is one answer for what lies in between.
+    Any correct resize reproduces this table: it is linear, so the interpolated values are unambiguous.
     """
-    y, x = (torch.linspace(0, before - 1, now) for before, now in zip(bias_grid, grid, strict=True))
+    y, x = (torch.linspace(0, source_size - 1, size) for source_size, size in zip(bias_grid, grid, strict=True))
     return (down * y[:, None] + across * x).flatten()[None]  # (1, h·w)
 
 
 class GivenBias(Attention):
-    """Attention whose bias is handed over as the matrix that it is, so that it can be any."""
+    """Attention with an arbitrary bias matrix, set from outside."""
 
     matrix: Float[Tensor, "heads N N"]
 
     def bias(self, grid: Grid) -> Float[Tensor, "heads N N"]:
-        """What was handed over last."""
+        """The bias matrix that was set last."""
         return self.matrix
 
 
 class PatchNetwork(nn.Module):
     """Patches of 8×8 pixels as tokens, one MB3D block, the mean over the tokens, a head.
 
-    A finer grid has more patches that overlap; each still shows as many pixels. So nothing changes with the grid but
-    how many tokens there are, and which bias each two of them need.
+    A finer grid has more, overlapping patches of the same size. So only the number of tokens and the required biases
+    change with the grid.
     """
 
     def __init__(self) -> None:
@@ -108,7 +111,7 @@ class PatchNetwork(nn.Module):
         self.head = nn.Linear(dim, CONFIG.num_classes)
 
     def forward(self, images: Float[Tensor, "B 1 side side"], bias: Float[Tensor, "heads N N"]) -> Tensor:
-        """The logits, (B, num_classes), with this bias between each two of the N tokens of a square grid."""
+        """The logits, (B, num_classes), with this bias between the N tokens of a square grid."""
         grid = math.isqrt(bias.shape[-1])
         step = images.shape[-1] // grid
         padded = F.pad(images, [(PATCH - step) // 2] * 4, mode="replicate")
@@ -120,16 +123,16 @@ class PatchNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class Way:
-    """One way to a bias, and what became of it.
+    """One way to obtain a bias, and its results.
 
     Attributes:
-        name: of the way.
-        bias: between each two tokens.
-        top1: part of the test images whose class the network tells with it.
-        error: how far the bias is from the trained one, over the size of that: root mean squares, each row of a head
-            without its mean, which softmax does not see.
-        attention: how far the attention probabilities are from those with the trained bias: half the sum of the
-            differences in a row, a mean over rows, heads and images. 0 is alike, 1 means no key in common.
+        name: name of the method.
+        bias: bias of each token pair.
+        top1: top-1 accuracy on the test images with this bias.
+        error: relative error of the bias against the trained one: ratio of root mean squares, after subtracting the
+            mean of each row, which softmax ignores.
+        attention: difference of the attention probabilities from those with the trained bias: half the sum of absolute
+            differences in a row, averaged over rows, heads and images. 0 means equal, 1 means no key in common.
     """
 
     name: str
@@ -141,11 +144,11 @@ class Way:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the ways to a bias are worth.
+    """Results of all methods.
 
     Attributes:
-        coarse: on the grid that the network was trained on: no bias; a table trained from zeros in the finished
-            network, which says how near to another table training comes at all; the network's own.
+        coarse: on the training grid of the network: no bias; a table trained from zeros in the trained network, which
+            shows how closely training reproduces a table; the network's own table.
         fine: on the finer grid: no bias, the matrix resized, the table resized, and a table trained there.
     """
 
@@ -153,7 +156,7 @@ class Comparison:
     fine: tuple[Way, ...]
 
     def table(self) -> Table:
-        """A row for each way; errors are measured against the trained table of the same grid."""
+        """A row for each method; errors are relative to the trained table of the same grid."""
         rows = [
             (f"{side}×{side}", way.name, f"{way.top1:.1%}", f"{way.error:.2f}", f"{way.attention:.3f}")
             for ways in (self.coarse, self.fine)
@@ -166,17 +169,17 @@ class Comparison:
 def compare_tables(
     train_images: Images, test_images: Images, *, whole: Recipe = WHOLE, alone: Recipe = ALONE, seed: int = 0
 ) -> Comparison:
-    """Train a network on 4×4 tokens, carry its table of offsets to 8×8 tokens in each way, and measure.
+    """Train a network on 4×4 tokens, transfer its offset table to 8×8 tokens with each method, and compare.
 
-    Everything but the table stays what it was. The result is a function of the arguments: one thread computes it, in
-    about half a minute for the part of Fashion-MNIST that comes with the package.
+    Only the table changes. The result depends only on the arguments: it is computed with one thread, in about half a
+    minute for the part of Fashion-MNIST that is included in the package.
 
     Args:
-        train_images: images of Fashion-MNIST to train on.
-        test_images: others to judge by.
-        whole: how the network is trained.
-        alone: how a table is trained alone.
-        seed: of the network's weights and all that is random in training.
+        train_images: images of Fashion-MNIST for training.
+        test_images: other images for evaluation.
+        whole: recipe for the network.
+        alone: recipe for training only a table.
+        seed: seed of the network's weights and all randomness in training.
 
     Raises:
         ValueError: if the images do not fill a batch.
@@ -186,23 +189,23 @@ def compare_tables(
         learned = network.attention.attention_biases
         train(network, learned, COARSE, network.parameters(), train_images, whole, seed)
         network.requires_grad_(False)
-        again, there = (trained_table(network, grid, train_images, alone, seed) for grid in (COARSE, FINE))
+        retrained, fine_table = (trained_table(network, grid, train_images, alone, seed) for grid in (COARSE, FINE))
         coarse = {
             "none": offset_bias(torch.zeros_like(learned), COARSE, COARSE),
-            "trained again": offset_bias(again, COARSE, COARSE),
+            "trained again": offset_bias(retrained, COARSE, COARSE),
             "trained": offset_bias(learned, COARSE, COARSE),
         }
         fine = {
-            "none": offset_bias(torch.zeros_like(there), FINE, FINE),
+            "none": offset_bias(torch.zeros_like(fine_table), FINE, FINE),
             "matrix resized": resized_matrix(learned, COARSE, FINE),
             "table resized": offset_bias(learned, COARSE, FINE),
-            "trained": offset_bias(there, FINE, FINE),
+            "trained": offset_bias(fine_table, FINE, FINE),
         }
         return Comparison(judge(network, coarse, test_images), judge(network, fine, test_images))
 
 
 def fresh_network(seed: int) -> PatchNetwork:
-    """A network as training begins with it: its weights depend on the seed alone, its table is 0."""
+    """A network before training: its weights depend only on the seed, its table is 0."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mixed(seed))
         return PatchNetwork()
@@ -211,7 +214,7 @@ def fresh_network(seed: int) -> PatchNetwork:
 def trained_table(
     network: PatchNetwork, grid: Grid, images: Images, recipe: Recipe, seed: int
 ) -> Float[Tensor, "heads offsets"]:
-    """A table for this grid, trained from zeros; the network stays as it is."""
+    """A table for this grid, trained from zeros; the network is not changed."""
     table = torch.zeros(CONFIG.num_heads, math.prod(grid), requires_grad=True)
     train(network, table, grid, [table], images, recipe, seed)
     return table.detach()
@@ -226,7 +229,7 @@ def train(
     recipe: Recipe,
     seed: int,
 ) -> None:
-    """Train `parameters` in place, on this grid with this table. Of the recipe clipping and average are not used."""
+    """Train `parameters` in place, on this grid with this table. Clipping and EMA of the recipe are not used."""
     optimizer = torch.optim.AdamW(parameters, lr=recipe.peak, weight_decay=recipe.weight_decay)
     for epoch in range(recipe.total_epochs):
         batches = TrainBatches(images, recipe, SMALLEST_INPUT, 1, seed=seed, epoch=epoch)
@@ -241,22 +244,22 @@ def train(
 
 @torch.no_grad()
 def judge(network: PatchNetwork, biases: dict[str, Float[Tensor, "heads N N"]], images: Images) -> tuple[Way, ...]:
-    """Measure each bias by the one that is called "trained", and all by the images."""
+    """Evaluate each bias on the images, and compare it with the one named "trained"."""
     batches = list(loader(TestBatches(images, SMALLEST_INPUT, 1, LOOKED_AT)))
-    looked_at, best = batches[0][0], biases["trained"]
-    aim = probabilities(network, looked_at, best)
+    compared_images, trained_bias = batches[0][0], biases["trained"]
+    reference = probabilities(network, compared_images, trained_bias)
     ways = []
     for name, bias in biases.items():
-        right = sum(int((network(few, bias).argmax(1) == labels).sum()) for few, labels in batches)
-        moved = (probabilities(network, looked_at, bias) - aim).abs().sum(-1).mean() / 2
-        ways.append(Way(name, bias, right / len(images), bias_error(bias, best), float(moved)))
+        correct = sum(int((network(batch_images, bias).argmax(1) == labels).sum()) for batch_images, labels in batches)
+        difference = (probabilities(network, compared_images, bias) - reference).abs().sum(-1).mean() / 2
+        ways.append(Way(name, bias, correct / len(images), bias_error(bias, trained_bias), float(difference)))
     return tuple(ways)
 
 
 def probabilities(
     network: PatchNetwork, images: Float[Tensor, "B 1 side side"], bias: Float[Tensor, "heads N N"]
 ) -> Float[Tensor, "B heads N N"]:
-    """Where each token looks with this bias."""
+    """The attention probabilities with this bias."""
     maps: list[Tensor] = []
     hook = network.attention.softmax.register_forward_hook(lambda *call: maps.append(call[-1]))
     try:
@@ -267,6 +270,6 @@ def probabilities(
 
 
 def bias_error(bias: Float[Tensor, "heads N N"], wanted: Float[Tensor, "heads N N"]) -> float:
-    """How far a bias is from another, as `Way.error` has it: 0 is alike, 1 is what no bias at all has."""
-    difference, size = (one - one.mean(-1, keepdim=True) for one in (bias - wanted, wanted))
+    """Relative error of a bias, as in `Way.error`: 0 if equal, 1 for no bias at all."""
+    difference, size = (values - values.mean(-1, keepdim=True) for values in (bias - wanted, wanted))
     return float(difference.norm() / size.norm())

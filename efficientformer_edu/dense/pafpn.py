@@ -1,10 +1,10 @@
-"""YOLOPAFPN, YOLOX's neck: from the coarse maps to the fine ones, and back.
+"""YOLOPAFPN, YOLOX's neck: a top-down path from coarse to fine feature maps, then a bottom-up path back.
 
 Source: Ge et al., *YOLOX*, 2021, `YOLOPAFPN`, after Liu et al., *Path Aggregation Network*, 2018; NetsPresso's names.
-NetsPresso's own takes exactly three maps and fails on EfficientFormer's four; here it is the last three that are used.
-Between two maps that are concatenated the coarser one is enlarged to the size of the finer one, whatever that is.
+NetsPresso's version takes exactly three feature maps and fails on EfficientFormer's four; this one uses the last three.
+Before two feature maps are concatenated, the coarser one is upsampled to the exact size of the finer one.
 
-Comes: three maps or more (B, C_j, H_j, W_j). Goes: three, of the last three's shapes.
+Input: at least three feature maps (B, C_j, H_j, W_j). Output: three, with the shapes of the last three.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from efficientformer_edu import config_values as values
 from efficientformer_edu.dense.layers import ConvNormAct, as_in_yolox, conv3x3
 
 LEVELS = 3
-DEPTH = 3  # bottlenecks of a CSP layer where `dep_mul` is 1
+DEPTH = 3  # bottlenecks of a CSP layer if `dep_mul` is 1
 
 
 @dataclass(frozen=True)
 class YOLOPAFPNConfig:
-    """Fields as NetsPresso names them.
+    """Fields, named as in NetsPresso.
 
     Attributes:
         dep_mul: each CSP layer has round(3 · dep_mul) bottlenecks.
-        depthwise: whether 3×3 convolutions are taken apart by channels.
-        act_type: the activation.
+        depthwise: whether 3×3 convolutions are depthwise separable.
+        act_type: name of the activation.
     """
 
     dep_mul: float = 0.33
@@ -45,7 +45,7 @@ class YOLOPAFPNConfig:
 
 
 class Bottleneck(nn.Module):
-    """A 1×1 and a 3×3 convolution, without a shortcut. The map keeps its shape."""
+    """A 1×1 and a 3×3 convolution, without a shortcut. The output has the shape of the input."""
 
     def __init__(self, dim: int, config: YOLOPAFPNConfig) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Bottleneck(nn.Module):
 
 
 class CSPLayer(nn.Module):
-    """Half of the channels pass bottlenecks, the other half does not; a 1×1 convolution mixes both.
+    """Half of the channels pass through bottlenecks, the other half does not; a 1×1 convolution mixes both.
 
     Source: Wang et al., *CSPNet*, 2020.
     """
@@ -75,7 +75,7 @@ class CSPLayer(nn.Module):
 
 
 class YOLOPAFPN(nn.Module):
-    """The neck. Arguments and attributes as for `FPN`, and ValueError for fewer than three maps."""
+    """The neck. Arguments and attributes as for `FPN`. Raises ValueError for fewer than three feature maps."""
 
     def __init__(self, in_dims: Sequence[int], strides: Sequence[int], config: YOLOPAFPNConfig) -> None:
         super().__init__()
@@ -106,6 +106,6 @@ class YOLOPAFPN(nn.Module):
 
 
 def _on_top_of(finer: Tensor, coarser: Tensor) -> Tensor:
-    """The coarser map enlarged to the finer one's size, and the finer one behind it."""
+    """Upsample the coarser feature map to the size of the finer one and concatenate: coarser first, then finer."""
     enlarged = F.interpolate(coarser, size=(finer.shape[2], finer.shape[3]), mode="nearest")
     return torch.cat([enlarged, finer], dim=1)

@@ -1,7 +1,7 @@
-"""What a network for a task finds in one photograph of any size: boxes, or the class of each pixel.
+"""Run detection or segmentation on one image of any size: predict boxes, or the class of each pixel.
 
-Comes: a photograph. The network sees it on its square, as `views` puts it there for judging. Goes: what it found, in
-the photograph's own pixels. `figures.overlays` draws it.
+Input: an image. It is placed on the network's square input as in evaluation (see `views`). Output: predictions in the
+image's original pixels. `figures.overlays` draws them.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from efficientformer_edu.weights.images import Picture, open_image, to_rgb
 
 @dataclass(frozen=True)
 class Found:
-    """What was found in a photograph.
+    """Predictions for one image.
 
     Attributes:
-        image: the photograph.
-        classes: names of the labels: of objects, or of what a pixel can show.
-        detections: boxes in its pixels, the surest first; None from a network for segmentation.
-        semantic: places in `classes`; None from a detector.
+        image: the image.
+        classes: names of the labels: of objects, or of pixel classes.
+        detections: boxes in pixels of the image, in descending order of score; None from a segmentation network.
+        semantic: indices into `classes`; None from a detector.
     """
 
     image: UInt8[Tensor, "3 H W"]
@@ -39,28 +39,28 @@ class Found:
 
 
 def predict_photo(network: DenseNetwork, classes: Sequence[str], photo: Picture, size: int) -> Found:
-    """What a network finds in a photograph, turned as its EXIF data says.
+    """Predict objects or pixel classes in an image, rotated according to its EXIF data.
 
     Args:
-        network: for detection or segmentation; it is evaluated and then put back into the mode it had.
-        classes: names of what its head tells apart.
-        photo: a file, a Pillow image or an array of uint8, as for `weights.preprocess`.
-        size: height and width in pixels of the square that the network sees.
+        network: for detection or segmentation; it is evaluated, and its previous mode is restored.
+        classes: names of the classes that its head predicts.
+        photo: a file, a Pillow image or a uint8 array, as for `weights.preprocess`.
+        size: height and width in pixels of the network's square input.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is no image or a broken one; and as `predict_image`.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if it is not an image or is broken; also as for `predict_image`.
     """
     pixels = np.array(to_rgb(open_image(photo)))  # (H, W, 3)
     return predict_image(network, classes, torch.from_numpy(pixels).permute(2, 0, 1).contiguous(), size)
 
 
 def predict_image(network: DenseNetwork, classes: Sequence[str], image: UInt8[Tensor, "3 H W"], size: int) -> Found:
-    """The same for an image in memory, such as that of an `Example`.
+    """Like `predict_photo`, for an image tensor, such as that of an `Example`.
 
     Raises:
-        ValueError: for a network for classification, another number of classes than its head has, a size below 32, and
-            weights that give no numbers.
+        ValueError: for a classification network, a number of class names that differs from that of the head, a size
+            below 32, and weights that give non-finite outputs.
     """
     task, count = network.config.task, network.config.num_classes
     if task == "classification":
@@ -73,9 +73,9 @@ def predict_image(network: DenseNetwork, classes: Sequence[str], image: UInt8[Te
     was_training = network.training
     network.eval()
     try:
-        (found,) = answers(network, square, [placement])
+        (prediction,) = answers(network, square, [placement])
     finally:
         network.train(was_training)
-    if isinstance(found, Tensor):
-        return Found(image, tuple(classes), semantic=found)
-    return Found(image, tuple(classes), found)
+    if isinstance(prediction, Tensor):
+        return Found(image, tuple(classes), semantic=prediction)
+    return Found(image, tuple(classes), prediction)

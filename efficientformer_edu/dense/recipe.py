@@ -1,7 +1,7 @@
-"""How a network for detection or segmentation is trained, as data: the paper's protocols, and two for a laptop.
+"""Training recipes for detection and segmentation: the paper's protocols, and a small one for a laptop.
 
-Paper: section 5.2; what is known of the protocols stands in `paper.settings("table2")`. Those of the released code are
-mmdetection's and mmsegmentation's, whose schedules are here under their names.
+Paper: section 5.2; the known parts of the protocols are in `paper.settings("table2")`. The released code uses the
+protocols of mmdetection and mmsegmentation, whose schedules have the same names here.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ Schedule = Literal["cosine", "poly", "step"]
 SCHEDULES = ("cosine", "poly", "step")
 
 POWER = 0.9  # of `poly`
-DROPS, DROP = (2 / 3, 11 / 12), 0.1  # of `step`: after epochs 8 and 11 of 12, to a tenth each time
+DROPS, DROP = (2 / 3, 11 / 12), 0.1  # of `step`: after epochs 8 and 11 of 12, by a factor of 10 each
 
 
 @dataclass(frozen=True)
 class DenseRecipe:
-    """Everything about a training run but the network, the data and their size.
+    """All settings of a training run except the network, the data and the image size.
 
     Attributes:
-        epochs: how often all images are seen.
-        batch: images in one step, over all processes.
-        learning_rate: the highest, whatever the batch.
-        schedule: how it falls over the run: `"cosine"` to 0; `"poly"`, as the 0.9th power of the part that is left;
-            `"step"`, to a tenth after two thirds of the epochs and again after eleven twelfths.
-        warm_up_steps: steps in which the rate rises to the schedule from a thousandth of it.
+        epochs: passes over all images.
+        batch: images per step, over all processes.
+        learning_rate: maximum learning rate, independent of the batch size.
+        schedule: decay over the run: `"cosine"` to 0; `"poly"`, the 0.9th power of the remaining fraction; `"step"`, by
+            a factor of 10 after two thirds of the epochs and again after eleven twelfths.
+        warm_up_steps: steps in which the learning rate rises from a thousandth of the schedule's value to that value.
         weight_decay: AdamW's, for the parameters that are not exempt.
-        clipping: largest gradient of a unit over the norm of its weights; None for no clipping.
-        ema: decay of the moving average of the weights; None for no average.
-        scale: an image's longer side is resized to the network's size times a factor between these two, at random;
-            what is too large is cropped, what is too small is filled up.
+        clipping: largest gradient of a unit relative to the norm of its weights; None for no clipping.
+        ema: decay of the exponential moving average of the weights; None for no average.
+        scale: an image's longer side is resized to the network's size times a random factor between these two; larger
+            images are cropped, smaller ones padded.
         flip: whether half of the images are mirrored.
         drop_path: stochastic depth of the backbone's last block.
-        sync_bn: whether batch norms share their statistics over the processes.
+        sync_bn: whether batch norms share their statistics across processes.
         precision: of the network's forward and backward pass, `"fp32"` or `"bf16"`.
 
     Raises:
-        ValueError: naming the field, the value that came and what is allowed.
+        ValueError: naming the field, its value and the allowed values.
     """
 
     epochs: int
@@ -78,29 +78,29 @@ class DenseRecipe:
 
     @property
     def peak(self) -> float:
-        """The highest learning rate."""
+        """The maximum learning rate."""
         return self.learning_rate
 
     @property
     def total_epochs(self) -> int:
-        """Epochs of the whole run."""
+        """Number of epochs of the run."""
         return self.epochs
 
     def rate(self, step: int, steps_per_epoch: int) -> float:
-        """The learning rate of one step of the whole run, the first of which is 0."""
-        part = step / (self.epochs * steps_per_epoch)  # of the run that lies behind
+        """The learning rate of one step; steps of the run are counted from 0."""
+        progress = step / (self.epochs * steps_per_epoch)  # completed fraction of the run
         if self.schedule == "cosine":
-            falls = (1 + math.cos(math.pi * part)) / 2
+            decay = (1 + math.cos(math.pi * progress)) / 2
         elif self.schedule == "poly":
-            falls = (1 - part) ** POWER
-        else:  # by whole epochs
-            behind = step // steps_per_epoch / self.epochs
-            falls = DROP ** sum(behind >= after for after in DROPS)
-        rises = min(1.0, max(1e-3, step / self.warm_up_steps)) if self.warm_up_steps else 1.0
-        return self.learning_rate * falls * rises
+            decay = (1 - progress) ** POWER
+        else:  # changes only between epochs
+            epoch_progress = step // steps_per_epoch / self.epochs
+            decay = DROP ** sum(epoch_progress >= milestone for milestone in DROPS)
+        warm_up = min(1.0, max(1e-3, step / self.warm_up_steps)) if self.warm_up_steps else 1.0
+        return self.learning_rate * decay * warm_up
 
     def replace(self, **fields: Any) -> DenseRecipe:
-        """A copy in which some fields have other values. Raises ValueError, for an unknown field too."""
+        """A copy with some fields changed. Raises ValueError, also for an unknown field."""
         values.known_fields(fields, self.__dataclass_fields__)
         return dataclasses.replace(self, **fields)
 
@@ -112,7 +112,7 @@ ADE20K = DenseRecipe(
     schedule="poly",
     scale=(0.5, 2.0),
 )
-"""The paper's for segmentation: 40K iterations, AdamW, poly 0.9, for images of 512 pixels."""
+"""The paper's segmentation recipe: 40K iterations, AdamW, poly 0.9, for images of 512 pixels."""
 
 COCO = DenseRecipe(
     epochs=12,
@@ -121,7 +121,7 @@ COCO = DenseRecipe(
     schedule="step",
     warm_up_steps=500,
 )
-"""The paper's for detection: 12 epochs, AdamW; the paper's images are 1333×800, here they are squares."""
+"""The paper's detection recipe: 12 epochs, AdamW; the paper's images are 1333×800, here they are square."""
 
 SHAPES = DenseRecipe(
     epochs=6,
@@ -130,13 +130,13 @@ SHAPES = DenseRecipe(
     warm_up_steps=50,
     weight_decay=0.05,
 )
-"""Drawn scenes in some minutes on two cores."""
+"""For synthetic scenes, in a few minutes on two cores."""
 
 PRESETS: Mapping[str, DenseRecipe] = {"shapes": SHAPES, "ade20k": ADE20K, "coco": COCO}
 
 
 def get_dense_recipe(recipe: str | DenseRecipe) -> DenseRecipe:
-    """A recipe by name, `"shapes"`, `"ade20k"` or `"coco"`, or the one given. Raises ValueError for another name."""
+    """A recipe by name, `"shapes"`, `"ade20k"` or `"coco"`, or the recipe itself. Raises ValueError for other names."""
     if isinstance(recipe, DenseRecipe):
         return recipe
     if recipe not in PRESETS:

@@ -1,10 +1,12 @@
-"""Semantic FPN, the head of the paper's segmentation: all maps of a pyramid are enlarged to the finest and summed.
+"""Semantic FPN, the paper's segmentation head: all feature maps of a pyramid are upsampled to the finest and summed.
 
-Paper: section 5.2 and Table 2. Source: Kirillov et al., *Panoptic Feature Pyramid Networks*, 2019, section 3; built as
-mmsegmentation's `FPNHead`, which the released configurations use behind an FPN of 256 channels. A map that is 2ᵏ times
-as coarse as the finest goes through k convolutions, and is doubled after each; the finest goes through one.
+Paper: section 5.2 and Table 2. Source: Kirillov et al., *Panoptic Feature Pyramid Networks*, 2019, section 3;
+implemented like mmsegmentation's `FPNHead`, which the released configurations use after an FPN of 256 channels. A
+feature map that is 2ᵏ times as coarse as the finest passes through k convolutions, and is upsampled by 2 after each;
+the finest passes through one.
 
-Comes: maps (B, C, H_j, W_j), each half as high and wide as the one before. Goes: logits (B, num_classes, H_1, W_1).
+Input: feature maps (B, C, H_j, W_j), each with half the height and width of the previous one. Output: logits (B,
+num_classes, H_1, W_1).
 """
 
 from __future__ import annotations
@@ -22,11 +24,11 @@ from efficientformer_edu.dense.layers import ConvNormAct
 
 @dataclass(frozen=True)
 class SemanticFPNConfig:
-    """Fields of mmsegmentation's head, named as NetsPresso names such fields.
+    """Fields of mmsegmentation's head, named in the style of NetsPresso.
 
     Attributes:
-        intermediate_channels: width of the sum.
-        classifier_dropout_prob: dropout before the classifier; of whole channels.
+        intermediate_channels: channels of the sum.
+        classifier_dropout_prob: dropout of entire channels before the classifier.
     """
 
     intermediate_channels: int = 128
@@ -38,7 +40,7 @@ class SemanticFPNConfig:
 
 
 class SemanticFPN(nn.Module):
-    """The head. Arguments as for `ALLMLPDecoder`."""
+    """The segmentation head. Arguments as for `ALLMLPDecoder`."""
 
     def __init__(self, in_dims: Sequence[int], num_classes: int, config: SemanticFPNConfig) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""What was measured once on drawn scenes, read back: networks with and without norms on their maps, and two beginnings.
+"""Stored results on drawn scenes: networks with and without norms on their feature maps, and two initializations.
 
-`python -m tools.dense_study` trains them and writes the records; nothing here trains.
+`python -m tools.dense_study` trains the networks and writes the records; this module only reads them.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ FOLDER = Path(__file__).parents[2] / "results" / "dense"
 
 
 def stored_study(folder: Path = FOLDER) -> dict[str, list[dict[str, Any]]]:
-    """The records of each variant, seed by seed; none outside a checkout, for the package carries no results.
+    """The records of each variant, sorted by seed; empty outside a checkout, because the package contains no results.
 
     Raises:
-        ValueError: naming the file, if one is no record.
+        ValueError: naming the file, if one is not a valid record.
     """
-    found: dict[str, list[dict[str, Any]]] = {}
+    records: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(folder.glob("*_seed*.json")):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            found.setdefault(record["variant"], []).append(record)
+            records.setdefault(record["variant"], []).append(record)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path.name} is no record of the study: {error}; train it again") from error
-    return found
+    return records
 
 
 def measured(record: dict[str, Any]) -> float:
-    """The one number that a record is judged by: AP50 of a detector, mIoU of a segmentation."""
+    """The main metric of a record: AP50 of a detector, mIoU of a segmentation network."""
     result = record["result"]
     return float(result["ap50"] if "ap50" in result else result["miou"])
 
 
 def study_table(study: dict[str, list[dict[str, Any]]]) -> Table:
-    """A row for each variant: the number of each seed, and their mean."""
+    """A row for each variant: the metric for each seed, and the mean."""
     rows = []
     for variant, records in study.items():
-        numbers = [measured(record) for record in records]
-        judged = "AP50" if "ap50" in records[0]["result"] else "mIoU"
-        each = ", ".join(f"{number:.3f}" for number in numbers)
-        rows.append((variant, judged, each, f"{sum(numbers) / len(numbers):.3f}"))
+        scores = [measured(record) for record in records]
+        metric = "AP50" if "ap50" in records[0]["result"] else "mIoU"
+        by_seed = ", ".join(f"{score:.3f}" for score in scores)
+        rows.append((variant, metric, by_seed, f"{sum(scores) / len(scores):.3f}"))
     return Table(("network", "judged by", "each seed", "mean"), tuple(rows))

@@ -1,7 +1,7 @@
-"""What a network for a task is unless told otherwise: which head, which neck before it, and a small backbone.
+"""Default network for a task: head, neck, and a small backbone.
 
-Sources: the paper's section 5.2 for Semantic FPN behind an FPN of 256 channels; NetsPresso Trainer's examples for the
-rest.
+Sources: the paper's section 5.2 for Semantic FPN after an FPN of 256 channels; NetsPresso Trainer's examples for the
+other combinations.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ PARTS: Mapping[str, tuple[NeckConfig | None, HeadConfig]] = MappingProxyType(
         "anchor_free_decoupled_head": (YOLOPAFPNConfig(), AnchorFreeDecoupledHeadConfig()),
     }
 )
-"""The neck and the fields of each head."""
+"""The default neck and the default fields of each head."""
 
 HEAD: Mapping[str, str] = MappingProxyType({"segmentation": "semantic_fpn", "detection": "anchor_free_decoupled_head"})
-"""The head of each task."""
+"""The default head of each task."""
 
 SMALL = EfficientFormerConfig(
     depths=(1, 1, 2, 2),
@@ -42,7 +42,7 @@ SMALL = EfficientFormerConfig(
     bias_grid=(3, 3),
     layer_scale_init=0.1,
 )
-"""A backbone for drawn scenes of 96×96 pixels, whose last map then has 3×3 places."""
+"""A backbone for synthetic scenes of 96×96 pixels; its last feature map has 3×3 positions."""
 
 NARROW: Mapping[str, tuple[NeckConfig | None, HeadConfig]] = MappingProxyType(
     {
@@ -58,28 +58,30 @@ NARROW: Mapping[str, tuple[NeckConfig | None, HeadConfig]] = MappingProxyType(
         ),
     }
 )
-"""The same behind the small backbone: heads as wide as for ImageNet's would take most of the time. Anchors are four
-places wide, as RetinaNet's are; NetsPresso's, eight wide, fit the objects of a scene on the finest map alone.
+"""The same for the small backbone: heads as wide as for an ImageNet backbone would dominate the run time.
+
+Anchor sizes are four strides, as in RetinaNet; NetsPresso's, eight strides, fit the objects of a scene only on the
+finest feature map.
 """
 
 
 def usual(backbone: EfficientFormerConfig, task: str, num_classes: int, head: str | None = None) -> DenseConfig:
-    """A network for a task.
+    """The default network for a task.
 
     Args:
-        backbone: its shape.
+        backbone: backbone configuration.
         task: `"segmentation"` or `"detection"`.
-        num_classes: of the head.
-        head: one of `PARTS`; None for the task's usual one.
+        num_classes: number of classes of the head.
+        head: a key of `PARTS`; None for the default head of the task.
 
     Raises:
-        ValueError: for another task or head, or a head for the other task.
+        ValueError: for an unknown task or head, or a head for the other task.
     """
     if task not in HEAD:
         raise values.wrong("task", task, " or ".join(HEAD))
     name = HEAD[task] if head is None else head
-    fitting = [one for one in PARTS if TASKS[one] == task]
-    if name not in fitting:
-        raise values.wrong("head", name, f"{', '.join(fitting)} for {task}")
+    compatible = [head_name for head_name in PARTS if TASKS[head_name] == task]
+    if name not in compatible:
+        raise values.wrong("head", name, f"{', '.join(compatible)} for {task}")
     neck, fields = (NARROW if backbone == SMALL else PARTS)[name]
     return DenseConfig(backbone, fields, neck, num_classes)

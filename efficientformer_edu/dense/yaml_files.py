@@ -1,7 +1,7 @@
-"""NetsPresso's model files: `model.architecture` with backbone, neck and head, read and written.
+"""Read and write NetsPresso's model files: `model.architecture` with backbone, neck and head.
 
-Source: the fields and values of NetsPresso Trainer 1.4's examples for EfficientFormer. How many classes there are is no
-field of theirs: it is the data's.
+Source: the fields and values of NetsPresso Trainer 1.4's examples for EfficientFormer. The number of classes is not a
+field of these files, because it depends on the data.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ Part = TypeVar("Part")
 
 
 def from_yaml(path: str | Path, num_classes: int | None = None) -> DenseNetwork:
-    """A network from a model file of NetsPresso's, with random weights.
+    """Build a network from a NetsPresso model file, with random weights.
 
     Args:
         path: the file.
-        num_classes: of the head; None for 1000 in classification, 150 in segmentation and 80 in detection, the classes
-            of ImageNet, ADE20K and COCO.
+        num_classes: number of classes of the head; None for 1000 in classification, 150 in segmentation and 80 in
+            detection, as in ImageNet, ADE20K and COCO.
 
     Raises:
-        ValueError: naming the file and what is wrong in it: no YAML, a field that is missing, unknown or has a wrong
-            value, names that are unknown, a neck and a head that do not go together.
+        ValueError: naming the file and the problem: invalid YAML, a field that is missing, unknown or has an invalid
+            value, unknown names, an incompatible neck and head.
         OSError: if the file cannot be read.
 
     Warns:
@@ -46,10 +46,10 @@ def from_yaml(path: str | Path, num_classes: int | None = None) -> DenseNetwork:
 
 
 def to_yaml(network: DenseNetwork | DenseConfig) -> str:
-    """The model file of a network, as `from_yaml` and NetsPresso read it.
+    """The model file of a network, in the format of `from_yaml` and NetsPresso.
 
     Raises:
-        ValueError: for a network that such a file cannot tell, naming the field.
+        ValueError: for a network that the format cannot represent, naming the field.
     """
     import yaml
 
@@ -61,8 +61,8 @@ def to_yaml(network: DenseNetwork | DenseConfig) -> str:
     if config.neck is not None:
         architecture["neck"] = {"name": neck, "params": _told(config.neck)}
     architecture["head"] = {"name": head, "params": _told(config.head)}
-    told = {"task": config.task, "name": "efficientformer", "architecture": architecture}
-    return str(yaml.safe_dump({"model": told}, sort_keys=False, default_flow_style=None))
+    model = {"task": config.task, "name": "efficientformer", "architecture": architecture}
+    return str(yaml.safe_dump({"model": model}, sort_keys=False, default_flow_style=None))
 
 
 def _config(content: Mapping[str, Any], num_classes: int | None) -> DenseConfig:
@@ -76,8 +76,8 @@ def _config(content: Mapping[str, Any], num_classes: int | None) -> DenseConfig:
     neck = None if architecture.get("neck") is None else _part(content, "neck", NECKS)
     head = _part(content, "head", HEADS)
     task = TASKS[architecture["head"]["name"]]
-    if (said := config_formats.at(content, "model.task")) != task:
-        raise ValueError(f"model.task={said!r} is not possible; allowed: {task!r}, which is what the head is for")
+    if (file_task := config_formats.at(content, "model.task")) != task:
+        raise ValueError(f"model.task={file_task!r} is not possible; allowed: {task!r}, which is what the head is for")
     ignored = [name for name, value in content.items() if name != "model" and value is not None]
     ignored += [name for name, value in model.items() if name not in MODEL and value is not None]
     if ignored:
@@ -107,27 +107,27 @@ def _mapping(
     content: Mapping[str, Any], where: str, known: Collection[str], ignore_others: bool = False
 ) -> Mapping[str, Any]:
     """The mapping at a dotted path. An unknown field in it is an error, unless others are to be ignored."""
-    there = config_formats.at(content, where)
-    if not isinstance(there, Mapping):
-        raise ValueError(f"{where}={there!r} is not possible; allowed: fields and values of {', '.join(known)}")
-    for name in there:
+    mapping = config_formats.at(content, where)
+    if not isinstance(mapping, Mapping):
+        raise ValueError(f"{where}={mapping!r} is not possible; allowed: fields and values of {', '.join(known)}")
+    for name in mapping:
         if name not in known and not ignore_others:
-            raise ValueError(f"{where}: {values.unknown(name, known, given=there)}")
-    return there
+            raise ValueError(f"{where}: {values.unknown(name, known, given=mapping)}")
+    return mapping
 
 
 def _told(part: Any) -> dict[str, Any]:
-    """A neck's or a head's fields; tuples as lists, and what is None where NetsPresso has no such field left out."""
-    told = {name: _plain(value) for name, value in asdict(part).items()}
-    return {name: value for name, value in told.items() if (name, value) != ("out_channels", None)}
+    """A neck's or a head's fields; tuples as lists, without None values of fields that NetsPresso does not have."""
+    fields_by_name = {name: _plain(value) for name, value in asdict(part).items()}
+    return {name: value for name, value in fields_by_name.items() if (name, value) != ("out_channels", None)}
 
 
 def _plain(value: Any) -> Any:
-    return [_plain(one) for one in value] if isinstance(value, tuple) else value
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _told_backbone(config: EfficientFormerConfig) -> dict[str, Any]:
-    told = {
+    backbone = {
         "name": "efficientformer",
         "params": {
             "num_attention_heads": config.num_heads,
@@ -143,11 +143,11 @@ def _told_backbone(config: EfficientFormerConfig) -> dict[str, Any]:
             {"num_blocks": depth, "channels": dim} for depth, dim in zip(config.depths, config.embed_dims, strict=True)
         ],
     }
-    read = EfficientFormerConfig(**config_formats.from_netspresso({"model": {"architecture": {"backbone": told}}}))
-    free = {"num_classes", "distillation", "drop_rate", "num_vit"}  # of the heads; the number of MB3D comes next
+    read = EfficientFormerConfig(**config_formats.from_netspresso({"model": {"architecture": {"backbone": backbone}}}))
+    skipped = {"num_classes", "distillation", "drop_rate", "num_vit"}  # fields of the heads; num_vit is checked below
     for name in (field.name for field in fields(config)):
-        if name not in free and getattr(read, name) != getattr(config, name):
+        if name not in skipped and getattr(read, name) != getattr(config, name):
             raise values.wrong(name, getattr(config, name), f"{getattr(read, name)!r}, which NetsPresso's files imply")
     if config.vits != read.vits:
         raise values.wrong("num_vit", config.num_vit, "MB3D in the last stage alone, for a file has one number")
-    return told
+    return backbone

@@ -1,7 +1,7 @@
-"""Typical wrong answers to the exercises of chapter 9, computed, each under the sentence that the learner reads.
+"""Typical wrong answers to the exercises of chapter 9, computed, each with the message shown to the learner.
 
-They share no code with the right ones. A slip that gives the right answer in every case would be blamed on a learner
-who is right: the tests exclude it.
+They share no code with the reference solutions. A wrong rule that gives the correct answer in every case would reject
+correct solutions: the tests exclude this.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Labels = NDArray[np.int64]
 
 
 def _sides(a: Box, b: Box, more: float = 0) -> tuple[float, float]:
-    """Width and height of the intersection, below 0 where there is none."""
+    """Width and height of the intersection; negative if the boxes do not overlap."""
     return min(a[2], b[2]) - max(a[0], b[0]) + more, min(a[3], b[3]) - max(a[1], b[1]) + more
 
 
@@ -79,21 +79,21 @@ def _nms(
     drops: Callable[[float, float], bool] = lambda overlap, threshold: overlap > threshold,
     rivals: Callable[[list[int], list[int]], list[int]] = lambda kept, seen: kept,
 ) -> list[int]:
-    """Greedy suppression: a box is kept unless one of its rivals drops it."""
+    """Greedy suppression: a box is kept unless one of the boxes returned by `rivals` suppresses it."""
     kept, seen = list[int](), list[int]()
-    for number in sorted(range(len(boxes)), key=lambda one: key(scores[one])):
+    for index in sorted(range(len(boxes)), key=lambda other: key(scores[other])):
         overlaps = [
-            _quotient(_shared(boxes[number], boxes[one]), boxes[number], boxes[one]) for one in rivals(kept, seen)
+            _quotient(_shared(boxes[index], boxes[other]), boxes[index], boxes[other]) for other in rivals(kept, seen)
         ]
         if not any(drops(overlap, threshold) for overlap in overlaps):
-            kept.append(number)
-        seen.append(number)
+            kept.append(index)
+        seen.append(index)
     return kept
 
 
 def _ranks(boxes: Sequence[Box], scores: Sequence[float], threshold: float) -> list[int]:
-    order = sorted(range(len(boxes)), key=lambda one: -scores[one])
-    return [order.index(one) for one in _nms(boxes, scores, threshold)]
+    order = sorted(range(len(boxes)), key=lambda index: -scores[index])
+    return [order.index(index) for index in _nms(boxes, scores, threshold)]
 
 
 def _in_order(boxes: Sequence[Box], scores: Sequence[float], threshold: float) -> list[int]:
@@ -130,18 +130,18 @@ def _assign(
     ious: Table,
     count: Callable[[list[float]], int] = lambda best: max(1, int(sum(best[:BEST]))),
     wants: Callable[[float, float], float] = lambda cost, iou: cost,
-    goes_to: Callable[[list[int], list[float], list[float]], int] = lambda wanted, costs, ious: min(
-        wanted, key=lambda box: costs[box]
+    goes_to: Callable[[list[int], list[float], list[float]], int] = lambda boxes, costs, ious: min(
+        boxes, key=lambda box: costs[box]
     ),
 ) -> list[int]:
-    """Each box takes the first by `wants`, as many as `count` says; of those who want a place `goes_to` picks one."""
+    """Each box takes the first `count` positions sorted by `wants`; `goes_to` resolves conflicts between boxes."""
     takers: list[list[int]] = [[] for _ in costs[0]]
-    for box, (of_cost, of_iou) in enumerate(zip(costs, ious, strict=True)):
-        order = sorted(range(len(of_cost)), key=lambda place: wants(of_cost[place], of_iou[place]))
-        for place in order[: count(sorted(of_iou, reverse=True))]:
-            takers[place].append(box)
+    for box, (box_costs, box_ious) in enumerate(zip(costs, ious, strict=True)):
+        order = sorted(range(len(box_costs)), key=lambda position: wants(box_costs[position], box_ious[position]))
+        for position in order[: count(sorted(box_ious, reverse=True))]:
+            takers[position].append(box)
     columns = zip(takers, zip(*costs, strict=True), zip(*ious, strict=True), strict=True)
-    return [goes_to(wanted, list(cost), list(iou)) if wanted else -1 for wanted, cost, iou in columns]
+    return [goes_to(boxes, list(cost), list(iou)) if boxes else -1 for boxes, cost, iou in columns]
 
 
 ASSIGN: Mapping[str, Callable[[Table, Table], list[int]]] = {
@@ -160,16 +160,19 @@ ASSIGN: Mapping[str, Callable[[Table, Table], list[int]]] = {
     ),
     "You take the places that cost most.": partial(_assign, wants=lambda cost, iou: -cost),
     "A place that two boxes want goes to the last of them here: the later one overwrites. The cheaper one gets it.": (
-        partial(_assign, goes_to=lambda wanted, costs, ious: wanted[-1])
+        partial(_assign, goes_to=lambda boxes, costs, ious: boxes[-1])
     ),
     "A place that two boxes want goes to the first of them here. The one for which it costs less gets it.": (
-        partial(_assign, goes_to=lambda wanted, costs, ious: wanted[0])
+        partial(_assign, goes_to=lambda boxes, costs, ious: boxes[0])
     ),
     "A place that two boxes want goes to the one with the higher IoU here. The one for which it costs less gets it.": (
-        partial(_assign, goes_to=lambda wanted, costs, ious: max(wanted, key=lambda box: ious[box]))
+        partial(_assign, goes_to=lambda boxes, costs, ious: max(boxes, key=lambda box: ious[box]))
     ),
     "A place that two boxes want is left to none here. The one for which it costs less gets it.": (
-        partial(_assign, goes_to=lambda wanted, costs, ious: wanted[0] if len(wanted) == 1 else -1)
+        partial(
+            _assign,
+            goes_to=lambda boxes, costs, ious: boxes[0] if len(boxes) == 1 else -1,
+        )
     ),
     "Every place has a box here, the one for which it costs least. A box takes its k cheapest places and no more.": (
         partial(_assign, count=lambda best: len(best))
@@ -178,7 +181,7 @@ ASSIGN: Mapping[str, Callable[[Table, Table], list[int]]] = {
 
 
 def _confusion(predicted: Labels, truth: Labels, classes: int, ignored: bool = False) -> Labels:
-    """Rows true, columns answered; ignored pixels count in a further row, if at all."""
+    """Confusion matrix: rows true, columns predicted; ignored pixels, if counted, are in an additional row."""
     rows = truth.ravel() if not ignored else np.minimum(truth.ravel(), classes)
     known = rows != IGNORED
     counts = np.zeros((classes + 1, classes), dtype=np.int64)
@@ -186,19 +189,23 @@ def _confusion(predicted: Labels, truth: Labels, classes: int, ignored: bool = F
     return counts
 
 
-def _mean(predicted: Labels, truth: Labels, classes: int, **how: Any) -> float:
-    ious = _each(_confusion(predicted, truth, classes, how.pop("ignored", False)), **how)
+def _mean(predicted: Labels, truth: Labels, classes: int, **options: Any) -> float:
+    ious = _each(_confusion(predicted, truth, classes, options.pop("ignored", False)), **options)
     return float(np.nanmean(ious))
 
 
 def _each(counts: Labels, empty: float = np.nan, below: str = "union") -> NDArray[np.float64]:
-    """The quotient of each class; `empty` where nothing stands below the line."""
+    """The ratio for each class; `empty` where the denominator is 0."""
     right = np.diagonal(counts).astype(float)
-    told, true = counts.sum(axis=0), counts.sum(axis=1)[:-1]
-    over = {"union": told + true - right, "sum": told + true, "half": (told + true) / 2, "true": true, "told": told}[
-        below
-    ]
-    return np.divide(right, over, out=np.full_like(right, empty), where=over > 0)
+    predicted, true = counts.sum(axis=0), counts.sum(axis=1)[:-1]
+    denominator = {
+        "union": predicted + true - right,
+        "sum": predicted + true,
+        "half": (predicted + true) / 2,
+        "true": true,
+        "told": predicted,
+    }[below]
+    return np.divide(right, denominator, out=np.full_like(right, empty), where=denominator > 0)
 
 
 def _accuracy(predicted: Labels, truth: Labels, classes: int) -> float:
@@ -207,7 +214,7 @@ def _accuracy(predicted: Labels, truth: Labels, classes: int) -> float:
 
 
 def _wrapped(predicted: Labels, truth: Labels, classes: int) -> float:
-    """With pairs numbered in eight bits: beyond 255 they begin again at 0."""
+    """With pair indices of eight bits, which overflow beyond 255."""
     known = truth != IGNORED
     pairs = (truth[known] * classes + predicted[known]) % 256
     counts = np.bincount(pairs, minlength=classes**2)[: classes**2].reshape(classes, classes)
