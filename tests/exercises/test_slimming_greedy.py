@@ -72,9 +72,9 @@ def test_a_table_has_every_set_and_every_action_saves_something(table: checks.Ta
 def test_only_the_adding_tables_add_up() -> None:
     def adds_up(table: checks.Table) -> bool:
         return all(
-            amounts[amount] == pytest.approx(sum(amounts[frozenset([name])] for name in amount))
+            amounts[subset] == pytest.approx(sum(amounts[frozenset([name])] for name in subset))
             for amounts in table[:2]
-            for amount in amounts
+            for subset in amounts
         )
 
     assert all(map(adds_up, ADDING)) and not any(map(adds_up, MIXED))
