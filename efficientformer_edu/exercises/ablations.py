@@ -1,7 +1,7 @@
-"""Checks of chapter 7, ablations: pairs, the bootstrap, two standard errors, chance among many rows, a variant.
+"""Checks for chapter 7, ablations: pairing, bootstrap, two standard errors, multiple testing, and a variant.
 
-Paper: section 3 and Appendix B. Each check has an oracle of its own: pairs counted by hand, all draws of a few numbers,
-sums of squares, all patterns of signs, or the largest of nine shifted maps.
+Paper: section 3 and Appendix B. Each check has its own oracle: pairs made by hand, all resamples of a few numbers, sums
+of squares, all patterns of signs, or the maximum of nine shifted feature maps.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from efficientformer_edu.model.mixers import Attention
 from efficientformer_edu.training.small import SMALL
 
 BASE = {0: 0.81, 1: 0.84, 2: 0.82, 3: 0.85, 4: 0.83}
-CHANGED = {4: 0.82, 0: 0.80, 7: 0.90, 2: 0.82, 1: 0.85}  # in another order, with a seed that the base does not have
+CHANGED = {4: 0.82, 0: 0.80, 7: 0.90, 2: 0.82, 1: 0.85}  # in a different order, with a seed that the base does not have
 SAMPLES = ((-0.4, -0.1, 0.2, -0.7, -0.3), (1.0, 2.0, 4.0), (0.3, 0.3, 0.3, 0.3), (-2.0, 5.0, 1.0, 0.5))
 NETWORK = SMALL.replace(depths=(1, 2, 1, 3), embed_dims=(8, 16, 16, 16), num_vit=2)
 
 
 def check_differences(differences: Callable[[Mapping[int, float], Mapping[int, float]], Sequence[float]]) -> None:
-    """Compare with pairs that were made by hand; each usual way to pair wrongly is named."""
+    """Compare with pairs made by hand, and identify common pairing mistakes."""
     got = list(call(differences, CHANGED, BASE))
     changed, base = list(CHANGED.values()), list(BASE.values())
-    wanted = [CHANGED[seed] - BASE[seed] for seed in (0, 1, 2, 4)]
+    expected = [CHANGED[seed] - BASE[seed] for seed in (0, 1, 2, 4)]
     slips = {
         "You pair by position in the dictionary. Runs are pairs if they have the same seed, whatever their order.": [
             [a - b for a, b in zip(changed, base, strict=True)],
             [a - b for a, b in zip(sorted(changed), sorted(base), strict=True)],
         ],
         "The sign: a difference is the changed network minus the base, so that below 0 is worse.": [
-            [-one for one in wanted]
+            [-value for value in expected]
         ],
         "Seed 7 was trained with one of the two only. It has no pair, so it is left out.": [
             [CHANGED[seed] - BASE.get(seed, other) for seed in (0, 1, 2, 4, 7)] for other in (0.0, fmean(base))
@@ -46,23 +46,25 @@ def check_differences(differences: Callable[[Mapping[int, float], Mapping[int, f
         "The pairs are right, but not in the order of the seeds.": [
             [CHANGED[seed] - BASE[seed] for seed in CHANGED if seed in BASE]
         ],
-        "A difference has a sign; yours are all positive.": [[abs(one) for one in wanted]],
+        "A difference has a sign; yours are all positive.": [[abs(value) for value in expected]],
     }
     for sentence, wrong in slips.items():
-        require(not any(_close(got, one) for one in wrong), sentence)
-    require(len(got) == len(wanted), f"{len(wanted)} seeds were trained with both; you have {len(got)} differences.")
-    require(_close(got, wanted), f"The differences are {_list(wanted)}; you have {_list(got)}.")
+        require(not any(_close(got, answer) for answer in wrong), sentence)
+    require(
+        len(got) == len(expected), f"{len(expected)} seeds were trained with both; you have {len(got)} differences."
+    )
+    require(_close(got, expected), f"The differences are {_list(expected)}; you have {_list(got)}.")
     done("what a seed does to both runs is gone from their difference.")
 
 
 def check_bootstrap(bootstrap: Callable[[Sequence[float], float], tuple[float, float]]) -> None:
-    """Compare with the means of all draws with replacement, of three, four and five numbers."""
+    """Compare with the means of all resamples with replacement, of three, four and five numbers."""
     for values, level in product(SAMPLES, (0.95, 0.5)):
         got = call(bootstrap, list(values), level)
         at = f"Of {describe(list(values))} at a level of {level:g}"
         require(isinstance(got, tuple | list) and len(got) == 2, f"{at}: two ends are wanted, {describe(got)} came.")
-        means = [fmean(drawn) for drawn in product(values, repeat=len(values))]
-        wanted, tail = _ends(means, level), 1 - level
+        means = [fmean(sample) for sample in product(values, repeat=len(values))]
+        expected, tail = _ends(means, level), 1 - level
         slips = {
             "you take the quantiles of the differences. An interval for the mean comes from the means of the draws": (
                 _ends(values, level)
@@ -74,17 +76,17 @@ def check_bootstrap(bootstrap: Callable[[Sequence[float], float], tuple[float, f
                 _ends(means, 1 - 2 * tail)
             ),
             "you leave out nothing: these are the smallest and the largest mean": (min(means), max(means)),
-            "the lower end comes first": (wanted[1], wanted[0]),
+            "the lower end comes first": (expected[1], expected[0]),
             "you leave out all on one side": (min(means), float(np.quantile(means, level))),
         }
         for sentence, slip in slips.items():
-            require(not _close(got, slip) or _close(slip, wanted), f"{at}: {sentence}.")
-        require(_close(got, wanted), f"{at}: the ends are {_list(wanted)}; you have {_list(got)}.")
+            require(not _close(got, slip) or _close(slip, expected), f"{at}: {sentence}.")
+        require(_close(got, expected), f"{at}: the ends are {_list(expected)}; you have {_list(got)}.")
     done("an interval out of five numbers, and no formula for a distribution.")
 
 
 def check_errors(errors: Callable[[Sequence[float], Sequence[float]], tuple[float, float]]) -> None:
-    """Compare with sums of squares; for runs that rise and fall together, for the contrary, and for constant gains."""
+    """Compare with sums of squares, for positively and negatively correlated runs and for a constant difference."""
     base = [81.0, 84.0, 82.0, 85.0, 83.0]
     for changed in ([82.0, 84.5, 82.5, 86.5, 83.5], [84.0, 82.0, 83.5, 81.0, 83.0], [83.0, 86.0, 84.0, 87.0, 85.0]):
         got = call(errors, changed, base)
@@ -93,7 +95,7 @@ def check_errors(errors: Callable[[Sequence[float], Sequence[float]], tuple[floa
         count, pairs = len(base), [a - b for a, b in zip(changed, base, strict=True)]
         a, b, paired = (_spread(values) for values in (changed, base, pairs))
         root = math.sqrt(count)
-        wanted = paired / root, math.hypot(a, b) / root
+        expected = paired / root, math.hypot(a, b) / root
         few = math.sqrt((count - 1) / count)
         slips = {
             "these are deviations of single runs. The mean of n runs has the deviation divided by √n": (
@@ -103,50 +105,55 @@ def check_errors(errors: Callable[[Sequence[float], Sequence[float]], tuple[floa
                 (paired / count, math.hypot(a, b) / count)
             ),
             "the squares are divided by n − 1, not n: the mean was taken from the same numbers": (
-                (few * wanted[0], few * wanted[1])
+                (few * expected[0], few * expected[1])
             ),
             "independent errors add as squares, √(a² + b²); you add the errors themselves": (
-                (wanted[0], (a + b) / root)
+                (expected[0], (a + b) / root)
             ),
             "independent errors add even where values are subtracted; you take their difference": (
-                (wanted[0], abs(a - b) / root)
+                (expected[0], abs(a - b) / root)
             ),
-            "the two are exchanged: the paired error comes first": (wanted[1], wanted[0]),
+            "the two are exchanged: the paired error comes first": (expected[1], expected[0]),
         }
         for sentence, slip in slips.items():
-            require(not _close(got, slip) or _close(slip, wanted), f"{at}: {sentence}.")
-        require(_close(got, wanted), f"{at}: the errors are {_list(wanted)}; you have {_list(got)}.")
+            require(not _close(got, slip) or _close(slip, expected), f"{at}: {sentence}.")
+        require(_close(got, expected), f"{at}: the errors are {_list(expected)}; you have {_list(got)}.")
     done("pairing pays where a seed moves both runs the same way, and only there.")
 
 
 def check_chance(chance: Callable[[int, int], tuple[float, float]]) -> None:
-    """Compare with a count of all patterns of signs, and with rows that escape one after the other."""
+    """Compare with a count of all sign patterns, and with a product over rows of the chance of no verdict."""
     for rows, pairs in ((1, 5), (19, 5), (40, 5), (19, 3), (8, 10)):
         got = call(chance, rows, pairs)
         at = f"{rows} rows of {pairs} pairs"
         require(isinstance(got, tuple | list) and len(got) == 2, f"{at}: two numbers are wanted, {describe(got)} came.")
         patterns = list(product((-1, 1), repeat=pairs))
-        one = sum(abs(sum(pattern)) == pairs for pattern in patterns) / len(patterns)
+        single = sum(abs(sum(pattern)) == pairs for pattern in patterns) / len(patterns)
         escape = 1.0
         for _ in range(rows):
-            escape *= 1 - one
-        wanted = rows * one, 1 - escape
-        half = one / 2
+            escape *= 1 - single
+        expected = rows * single, 1 - escape
+        half = single / 2
         slips = {
-            "you count one side. All above 0 and all below 0 are both a verdict": (rows * half, 1 - (1 - half) ** rows),
+            "you count one side. All above 0 and all below 0 are both a verdict": (
+                rows * half,
+                1 - (1 - half) ** rows,
+            ),
             "chances of rows do not add up: for many rows your second number is above 1. "
-            "Ask how likely it is that all rows escape": (wanted[0], wanted[0]),
-            "that is the chance that no row has a verdict; at least one is 1 minus it": (wanted[0], escape),
-            "that is the chance that every row has a verdict": (wanted[0], one**rows),
+            "Ask how likely it is that all rows escape": (expected[0], expected[0]),
+            "that is the chance that no row has a verdict; at least one is 1 minus it": (expected[0], escape),
+            "that is the chance that every row has a verdict": (expected[0], single**rows),
         }
         for sentence, slip in slips.items():
-            require(not _close(got, slip) or _close(slip, wanted), f"{at}: {sentence}.")
-        require(_close(got, wanted), f"{at}: expected are {wanted[0]:.4f} and {wanted[1]:.4f}; you have {_list(got)}.")
+            require(not _close(got, slip) or _close(slip, expected), f"{at}: {sentence}.")
+        require(
+            _close(got, expected), f"{at}: expected are {expected[0]:.4f} and {expected[1]:.4f}; you have {_list(got)}."
+        )
     done("with nineteen rows a verdict or two from chance alone is the rule.")
 
 
 def check_max_pooling(mixer: Callable[[], nn.Module], change: Callable[[EfficientFormer], object]) -> None:
-    """Compare the mixer with the largest of nine shifted maps, and the changed network with the unchanged one."""
+    """Compare the mixer with the maximum of nine shifted feature maps, and the changed network with the original."""
     _check_mixer(mixer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -158,13 +165,13 @@ def check_max_pooling(mixer: Callable[[], nn.Module], change: Callable[[Efficien
         require(False, "max_pooling is not done yet.")
     maps = [block.token_mixer for block in network.modules() if isinstance(block, MB4D)]
     tokens = [block.token_mixer for block in network.modules() if isinstance(block, MB3D)]
-    changed = sum(type(one).__name__ == getattr(mixer, "__name__", "") for one in maps)
+    changed = sum(type(module).__name__ == getattr(mixer, "__name__", "") for module in maps)
     require(
         changed,
         "The network that came in still has its own mixers. A change is made in place: the caller keeps this network.",
     )
     require(
-        all(isinstance(one, Attention) for one in tokens),
+        all(isinstance(module, Attention) for module in tokens),
         "You exchanged attention as well. One change at a time: MB3D stays as it is, and only MB4D pools.",
     )
     require(changed == len(maps), f"{changed} of {len(maps)} MB4D have the new mixer. All stages have some.")
@@ -183,7 +190,7 @@ def _check_mixer(mixer: Callable[[], nn.Module]) -> None:
     padded = F.pad(x, (1, 1, 1, 1), value=-math.inf)
     shifted = [padded[:, :, top : top + 5, left : left + 6] for top in range(3) for left in range(3)]
     highest = torch.stack(shifted).amax(0)
-    with_zeros = torch.stack([torch.where(one.isinf(), 0.0, one) for one in shifted]).amax(0)
+    with_zeros = torch.stack([torch.where(shift.isinf(), 0.0, shift) for shift in shifted]).amax(0)
     mean = F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
     slips = {
         "Pool(x) − x is missing its − x. MB4D adds x again, so it would count twice.": highest,
@@ -209,9 +216,9 @@ def _spread(values: Sequence[float]) -> float:
     return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
-def _close(got: Sequence[float], wanted: Sequence[float]) -> bool:
-    return len(got) == len(wanted) and all(
-        math.isclose(float(a), b, rel_tol=1e-6, abs_tol=1e-9) for a, b in zip(got, wanted, strict=True)
+def _close(got: Sequence[float], expected: Sequence[float]) -> bool:
+    return len(got) == len(expected) and all(
+        math.isclose(float(a), b, rel_tol=1e-6, abs_tol=1e-9) for a, b in zip(got, expected, strict=True)
     )
 
 

@@ -1,6 +1,7 @@
-"""Checks of chapter 1, latency observations: a clock in turns, an interval of pairs, half a layer norm, and copies.
+"""Checks for chapter 1, latency: interleaved timing, a paired interval, layer norm folding, and copies.
 
-Paper: section 3. No check looks at a real clock: machines and rounds are made up, so an answer is right everywhere.
+Paper: section 3. No check measures real time: machines and rounds are simulated, so the answers do not depend on the
+machine.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ Step = Callable[[Tensor], Tensor]
 
 
 class Machine:
-    """A made-up machine: its clock counts the work of its subjects, and each call is slower than the last.
+    """A simulated machine: its clock counts the work of its subjects, and each call is slower than the last.
 
     Args:
-        slower: how much slower, as a part of the first call's speed.
-        first: seconds that a subject's first call takes on top.
+        slower: relative slowdown per call.
+        first: extra seconds for a subject's first call.
     """
 
     def __init__(self, slower: float = 0.0, first: float = 0.0) -> None:
@@ -34,11 +35,11 @@ class Machine:
         self.calls: list[str] = []
 
     def clock(self) -> float:
-        """Seconds since the machine was made."""
+        """Seconds since the machine was created."""
         return self.now
 
     def subject(self, name: str, seconds: float) -> Callable[[], None]:
-        """Something to call that takes so many seconds on a fresh machine."""
+        """A function that takes `seconds` on a new machine."""
 
         def run() -> None:
             self.now += seconds * (1 + self.slower * len(self.calls)) + self.first * (name not in self.calls)
@@ -48,7 +49,7 @@ class Machine:
 
 
 def check_interleaved(interleaved: Callable[[Subjects, int, int, Callable[[], float]], Any]) -> None:
-    """Let the timer run on a machine that slows down, and hold calls and samples against what the machine did."""
+    """Run the timer on a machine that slows down, and compare calls and samples with those of the machine."""
     for works, rounds, warm_up in (({"A": 1.0, "B": 1.0}, 5, 1), ({"A": 2.0, "B": 0.5, "C": 1.0}, 4, 2)):
         machine = Machine(slower=0.05, first=8.0)
         subjects = {name: machine.subject(name, seconds) for name, seconds in works.items()}
@@ -97,26 +98,26 @@ def _check_calls(
 def _check_samples(machine: Machine, works: Mapping[str, float], rounds: int, samples: Mapping[str, Any]) -> None:
     warmed = len(machine.calls) - rounds * len(works)
     for i, (name, seconds) in enumerate(works.items()):
-        at = [warmed + i + number * len(works) for number in range(rounds)]  # the calls of this subject that count
-        wanted = [seconds * (1 + machine.slower * number) for number in at]
+        at = [warmed + i + number * len(works) for number in range(rounds)]  # timed calls of this subject
+        times = [seconds * (1 + machine.slower * number) for number in at]
         got = samples[name]
         require(len(got) <= rounds, f"{name} has {len(got)} samples in {rounds} rounds: the warm-up does not count.")
         require(len(got) == rounds, f"{name} has {len(got)} samples, but there were {rounds} rounds.")
         require(
-            i == 0 or got[0] < wanted[0] + 1e-9,
+            i == 0 or got[0] < times[0] + 1e-9,
             f"A sample of {name} holds the time of the subjects before it, too: read the clock right before each call.",
         )
         require(
-            np.allclose(got, wanted),
-            f"The calls of {name} took {wanted[0]:.2f} s, {wanted[1]:.2f} s, ...; you have {got[0]:.2f}, {got[1]:.2f}.",
+            np.allclose(got, times),
+            f"The calls of {name} took {times[0]:.2f} s, {times[1]:.2f} s, ...; you have {got[0]:.2f}, {got[1]:.2f}.",
         )
 
 
 def check_ratio_interval(ratio_interval: Callable[[Any, Any, Any], Any]) -> None:
-    """Compare with the interval of made-up rounds that share their disturbance; typical other quantities are named."""
+    """Compare with the interval of simulated rounds with shared noise, and identify common mistakes."""
     for seed, factor in ((0, 1.1), (1, 0.8), (2, 1.0)):
         random = np.random.default_rng(seed)
-        shared = np.exp(random.normal(0, 0.3, 21))  # what disturbs both members of a pair
+        shared = np.exp(random.normal(0, 0.3, 21))  # noise that affects both members of a pair
         b = 0.010 * shared
         a = factor * b * np.exp(random.normal(0, 0.05, 21))
         draws = random.integers(21, size=(400, 21))  # (draws, rounds)
@@ -126,21 +127,21 @@ def check_ratio_interval(ratio_interval: Callable[[Any, Any, Any], Any]) -> None
         require(got[1] <= got[2], "The low end is above the high end.")
         for sentence, slip in _slips(a, b, draws).items():
             require(not np.allclose(got, slip), f"{sentence}.")
-        wanted = _ends(a / b, np.median((a / b)[draws], axis=1))
+        expected = _ends(a / b, np.median((a / b)[draws], axis=1))
         require(
-            np.allclose(got, wanted),
-            f"The interval is {wanted[0]:.3f} ({wanted[1]:.3f} to {wanted[2]:.3f}); "
+            np.allclose(got, expected),
+            f"The interval is {expected[0]:.3f} ({expected[1]:.3f} to {expected[2]:.3f}); "
             f"you have {got[0]:.3f} ({got[1]:.3f} to {got[2]:.3f}).",
         )
     done("pairs stay pairs, and what disturbed both is gone.")
 
 
-def _ends(ratios: NDArray[Any], drawn: NDArray[Any]) -> NDArray[Any]:
-    return np.array([np.median(ratios), *np.quantile(drawn, [0.025, 0.975])])
+def _ends(ratios: NDArray[Any], resampled: NDArray[Any]) -> NDArray[Any]:
+    return np.array([np.median(ratios), *np.quantile(resampled, [0.025, 0.975])])
 
 
 def _slips(a: NDArray[Any], b: NDArray[Any], draws: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """What the typical mistakes give, by the sentence that names them."""
+    """The results of common mistakes, by the sentence that explains them."""
     ratios, medians = a / b, np.median(a[draws], axis=1) / np.median(b[draws], axis=1)
     return {
         "Divide first, round by round, and draw then: a median of a and a median of b come from different rounds": (
@@ -161,7 +162,7 @@ def _slips(a: NDArray[Any], b: NDArray[Any], draws: NDArray[Any]) -> dict[str, N
 
 
 def check_fold_affine(fold_affine: Callable[[nn.LayerNorm, nn.Linear], nn.Linear]) -> None:
-    """Compare the folded linear layer behind bare normalisation with the two layers as they were."""
+    """Compare the folded linear layer, applied after plain normalization, with the original two layers."""
     torch.manual_seed(0)
     for inputs, outputs in ((6, 6), (6, 9), (8, 3)):
         norm, linear = nn.LayerNorm(inputs).double(), nn.Linear(inputs, outputs).double()
@@ -211,7 +212,7 @@ def _check_folded(folded: nn.Linear, gamma: Tensor, beta: Tensor, weight: Tensor
 
 
 def check_bytes_copied(bytes_copied: Callable[[Sequence[Step], Tensor], int]) -> None:
-    """Send tensors through chains of layout changes of which the views and the copies are known."""
+    """Apply chains of layout changes whose views and copies are known."""
     x = torch.arange(2 * 6 * 4 * 4, dtype=torch.float32).reshape(2, 6, 4, 4)
     flat, swap, dense = (lambda t: t.flatten(2)), (lambda t: t.transpose(1, 2)), (lambda t: t.contiguous())
     back = lambda t: t.transpose(1, 2).reshape(2, 6, 4, 4)  # noqa: E731
@@ -230,20 +231,21 @@ def check_bytes_copied(bytes_copied: Callable[[Sequence[Step], Tensor], int]) ->
         ("transpose, contiguous, in bfloat16", (swap, dense), x.bfloat16(), size // 2),
         ("the same place spread over 4 columns", (lambda t: t[..., :1].expand(2, 6, 4, 4),), x, 0),
     )
-    for name, steps, start, wanted in chains:
+    for name, steps, start, expected in chains:
         got, at = call(bytes_copied, steps, start.clone()), f"For {name} of {tuple(start.shape)}"
         require(
-            not (wanted == 0 and got) or "half" not in name,
+            not (expected == 0 and got) or "half" not in name,
             f"{at} you find a copy. A part of a tensor begins at another address, but in the same storage.",
         )
         require(
-            not (wanted == 0 and got), f"{at} you count {describe(got)} bytes. These are views: other strides, no copy."
+            not (expected == 0 and got),
+            f"{at} you count {describe(got)} bytes. These are views: other strides, no copy.",
         )
-        require(got * start.element_size() != wanted or not wanted, f"{at} you count elements, not bytes.")
+        require(got * start.element_size() != expected or not expected, f"{at} you count elements, not bytes.")
         require(
-            got <= wanted,
-            f"{at} you count {describe(got)} bytes, not {wanted}: compare each step with the step before it, "
+            got <= expected,
+            f"{at} you count {describe(got)} bytes, not {expected}: compare each step with the step before it, "
             "not with the first tensor, and count only copies.",
         )
-        require(got == wanted, f"{at} {wanted} bytes are copied; you count {describe(got)}.")
+        require(got == expected, f"{at} {expected} bytes are copied; you count {describe(got)}.")
     done("views are free, and a copy pays for every byte.")

@@ -1,7 +1,7 @@
-"""Checks of chapter 5: what else folds, a ratio like for like, and a latency from a table of parts.
+"""Checks for chapter 5: more ways to fold, ratios under equal conditions, and latency from a lookup table.
 
 Paper: section 3 (observation 3), Table 1, and section 4.2, where a lookup table gives the latency of a network. No
-check looks at a clock.
+check measures time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BlockTable = Mapping[tuple[str, int], Mapping[int, float]]  # (kind, stage) -> m
 
 
 def check_fold_before(fold_before: Callable[[nn.BatchNorm2d, nn.Conv2d], nn.Conv2d]) -> None:
-    """Fold a batch norm into the convolution behind it, where nothing is padded; with padding it is to be refused."""
+    """Fold a batch norm into the convolution after it without padding; with padding, an error is expected."""
     torch.manual_seed(0)
     for kernel, stride, outputs in ((1, 1, 5), (3, 1, 5), (3, 2, 4), (2, 2, 7)):
         norm, conv = _norm(5), nn.Conv2d(5, outputs, kernel, stride).double()
@@ -49,7 +49,7 @@ def check_fold_before(fold_before: Callable[[nn.BatchNorm2d, nn.Conv2d], nn.Conv
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
-    """A batch norm in evaluation mode of which no number is 0 or 1."""
+    """A batch norm in evaluation mode without values of 0 or 1."""
     norm = nn.BatchNorm2d(channels).double().eval()
     for name, tensor in norm.state_dict().items():
         if name != "num_batches_tracked":
@@ -58,16 +58,16 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 
 def _check_folded(folded: nn.Conv2d, norm: nn.BatchNorm2d, conv: nn.Conv2d) -> None:
-    """Weight, bias and outputs of the folded convolution; typical other weights and biases are named."""
+    """Check weight, bias and outputs of the folded convolution, and identify common mistakes."""
     numbers = norm.state_dict()
     factor = numbers["weight"] / (numbers["running_var"] + norm.eps).sqrt()  # (C,)
     offset = numbers["bias"] - factor * numbers["running_mean"]
     weight, bias = conv.state_dict().values()
     shape = tuple(weight.shape)
     expect_shape(folded.weight, shape, "The folded convolution has the weight of the one before, scaled.")
-    found = folded.state_dict()
-    require("bias" in found, "The convolution has a bias; the bias of the folded convolution is missing.")
-    got, got_bias = found["weight"].double(), found["bias"].double()
+    folded_state = folded.state_dict()
+    require("bias" in folded_state, "The convolution has a bias; the bias of the folded convolution is missing.")
+    got, got_bias = folded_state["weight"].double(), folded_state["bias"].double()
     if shape[0] == shape[1]:
         require(
             not torch.allclose(got, weight * factor[:, None, None, None]),
@@ -101,7 +101,7 @@ def _check_folded(folded: nn.Conv2d, norm: nn.BatchNorm2d, conv: nn.Conv2d) -> N
 
 
 def check_pooling_kernel(pooling_kernel: Callable[[Tensor], Tensor]) -> None:
-    """Compare a depthwise convolution with x + γ (Pool(x) − x), away from the border and at it."""
+    """Compare a depthwise convolution with x + γ (Pool(x) − x) away from the border."""
     torch.manual_seed(0)
     for channels in (1, 4):
         gamma = torch.rand(channels, dtype=torch.float64) + 0.5
@@ -128,15 +128,17 @@ def check_pooling_kernel(pooling_kernel: Callable[[Tensor], Tensor]) -> None:
         )
         x = torch.randn(2, channels, 5, 6, dtype=torch.float64)
         pooled = F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
-        wanted = x + gamma[:, None, None] * (pooled - x)
-        found = F.conv2d(x, kernel, padding=1, groups=channels)
-        require(torch.allclose(found[..., 1:-1, 1:-1], wanted[..., 1:-1, 1:-1]), "In the middle stands 1 − γ + γ/9.")
+        expected = x + gamma[:, None, None] * (pooled - x)
+        outputs = F.conv2d(x, kernel, padding=1, groups=channels)
+        require(
+            torch.allclose(outputs[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1]), "In the middle stands 1 − γ + γ/9."
+        )
     done("one convolution has it all inside of the map; at the border, where pooling divides by fewer, none has.")
 
 
 def check_like_for_like(like_for_like: Callable[[Sequence[Mapping[str, Any]], str, str], Any]) -> None:
-    """Runs of two networks under several conditions, shuffled; one condition was run by one network alone."""
-    runs, wanted = _runs()
+    """Check with shuffled runs of two networks; one condition was only run with one network."""
+    runs, expected = _runs()
     answer = call(like_for_like, runs, "ours", "theirs")
     require(
         isinstance(answer, Mapping),
@@ -147,11 +149,11 @@ def check_like_for_like(like_for_like: Callable[[Sequence[Mapping[str, Any]], st
         all(isinstance(key, tuple) and len(key) == 3 for key in answer),
         "The keys are (engine, batch, threads): with less, runs under different conditions are one and the same.",
     )
-    alone = [key for key in answer if key not in wanted]
+    alone = [key for key in answer if key not in expected]
     require(not alone, f"Only one of the two ran under {alone[:1]}: there is nothing to compare.")
-    missing = [key for key in wanted if key not in answer]
-    require(not missing, f"{len(missing)} of the {len(wanted)} conditions are missing, such as {missing[:1]}.")
-    for key, (ratio, of_medians) in wanted.items():
+    missing = [key for key in expected if key not in answer]
+    require(not missing, f"{len(missing)} of the {len(expected)} conditions are missing, such as {missing[:1]}.")
+    for key, (ratio, of_medians) in expected.items():
         got = float(answer[key])
         require(not np.isclose(got, 1 / ratio), "You have theirs over ours: above 1 is to mean that ours takes longer.")
         require(
@@ -163,23 +165,23 @@ def check_like_for_like(like_for_like: Callable[[Sequence[Mapping[str, Any]], st
 
 
 def _runs() -> tuple[list[dict[str, Any]], dict[Condition, tuple[float, float]]]:
-    """Made-up runs, and by condition the ratio by rounds beside the ratio of the medians."""
-    random, runs, wanted = np.random.default_rng(3), [], {}
+    """Simulated runs, and for each condition the median ratio per round and the ratio of the medians."""
+    random, runs, expected = np.random.default_rng(3), [], {}
     for engine, batch, threads in product(("eager", "compiled"), (1, 8), (1, 2)):
-        shared = np.exp(random.normal(0, 0.3, 15))  # what disturbs both in a round
-        theirs = batch * 0.03 / threads * shared
-        ours = theirs * random.uniform(0.7, 1.6) * np.exp(random.normal(0, 0.1, 15))
+        shared = np.exp(random.normal(0, 0.3, 15))  # noise that affects both in a round
+        seconds_b = batch * 0.03 / threads * shared
+        seconds_a = seconds_b * random.uniform(0.7, 1.6) * np.exp(random.normal(0, 0.1, 15))
         condition = {"engine": engine, "batch": batch, "threads": threads}
-        runs.append({"network": "ours", "seconds": ours, **condition})
-        runs.append({"network": "theirs", "seconds": theirs, **condition})
-        ratios = float(np.median(ours / theirs)), float(np.median(ours) / np.median(theirs))
-        wanted[engine, batch, threads] = ratios
+        runs.append({"network": "ours", "seconds": seconds_a, **condition})
+        runs.append({"network": "theirs", "seconds": seconds_b, **condition})
+        ratios = float(np.median(seconds_a / seconds_b)), float(np.median(seconds_a) / np.median(seconds_b))
+        expected[engine, batch, threads] = ratios
     runs.append({"network": "ours", "engine": "folded", "batch": 1, "threads": 1, "seconds": shared})
-    return [runs[place] for place in random.permutation(len(runs))], wanted
+    return [runs[index] for index in random.permutation(len(runs))], expected
 
 
 def check_predict(predict: Callable[..., float]) -> None:
-    """A table whose times are known between its widths, too: they are linear in the square of the width."""
+    """Check with a table whose latencies are linear in the square of the width, so they are known at all widths."""
 
     def true(kind: str, stage: int, width: float) -> float:
         return (0.1 if kind == "MB4D" else 0.3) + (stage + 1) * width**2 / 1e5
@@ -214,9 +216,9 @@ def check_predict(predict: Callable[..., float]) -> None:
             return row[low] + (width - low) / (high - low) * (row[high] - row[low])
 
         def nearest(kind: str, stage: int, width: float) -> float:
-            return true(kind, stage, min(known[stage], key=lambda one: abs(one - width)))
+            return true(kind, stage, min(known[stage], key=lambda candidate: abs(candidate - width)))
 
-        wanted = total(true)
+        expected = total(true)
         every_depth = [depth + vit for depth, vit in zip(depths, vits, strict=True)]
         slips = {
             "Stem, embeddings and head are missing: add the rest.": total(true, rest=0.0),
@@ -228,9 +230,9 @@ def check_predict(predict: Callable[..., float]) -> None:
             "in the width, and lies too high.": total(straight),
         }
         for sentence, slip in slips.items():
-            require(not np.isclose(got, slip) or np.isclose(slip, wanted), sentence)
+            require(not np.isclose(got, slip) or np.isclose(slip, expected), sentence)
         require(
-            np.isclose(got, wanted),
-            f"Widths {widths}, depths {depths}, MB3D {vits}: {wanted:.3f} ms, and you have {describe(got)}.",
+            np.isclose(got, expected),
+            f"Widths {widths}, depths {depths}, MB3D {vits}: {expected:.3f} ms, and you have {describe(got)}.",
         )
     done("a few measured blocks, and the latency of any network between them.")

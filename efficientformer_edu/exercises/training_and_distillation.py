@@ -1,7 +1,7 @@
-"""Checks of chapter 6, training and distillation: soft distillation, the rate, clipping, and targets of cutmix.
+"""Checks for chapter 6, training and distillation: soft distillation, learning rate, clipping and cutmix targets.
 
-Paper: section 5.1. Each check has an oracle of its own: logarithms taken one by one, the package's schedule, rows
-clipped one by one, or the classes of single pixels.
+Paper: section 5.1. Each check has its own oracle: a loop over logarithms, the package's schedule, rows clipped one by
+one, or the classes of single pixels.
 """
 
 from __future__ import annotations
@@ -16,47 +16,49 @@ from efficientformer_edu.exercises._check import call, describe, done, expect_sh
 from efficientformer_edu.training.optimization import SMALLEST_NORM, learning_rate
 from efficientformer_edu.training.recipe import CODE, LAPTOP, PAPER, Recipe
 
-Box = tuple[int, int, int, int]  # top, bottom, left, right in pixels; bottom and right do not belong to it
+Box = tuple[int, int, int, int]  # top, bottom, left, right in pixels; bottom and right are exclusive
 Targets = Callable[[Tensor, int, Box, int, float], Tensor]
 
-BOXES = ((0, 4, 0, 4), (2, 6, 4, 8), (-3, 5, 6, 14), (5, 13, -2, 6))  # the last two hang over an image of 8×8
+BOXES = ((0, 4, 0, 4), (2, 6, 4, 8), (-3, 5, 6, 14), (5, 13, -2, 6))  # the last two extend beyond an image of 8×8
 RECIPES = (CODE, PAPER, LAPTOP, LAPTOP.replace(epochs=10, warm_up_epochs=2.5, min_rate=1e-4, warm_up_rate=5e-5))
-QUARTERS = 4  # places in an epoch at which the rate is asked for
+QUARTERS = 4  # points per epoch at which the rate is compared
 
 
 def check_soft_loss(soft_loss: Callable[[Tensor, Tensor, float], Tensor]) -> None:
-    """Compare with a sum over images and classes, number by number, at three temperatures."""
+    """Compare with an explicit sum over images and classes, at three temperatures."""
     dist, teacher = _random(4, 3, seed=1), _random(4, 3, seed=2)
     for tau in (2.0, 1.0, 5.0):
         got = call(soft_loss, dist, teacher, tau)
         expect_shape(got, (), "The loss is one number, the mean over the images.")
-        warm, theirs = _softmax(dist, tau), _softmax(teacher, tau)
-        wanted = tau**2 * _divergence(theirs, warm)
+        student_probs, teacher_probs = _softmax(dist, tau), _softmax(teacher, tau)
+        expected = tau**2 * _divergence(teacher_probs, student_probs)
         slips = {
             "The order matters: it is KL(teacher ‖ learner), so the teacher's probabilities stand in front.": (
-                tau**2 * _divergence(warm, theirs)
+                tau**2 * _divergence(student_probs, teacher_probs)
             ),
-            "τ² is missing. Without it the gradient shrinks as the temperature rises.": _divergence(theirs, warm),
+            "τ² is missing. Without it the gradient shrinks as the temperature rises.": _divergence(
+                teacher_probs, student_probs
+            ),
             "You multiply by τ. It is τ²: each of the two softmaxes shrinks the gradient by τ.": tau
-            * _divergence(theirs, warm),
+            * _divergence(teacher_probs, student_probs),
             "τ belongs inside the softmax of both, teacher and learner; you soften the teacher alone.": (
-                tau**2 * _divergence(theirs, _softmax(dist, 1.0))
+                tau**2 * _divergence(teacher_probs, _softmax(dist, 1.0))
             ),
             "τ belongs inside the softmax of both, teacher and learner; you soften the learner alone.": (
-                tau**2 * _divergence(_softmax(teacher, 1.0), warm)
+                tau**2 * _divergence(_softmax(teacher, 1.0), student_probs)
             ),
             "You average over images and classes, as the released code does. Here only the images are averaged: "
-            'reduction="batchmean", or a sum over the classes first.': wanted / 3,
-            "You add up the images. The loss is their mean, or it would grow with the batch.": 4 * wanted,
+            'reduction="batchmean", or a sum over the classes first.': expected / 3,
+            "You add up the images. The loss is their mean, or it would grow with the batch.": 4 * expected,
             "This is a cross entropy, not a divergence: take off the entropy of the teacher's own answer.": (
-                tau**2 * (_divergence(theirs, warm) + _entropy(theirs))
+                tau**2 * (_divergence(teacher_probs, student_probs) + _entropy(teacher_probs))
             ),
         }
         for sentence, slip in slips.items():
-            require(abs(float(got) - slip) > 1e-5 or abs(slip - wanted) < 1e-5, sentence)
+            require(abs(float(got) - slip) > 1e-5 or abs(slip - expected) < 1e-5, sentence)
         require(
-            abs(float(got) - wanted) < 1e-5,
-            f"With τ = {tau:g} the loss of this batch is {wanted:.4f}; you have {float(got):.4f}.",
+            abs(float(got) - expected) < 1e-5,
+            f"With τ = {tau:g} the loss of this batch is {expected:.4f}; you have {float(got):.4f}.",
         )
     done("all that the teacher knows about the wrong classes, and a gradient of the same size at any temperature.")
 
@@ -66,10 +68,10 @@ def _softmax(logits: Tensor, tau: float) -> list[list[float]]:
     return [[value / sum(row) for value in row] for row in rows]
 
 
-def _divergence(theirs: list[list[float]], ours: list[list[float]]) -> float:
-    """KL(theirs ‖ ours), the mean over the images."""
-    pairs = [pair for rows in zip(theirs, ours, strict=True) for pair in zip(*rows, strict=True)]
-    return sum(p * math.log(p / q) for p, q in pairs) / len(theirs)
+def _divergence(target: list[list[float]], estimate: list[list[float]]) -> float:
+    """KL(target ‖ estimate), the mean over the images."""
+    pairs = [pair for rows in zip(target, estimate, strict=True) for pair in zip(*rows, strict=True)]
+    return sum(p * math.log(p / q) for p, q in pairs) / len(target)
 
 
 def _entropy(rows: list[list[float]]) -> float:
@@ -77,17 +79,17 @@ def _entropy(rows: list[list[float]]) -> float:
 
 
 def check_rate(rate: Callable[[Recipe, float], float]) -> None:
-    """Compare with the package's schedule at every quarter of an epoch; each usual mistake is named."""
+    """Compare with the package's schedule at every quarter of an epoch, and identify common mistakes."""
     for recipe in RECIPES:
         for quarter in range(QUARTERS * recipe.epochs):
             epoch = quarter / QUARTERS
-            got, wanted = float(call(rate, recipe, epoch)), learning_rate(recipe, quarter, QUARTERS)
-            if not math.isclose(got, wanted, rel_tol=1e-6):
-                _explain_rate(got, wanted, recipe, epoch)
+            got, expected = float(call(rate, recipe, epoch)), learning_rate(recipe, quarter, QUARTERS)
+            if not math.isclose(got, expected, rel_tol=1e-6):
+                _explain_rate(got, expected, recipe, epoch)
     done("a line up to the peak, then the cosine that has been running all along.")
 
 
-def _explain_rate(got: float, wanted: float, recipe: Recipe, epoch: float) -> None:
+def _explain_rate(got: float, expected: float, recipe: Recipe, epoch: float) -> None:
     at = f"In epoch {epoch:g} of {recipe.epochs}, with a warm-up of {recipe.warm_up_epochs:g}"
     low, peak, first, span = recipe.min_rate, recipe.peak, recipe.warm_up_rate, recipe.warm_up_epochs
     wave = math.cos(math.pi * epoch / recipe.epochs)
@@ -108,11 +110,11 @@ def _explain_rate(got: float, wanted: float, recipe: Recipe, epoch: float) -> No
     }
     for sentence, slip in slips.items():
         require(not math.isclose(got, slip, rel_tol=1e-6), f"{at}: {sentence}.")
-    require(False, f"{at} the rate is {wanted:.3g}, not {describe(got)}.")
+    require(False, f"{at} the rate is {expected:.3g}, not {describe(got)}.")
 
 
 def check_clip(clip: Callable[[Tensor, Tensor, float], Tensor]) -> None:
-    """Compare with rows that are clipped one by one: a long gradient, a short one, one of a row of zeros, and none."""
+    """Compare with rows clipped one by one: a long gradient, a short one, one of a zero row, and a zero gradient."""
     weight = torch.tensor([[3.0, 4.0, 0.0], [0.3, 0.0, 0.4], [0.0, 0.0, 0.0], [1.0, 2.0, 2.0]])
     grad = torch.tensor([[0.6, 0.0, 0.8], [3e-3, 0.0, 4e-3], [0.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
     factor = 0.1
@@ -127,7 +129,7 @@ def check_clip(clip: Callable[[Tensor, Tensor, float], Tensor]) -> None:
     norms, floor = weight.norm(dim=1, keepdim=True), SMALLEST_NORM
     longest = factor * norms.clamp(min=floor)
     lengths = grad.norm(dim=1, keepdim=True).clamp(min=1e-12)
-    wanted = grad * (longest / lengths).clamp(max=1)
+    expected = grad * (longest / lengths).clamp(max=1)
     columns = grad * (
         factor * weight.norm(dim=0, keepdim=True).clamp(min=floor) / grad.norm(dim=0, keepdim=True).clamp(min=1e-12)
     ).clamp(max=1)
@@ -156,7 +158,7 @@ def check_clip(clip: Callable[[Tensor, Tensor, float], Tensor]) -> None:
         require(not _same(got, slip), sentence)
     for row in range(4):
         require(
-            _same(got[row], wanted[row]),
+            _same(got[row], expected[row]),
             f"Row {row + 1}: weights of length {float(norms[row]):g} allow a gradient of length "
             f"{float(longest[row]):g}; it was {float(grad[row].norm()):g} and is {float(got[row].norm()):g}.",
         )
@@ -164,26 +166,26 @@ def check_clip(clip: Callable[[Tensor, Tensor, float], Tensor]) -> None:
 
 
 def check_cutmix(cutmix_targets: Targets) -> None:
-    """Paste class numbers in place of images, and count whose pixels there are."""
+    """Cut and paste images of class labels, and count the pixels of each class."""
     labels, classes, size, smoothing = torch.tensor([0, 2, 3, 1]), 5, 8, 0.1
     one_hot = torch.eye(classes)[labels]
     smooth = one_hot * (1 - smoothing) + smoothing / classes
     for box in BOXES:
         top, bottom, left, right = box
-        pictures = labels.view(-1, 1, 1).expand(-1, size, size).clone()  # each pixel says whose it is
+        pictures = labels.view(-1, 1, 1).expand(-1, size, size).clone()  # each pixel has the label of its image
         inside = slice(max(top, 0), bottom), slice(max(left, 0), right)
         pictures[:, inside[0], inside[1]] = labels.flip(0).view(-1, 1, 1)
         pixels = torch.stack([torch.eye(classes)[picture].mean((0, 1)) for picture in pictures])
-        wanted = pixels * (1 - smoothing) + smoothing / classes
+        expected = pixels * (1 - smoothing) + smoothing / classes
         got = call(cutmix_targets, labels, classes, box, size, smoothing)
         at = f"With the box {box} in {size}×{size} pixels"
         expect_shape(got, (4, classes), f"{at}: one probability for each image and class.")
         kept = 1 - int((pictures == labels.flip(0).view(-1, 1, 1))[0].sum()) / size**2
-        drawn = 1 - (bottom - top) * (right - left) / size**2
+        uncropped = 1 - (bottom - top) * (right - left) / size**2
         others = one_hot * (1 - smoothing) + (1 - one_hot) * smoothing / (classes - 1)
         slips = {
             "you take the box as it was drawn. Part of it hangs over the edge, where there are no pixels to paste": (
-                drawn * smooth + (1 - drawn) * smooth.flip(0)
+                uncropped * smooth + (1 - uncropped) * smooth.flip(0)
             ),
             "the parts are exchanged: an image keeps what lies outside of the box": (
                 (1 - kept) * smooth + kept * smooth.flip(0)
@@ -197,13 +199,13 @@ def check_cutmix(cutmix_targets: Targets) -> None:
             "the smoothing is missing": kept * one_hot + (1 - kept) * one_hot.flip(0),
         }
         for sentence, slip in slips.items():
-            require(not _same(got, slip) or _same(slip, wanted), f"{at}: {sentence}.")
+            require(not _same(got, slip) or _same(slip, expected), f"{at}: {sentence}.")
         sums = got.sum(1)
         require(
             torch.allclose(sums, torch.ones(4), atol=1e-5),
             f"{at}: a target sums to 1, yours to {float(sums[0]):.3f}.",
         )
-        require(_same(got, wanted), f"{at}: an image keeps {kept:.4f} of its pixels, the rest is its partner's.")
+        require(_same(got, expected), f"{at}: an image keeps {kept:.4f} of its pixels, the rest is its partner's.")
     done("a target counts pixels, as they are after pasting.")
 
 

@@ -1,1 +1,1 @@
-"""Train it: data, the recipe as data, distillation, and a loop that goes from a laptop to many GPUs."""
+"""Training: data, recipes, distillation, and a training loop for one laptop or many GPUs."""

@@ -1,8 +1,8 @@
-"""From pictures to what the network sees: at random to train, always alike to evaluate.
+"""Image preprocessing: random augmentation for training, deterministic transforms for evaluation.
 
-Paper: section 5.1 follows DeiT's recipe. Released code: `build_transform` in `util/datasets.py`. Both classes take the
-samples of a batch at once, as torch's loaders hand them to a `collate_fn`: tiny images in memory are then cropped and
-mirrored together, which is many times as fast as one by one.
+Paper: section 5.1 follows DeiT's recipe. Released code: `build_transform` in `util/datasets.py`. Both classes take
+all samples of a batch at once, like a `collate_fn` of torch's loaders. Small images in memory are then cropped and
+mirrored together, which is many times faster than one by one.
 """
 
 from __future__ import annotations
@@ -28,26 +28,27 @@ from efficientformer_edu.weights.images import MEAN, STD
 
 BORDER = (SMALLEST_INPUT - SIDE) // 2  # black pixels around Fashion-MNIST's images: 28 + 2 · 2 = 32
 MODES = {1: "L", 3: "RGB"}
-ERASED_AREA = (0.02, 1 / 3)  # over that of the image
+ERASED_AREA = (0.02, 1 / 3)  # relative to the area of the image
 ERASED_ASPECT = (0.3, 1 / 0.3)
 
 Batch = tuple[Float[Tensor, "B C size size"], Int[Tensor, " B"]]
 
 
 class Evaluation:
-    """Samples as the network sees them in evaluation.
+    """Preprocess samples for evaluation.
 
-    A photograph is cut by a rule. An image of Fashion-MNIST gets a border of 2 black pixels, to 32×32, and is enlarged
-    if the network's size is larger. Both are normalised: with one channel by Fashion-MNIST's mean and deviation, with
-    three by ImageNet's. Grey images are repeated for three channels, photographs turned grey for one.
+    Images from files are cropped by a rule. A Fashion-MNIST image is padded with 2 black pixels on each side to 32×32,
+    and enlarged if the network's input size is larger. Both are normalized with the mean and standard deviation of
+    Fashion-MNIST (one channel) or ImageNet (three channels). Grey images are repeated for three channels; color images
+    are converted to grey for one.
 
     Args:
         size: height and width in pixels, at least 32.
-        channels: 1 or 3, as the network has them.
-        rule: how photographs are cut, a name in `weights.crops.RULES`.
+        channels: number of input channels of the network, 1 or 3.
+        rule: crop rule for images from files, a name in `weights.crops.RULES`.
 
     Raises:
-        ValueError: for another size, number of channels or rule.
+        ValueError: if the size, the number of channels or the rule is not allowed.
     """
 
     def __init__(self, size: int, channels: int, rule: str = "official") -> None:
@@ -62,21 +63,21 @@ class Evaluation:
 
 
 class Training:
-    """Samples as the network sees them in training: other ones each time, as a recipe wants them.
+    """Preprocess samples for training with the random augmentation of a recipe.
 
-    With `recipe.crop` the pictures are framed as in evaluation (photographs: the largest square in the middle), moved
-    by up to so many pixels and mirrored, all of a batch at once. Without it, each is a random part, resized, mirrored,
-    and changed by RandAugment and jittered colours. Then come the normalisation and random erasing. Mixup and cutmix
-    need the targets, and are in `mixing`.
+    With `recipe.crop`, images are framed as in evaluation (images from files: the largest centered square), shifted by
+    up to `recipe.crop` pixels and mirrored, for the whole batch at once. Without it, each image is randomly cropped,
+    resized and mirrored, followed by RandAugment and color jitter. Normalization and random erasing come last. Mixup
+    and cutmix also change the targets; see `mixing`.
 
     Args:
         size: height and width in pixels, at least 32.
-        channels: 1 or 3, as the network has them.
-        recipe: of which `crop`, `flip`, `rand_augment`, `color_jitter` and `erasing` matter here.
+        channels: number of input channels of the network, 1 or 3.
+        recipe: only `crop`, `flip`, `rand_augment`, `color_jitter` and `erasing` are used.
 
     Raises:
-        ValueError: for another size or number of channels; for a recipe that asks for padding together with RandAugment
-            or jittered colours, which belong to the random part.
+        ValueError: if the size or the number of channels is not allowed, or if the recipe combines `crop` with
+            RandAugment or color jitter, which require random cropping.
     """
 
     def __init__(self, size: int, channels: int, recipe: Recipe) -> None:
@@ -89,7 +90,7 @@ class Training:
         self.recipe = recipe
 
     def __call__(self, samples: Sequence[Sample], generator: torch.Generator) -> Batch:
-        """The images, (B, channels, size, size), and their labels, (B,); all that is random comes from `generator`."""
+        """The images, (B, channels, size, size), and their labels, (B,). All randomness comes from `generator`."""
         pictures, labels = _apart(samples)
         random = dice(generator)
         if self.recipe.crop is None:
@@ -103,7 +104,7 @@ class Training:
         return images, labels
 
     def _view(self, picture: Picture, random: np.random.Generator) -> Image.Image:
-        """One picture at random."""
+        """A randomly augmented view of one image."""
         if isinstance(picture, Tensor):
             picture = Image.fromarray(F.pad(picture[0], [BORDER] * 4).numpy())
         image = random_part(picture.convert(MODES[self.channels]), self.size, random)
@@ -118,7 +119,7 @@ class Training:
 
 
 def cover(image: Image.Image, size: int) -> Image.Image:
-    """The largest square in the middle of a picture, resized to so many pixels."""
+    """The largest centered square of an image, resized to `size` × `size` pixels."""
     return center_crop(resize_shorter(image, size, BICUBIC), size)
 
 
@@ -136,7 +137,7 @@ def _apart(samples: Sequence[Sample]) -> tuple[tuple[Picture, ...], Tensor]:
 def _framed(
     pictures: Sequence[Picture], channels: int, cut: Callable[[Image.Image], Image.Image]
 ) -> UInt8[Tensor, "B C side side"]:
-    """Pictures of one size: photographs as they are cut, Fashion-MNIST's images with their border."""
+    """Images of equal size: images from files are cropped with `cut`, Fashion-MNIST images are padded."""
     frames = torch.stack(
         [
             picture if isinstance(picture, Tensor) else _pixels(cut(picture).convert(MODES[channels]))
@@ -163,11 +164,11 @@ def _normalised(frames: Tensor, size: int, channels: int) -> Float[Tensor, "B ch
     if images.shape[-1] != size:  # Fashion-MNIST's, enlarged
         images = F.interpolate(images, size=(size, size), mode="bilinear")
     mean, std = (torch.tensor(numbers).view(-1, 1, 1) for numbers in _statistics(channels))  # (channels, 1, 1)
-    return (images - mean) / std  # one grey channel becomes as many as there are means
+    return (images - mean) / std  # one grey channel is broadcast to the number of means
 
 
 def _moved(frames: Tensor, most: int, flip: bool, random: np.random.Generator) -> Tensor:
-    """Each image moved by up to `most` pixels in both directions, black coming in, and half of them mirrored."""
+    """Shift each image by up to `most` pixels in both directions, fill with black, and mirror half of the images."""
     count, channels, side, _ = frames.shape
     padded = F.pad(frames, [most] * 4)
     rows = random.integers(2 * most + 1, size=(count, 1)) + np.arange(side)  # (B, side)
@@ -179,10 +180,10 @@ def _moved(frames: Tensor, most: int, flip: bool, random: np.random.Generator) -
 
 
 def _erase(images: Tensor, probability: float, generator: torch.Generator, random: np.random.Generator) -> None:
-    """A random rectangle of some of the images becomes noise, in place. Zhong et al., 2017; in timm `RandomErasing`."""
+    """Random erasing: fill a random rectangle with noise, in `images`. Zhong et al., 2017; timm `RandomErasing`."""
     channels, side = images.shape[1], images.shape[-1]
-    for place in np.flatnonzero(random.random(len(images)) < probability):
-        if found := rectangle(side, side, ERASED_AREA, ERASED_ASPECT, random):
-            left, top, right, bottom = found
+    for index in np.flatnonzero(random.random(len(images)) < probability):
+        if box := rectangle(side, side, ERASED_AREA, ERASED_ASPECT, random):
+            left, top, right, bottom = box
             noise = torch.randn(channels, bottom - top, right - left, generator=generator)
-            images[place, :, top:bottom, left:right] = noise
+            images[index, :, top:bottom, left:right] = noise

@@ -1,19 +1,19 @@
-"""A training run on disk: it can be killed at any moment, and continues from the last complete epoch.
+"""A training run on disk: it can be killed at any time, and resumes from the last complete epoch.
 
-The folder of a run holds, in the end:
+The folder of a finished run contains:
 
-    run.json               what the run depends on, and what came out
-    log.csv                one line an epoch
-    checkpoint.pt          weights, optimizer and averages after the last whole epoch
+    run.json               everything the run depends on, and its result
+    log.csv                one line per epoch
+    checkpoint.pt          weights, optimizer and averages after the last complete epoch
     weights.safetensors    the trained network, for `load`, `predict` and `evaluate`
-    average.safetensors    the average of the weights, where the recipe asks for one
+    average.safetensors    the average of the weights, if the recipe uses one
 
 Each file is written atomically.
 
 A run is resumed only if it is the same run. Data sets, teachers and initial weights are compared by their content, so
-that a folder may be renamed; everything else is compared field by field. The number of epochs may grow: the remaining
-epochs then have the learning rates that the longer schedule has at their place, so the rate rises again where training
-continues. The result is not that of a run that had the longer schedule from the start, and `run.json` says so.
+a folder may be renamed; everything else is compared field by field. The number of epochs may increase: the remaining
+epochs then use the learning rates of the longer schedule, so the rate rises again when training continues. The result
+differs from that of a run with the longer schedule from the start, and `run.json` records this.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ENDS = 1024  # bytes at the start and at the end of a file that its fingerprint 
 
 
 def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
-    """Write tensors, numbers, words and what is made of them. Raises OSError if there is no room."""
+    """Write a checkpoint of tensors, numbers, strings and containers of them. Raises OSError if the disk is full."""
     with whole(folder / CHECKPOINT) as partial:
         try:
             torch.save(dict(state), partial)
@@ -49,15 +49,16 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(folder: Path, run: Mapping[str, Any]) -> dict[str, Any]:
-    """What `save_checkpoint` wrote, if it belongs to the same run.
+    """Read a checkpoint, if it belongs to the same run.
 
     Args:
-        folder: of the run.
-        run: what this run depends on, to be compared with "run" in the checkpoint. More epochs are allowed.
+        folder: folder of the run.
+        run: what this run depends on; compared with "run" in the checkpoint. More epochs are allowed.
 
     Raises:
-        FileNotFoundError: if there is no checkpoint.
-        ValueError: if it is broken, or belongs to another run, with the settings that differ and what to do.
+        FileNotFoundError: if the checkpoint does not exist.
+        ValueError: if it is damaged or belongs to another run; the message lists the settings that differ and what to
+            do.
     """
     path = folder / CHECKPOINT
     if not path.is_file():
@@ -65,39 +66,39 @@ def load_checkpoint(folder: Path, run: Mapping[str, Any]) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         before = state["run"]
-    except Exception as error:  # what torch raises for broken files has no common class
+    except Exception as error:  # torch's errors for broken files have no common class
         raise ValueError(f"{path}: not a checkpoint, or damaged; start the run again") from error
-    found = differences(before, run)
+    diff = differences(before, run)
     if _epochs(run) > _epochs(before):
-        found.pop(EPOCHS, None)
-    if found:
+        diff.pop(EPOCHS, None)
+    if diff:
         raise ValueError(
-            f"{path}: {'; '.join(found.values())}. Repeat the stored settings to continue, or train in another folder; "
+            f"{path}: {'; '.join(diff.values())}. Repeat the stored settings to continue, or train in another folder; "
             "--init-from starts from the weights of this run"
         )
     return state
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
-    """What differs between two descriptions of runs: the name of each setting, and a sentence with both values.
+    """Compare two descriptions of runs: name of each setting that differs -> a sentence with both values.
 
-    Settings that only one of them has are not compared: another version of this package wrote the other. What has a
-    fingerprint in both is compared by this alone, and not by its description.
+    Settings that only one of them has are not compared, because a different version of this package wrote the other.
+    Settings with a fingerprint in both are compared by fingerprint only, not by description.
     """
     prints, others = (run.get("fingerprints", {}) for run in (before, now))
     by_content = {name for name, value in others.items() if value and prints.get(name)}
     stored, current = (dict(_flat({**run, "fingerprints": {}})) for run in (before, now))
-    found = {
+    diff = {
         name: f"{name} was {_shown(stored[name])} and now is {_shown(value)}"
         for name, value in current.items()
         if name not in by_content and name in stored and stored[name] != value
     }
-    found |= {
+    diff |= {
         name: f"{name} has changed content: it was {_shown(before.get(name))} and now is {_shown(now.get(name))}"
         for name in sorted(by_content)
         if prints[name] != others[name]
     }
-    return found
+    return diff
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -118,11 +119,11 @@ def _epochs(run: Mapping[str, Any]) -> int:
 
 
 def fingerprint_files(files: Sequence[Path], more: str = "") -> str:
-    """A short hash of files in their order: their names, sizes, and first and last kilobyte.
+    """A short hash of files, in order: their names, sizes, and first and last kilobyte.
 
     Args:
-        files: such as the images of a data set. They are not read as a whole, which would take as long as an epoch.
-        more: what else the content depends on, such as labels.
+        files: for example the images of a data set. They are not read completely, which would take as long as an epoch.
+        more: additional content to include in the hash, such as labels.
     """
     with ThreadPoolExecutor() as pool:  # most of the time is spent waiting for files
         return _hash([more.encode(), *pool.map(_ends, files)])
@@ -152,14 +153,14 @@ def _hash(parts: Iterable[bytes]) -> str:
 
 
 def begin(folder: Path) -> None:
-    """Make the folder of a new run. Raises FileExistsError if it holds one already."""
+    """Create the folder of a new run. Raises FileExistsError if it already contains a run."""
     if (folder / CHECKPOINT).exists() or (folder / WEIGHTS).exists():
         raise FileExistsError(f"{folder}: the folder holds a run; add --resume, or choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
 
 
 def write_log(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write one line an epoch, all of them anew: a line stands there once, whatever happened before."""
+    """Write the log, one line per epoch. The complete file is rewritten, so no line occurs twice."""
     with whole(folder / LOG) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -167,6 +168,6 @@ def write_log(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def write_run(folder: Path, run: Mapping[str, Any]) -> None:
-    """Write what the run depends on, and what came out."""
+    """Write what the run depends on, and its result."""
     with whole(folder / RUN) as partial:
         partial.write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,7 +1,7 @@
-"""Labelled images to train and evaluate on: Fashion-MNIST, whole or embedded, or a folder of photographs.
+"""Labelled images for training and evaluation: full Fashion-MNIST, its embedded subset, or a folder of images.
 
-Paper: section 5.1 trains on ImageNet-1K, which has the form of a folder here. Fashion-MNIST is what a laptop can learn
-in minutes and what this package carries with it.
+Paper: section 5.1 trains on ImageNet-1K, which is read as a folder here. Fashion-MNIST can be learned on a laptop in
+minutes, and a subset of it comes with this package.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from efficientformer_edu.weights.images import open_image, to_rgb
 FULL, SMALL = "fashion-mnist", "fashion-mnist-small"
 
 Split = Literal["train", "test"]
-Picture = Image.Image | Tensor  # a photograph in RGB, or uint8 (1, 28, 28)
+Picture = Image.Image | Tensor  # an RGB image, or uint8 (1, 28, 28)
 Sample = tuple[Picture, int]
 
 
 class Images(Dataset[Sample]):
-    """Pictures and their labels; `images[i]` is one of each, untouched by augmentation.
+    """Images and their labels; `images[i]` is an image without augmentation and its label.
 
-    Fashion-MNIST is held in memory, and its pictures are tensors: 60,000 tiny images go through a network faster than
-    files open. A photograph is read when it is asked for.
+    Fashion-MNIST is kept in memory as tensors, because a network processes 60,000 small images faster than their files
+    could be opened. Images from files are read on access.
 
     Attributes:
-        classes: their names; a label is a place in this list.
-        labels: of all images, in order.
-        channels: 1 for grey images, 3 for photographs.
-        words: what these images are.
-        skipped: broken files that were found and left out.
+        classes: class names; a label is an index into this list.
+        labels: labels of all images, in order.
+        channels: 1 for grey images, 3 for color images.
+        words: description of the images.
+        skipped: number of broken files that were left out.
     """
 
     def __init__(
@@ -60,23 +60,24 @@ class Images(Dataset[Sample]):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> Sample:
-        """One picture and its label.
+        """One image and its label.
 
         Raises:
-            ValueError: naming the file, if it has become unreadable, or is broken in a way that `load_data` overlooks.
+            ValueError: if the file has become unreadable, or is broken in a way that `load_data` does not detect; the
+                message names the file.
         """
         picture = self._pictures[index]
         return to_rgb(open_image(picture)) if isinstance(picture, Path) else picture, self.labels[index]
 
     def part(self, places: Sequence[int], words: str) -> Images:
-        """The images at these places, in this order, under words of their own."""
-        held, labels = self._pictures, [self.labels[place] for place in places]
-        pictures = held[list(places)] if isinstance(held, Tensor) else [held[place] for place in places]
+        """The images at these indices, in this order, with their own description."""
+        held, labels = self._pictures, [self.labels[index] for index in places]
+        pictures = held[list(places)] if isinstance(held, Tensor) else [held[index] for index in places]
         return Images(pictures, labels, self.classes, words)
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the images and labels, by which a resumed run knows its data; see `checkpoints`."""
+        """A hash of the images and labels, used to verify the data of a resumed run; see `checkpoints`."""
         labels = " ".join([*self.classes, *map(str, self.labels)])
         if isinstance(self._pictures, Tensor):
             return fingerprint_tensors({labels: self._pictures})
@@ -87,30 +88,30 @@ class Images(Dataset[Sample]):
 
 
 def first_of_each(images: Images, per_class: int) -> Images:
-    """So many images of each class, the first that there are, in their order.
+    """The first `per_class` images of each class, in their order.
 
     Raises:
-        ValueError: if a class has fewer.
+        ValueError: if a class has fewer images.
     """
     return apart(images, per_class)[0]
 
 
 def apart(images: Images, per_class: int) -> tuple[Images, Images]:
-    """The first images of each class, so many, and all others; both in their order.
+    """The first `per_class` images of each class, and all others; both in their order.
 
     Raises:
-        ValueError: if a class has fewer.
+        ValueError: if a class has fewer images.
     """
-    places: dict[int, list[int]] = defaultdict(list)
-    for place, label in enumerate(images.labels):
-        places[label].append(place)
-    fewest = min(len(places[label]) for label in range(len(images.classes)))
+    positions: dict[int, list[int]] = defaultdict(list)
+    for index, label in enumerate(images.labels):
+        positions[label].append(index)
+    fewest = min(len(positions[label]) for label in range(len(images.classes)))
     if fewest < per_class:
         raise ValueError(f"{per_class} images of each class are asked for, and one has {fewest}: {images.words}")
-    first = sorted(place for of_class in places.values() for place in of_class[:per_class])
-    others = sorted(place for of_class in places.values() for place in of_class[per_class:])
-    said = f"{images.words}, {{}} {per_class:,} of each class"
-    return images.part(first, said.format("the first")), images.part(others, said.format("all but the first"))
+    first = sorted(index for of_class in positions.values() for index in of_class[:per_class])
+    others = sorted(index for of_class in positions.values() for index in of_class[per_class:])
+    text = f"{images.words}, {{}} {per_class:,} of each class"
+    return images.part(first, text.format("the first")), images.part(others, text.format("all but the first"))
 
 
 def load_data(
@@ -124,18 +125,18 @@ def load_data(
     """The images of one split.
 
     Args:
-        data: `"fashion-mnist"`, the full set; `"fashion-mnist-small"`, the part of it that the package carries; or a
-            folder with one sub-folder for each class, as ImageNet's, where there are such below `train` and below `val`
-            or `test`.
-        split: `"train"` or `"test"`. A folder of classes that is not split is used whole for either.
-        data_dir: where the files of the full set are looked for first.
-        download: fetch the full set if it is not on this machine.
-        strict: refuse a folder with a broken image; otherwise it is left out and counted.
+        data: `"fashion-mnist"`, the full set; `"fashion-mnist-small"`, the subset that comes with the package; or a
+            folder with one sub-folder per class, or, as in ImageNet, with such folders below `train` and below `val` or
+            `test`.
+        split: `"train"` or `"test"`. If a folder of classes is not split, all images are used for both.
+        data_dir: folder that is searched first for the files of the full set.
+        download: download the full set if it is not on this machine.
+        strict: raise an error for a broken image. If False, broken images are left out and counted.
 
     Raises:
-        ValueError: for a wrong file, damaged, cut short or another one than its name says, naming it; for another
-            split; for an option that has no meaning for these data.
-        OSError: if there are no such data, with how to get them.
+        ValueError: if a file is damaged, truncated or not what its name says (the message names it); if the split is
+            unknown; if an option does not apply to these data.
+        OSError: if the data do not exist; the message says how to get them.
     """
     if split not in ("train", "test"):
         raise ValueError(f"split={split!r} is unknown; use 'train' or 'test'")
@@ -149,9 +150,9 @@ def load_data(
         return _fashion_mnist(pictures, labels, f"Fashion-MNIST, {{}} of its {fashion_mnist.SPLITS[split]} images")
     if not Path(data).is_dir():
         raise FileNotFoundError(f"{data} is no folder; use {FULL!r}, {SMALL!r} or a folder of class sub-folders")
-    found = folders.find(Path(data), split, strict)
-    return Images(found.files, found.labels, found.classes, found.words, found.skipped)
+    folder = folders.find(Path(data), split, strict)
+    return Images(folder.files, folder.labels, folder.classes, folder.words, folder.skipped)
 
 
-def _fashion_mnist(pictures: Tensor, labels: list[int], words: str) -> Images:
-    return Images(pictures, labels, fashion_mnist.CLASSES, words.format(f"{len(labels):,}"))
+def _fashion_mnist(pictures: Tensor, labels: list[int], description: str) -> Images:
+    return Images(pictures, labels, fashion_mnist.CLASSES, description.format(f"{len(labels):,}"))

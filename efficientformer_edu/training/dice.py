@@ -1,8 +1,8 @@
-"""Random numbers that depend on given seeds alone, so that a resumed run continues as it would have without the stop.
+"""Random numbers that depend only on given seeds, so that a resumed run gives the same result as an uninterrupted one.
 
-torch's distributions accept no generator, NumPy's do. So the state of a run is a torch generator, and code that needs
-numbers that are neither uniform nor normal draws a NumPy seed from it. Layers such as dropout accept no generator
-either: `seeded` seeds the global state for them and restores it.
+torch's distributions do not accept a generator, NumPy's do. The state of a run is therefore a torch generator, and code
+that needs other than uniform or normal numbers draws a NumPy seed from it. Layers such as dropout do not accept a
+generator either: for them, `seeded` seeds the global state and restores it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Range = tuple[float, float]
 
 
 def dice(generator: torch.Generator) -> np.random.Generator:
-    """A numpy generator whose seed is the next number of a torch generator, which thereby moves on by one."""
+    """A NumPy generator seeded with the next number of a torch generator."""
     return np.random.default_rng(int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device)))
 
 
@@ -30,12 +30,12 @@ def dice(generator: torch.Generator) -> np.random.Generator:
 def seeded(device: torch.device, *numbers: int) -> Iterator[None]:
     """Seed torch's global random state for a block of code, and restore it afterwards.
 
-    For code that accepts no generator: initialization, dropout and stochastic depth. Python's and NumPy's global states
-    are not touched.
+    For code that does not accept a generator: initialization, dropout and stochastic depth. Python's and NumPy's global
+    states are not changed.
 
     Args:
         device: its generator is seeded as well as the CPU's.
-        numbers: the seed is a function of these, such as seed, step and process.
+        numbers: the numbers that the seed is derived from, such as seed, step and process.
     """
     seed, on_cpu = mixed(*numbers), device.type == "cpu"
     with torch.random.fork_rng([] if on_cpu else [device], device_type=None if on_cpu else device.type):
@@ -48,17 +48,17 @@ def seeded(device: torch.device, *numbers: int) -> Iterator[None]:
 def rectangle(
     width: int, height: int, area: Range, aspect: Range, random: np.random.Generator
 ) -> tuple[int, int, int, int] | None:
-    """A rectangle anywhere in an image, in whole pixels.
+    """A random rectangle in an image, in integer pixels.
 
     Args:
-        width: of the image.
-        height: of the image.
-        area: least and largest area, over that of the image; drawn evenly.
-        aspect: least and largest width over height; drawn evenly on a scale of ratios.
-        random: where the numbers come from.
+        width: width of the image.
+        height: height of the image.
+        area: smallest and largest area, relative to that of the image; sampled uniformly.
+        aspect: smallest and largest ratio of width to height; sampled log-uniformly.
+        random: source of the random numbers.
 
     Returns:
-        Left, top, right and bottom; None if no rectangle fitted into the image in `TRIES` draws.
+        Left, top, right and bottom; None if no rectangle fits into the image in `TRIES` attempts.
     """
     for _ in range(TRIES):
         pixels = width * height * random.uniform(*area)

@@ -1,8 +1,8 @@
-"""Learning from labels and from a teacher: the loss of the two heads, and what can be a teacher.
+"""Knowledge distillation: the loss of the two heads, and the teachers.
 
 Paper: section 5.1, hard distillation. Released code: `DistillationLoss` in `util/losses.py`, which comes from DeiT
-(Touvron et al. 2021). The first head learns from the labels, the second from the teacher; a network in use answers with
-the mean of both.
+(Touvron et al. 2021). The first head learns from the labels, the second from the teacher. At inference the network
+returns the mean of both logits.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from efficientformer_edu.training.recipe import CHECKS, Kind
 Indices = Int[Tensor, " B"] | list[int]
 
 Teacher = Callable[[Tensor, Indices], Tensor]
-"""Images (B, C, H, W) as the network sees them, and their numbers in the data set, to logits (B, num_classes)."""
+"""Maps preprocessed images (B, C, H, W) and their indices in the data set to logits (B, num_classes)."""
 
 
 @dataclass(frozen=True)
 class DistillationLoss:
-    """The loss of a network with two heads, a mean over the batch.
+    """The loss of a network with two heads, averaged over the batch.
 
-    * `"hard"`, the paper's: (1 − α) · CE(cls, targets) + α · CE(dist, the teacher's most likely class).
-    * `"soft"`: in place of the second term, α · τ² / num_classes · KL(teacher's probabilities ‖ those of dist), with
-      both logits divided by τ before the softmax. DeiT's paper does not divide by the number of classes; its code and
-      the released one do.
-    * None, no teacher: the mean of both heads' cross entropies, or that of the only head. It is hard distillation by a
-      teacher that knows the targets, with α = 1/2. The cross entropy of the mean logits would give both heads the same
-      gradient, and the second head nothing of its own to learn.
+    * `"hard"`, as in the paper: (1 − α) · CE(cls, targets) + α · CE(dist, the teacher's most likely class).
+    * `"soft"`: the second term is α · τ² / num_classes · KL(teacher's probabilities ‖ probabilities of dist), with both
+      logits divided by τ before the softmax. DeiT's paper does not divide by the number of classes; its code and the
+      released code do.
+    * None, no teacher: the mean of both heads' cross entropies, or the cross entropy of a single head. This equals hard
+      distillation with α = 1/2 by a teacher that predicts the targets. The cross entropy of the mean logits would give
+      both heads the same gradient, so the second head would learn nothing of its own.
 
     Args:
         kind: `"hard"`, `"soft"` or None.
@@ -48,7 +48,7 @@ class DistillationLoss:
         tau: temperature of soft distillation, above 0.
 
     Raises:
-        ValueError: for values that these cannot have.
+        ValueError: if an argument is out of range.
     """
 
     kind: Kind | None = "hard"
@@ -69,12 +69,13 @@ class DistillationLoss:
 
         Args:
             heads: the logits of both heads.
-            targets: a probability for each class, mixed and smoothed as the recipe says, or a label for each image.
-            teacher_logits: the teacher's answers to the same images; None where there is no teacher.
+            targets: class probabilities, mixed and smoothed according to the recipe, or one label per image.
+            teacher_logits: the teacher's logits for the same images; None without a teacher.
 
         Raises:
-            ValueError: if targets or teacher do not have the network's classes, if there is a teacher but the network
-                has one head, if the teacher's answers are missing, or come where `kind` is None.
+            ValueError: if the number of classes of the targets or the teacher differs from the network's, if there is a
+                teacher but the network has only one head, if the teacher's logits are missing, or if they are given and
+                `kind` is None.
         """
         _check_targets(heads.cls, targets)
         label_loss = F.cross_entropy(heads.cls, targets)
@@ -93,13 +94,13 @@ class DistillationLoss:
     def _teacher_loss(self, logits: Float[Tensor, "B K"], teacher_logits: Float[Tensor, "B K"]) -> Float[Tensor, ""]:
         if self.kind == "hard":
             return F.cross_entropy(logits, teacher_logits.argmax(1))
-        ours, theirs = ((x / self.tau).log_softmax(1) for x in (logits, teacher_logits))  # (B, K) each
-        divergence = F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+        student, teacher = ((x / self.tau).log_softmax(1) for x in (logits, teacher_logits))  # (B, K)
+        divergence = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
         return divergence * self.tau**2 / logits.shape[1]
 
 
 class NetworkTeacher:
-    """A teacher that is a network, as `network_teacher` makes it."""
+    """A network as a teacher; created by `network_teacher`."""
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network.eval().requires_grad_(False)
@@ -111,42 +112,42 @@ class NetworkTeacher:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the weights, by which a resumed run knows its teacher."""
+        """A hash of the weights, used to verify the teacher of a resumed run."""
         return fingerprint_tensors(self.network.state_dict())
 
 
 def network_teacher(network: nn.Module) -> NetworkTeacher:
-    """A teacher from any network that maps images to logits: an EfficientFormer, one of timm's, or another.
+    """Make a teacher from any network that maps images to logits, for example an EfficientFormer or a timm model.
 
-    It sees what the student sees: the same size, normalization, crops and mixtures.
+    The teacher gets the same input as the student: the same size, normalization, crops and mixing.
 
     Args:
-        network: from now on in evaluation mode and without gradients.
+        network: the teacher network. It is set to evaluation mode, and its gradients are disabled.
     """
     return NetworkTeacher(network)
 
 
 class StoredLogits:
-    """A teacher that has answered once, for each image of a data set, and is not needed any more.
+    """Precomputed logits of a teacher for all images of a data set.
 
-    Its answers are to the images as they are: it does not see how they are cropped or mixed later. The paper's does.
+    The logits belong to the original images, without later crops or mixing. The paper's teacher sees those.
 
     Args:
-        logits: one row for each image, in the order of the data set.
+        logits: one row per image, in the order of the data set.
 
     Raises:
-        ValueError: if that is no finite float tensor with two dimensions.
+        ValueError: if `logits` is not a finite float tensor with two dimensions.
     """
 
     def __init__(self, logits: Float[Tensor, "images num_classes"]) -> None:
         if logits.ndim != 2 or not logits.is_floating_point() or not logits.isfinite().all():
-            found = f"{logits.dtype} of shape {tuple(logits.shape)}"
-            raise ValueError(f"logits are {found}; wanted: finite floats, (images, num_classes)")
+            actual = f"{logits.dtype} of shape {tuple(logits.shape)}"
+            raise ValueError(f"logits are {actual}; wanted: finite floats, (images, num_classes)")
         self.logits = logits
 
     @classmethod
     def collect(cls, teacher: Teacher, batches: Iterable[Float[Tensor, "B C H W"]]) -> StoredLogits:
-        """Ask a teacher about every image, batch by batch in the order of the data set."""
+        """Compute a teacher's logits for all images, batch by batch in the order of the data set."""
         answers: list[Tensor] = []
         for images in batches:
             first = sum(map(len, answers))
@@ -158,26 +159,27 @@ class StoredLogits:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the logits, by which a resumed run knows its teacher."""
+        """A hash of the logits, used to verify the teacher of a resumed run."""
         return fingerprint_tensors({"logits": self.logits})
 
     def save(self, path: str | Path) -> None:
-        """Write the logits as safetensors, whole or not at all. Raises OSError if that fails."""
+        """Write the logits as safetensors, atomically. Raises OSError if writing fails."""
         with whole(Path(path)) as partial:
             partial.write_bytes(safetensors.torch.save({"logits": self.logits.contiguous()}))
 
     @classmethod
     def load(cls, path: str | Path, images: int, num_classes: int) -> StoredLogits:
-        """Read what `save` wrote.
+        """Read logits written by `save`.
 
         Args:
             path: the file.
-            images: how many the data set has.
-            num_classes: how many classes it has.
+            images: number of images in the data set.
+            num_classes: number of classes in the data set.
 
         Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: naming the file, if it is damaged, holds something else, or belongs to another data set.
+            FileNotFoundError: if the file does not exist.
+            ValueError: if the file is damaged, contains something else, or belongs to another data set; the message
+                names the file.
         """
         try:
             tensors = safetensors.torch.load_file(path)
@@ -187,8 +189,8 @@ class StoredLogits:
             raise ValueError(f"{path}: holds {', '.join(sorted(tensors)) or 'nothing'}; wanted: logits alone")
         logits = tensors["logits"]
         if tuple(logits.shape) != (images, num_classes):
-            wanted = f"{(images, num_classes)} for {images} images of {num_classes} classes"
-            raise ValueError(f"{path}: logits have the shape {tuple(logits.shape)}; wanted: {wanted}")
+            expected = f"{(images, num_classes)} for {images} images of {num_classes} classes"
+            raise ValueError(f"{path}: logits have the shape {tuple(logits.shape)}; wanted: {expected}")
         try:
             return cls(logits)
         except ValueError as error:
@@ -196,10 +198,10 @@ class StoredLogits:
 
 
 def _check_targets(logits: Tensor, targets: Tensor) -> None:
-    wanted = logits if targets.is_floating_point() else logits[:, 0]
-    if targets.shape != wanted.shape:
-        raise ValueError(f"targets {_against(targets, wanted)}")
+    expected = logits if targets.is_floating_point() else logits[:, 0]
+    if targets.shape != expected.shape:
+        raise ValueError(f"targets {_against(targets, expected)}")
 
 
-def _against(found: Tensor, wanted: Tensor) -> str:
-    return f"have the shape {tuple(found.shape)}; the network's logits ask for {tuple(wanted.shape)}"
+def _against(actual: Tensor, expected: Tensor) -> str:
+    return f"have the shape {tuple(actual.shape)}; the network's logits ask for {tuple(expected.shape)}"

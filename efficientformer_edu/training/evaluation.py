@@ -1,6 +1,6 @@
-"""How good a network is: top-1, top-5, and which classes it takes for which.
+"""Accuracy of a classifier: top-1, top-5 and the confusion matrix.
 
-Paper: the column "Top-1" of Table 1. A number belongs beside its crop rule (`weights.crops`) and its data.
+Paper: the column "Top-1" of Table 1. Report an accuracy together with its crop rule (`weights.crops`) and its data.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from efficientformer_edu.weights.images import class_names
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network answered on images whose classes are known.
+    """The result of evaluating a network on labelled images.
 
     Attributes:
         classes: names of the classes.
-        confusion: how often each class (row) was taken for each (column).
-        in_top5: images whose class was among the five best answers.
+        confusion: number of images of each class (row) that were predicted as each class (column).
+        in_top5: number of images whose class was among the five most likely.
         total_loss: cross-entropy of the logits, summed over the images.
     """
 
@@ -36,24 +36,24 @@ class Evaluation:
 
     @classmethod
     def total(cls, parts: Sequence[Evaluation]) -> Evaluation:
-        """The evaluation on all images, from those on parts of them."""
+        """Combine the evaluations of parts of the images."""
         confusion = torch.stack([part.confusion for part in parts]).sum(0)
         in_top5, loss = sum(part.in_top5 for part in parts), sum(part.total_loss for part in parts)
         return cls(parts[0].classes, confusion, in_top5, loss)
 
     @cached_property
     def count(self) -> int:
-        """Images."""
+        """Number of images."""
         return int(self.confusion.sum())
 
     @property
     def top1(self) -> float:
-        """Part of the images whose class was the best answer."""
+        """Fraction of the images whose class was the most likely."""
         return int(self.confusion.trace()) / self.count
 
     @property
     def top5(self) -> float:
-        """Part of the images whose class was among the five best answers."""
+        """Fraction of the images whose class was among the five most likely."""
         return self.in_top5 / self.count
 
     @property
@@ -63,16 +63,16 @@ class Evaluation:
 
     @property
     def scores(self) -> dict[str, float]:
-        """What a row of the log says of it."""
+        """The metrics in a row of the log."""
         return {"test_loss": self.loss, "top1": self.top1, "top5": self.top5}
 
     @property
     def result(self) -> dict[str, float]:
-        """What is stored of it in the end."""
+        """The metrics stored at the end of a run."""
         return {"top1": self.top1, "top5": self.top5, "images": self.count}
 
     def table(self) -> Table:
-        """Each class: its images, how many were recognised, and what it was taken for most often otherwise."""
+        """For each class: number of images, accuracy, and the most frequent wrong prediction."""
         rows: list[tuple[Cell, ...]] = []
         for label, name in enumerate(self.classes):
             answers = self.confusion[label].tolist()
@@ -95,16 +95,16 @@ def evaluate(
     classes: tuple[str, ...],
     device: torch.device | str = "cpu",
 ) -> Evaluation:
-    """Ask a network about all images, in evaluation mode; it is then put back into the mode it had.
+    """Evaluate a network on all images in evaluation mode, and restore its mode afterwards.
 
     Args:
         network: maps images (B, C, H, W) to logits (B, classes).
-        batches: images with their labels, (B,).
+        batches: batches of images and labels, (B,).
         classes: names of the classes.
-        device: where the network is.
+        device: device of the network.
 
     Raises:
-        ValueError: if there is no image, the network has another number of classes, or a logit is no number.
+        ValueError: if there are no images, the network has a different number of classes, or a logit is not finite.
     """
     was_training = network.training
     network.eval()
@@ -128,11 +128,11 @@ def evaluate(
     return Evaluation(classes, confusion, in_top5, loss)
 
 
-WORDNET = re.compile(r"n\d{8}")  # how ImageNet's class folders are called; sorted, they have the order of its labels
+WORDNET = re.compile(r"n\d{8}")  # names of ImageNet's class folders; sorted, they are in the order of its labels
 
 
 def same_classes(names: Sequence[str], classes: Sequence[str]) -> bool:
-    """Whether the class names stored with weights are those of a data set, label by label.
+    """Whether the class names stored with weights are equal to those of a data set, label by label.
 
     ImageNet's names also fit a data set whose classes are ImageNet's identifiers, such as n01440764.
     """
@@ -143,18 +143,18 @@ def same_classes(names: Sequence[str], classes: Sequence[str]) -> bool:
 
 
 def check_classes(names: Sequence[str] | None, classes: Sequence[str], source: str) -> str:
-    """Compare the class names stored with weights with those of a data set.
+    """Compare the class names stored with weights to those of a data set.
 
     Args:
-        names: of the weights; None if they are not known.
-        classes: of the data.
-        source: where the weights come from, for the messages.
+        names: class names stored with the weights; None if they are not known.
+        classes: class names of the data.
+        source: source of the weights, for the messages.
 
     Returns:
         A sentence if the names are not known, else "".
 
     Raises:
-        ValueError: if they differ, with the first difference.
+        ValueError: if the names differ; the message gives the first difference.
     """
     if names is None:
         return f"{source} does not name its classes; they are assumed to be in the order of the data's"

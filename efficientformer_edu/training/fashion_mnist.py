@@ -1,8 +1,8 @@
-"""Fashion-MNIST: 70,000 grey images of clothes, 28×28 pixels, ten classes; its files are found, fetched and checked.
+"""Fashion-MNIST: 70,000 grey images of clothes, 28×28 pixels, ten classes: find, download and check its files.
 
-The set: Xiao, Rasul, Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms",
-2017; MIT licence, © 2017 Zalando SE. The package carries a small part, `fashion_mnist_small.npz`, with the licence
-beside it; `tools/fashion_subset.py` makes it.
+Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms",
+2017; MIT licence, © 2017 Zalando SE. A small subset, `fashion_mnist_small.npz`, comes with the package, together with
+the licence; it is created by `tools/fashion_subset.py`.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ CLASSES = (
 )
 SPLITS = {"train": "training", "test": "test"}
 SIDE = 28  # pixels
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # folder of Debian's package dataset-fashion-mnist
 ADDRESS = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"
 
 GZIP = b"\x1f\x8b"
-KINDS = {2051: "images", 2049: "labels"}  # by the number that a file starts with
+KINDS = {2051: "images", 2049: "labels"}  # by the magic number at the start of a file
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class File:
     """One of the four files.
 
     Attributes:
-        name: without `.gz`.
-        kind: what it holds, a value of `KINDS`.
-        count: of what.
-        sha256: of its content, however it is packed.
-        md5_gz: of the archive, as the authors' README gives it.
+        name: file name without `.gz`.
+        kind: content, a value of `KINDS`.
+        count: number of images or labels.
+        sha256: hash of the uncompressed content.
+        md5_gz: hash of the archive, from the authors' README.
     """
 
     name: str
@@ -63,7 +63,7 @@ class File:
 
     @property
     def size(self) -> int:
-        """Bytes of the content: a number of 32 bits for the kind and for each dimension, then a byte for each value."""
+        """Bytes of the content: a 32-bit number for the kind and for each dimension, then one byte per value."""
         return 16 + self.count * SIDE**2 if self.kind == "images" else 8 + self.count
 
 
@@ -106,43 +106,43 @@ FILES: Mapping[str, tuple[File, File]] = {
 def full(
     split: str, data_dir: Path | None = None, download: bool = False
 ) -> tuple[UInt8[Tensor, "N 1 28 28"], list[int]]:
-    """The whole set: 60,000 images to train on, or 10,000 to test.
+    """Load the full data set: 60,000 training images or 10,000 test images.
 
-    The files, packed or not, are looked for in `data_dir`, where Debian's package puts them, and where an earlier
-    download did. A file that is there has to be right: no other place makes up for a wrong one.
+    The files, compressed or not, are searched in `data_dir`, in the folder of Debian's package, and in the download
+    cache. The first file of the right name is used: if it is wrong, the other folders are not searched.
 
     Args:
         split: a key of `SPLITS`.
         data_dir: a folder with the files.
-        download: fetch what is not found, into the cache of pooch.
+        download: download missing files into the cache of pooch.
 
     Returns:
-        The images, and their labels.
+        The images and their labels.
 
     Raises:
-        ValueError: if a file is damaged, cut short or another one than its name says, naming it.
-        OSError: if a file is nowhere, with the ways to get it, or cannot be read or fetched.
+        ValueError: if a file is damaged, truncated or not what its name says; the message names it.
+        OSError: if a file cannot be read or downloaded, or does not exist; the message says how to get it.
     """
     images, labels = (_read(_find(file, data_dir, download), file) for file in FILES[split])
     return torch.from_numpy(images[16:].reshape(-1, 1, SIDE, SIDE)), labels[8:].tolist()
 
 
 def small(split: str) -> tuple[UInt8[Tensor, "N 1 28 28"], list[int]]:
-    """The part that comes with the package, as many images of each class. Arguments and result are those of `full`."""
+    """Load the subset that comes with the package, with equally many images per class. See `full` for `split`."""
     images, labels = _embedded(f"{split}_images", f"{split}_labels")
     return torch.from_numpy(images)[:, None], labels.tolist()
 
 
 @cache
 def statistics() -> tuple[float, float]:
-    """Mean and standard deviation of all pixels of the 60,000 training images, black 0 and white 1."""
+    """Mean and standard deviation of all pixels of the 60,000 training images, scaled to [0, 1]."""
     mean, std = _embedded("mean", "std")
     return float(mean), float(std)
 
 
 def _embedded(*names: str) -> list[np.ndarray]:
     with (resources.files(__package__) / "fashion_mnist_small.npz").open("rb") as file:
-        content = np.load(file)  # reads what is asked for, and no more
+        content = np.load(file)  # arrays are read lazily
         return [content[name] for name in names]
 
 
@@ -165,7 +165,7 @@ def _download(file: File, folder: Path) -> Path:
     address = f"{ADDRESS}{file.name}.gz"
     by_hand = f"To do it by hand, fetch {address} on any machine and put it into {folder}"
     try:
-        # Says what it fetches; what comes gets its name when its hash is right.
+        # pooch reports the download, and renames the file once its hash is verified.
         return Path(pooch.retrieve(address, f"md5:{file.md5_gz}", f"{file.name}.gz", folder))
     except ValueError as error:
         raise ValueError(f"what came is not the published file, or only a part of it: {error}. {by_hand}") from error
@@ -174,7 +174,7 @@ def _download(file: File, folder: Path) -> Path:
 
 
 def _read(path: Path, file: File) -> np.ndarray:
-    """The content of a file, (bytes,), if it is the one that is wanted."""
+    """Read and verify a file; returns its content, (bytes,)."""
     content = path.read_bytes()
     if content.startswith(GZIP):
         try:
@@ -191,4 +191,4 @@ def _read(path: Path, file: File) -> np.ndarray:
         raise ValueError(f"{path} has {len(content):,} bytes of content instead of {file.size:,}: it is cut short")
     if hashlib.sha256(content).hexdigest() != file.sha256:
         raise ValueError(f"{path} is not Fashion-MNIST's: it is damaged, or of another set with the same file names")
-    return np.frombuffer(bytearray(content), np.uint8)  # writable, as torch wants it
+    return np.frombuffer(bytearray(content), np.uint8)  # torch requires a writable buffer

@@ -1,8 +1,8 @@
-"""What a place of a feature map looks at in the image: its effective receptive field.
+"""The effective receptive field of a position in a feature map.
 
 Source: Luo et al., "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks", NIPS 2016. A
-pooling MB4D block reaches its neighbours, an MB3D block all places at once (paper: section 4.1); how much each pixel
-then counts is what training decides, and what the gradient tells.
+pooling MB4D block reaches neighbouring positions, an MB3D block all positions at once (paper: section 4.1). How much
+each pixel contributes depends on training, and is measured with the gradient.
 """
 
 from __future__ import annotations
@@ -18,22 +18,24 @@ from efficientformer_edu.model import EfficientFormer
 def receptive_field(
     network: EfficientFormer, images: Float[Tensor, "B C H W"], stage: int, block: int | None = None
 ) -> Float[Tensor, "H W"]:
-    """How much each pixel counts for the middle place of a map: |d(sum of its channels) / d pixel|.
+    """How much each pixel affects the center of a feature map: |d(sum of its channels) / d pixel|.
 
-    Summed over the colours of a pixel, averaged over the images. Where a side of the map has an even number of places,
-    the middle one is the later of two. The network is asked in evaluation mode and left in the mode it had.
+    The gradient is summed over the input channels and averaged over the images. If the side of the feature map is even,
+    the center is the second of the two middle positions. The network runs in evaluation mode; its previous mode is
+    restored afterwards.
 
     Args:
-        network: with any weights; random ones show what its layers allow, learned ones what they use.
-        images: as the network sees them. Each has another field, for activations and attention depend on it.
+        network: a network with any weights. Random weights show what its layers allow, trained weights what they use.
+        images: preprocessed images. Each has a different field, because activations and attention depend on the image.
         stage: 1, 2, 3 or 4.
-        block: after how many blocks of the stage, MB4D before MB3D; 0 is the map that they get, None is after all.
+        block: number of blocks of the stage to apply, MB4D before MB3D. 0 selects the input of the first block, None
+            the output of the stage.
 
     Returns:
-        (H, W), on the CPU. A pixel that cannot change the place has exactly 0.
+        (H, W), on the CPU. It is exactly 0 for a pixel that does not affect the position.
 
     Raises:
-        ValueError: for a stage or a block that the network does not have, and for images that it cannot take.
+        ValueError: if the network does not have this stage or block, or does not accept the images.
     """
     if natural("stage", stage, least=1) > len(network.stages):
         raise wrong("stage", stage, f"1 to {len(network.stages)}")
@@ -43,8 +45,8 @@ def receptive_field(
     if block is not None and natural("block", block) >= len(steps):
         raise wrong("block", block, f"0 to {len(steps) - 1} in stage {stage}, or None")
     outputs: list[Tensor] = []
-    asked = part if block is None else steps[block]
-    hook = asked.register_forward_hook(lambda *call: outputs.append(call[-1]))
+    module = part if block is None else steps[block]
+    hook = module.register_forward_hook(lambda *call: outputs.append(call[-1]))
     was_training = network.training
     network.eval()
     try:
@@ -62,15 +64,15 @@ def receptive_field(
 
 
 def reached(field: Float[Tensor, "H W"]) -> float:
-    """Part of the pixels that count at all."""
+    """Fraction of the pixels with a non-zero value."""
     return int(field.count_nonzero()) / field.numel()
 
 
 def half(field: Float[Tensor, "H W"]) -> float:
-    """The smallest part of the pixels that makes up half of a field: small where few pixels count most.
+    """The smallest fraction of the pixels that sums to half of the field. It is small if few pixels dominate.
 
     Raises:
-        ValueError: if no pixel counts.
+        ValueError: if all pixels are 0.
     """
     if not field.any():
         raise ValueError("the field is 0 everywhere: nothing in the image changes this place")

@@ -1,7 +1,7 @@
 """Folders of images: one sub-folder per class, as in ImageNet and for torchvision's ImageFolder.
 
 Released code: `build_dataset` in `util/datasets.py`, which reads `train` and `val`. There a broken file stops the run
-when it is its turn; here every file is checked before training.
+when it is read; here all files are checked before training.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Found:
 
     Attributes:
         files: paths of the images that can be read.
-        labels: of these images; indices into `classes`.
+        labels: labels of these images, indices into `classes`.
         classes: names of the sub-folders, sorted.
-        skipped: images that cannot be read and were left out.
+        skipped: number of images that cannot be read and were left out.
         words: a description without the path.
     """
 
@@ -38,18 +38,18 @@ class Found:
 
 
 def find(root: Path, split: str, strict: bool) -> Found:
-    """The images of a folder. A warning counts those that are left out.
+    """Find the images of a folder. A warning reports how many are left out.
 
     The classes are those of `train` if it exists, so that a label means the same in both splits.
 
     Args:
         root: contains the class folders, or `train`, `val` or `test` with the class folders.
-        split: `"train"` or `"test"`; without `train`, `val` and `test` all images belong to either.
-        strict: refuse images that cannot be read instead of leaving them out.
+        split: `"train"` or `"test"`. Without `train`, `val` and `test`, all images are used for both.
+        strict: raise an error for an image that cannot be read, instead of leaving it out.
 
     Raises:
-        ValueError: if there are no classes, a class has no readable image, or a class does not occur in training; with
-            `strict`, for the first image that cannot be read. Each message gives the first reason.
+        ValueError: if the folder has no classes, a class has no readable image, or a class does not occur in training;
+            with `strict`, for the first image that cannot be read. Each message gives the first reason.
         FileNotFoundError: if the folder only has the other split.
     """
     top = _split_folder(root, split)
@@ -71,9 +71,9 @@ def find(root: Path, split: str, strict: bool) -> Found:
             raise ValueError(f"{top / name} has no readable image ({first}); remove the folder if it is not a class")
     warn_left_out(root.name, reasons, len(images))
     kind = "training" if split == "train" else "test"
-    words = f"{root.name}, {len(usable):,} {kind} images of {len(classes)} classes"
-    words += f", {len(reasons):,} left out" * bool(reasons)
-    return Found([path for path, _ in usable], [label for _, label in usable], classes, len(reasons), words)
+    description = f"{root.name}, {len(usable):,} {kind} images of {len(classes)} classes"
+    description += f", {len(reasons):,} left out" * bool(reasons)
+    return Found([path for path, _ in usable], [label for _, label in usable], classes, len(reasons), description)
 
 
 def image_files(folder: Path) -> Iterator[Path]:

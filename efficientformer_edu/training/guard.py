@@ -1,4 +1,4 @@
-"""Stop a run whose loss, weights or gradients are not finite, and say where that began."""
+"""Stop a run if its loss, weights or gradients are not finite, and report the first cause."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def check_loss(loss: Tensor, network: nn.Module, images: Tensor, step: int) -> N
     Nothing is communicated between processes, and neither the network nor the random state changes.
 
     Args:
-        loss: of this step.
-        network: if the loss is not finite, it is run again on the images in evaluation mode, to find the first module
-            whose output is not finite.
-        images: of this step, (B, C, H, W).
-        step: its number, from 0.
+        loss: loss of this step.
+        network: the network. If the loss is not finite, it is run again on the images in evaluation mode to find the
+            first module whose output is not finite.
+        images: images of this step, (B, C, H, W).
+        step: index of the step, from 0.
     """
     if not loss.isfinite():
         raise NotFiniteError(f"step {step}: the loss is {float(loss.detach()):g}; {_cause(network, images)}")
@@ -31,14 +31,14 @@ def check_loss(loss: Tensor, network: nn.Module, images: Tensor, step: int) -> N
 def check_gradients(named: Iterable[tuple[str, nn.Parameter]], step: int) -> None:
     """Raise `NotFiniteError` unless every gradient is finite, before the optimizer uses them."""
     gradients = [(name, parameter.grad) for name, parameter in named if parameter.grad is not None]
-    norms = torch._foreach_norm([grad for _, grad in gradients])  # one call, not one for each of hundreds
+    norms = torch._foreach_norm([grad for _, grad in gradients])  # one call for all gradients
     if not torch.stack(norms).isfinite().all():
         name = next(name for (name, _), norm in zip(gradients, norms, strict=True) if not norm.isfinite())
         raise NotFiniteError(f"step {step}: the gradient of {name} is not finite; the learning rate may be too high")
 
 
 def _cause(network: nn.Module, images: Tensor) -> str:
-    """What is not finite first: an image, a weight, the output of a module, or only the loss."""
+    """The first value that is not finite: an image, a weight, the output of a module, or only the loss."""
     if not images.isfinite().all():
         return "an image of the batch is not finite"
     for name, parameter in network.named_parameters():

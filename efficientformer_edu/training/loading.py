@@ -1,7 +1,7 @@
-"""Batches on their way to the network: chosen, read, augmented and mixed.
+"""Data loading: sample, read, augment and mix the images of a batch.
 
-A batch is a function of the seed, the epoch and its number, however many processes read images. So an item of these
-data sets is a whole batch.
+A batch is a function of the seed, the epoch and its index, independent of the number of worker processes. Therefore an
+item of these data sets is a complete batch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from efficientformer_edu.training.recipe import Recipe
 
 
 class Batch(NamedTuple):
-    """What one process takes in one step: images as the network sees them, their targets, their numbers in the data."""
+    """The input of one process in one step: preprocessed images, their targets, and their indices in the data set."""
 
     images: Float[Tensor, "B C size size"]
     targets: Float[Tensor, "B num_classes"]
@@ -29,19 +29,19 @@ class Batch(NamedTuple):
 
 
 class TrainBatches(Dataset[Batch]):
-    """The batches of one epoch, or the share of one process in each.
+    """The batches of one epoch, or one process's share of each batch.
 
     Args:
-        images: to choose from.
-        recipe: for the size of a batch, augmentation, mixing and smoothing.
-        size: height and width in pixels that the network sees.
-        channels: of the network.
-        seed: of the run.
-        epoch: from 0.
-        share: of the process among all.
+        images: images to sample from.
+        recipe: determines batch size, augmentation, mixing and label smoothing.
+        size: input height and width of the network, in pixels.
+        channels: number of input channels of the network.
+        seed: seed of the run.
+        epoch: epoch, from 0.
+        share: this process's share.
 
     Raises:
-        ValueError: if the images do not fill a batch, or the processes cannot share it equally.
+        ValueError: if there are fewer images than one batch needs, or a batch cannot be divided equally.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class TrainBatches(Dataset[Batch]):
         share: batches.Share = batches.ALONE,
     ) -> None:
         self.images, self.recipe = images, recipe
-        self.numbers = seed, epoch, share.process  # with a batch's own number the seed of all that is random in it
+        self.numbers = seed, epoch, share.process  # with the batch index, these seed the randomness in a batch
         self.augment = Training(size, channels, recipe)
-        whole = batches.epoch_batches(len(images), recipe.batch, seed=seed, epoch=epoch, repeats=recipe.repeats)
-        self.shares = [share.of_batch(batch) for batch in whole]
+        epoch_batches = batches.epoch_batches(len(images), recipe.batch, seed=seed, epoch=epoch, repeats=recipe.repeats)
+        self.shares = [share.of_batch(batch) for batch in epoch_batches]
 
     def __len__(self) -> int:
         return len(self.shares)
@@ -74,18 +74,18 @@ class TrainBatches(Dataset[Batch]):
 
 
 class TestBatches(Dataset[tuple[Tensor, Tensor]]):
-    """All images in their order, as the network sees them in evaluation, with their labels; or one process's share.
+    """Batches of preprocessed images and labels for evaluation, in order; all images or one process's share.
 
     Args:
-        images: to evaluate on.
-        size: height and width in pixels that the network sees.
-        channels: of the network.
-        batch: images at once.
-        rule: whose crop, where they are photographs.
-        share: of the process among all.
+        images: images to evaluate on.
+        size: input height and width of the network, in pixels.
+        channels: number of input channels of the network.
+        batch: number of images per batch.
+        rule: crop rule for images from files.
+        share: this process's share.
     """
 
-    __test__ = False  # no class of tests, for all its name
+    __test__ = False  # not a test class, despite its name
 
     def __init__(
         self,
@@ -108,12 +108,12 @@ class TestBatches(Dataset[tuple[Tensor, Tensor]]):
 
 
 def loader(batches: Dataset[Any], workers: int = 0) -> DataLoader[Any]:
-    """The batches in their order.
+    """A loader that yields the batches in order.
 
     Args:
         batches: one of the two data sets above.
-        workers: processes that make batches ahead; 0 makes them here, when they are wanted.
+        workers: number of processes that prepare batches in advance; 0 prepares them in this process.
     """
     pinned = torch.cuda.is_available()
-    # Without a generator of its own, a loader would draw from the global random state when an epoch starts.
+    # Without its own generator, a loader uses the global random state when an epoch starts.
     return DataLoader(batches, batch_size=None, num_workers=workers, pin_memory=pinned, generator=torch.Generator())

@@ -1,7 +1,7 @@
 """The training loop for classification: two heads, labels, and a teacher if the recipe distills.
 
-Paper: section 5.1. Released code: `train_one_epoch` in `util/engine.py`. What does not depend on the task is in
-`trainer`.
+Paper: section 5.1. Released code: `train_one_epoch` in `util/engine.py`. Code that does not depend on the task
+is in `trainer`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from efficientformer_edu.weights import save
 
 
 class BothHeads(nn.Module):
-    """The network with the logits of both heads as its output: several processes call it together by `forward`."""
+    """A network that returns the logits of both heads from `forward`, as distributed training requires."""
 
     def __init__(self, network: EfficientFormer) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class BothHeads(nn.Module):
 
 
 class Loop(Trainer[Run, EfficientFormer, Evaluation]):
-    """Trains a classifier. Arguments, methods and errors are those of `Trainer`.
+    """Trains a classifier. See `Trainer` for arguments, methods and errors.
 
     Raises:
         ValueError: also if there are fewer test images than processes.

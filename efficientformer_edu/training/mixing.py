@@ -1,7 +1,7 @@
-"""Mixup and cutmix: pairs of images become one, and so do their labels.
+"""Mixup and cutmix: combine pairs of images and their labels.
 
-Paper: section 5.1 follows DeiT's recipe. Released code: `timm.data.Mixup`, set up in `main.py`: for each batch one of
-the two, chosen evenly; the second image of a pair is its mirror place in the batch. Mixup: Zhang et al., 2018. Cutmix:
+Paper: section 5.1 follows DeiT's recipe. Released code: `timm.data.Mixup`, set up in `main.py`: one of the
+two per batch, with equal probability; the partner of image i is image B − 1 − i. Mixup: Zhang et al., 2018. Cutmix:
 Yun et al., 2019.
 """
 
@@ -26,23 +26,23 @@ def mix(
     smoothing: float,
     generator: torch.Generator,
 ) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B num_classes"]]:
-    """A batch in which each image is mixed with its partner, image i with image B − 1 − i, and the targets for it.
+    """Mix each image of a batch with its partner, image i with image B − 1 − i, and compute the targets.
 
     Args:
-        images: as the network sees them.
-        labels: their classes.
-        num_classes: length of a target.
-        mixup_alpha: of the distribution Beta(α, α) of the part that an image keeps in mixup; 0 for no mixup.
-        cutmix_alpha: the same for the area that it keeps in cutmix; 0 for no cutmix. If neither is 0, each batch has
-            one of them, as a coin decides.
-        smoothing: part of a target that is spread evenly over all classes.
-        generator: where the random numbers come from.
+        images: preprocessed images.
+        labels: class labels.
+        num_classes: number of classes, the length of a target.
+        mixup_alpha: α of the distribution Beta(α, α) of an image's weight in mixup; 0 disables mixup.
+        cutmix_alpha: α of the distribution of the area that an image keeps in cutmix; 0 disables cutmix. If neither is
+            0, one of the two is applied per batch, each with probability ½.
+        smoothing: fraction of a target that is spread evenly over all classes.
+        generator: source of the random numbers.
 
     Returns:
-        The mixed images, new if anything was mixed; and the targets, each summing to 1.
+        The mixed images, a new tensor if anything was mixed, and the targets, each summing to 1.
 
     Raises:
-        ValueError: if a label is no class.
+        ValueError: if a label is not a valid class.
     """
     if labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(
@@ -60,16 +60,16 @@ def mix(
 
 
 def smooth(labels: Int[Tensor, " B"], num_classes: int, smoothing: float) -> Float[Tensor, "B num_classes"]:
-    """Targets that give `smoothing` to all classes evenly, and the rest to the right one."""
+    """Label smoothing: spread `smoothing` evenly over all classes, and add 1 − `smoothing` to the true class."""
     targets = torch.full((len(labels), num_classes), smoothing / num_classes, device=labels.device)
     return targets.scatter_(1, labels[:, None], 1 - smoothing + smoothing / num_classes)
 
 
 def _cutmix(images: Tensor, kept: float, random: np.random.Generator) -> tuple[Tensor, float]:
-    """The same rectangle of every image comes from its partner; returned with the part of the area that is kept.
+    """Replace the same rectangle in every image by its partner's; also returns the fraction of the area that is kept.
 
-    Its edges are those of the image times √(1 − kept). Its middle lies anywhere, and what hangs over the image's edge
-    is cut off: hence the second return value.
+    The sides of the rectangle are those of the image times √(1 − kept). Its center is uniform over the image, and the
+    part beyond the edge is cut off, so the fraction that is kept can be larger than `kept`.
     """
     height, width = images.shape[-2:]
     (top, bottom), (left, right) = (_span(length, math.sqrt(1 - kept), random) for length in (height, width))

@@ -1,7 +1,7 @@
-"""What an optimizer step is made of besides the gradient: decay, learning rate, clipping, average.
+"""The parts of an optimizer step other than the gradient: weight decay, learning rate, clipping, weight average.
 
 Paper: section 5.1, AdamW, warm-up and cosine. Released code: `main.py`, which takes all four from timm
-(`create_optimizer`, `create_scheduler`, `adaptive_clip_grad`, `ModelEma`). Where ours differs, its docstring says so.
+(`create_optimizer`, `create_scheduler`, `adaptive_clip_grad`, `ModelEma`). Differences are stated in the docstrings.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from torch import Tensor, nn
 from efficientformer_edu import config_values as values
 from efficientformer_edu.training.recipe import CHECKS, Recipe
 
-SMALLEST_NORM = 1e-3  # a unit with smaller weights is clipped as if they had this norm, so that zeros can learn
+SMALLEST_NORM = 1e-3  # lower bound on the norm of a unit's weights in clipping, so that zero weights can learn
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """The trainable parameters for AdamW: first those that decay, then those that are exempt.
+    """Group the trainable parameters for AdamW: first those with weight decay, then those without.
 
-    Exempt is what has one dimension: biases, the scale and shift of every norm, layer scales. They are few, and pulled
-    towards 0 they would switch off a channel or a branch rather than make the function smoother. That is the released
-    code's rule. Its tables of attention biases have two dimensions, so they decay; timm's port of the network exempts
-    them.
+    Parameters with one dimension have no weight decay: biases, scale and shift of normalization layers, layer scales.
+    They are few, and pulling them towards 0 would disable a channel or a branch rather than make the function smoother.
+    This is the rule of the released code. Its tables of attention biases have two dimensions, so they decay; timm's
+    port of the network exempts them.
 
     Args:
         model: a network.
-        weight_decay: of the first group; the second has 0.
+        weight_decay: weight decay of the first group; the second has 0.
 
     Returns:
-        Two groups. Under `params` each has pairs of name and parameter, which every optimizer of torch takes.
+        Two groups. `params` of each contains (name, parameter) pairs, which all optimizers of torch accept.
 
     Raises:
-        ValueError: for a negative weight decay.
+        ValueError: if the weight decay is negative.
     """
     decay = CHECKS["weight_decay"]("weight_decay", weight_decay)
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
@@ -48,20 +48,20 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """The learning rate of one step: linear warm-up, a cosine to the lowest rate, which the cooldown keeps.
+    """The learning rate of one step: linear warm-up, cosine decay to the minimum rate, and cooldown at that rate.
 
-    The cosine counts from the start of the run, not from the end of the warm-up, so there the rate steps from almost
-    `recipe.peak` down to where the cosine already is. At the start of each epoch the rate is what timm's scheduler says
-    for that epoch. timm keeps it until the next one; here it changes with every step, which a run of few epochs needs.
-    (`main.py` asks its scheduler one epoch late, so its first two epochs both have the warm-up's first rate.)
+    The cosine starts with the run, not at the end of the warm-up. At that point, the rate therefore drops from almost
+    `recipe.peak` to the current value of the cosine. At the start of each epoch, the rate equals that of timm's
+    scheduler. timm keeps it for the epoch; here it changes with every step, which matters for runs of few epochs.
+    (`main.py` updates its scheduler one epoch late, so its first two epochs both have the initial warm-up rate.)
 
     Args:
         recipe: the recipe.
-        step: number of the step in the whole run, from 0.
-        steps_per_epoch: steps in one epoch.
+        step: index of the step in the run, from 0.
+        steps_per_epoch: number of steps in one epoch.
 
     Raises:
-        ValueError: for a negative step, or an epoch without one.
+        ValueError: if `step` is negative or `steps_per_epoch` is not positive.
     """
     epoch = values.natural("step", step) / values.count("steps_per_epoch", steps_per_epoch)
     if epoch < recipe.warm_up_epochs:
@@ -73,42 +73,43 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
 
 @torch.no_grad()
 def clip_adaptive_(parameters: Iterable[nn.Parameter], factor: float) -> None:
-    """Shorten, in place, the gradient of each unit that is long for the unit's weights.
+    """Adaptive gradient clipping (AGC): limit each unit's gradient norm relative to its weight norm, in-place.
 
-    A unit is what makes one output: a row of a linear layer's weight, a filter of a convolution, one head's row in a
-    table of attention biases; a vector is one unit as a whole. Its gradient may be `factor` times as long as its
-    weights. What is longer keeps its direction. Source: Brock et al., *High-Performance Large-Scale Image Recognition
-    Without Normalization*, section 4; like the released code, and unlike them, we clip the heads too.
+    A unit computes one output: a row of a linear layer's weight, a filter of a convolution, or one head's row in a
+    table of attention biases. A vector is one unit. The norm of its gradient may be at most `factor` times the norm of
+    its weights. A longer gradient is scaled down and keeps its direction. Source: Brock et al., *High-Performance
+    Large-Scale Image Recognition Without Normalization*, section 4. Like the released code and unlike that paper, the
+    heads are clipped too.
 
     Args:
-        parameters: those without a gradient are passed over.
-        factor: the largest quotient of the norms.
+        parameters: parameters to clip; those without a gradient are skipped.
+        factor: maximum ratio of the norms.
 
     Raises:
-        ValueError: for a factor that is not above 0.
+        ValueError: if the factor is not positive.
     """
     factor = values.positive("factor", factor)
     for parameter in parameters:
         if parameter.grad is not None:
             longest = factor * unit_norms(parameter).clamp(min=SMALLEST_NORM)
-            # A gradient of 0 gives a quotient of infinity here, and stays 0.
+            # A gradient of 0 gives an infinite ratio here, and stays 0.
             parameter.grad.mul_((longest / unit_norms(parameter.grad)).clamp(max=1))
 
 
 def unit_norms(x: Tensor) -> Tensor:
-    """The norm of each unit of a weight or its gradient, (units, 1, …); for a vector or a number, one norm."""
+    """The norm of each unit of a weight or its gradient, (units, 1, …); one norm for a vector or a scalar."""
     return torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)) if x.ndim > 1 else None, keepdim=True)
 
 
 class WeightAverage:
     """An exponential moving average of a network's weights and running statistics.
 
-    It starts as a copy of the network. torch's own `AveragedModel` would start with the first update and, asked to
-    average statistics too, cut the count of batches, a whole number, down to 1.
+    The average starts as a copy of the network. torch's `AveragedModel` would start with the first update and, if it
+    also averages the statistics, would reduce the integer count of batches to 1.
 
     Args:
-        model: the network to follow.
-        decay: what an update keeps of the average; the rest is the network's.
+        model: the network to average.
+        decay: weight of the average in an update; the network has weight 1 − decay.
 
     Attributes:
         network: the averaged network, in evaluation mode, without gradients.
@@ -120,19 +121,19 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Average in the network as it is now, after each optimizer step."""
-        for mean, now in zip(_tensors(self.network), _tensors(model), strict=True):
+        """Update the average with the current network. Call it after each optimizer step."""
+        for mean, current in zip(_tensors(self.network), _tensors(model), strict=True):
             if mean.is_floating_point():
-                mean.lerp_(now, 1 - self.decay)
+                mean.lerp_(current, 1 - self.decay)
             else:
-                mean.copy_(now)
+                mean.copy_(current)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The averaged weights, named as the network's."""
+        """The averaged weights, with the same names as in the network."""
         return self.network.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from stored averages. Raises RuntimeError as `nn.Module.load_state_dict` does."""
+        """Load a stored average. Raises RuntimeError as `nn.Module.load_state_dict` does."""
         self.network.load_state_dict(state)
 
 

@@ -1,7 +1,7 @@
-"""Random views of one picture: a random part of it, mirrored, and with RandAugment or jittered colours.
+"""Augmentation of single images: random resized crop, color jitter and RandAugment.
 
-Released code: timm's `create_transform`, called in `util/datasets.py`, with RandAugment as `rand-m9-mstd0.5-inc1`. All
-of it is done with Pillow, as it is there. RandAugment: Cubuk et al., 2020.
+Released code: timm's `create_transform`, called in `util/datasets.py`, with RandAugment as `rand-m9-mstd0.5-inc1`. Both
+use Pillow. RandAugment: Cubuk et al., 2020.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from efficientformer_edu.training.dice import rectangle
 
 BICUBIC = Image.Resampling.BICUBIC
 
-AREA = (0.08, 1.0)  # of the part, over that of the picture
-ASPECT = (3 / 4, 4 / 3)  # width over height of the part
+AREA = (0.08, 1.0)  # of the crop, relative to the area of the image
+ASPECT = (3 / 4, 4 / 3)  # width / height of the crop
 
-OPERATIONS_EACH = 2  # drawn for each picture,
-PROBABILITY = 0.5  # and each of them then applied or not
+OPERATIONS_EACH = 2  # sampled for each image,
+PROBABILITY = 0.5  # of applying each of them
 DEVIATION = 0.5  # of the magnitude
 LARGEST = 10.0  # magnitude
 
-Fill = tuple[int, ...]  # a colour for what comes in from outside the picture, one number for each channel
+Fill = tuple[int, ...]  # color of the pixels outside the image, one value per channel
 
 
 def random_part(image: Image.Image, size: int, random: np.random.Generator) -> Image.Image:
-    """A random part of a picture, of random shape, resized to a square of `size` pixels."""
+    """Random resized crop: a random rectangle of the image, resized to a square of `size` pixels."""
     part = rectangle(*image.size, AREA, ASPECT, random) or _middle(*image.size)
     return image.crop(part).resize((size, size), BICUBIC)
 
 
 def color_jitter(image: Image.Image, strength: float, random: np.random.Generator) -> Image.Image:
-    """Brightness, contrast and saturation, in random order, each by a factor from 1 − strength to 1 + strength."""
+    """Scale brightness, contrast and saturation, in random order, by factors from 1 − strength to 1 + strength."""
     enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
-    for place in random.permutation(len(enhancers)):
-        image = enhancers[place](image).enhance(random.uniform(1 - strength, 1 + strength))
+    for index in random.permutation(len(enhancers)):
+        image = enhancers[index](image).enhance(random.uniform(1 - strength, 1 + strength))
     return image
 
 
 def rand_augment(image: Image.Image, magnitude: float, fill: Fill, random: np.random.Generator) -> Image.Image:
-    """Two random operations, each applied with probability ½, at about the given magnitude."""
+    """Sample two operations and apply each with probability ½, at about the given magnitude."""
     for name in random.choice(list(OPERATIONS), OPERATIONS_EACH):
         if random.random() < PROBABILITY:
             strength = np.clip(random.normal(magnitude, DEVIATION), 0, LARGEST) / LARGEST
@@ -51,7 +51,7 @@ def rand_augment(image: Image.Image, magnitude: float, fill: Fill, random: np.ra
 
 
 def _middle(width: int, height: int) -> tuple[int, int, int, int]:
-    """The largest part in the middle of a long picture whose shape is allowed."""
+    """The largest centered rectangle with an allowed aspect ratio."""
     across, down = min(width, round(height * ASPECT[1])), min(height, round(width / ASPECT[0]))
     left, top = (width - across) // 2, (height - down) // 2
     return left, top, left + across, top + down
@@ -62,12 +62,12 @@ def _rotate(image: Image.Image, strength: float, sign: float, fill: Fill) -> Ima
 
 
 def _posterize(image: Image.Image, strength: float, sign: float, fill: Fill) -> Image.Image:
-    # Bits that are kept. At the largest magnitude the released code keeps none, which leaves a black image.
+    # Number of bits that are kept. At the largest magnitude the released code keeps none, which leaves a black image.
     return ImageOps.posterize(image, max(1, 4 - int(strength * 4)))
 
 
 def _solarize(image: Image.Image, strength: float, sign: float, fill: Fill) -> Image.Image:
-    return ImageOps.solarize(image, 256 - int(strength * 256))  # inverts what is as bright
+    return ImageOps.solarize(image, 256 - int(strength * 256))  # inverts pixels at or above the threshold
 
 
 def _solarize_add(image: Image.Image, strength: float, sign: float, fill: Fill) -> Image.Image:
@@ -83,7 +83,7 @@ def _enhance(enhancer: Callable[[Image.Image], ImageEnhance._Enhance]) -> Operat
 
 
 def _shift(row: Callable[[Image.Image, float], tuple[float, ...]], most: float) -> Operation:
-    """A linear map of places: the result's pixel (x, y) comes from (ax + by + c, dx + ey + f)."""
+    """An affine transform: the output pixel (x, y) is read from (ax + by + c, dx + ey + f)."""
     return lambda image, strength, sign, fill: image.transform(
         image.size, Image.Transform.AFFINE, row(image, sign * strength * most), BICUBIC, fillcolor=fill
     )
@@ -106,4 +106,4 @@ OPERATIONS: Mapping[str, Operation] = {
     "translate x": _shift(lambda image, part: (1, 0, part * image.width, 0, 1, 0), 0.45),
     "translate y": _shift(lambda image, part: (1, 0, 0, 0, 1, part * image.height), 0.45),
 }
-"""Of a picture, a strength from 0 to 1, a sign and a fill colour. All but the first three grow with the strength."""
+"""Functions of an image, a strength from 0 to 1, a sign and a fill color. The first three ignore the strength."""

@@ -1,4 +1,4 @@
-"""A bar on the terminal while a network trains, a line for each epoch, and at the end where everything is."""
+"""Progress of a training run: a progress bar, a line per epoch, and the location of the results."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ COLUMNS = {
     "ap50": ("AP50", 9, ".4f"),
     "seconds": ("seconds", 9, ".1f"),
 }
-"""What a row of a log may hold: the word above, the width, the format of the number."""
+"""Columns of the log: title, width and number format."""
 
 
 def follow(loop: Trainer[R, N, E]) -> Trained[N, E]:
-    """Train to the end, and tell of it: each epoch on standard output, each step on the bar of a terminal.
+    """Train to the end and report progress: epochs on standard output, steps in a progress bar on a terminal.
 
-    Of several processes one tells. Raises as `Trainer.epochs` does.
+    Only the main process prints. Raises the same errors as `Trainer.epochs`.
     """
-    tells = loop.accelerator.is_main_process
-    for note in loop.notes if tells else ():
+    is_main = loop.accelerator.is_main_process
+    for note in loop.notes if is_main else ():
         print(f"Note: {note}.", file=sys.stderr)
     columns = (TextColumn("steps"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not (tells and sys.stderr.isatty())) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not (is_main and sys.stderr.isatty())) as bar:
         steps = loop.steps_per_epoch
         task = bar.add_task("", total=steps * loop.run.recipe.total_epochs, completed=steps * loop.epoch)
-        told = ("epoch", "learning_rate", "train_loss", *loop.metric_names, "seconds")
-        if tells:
-            print("".join(f"{word:>{width}}" for word, width, _ in map(COLUMNS.__getitem__, told)))
+        names = ("epoch", "learning_rate", "train_loss", *loop.metric_names, "seconds")
+        if is_main:
+            print("".join(f"{title:>{width}}" for title, width, _ in map(COLUMNS.__getitem__, names)))
         for row in loop.epochs(lambda: bar.advance(task)):
-            if tells:
-                cells = ((row[name], *COLUMNS[name][1:]) for name in told)
+            if is_main:
+                cells = ((row[name], *COLUMNS[name][1:]) for name in names)
                 print("".join(f"{value:{width}{form}}" for value, width, form in cells), flush=True)
     trained = loop.finish()
-    if tells:
+    if is_main:
         print(trained.evaluation)
         print(f"judged by: {loop.run.test.words}")
         if loop.folder is not None:

@@ -1,8 +1,8 @@
-"""How a network is trained, as data: the released recipe, the run behind the paper's accuracies, and one for a laptop.
+"""Training recipes as data: the released code's, that of the paper's reported accuracies, and one for a laptop.
 
-Paper: section 5.1. Released code: the defaults of `main.py`, which `Recipe()` repeats; two of them change nothing there
-and are 0 here (`WITHOUT_EFFECT`). What each source says stands in `paper.settings("recipe")`; `differences` puts it
-beside the recipes of this module.
+Paper: section 5.1. Released code: the defaults of `main.py`, which are the defaults of `Recipe()`. Two of them have no
+effect there and are 0 here (`WITHOUT_EFFECT`). `paper.settings("recipe")` lists the settings of each source;
+`differences` compares them with the recipes of this module.
 """
 
 from __future__ import annotations
@@ -19,46 +19,46 @@ from efficientformer_edu.audit.tables import Table
 Kind = Literal["hard", "soft"]
 Precision = Literal["fp32", "bf16"]
 
-REFERENCE_BATCH = 1024  # images in the batch that a recipe's learning rate is stated for
+REFERENCE_BATCH = 1024  # batch size that a recipe's learning rate refers to
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything about a training run but the network, the data and the teacher. The defaults are the released code's.
+    """All settings of a training run except network, data and teacher. The defaults are those of the released code.
 
     Attributes:
         epochs: length of the cosine in epochs, warm-up included.
-        batch: images in one step, over all processes.
-        learning_rate: the highest, for a batch of 1024; it grows with the batch in proportion, see `peak`.
-        min_rate: where the cosine ends, whatever the batch.
-        warm_up_epochs: for how long the rate rises to the cosine first; a fraction is possible.
-        warm_up_rate: where it starts to rise, whatever the batch.
-        cooldown_epochs: further epochs at `min_rate`, after `epochs`.
-        weight_decay: AdamW's, for the parameters that are not exempt.
-        clipping: largest gradient of a unit over the norm of its weights; None for no clipping.
+        batch: number of images in one step, over all processes.
+        learning_rate: highest learning rate for a batch of 1024; it is scaled linearly with the batch, see `peak`.
+        min_rate: learning rate at the end of the cosine, independent of the batch.
+        warm_up_epochs: length of the linear warm-up in epochs; can be a fraction.
+        warm_up_rate: learning rate at the start of the warm-up, independent of the batch.
+        cooldown_epochs: additional epochs at `min_rate`, after `epochs`.
+        weight_decay: weight decay of AdamW, for the parameters that are not exempt.
+        clipping: maximum ratio of a unit's gradient norm to its weight norm; None for no clipping.
         ema: decay of the moving average of the weights; None for no average.
-        label_smoothing: part of the target that is spread over all classes.
+        label_smoothing: fraction of the target that is spread over all classes.
         mixup: α of the Beta distribution that mixes two images; 0 for no mixup.
         cutmix: α of the Beta distribution that pastes one image into another; 0 for no cutmix.
         erasing: probability that a rectangle of an image is replaced by noise.
-        color_jitter: how far brightness, contrast and saturation change at most, as a part; 0 for not at all.
+        color_jitter: maximum relative change of brightness, contrast and saturation; 0 for none.
         rand_augment: magnitude of RandAugment, up to 10; None for no RandAugment.
-        repeats: how often an image comes in an epoch, which draws as many fewer images.
+        repeats: how often an image occurs in an epoch; the number of distinct images decreases accordingly.
         flip: whether half of the images are mirrored.
-        crop: pixels of padding from which small images are cropped; None for a random part, resized.
-        drop_path: stochastic depth of the last block.
+        crop: padding in pixels before random cropping of small images; None for a random resized crop.
+        drop_path: stochastic depth rate of the last block.
         distillation: how the second head learns from a teacher, `"hard"` or `"soft"`; None for no teacher.
-        alpha: weight of the teacher's part in the loss.
+        alpha: weight of the teacher's term in the loss.
         tau: temperature of soft distillation.
-        sync_bn: whether batch norms share their statistics over the processes.
-        precision: of the network's forward and backward pass, `"fp32"` or `"bf16"`.
+        sync_bn: whether batch norms are synchronized over the processes.
+        precision: precision of the forward and backward pass, `"fp32"` or `"bf16"`.
 
     Raises:
-        ValueError: naming the field, the value that came and what is allowed.
+        ValueError: if a value is not allowed; the message names the field, the value and the allowed values.
     """
 
     epochs: int = 300
-    batch: int = 1024  # 128 images on each of 8 GPUs, as the authors' README starts the training of L1
+    batch: int = 1024  # 128 images on each of 8 GPUs, as in the authors' README for L1
     learning_rate: float = 1e-3
     min_rate: float = 1e-5
     warm_up_epochs: float = 5.0
@@ -95,16 +95,16 @@ class Recipe:
 
     @property
     def peak(self) -> float:
-        """The highest learning rate: `learning_rate` scaled by the batch."""
+        """The highest learning rate: `learning_rate` scaled to the batch."""
         return self.learning_rate * self.batch / REFERENCE_BATCH
 
     @property
     def total_epochs(self) -> int:
-        """Epochs of the whole run, cooldown included."""
+        """Number of epochs in the run, including cooldown."""
         return self.epochs + self.cooldown_epochs
 
     def replace(self, **fields: Any) -> Recipe:
-        """A copy in which some fields have other values. Raises ValueError, for an unknown field too."""
+        """A copy with some fields replaced. Raises ValueError for an invalid value or an unknown field."""
         values.known_fields(fields, self.__dataclass_fields__)
         return dataclasses.replace(self, **fields)
 
@@ -169,21 +169,21 @@ CHECKS: Mapping[str, Check] = {
     "sync_bn": values.flag,
     "precision": _one_of("fp32", "bf16"),
 }
-"""What each field may be: the value in its plain form, or a ValueError."""
+"""Validation of each field: returns the normalized value or raises ValueError."""
 
 CODE = Recipe()
-"""What the released code does as its README starts it."""
+"""The released code, with the command of its README."""
 
 PAPER = CODE.replace(batch=3072)
-"""The run behind L1's 79.2 %: 128 images on each of 24 GPUs. Where the paper is silent, it is the released code."""
+"""The run that gave L1's 79.2 %: 128 images on each of 24 GPUs. Unreported settings are those of the released code."""
 
 LAPTOP = Recipe(
     epochs=4,
     batch=128,
-    learning_rate=0.048,  # a peak of 6e-3: a small network takes larger steps than L1
+    learning_rate=0.048,  # highest rate 6e-3: a small network allows larger steps than L1
     warm_up_epochs=0.5,
-    ema=None,  # an average over 25,000 steps, as the released one is, would be longer than the run
-    mixup=0.0,  # with so few epochs every image should be seen as it is
+    ema=None,  # the released average covers about 25,000 steps, which is longer than the run
+    mixup=0.0,  # with few epochs, every image should be seen unmodified
     cutmix=0.0,
     erasing=0.0,
     rand_augment=None,
@@ -197,7 +197,7 @@ PRESETS: Mapping[str, Recipe] = {"paper": PAPER, "code": CODE, "laptop": LAPTOP}
 
 
 def get_recipe(recipe: str | Recipe) -> Recipe:
-    """A recipe by name, `"paper"`, `"code"` or `"laptop"`, or the one given. Raises ValueError for another name."""
+    """A recipe by name: `"paper"`, `"code"` or `"laptop"`; a `Recipe` is returned. ValueError for another name."""
     if isinstance(recipe, Recipe):
         return recipe
     if recipe not in PRESETS:
@@ -209,7 +209,7 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "cooldown": "main.py drops the number of epochs that includes it, and stops with the cosine",
     "colour jitter": "timm leaves it out beside RandAugment",
 }
-"""Settings that the released code states and does not use, with the reason. The recipes here have 0 for them."""
+"""Settings of the released code that have no effect there, with the reason. The recipes here set them to 0."""
 
 FIELDS: Mapping[str, str] = {
     "epochs": "epochs",
@@ -234,17 +234,17 @@ FIELDS: Mapping[str, str] = {
     "drop path": "drop_path",
     "distillation": "distillation",
 }
-"""The settings of `paper.settings("recipe")` that a recipe can state, and the field that does."""
+"""The settings of `paper.settings("recipe")` that a recipe can represent, and their fields."""
 
 
 def differences() -> Table:
-    """What the paper, its best-known run and the released code say of each setting, beside the recipes here."""
+    """Each setting in the paper, the authors' run and the released code, compared with the recipes here."""
     rows = []
     for setting in paper.settings("recipe"):
         if setting.name in FIELDS:
-            said = [str(side) if side else None for side in (setting.paper, setting.run, setting.code)]
-            ours = [_shown(setting.name, recipe) for recipe in PRESETS.values()]
-            rows.append((setting.name, *said, *ours, WITHOUT_EFFECT.get(setting.name)))
+            reported = [str(side) if side else None for side in (setting.paper, setting.run, setting.code)]
+            presets = [_shown(setting.name, recipe) for recipe in PRESETS.values()]
+            rows.append((setting.name, *reported, *presets, WITHOUT_EFFECT.get(setting.name)))
     sources = ("paper", "the authors' run", "released code")
     return Table(("setting", *sources, *(f"here: {name}" for name in PRESETS), "why other than the code"), tuple(rows))
 

@@ -1,4 +1,4 @@
-"""One trained network of a study, as it is stored: one file for each variant and seed, written whole."""
+"""The stored result of one training run of a study: one file per variant and seed, written atomically."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from efficientformer_edu.files import whole
 
 @dataclass(frozen=True)
 class Record:
-    """What came out of one run.
+    """The result of one run.
 
     Attributes:
-        variant: its name.
-        seed: of the run; runs of the same seed are pairs.
-        top1: part of the test images that was recognised. Where the numbers of a run exploded, what guessing gives.
-        stopped: why the run broke off; "" where it did not.
-        seconds: that it took, evaluation included.
-        run: everything that the result depends on, as `Run.described` gives it.
-        log: one row an epoch.
+        variant: name of the variant.
+        seed: seed of the run; runs with the same seed are paired.
+        top1: accuracy on the test images. If a run diverged, the accuracy of random guessing.
+        stopped: why the run stopped early; "" if it did not.
+        seconds: duration, including evaluation.
+        run: everything that the result depends on, from `Run.described`.
+        log: one row per epoch.
         where: machine, versions and date.
-        planned: whether its seed was planned when the study was first run; False for a seed that was added later.
-            Records of earlier versions do not say it and count as planned.
+        planned: whether the seed was planned when the study was first run; False for a seed that was added later.
+            Records of earlier versions do not contain this field and count as planned.
     """
 
     variant: str
@@ -39,17 +39,17 @@ class Record:
     planned: bool = True
 
     def save(self, folder: Path) -> None:
-        """Write the record into the folder of a study, whole or not at all. Raises OSError if that fails."""
+        """Write the record into the folder of a study, atomically. Raises OSError if writing fails."""
         with whole(folder / f"{self.variant}_seed{self.seed}.json") as partial:
             partial.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def load_records(folder: Path) -> tuple[Record, ...]:
-    """All records of a study's folder; none if there is no folder.
+    """All records in the folder of a study; empty if the folder does not exist.
 
     Raises:
-        ValueError: naming the file, if one is no record.
-        OSError: if one cannot be read.
+        ValueError: if a file is not a record; the message names it.
+        OSError: if a file cannot be read.
     """
     return tuple(_load(path) for path in sorted(folder.glob("*_seed*.json")))
 

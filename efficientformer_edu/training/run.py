@@ -1,4 +1,4 @@
-"""What a training run depends on, and what comes out of it."""
+"""The definition of a training run and its result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from efficientformer_edu.weights.networks import known_class_names
 from efficientformer_edu.weights.store import adopt, read
 
 InitFrom = str | Path | Mapping[str, Tensor]
-"""Weights that training starts from: a file of weights in any layout, or a `state_dict`."""
+"""Initial weights: a weights file in any layout, or a `state_dict`."""
 
 N = TypeVar("N", bound=nn.Module)
 E = TypeVar("E")
@@ -35,21 +35,21 @@ class Run:
     """Everything that the result of a run depends on.
 
     Attributes:
-        config: of the network; its classes and channels are those of the images.
-        train: images to learn from.
-        test: images to judge by.
-        recipe: how to learn.
-        size: height and width in pixels that the network sees.
-        seed: of the first weights, the order of the images and all that is random.
-        teacher: whose logits the network learns from, where the recipe distils.
-        teacher_words: what the teacher is, for the records.
-        build: makes the network from its configuration; other than the class itself where a part is exchanged.
-        variant: what `build` exchanges, for the records.
-        init_from: weights to start from, for fine-tuning; None for random ones. The heads are kept if their classes are
-            those of the images (see `load_initial`), and start at random otherwise.
+        config: configuration of the network; its classes and channels match the images.
+        train: training images.
+        test: test images.
+        recipe: training recipe.
+        size: input height and width of the network, in pixels.
+        seed: seed of the initial weights, the order of the images and all other randomness.
+        teacher: teacher whose logits the network learns from, if the recipe uses distillation.
+        teacher_words: description of the teacher, for the records.
+        build: creates the network from its configuration; a function other than the class if a module is replaced.
+        variant: description of what `build` replaces, for the records.
+        init_from: initial weights for fine-tuning; None for random weights. The heads are loaded if their classes are
+            those of the images (see `load_initial`), else they are initialized randomly.
 
     Raises:
-        ValueError: for data that do not fit each other, the network or the recipe.
+        ValueError: if training and test data, network and recipe do not match.
     """
 
     config: EfficientFormerConfig
@@ -77,7 +77,7 @@ class Run:
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
-        """Hashes of the content of data, teacher and initial weights; empty where there is nothing to hash."""
+        """Hashes of the content of data, teacher and initial weights; an empty string if there is nothing to hash."""
         return {
             "train": self.train.fingerprint,
             "test": self.test.fingerprint,
@@ -86,7 +86,7 @@ class Run:
         }
 
     def described(self) -> dict[str, Any]:
-        """The run as it is stored, and compared when it is resumed."""
+        """The run as a dictionary, which is stored and compared when the run is resumed."""
         return {
             "config": self.config.to_dict(),
             "recipe": asdict(self.recipe),
@@ -103,35 +103,35 @@ class Run:
 
 
 def describe_init(init_from: InitFrom | None) -> str:
-    """Initial weights for the records: the name of the file."""
+    """A description of initial weights for the records: the file name."""
     if init_from is None:
         return ""
     return "a state_dict" if isinstance(init_from, Mapping) else Path(init_from).name
 
 
 def fingerprint_init(init_from: InitFrom | None) -> str:
-    """A hash of initial weights; empty if there are none."""
+    """A hash of initial weights; empty without initial weights."""
     if init_from is None:
         return ""
     return fingerprint_tensors(init_from if isinstance(init_from, Mapping) else files.read(Path(init_from)))
 
 
 def load_initial(network: EfficientFormer, init_from: InitFrom, classes: Sequence[str]) -> str:
-    """Load the weights that training starts from.
+    """Load initial weights.
 
-    Everything but the heads has to fit. The heads are loaded if the file names the same classes in the same order or,
-    where it names none, if it has as many. Otherwise they keep their random weights.
+    All weights except those of the heads must match. The heads are loaded if the file names the same classes in the
+    same order or, if it does not name its classes, if it has the same number. Else they keep their random weights.
 
     Args:
-        network: for the classes.
+        network: network for the classes of the training images.
         init_from: a file in any layout, or a `state_dict`.
-        classes: names of the classes of the training images.
+        classes: class names of the training images.
 
     Returns:
-        What became of the heads, as a sentence.
+        A sentence that says whether the heads were loaded.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if the file does not exist.
         ValueError: if the weights belong to another network; the message names the file.
     """
     source = describe_init(init_from)
@@ -158,12 +158,12 @@ def load_initial(network: EfficientFormer, init_from: InitFrom, classes: Sequenc
 
 @dataclass(frozen=True)
 class Trained(Generic[N, E]):
-    """What came out.
+    """The result of a run.
 
     Attributes:
-        network: in evaluation mode, on the CPU.
-        evaluation: of the last epoch, on the test images.
-        log: one row an epoch.
+        network: the trained network, in evaluation mode, on the CPU.
+        evaluation: evaluation on the test images after the last epoch.
+        log: one row per epoch.
     """
 
     network: N

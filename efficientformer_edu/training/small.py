@@ -1,8 +1,8 @@
-"""A small EfficientFormer for small images, and how large an image has to be.
+"""A small EfficientFormer for small images, and the minimum size of an image.
 
-The published networks end in a map of 1/32 of the image. At 32 pixels that is one token: its softmax is 1 whatever the
-weights, and attention, its bias and any comparison of token mixers mean nothing. So small networks keep a grid of at
-least 4×4 tokens in the last stage: this one by downsampling once between its stages instead of three times.
+The published networks end in a feature map of 1/32 of the image size. At 32 pixels this is a single token: its softmax
+is always 1, so attention, its bias and any comparison of token mixers are meaningless. Small networks therefore keep a
+grid of at least 4×4 tokens in the last stage: this one downsamples once between its stages instead of three times.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ SMALL = EfficientFormerConfig(
     bias_grid=(4, 4),
     layer_scale_init=0.1,
 )
-"""For images of 32×32 pixels, such as Fashion-MNIST's with their border: 8×8 places in the first stage, then 4×4."""
+"""For images of 32×32 pixels, such as padded Fashion-MNIST: 8×8 positions in the first stage, then 4×4."""
 
 
 def smallest_size(config: EfficientFormerConfig) -> int:
-    """The fewest pixels, a multiple of 32, at which the last stage has a grid of at least 4×4 tokens."""
+    """The smallest image size, a multiple of 32, with a grid of at least 4×4 tokens in the last stage."""
     return next(size for size in count(SMALLEST_INPUT, SMALLEST_INPUT) if config.grids(size)[-1][0] >= LEAST_GRID)

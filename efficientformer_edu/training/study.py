@@ -1,7 +1,7 @@
-"""A study: networks trained with some seeds, in as many processes as there are cores, and nothing lost by a kill.
+"""A study: networks trained with several seeds, one process per core; it can be killed and resumed.
 
-Runs of the same seed see the same images in the same order, moved alike: all that is random is a function of seed,
-epoch and step. Each run has one thread, so that its result does not depend on how many run beside it.
+Runs with the same seed use the same images in the same order with the same augmentation: all randomness is a function
+of seed, epoch and step. Each run uses one thread, so its result does not depend on the number of parallel runs.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from efficientformer_edu.training.loop import Loop
 from efficientformer_edu.training.records import Record, load_records
 from efficientformer_edu.training.run import Run
 
-PLAN = "plan.json"  # in the folder of a study: the number of seeds that were planned when it was first run
+PLAN = "plan.json"  # in the folder of a study: number of seeds planned when it was first run
 
 
 def train(variant: str, run: Run) -> Record:
-    """Train one network, on one thread of the processor, or on the GPU if there is one.
+    """Train one network, on one CPU thread, or on the GPU if available.
 
-    A run whose numbers explode has a record as well.
+    A run that diverges gets a record as well.
 
     Args:
         variant: name of the network in its study.
@@ -53,24 +53,24 @@ def train(variant: str, run: Run) -> Record:
 
 
 class Study:
-    """Networks and seeds, and the folder that holds a record of each.
+    """Networks and seeds, with a folder that contains a record for each pair.
 
     Args:
-        folder: of the records.
-        run_of: the run of a network, by its name, with a seed. It goes to other processes, so it can be pickled.
-        names: of the networks.
-        seeds: how many; they are 0, 1, 2 and so on.
-        resume: go on with the study in the folder.
+        folder: folder of the records.
+        run_of: returns the run for a network's name and a seed. It is sent to other processes, so it must be picklable.
+        names: names of the networks.
+        seeds: number of seeds; they are 0, 1, 2 and so on.
+        resume: continue the study in the folder.
 
     Attributes:
-        missing: names and seeds that have no record yet, name by name.
-        planned: number of seeds that were planned when the study was first run. Records of later seeds are marked.
-            For a folder without this information, all seeds that it has count as planned.
+        missing: (name, seed) pairs without a record, ordered by name.
+        planned: number of seeds planned when the study was first run. Records of later seeds are marked. If the folder
+            does not contain this number, all its seeds count as planned.
 
     Raises:
-        ValueError: if a record in the folder belongs to another study, naming what differs.
-        FileExistsError: if the folder holds a study and `resume` is False.
-        FileNotFoundError: if it holds none and `resume` is True.
+        ValueError: if a record in the folder belongs to another study; the message lists the differences.
+        FileExistsError: if the folder contains a study and `resume` is False.
+        FileNotFoundError: if it does not contain a study and `resume` is True.
     """
 
     def __init__(
@@ -88,36 +88,36 @@ class Study:
             raise FileExistsError(f"{folder}: there is a study already; add --resume, or take another folder")
         if resume and not stored:
             raise FileNotFoundError(f"{folder}: there is no study to resume; leave --resume out to begin one")
-        wanted = [(name, seed) for name in names for seed in range(seeds)]
-        for one in wanted:
-            if one in stored:
-                self._check(stored[one])
-        self.missing = tuple(one for one in wanted if one not in stored)
+        jobs = [(name, seed) for name in names for seed in range(seeds)]
+        for job in jobs:
+            if job in stored:
+                self._check(stored[job])
+        self.missing = tuple(job for job in jobs if job not in stored)
         self.planned = (_load_plan(folder) or 1 + max(seed for _, seed in stored)) if stored else seeds
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self, processes: int | None = None) -> Iterator[Record]:
-        """Train what is missing.
+        """Train the missing networks.
 
         Args:
-            processes: that train at once; as many as there are cores if None, and one trains in this process.
+            processes: number of parallel processes; None for one per core. With 1, training runs in this process.
 
         Yields:
-            Each record once it is stored, in the order in which they are done.
+            Each record once it is stored, in order of completion.
 
         Raises:
-            OSError: if a record cannot be written; those before stay.
+            OSError: if a record cannot be written; records stored before are kept.
         """
         if _load_plan(self.folder) != self.planned:
             with whole(self.folder / PLAN) as partial:
                 partial.write_text(json.dumps({"seeds": self.planned}) + "\n", encoding="utf-8")
         count = min(processes or cores(), len(self.missing))
         if count <= 1:
-            for one in self.missing:
-                yield _stored(self.folder, self.run_of, self.planned, *one)
+            for job in self.missing:
+                yield _stored(self.folder, self.run_of, self.planned, *job)
             return
         with ProcessPoolExecutor(count, get_context("spawn"), _end_with_parent) as pool:
-            waiting = [pool.submit(_stored, self.folder, self.run_of, self.planned, *one) for one in self.missing]
+            waiting = [pool.submit(_stored, self.folder, self.run_of, self.planned, *job) for job in self.missing]
             try:
                 for done in as_completed(waiting):
                     yield done.result()
@@ -125,19 +125,19 @@ class Study:
                 pool.shutdown(cancel_futures=True)
 
     def _check(self, record: Record) -> None:
-        if found := differences(record.run, as_stored(self.run_of(record.variant, record.seed))):
-            what = "; ".join(found.values())
+        if mismatches := differences(record.run, as_stored(self.run_of(record.variant, record.seed))):
+            what = "; ".join(mismatches.values())
             raise ValueError(f"{self.folder}: {record.variant}, seed {record.seed}: {what}; take another folder")
 
 
 def as_stored(run: Run) -> dict[str, Any]:
-    """What a run depends on, as a JSON file gives it back."""
+    """Everything a run depends on, after a round trip through JSON."""
     described: dict[str, Any] = json.loads(json.dumps(run.described()))
     return described
 
 
 def _load_plan(folder: Path) -> int | None:
-    """The number of planned seeds, or None without such a file. Raises ValueError if the file holds something else."""
+    """The number of planned seeds; None if the file is missing. Raises ValueError if its content is invalid."""
     path = folder / PLAN
     if not path.exists():
         return None
@@ -154,7 +154,7 @@ def _stored(folder: Path, run_of: Callable[[str, int], Run], planned: int, name:
 
 
 def _end_with_parent() -> None:
-    """Let this process end when the one that started it does, however that ends: nobody would read its results."""
+    """End this process when its parent ends for any reason, because its results would be lost."""
     parent = parent_process()
     assert parent is not None  # it was spawned
 

@@ -1,6 +1,6 @@
-"""The small network that comes with the package, trained on Fashion-MNIST: something that has learned something.
+"""The small pretrained network that comes with the package, trained on Fashion-MNIST.
 
-`make trained` trains it again. Its log and all that it depends on lie beside it.
+`make trained` trains it again. Its log and its settings are stored in the same folder.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ FOLDER = Path(__file__).parent / "trained"
 
 
 def trained_network() -> EfficientFormer:
-    """The network with its weights, in evaluation mode.
+    """The pretrained network, in evaluation mode.
 
-    Its input is gray images of 32×32 pixels, (B, 1, 32, 32), as `augment.Evaluation(32, 1)` makes them; its output the
-    logits of the ten classes in `fashion_mnist.CLASSES`. The last stage has 4×4 tokens.
+    The input is grey images of 32×32 pixels, (B, 1, 32, 32), preprocessed by `augment.Evaluation(32, 1)`; the output is
+    the logits of the ten classes in `fashion_mnist.CLASSES`. The last stage has 4×4 tokens.
     """
     config = EfficientFormerConfig.from_dict(_described()["config"])
     network = EfficientFormer(config)
@@ -34,17 +34,17 @@ def trained_network() -> EfficientFormer:
 
 
 def trained_log() -> tuple[dict[str, float], ...]:
-    """One row an epoch, as `Loop.epochs` yields them."""
+    """The log of the training run, one row per epoch as from `Loop.epochs`."""
     with (FOLDER / LOG).open(encoding="utf-8") as file:
         return tuple({name: float(value) for name, value in row.items()} for row in csv.DictReader(file))
 
 
 def trained_words() -> str:
-    """What it was trained on, how good it is, and the hash of its weights."""
-    told = _described()
-    top1, images = told["result"]["top1"], told["result"]["images"]
+    """A description of the network: training data, accuracy, and hash of its weights."""
+    run = _described()
+    top1, images = run["result"]["top1"], run["result"]["images"]
     digest = hashlib.sha256((FOLDER / WEIGHTS).read_bytes()).hexdigest()
-    return f"trained on {told['train']}; top-1 {top1:.2%} of {images:,} test images; SHA-256 {digest[:12]}…"
+    return f"trained on {run['train']}; top-1 {top1:.2%} of {images:,} test images; SHA-256 {digest[:12]}…"
 
 
 def _described() -> dict[str, Any]:

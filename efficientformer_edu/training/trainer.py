@@ -1,12 +1,12 @@
-"""The training loop, for every task: the same on a laptop and on several machines.
+"""The training loop for all tasks, from a laptop to several machines.
 
-Released code: `train_one_epoch` in `util/engine.py` and `main.py`. Processes are accelerate's: under `torchrun` each
-process takes its share of every batch. All communication between them is called here; losses and metrics do not
-communicate. (Synchronized batch norms do, in the forward pass in training mode.)
+Released code: `train_one_epoch` in `util/engine.py` and `main.py`. Distributed training uses accelerate: under
+`torchrun`, each process trains on its share of every batch. All communication between processes is in this module;
+losses and metrics do not communicate. (Synchronized batch norms do, in the forward pass in training mode.)
 
-What is random in a step depends on the seed, the epoch and the step alone. So only weights, optimizer and averages need
-to be stored, and a run that was killed ends with the weights of one that was not. The global random state is left as it
-was.
+Randomness in a step depends only on the seed, the epoch and the step. Therefore only weights, optimizer and averages
+are stored, and a run that was killed and resumed ends with the same weights as an uninterrupted run. The global random
+state is not changed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from efficientformer_edu.training.run import Trained
 
 
 class Steps(Protocol):
-    """What a trainer needs to know of a recipe; the fields are those of `recipe.Recipe`."""
+    """The fields of a recipe that a trainer uses; see `recipe.Recipe`."""
 
     @property
     def batch(self) -> int: ...
@@ -61,7 +61,7 @@ class Steps(Protocol):
 
 
 class Worded(Protocol):
-    """Images that can say what they are."""
+    """Images with a description."""
 
     @property
     def words(self) -> str: ...
@@ -77,19 +77,19 @@ class Described(Protocol):
     @property
     def test(self) -> Worded: ...
     def described(self) -> dict[str, Any]:
-        """The run in numbers and words, as it is stored and compared when it is resumed."""
+        """The run as a dictionary, which is stored and compared when the run is resumed."""
 
 
 class Scored(Protocol):
-    """How good a network is."""
+    """The evaluation of a network."""
 
     @property
     def scores(self) -> Mapping[str, float]:
-        """What a row of the log says of it."""
+        """The metrics in a row of the log."""
 
     @property
     def result(self) -> Mapping[str, Any]:
-        """What is stored of it in the end."""
+        """The metrics stored at the end of a run."""
 
 
 R = TypeVar("R", bound=Described)
@@ -98,39 +98,39 @@ E = TypeVar("E", bound=Scored)
 
 
 class Trainer(ABC, Generic[R, N, E]):
-    """A run in progress: `for row in trainer.epochs()` trains one epoch after the other.
+    """A run in progress: `for row in trainer.epochs()` trains epoch by epoch.
 
-    A subclass says what its network is, which batches make an epoch, what the loss is and how the network is evaluated.
+    A subclass defines the network, the batches of an epoch, the loss and the evaluation.
 
     Args:
-        run: what to train, on what and how.
-        folder: where the run is kept; None keeps nothing.
-        resume: continue the run in the folder; with more epochs than it had, as `checkpoints` describes.
-        workers: processes that read images, in addition to each training process.
+        run: network, data and recipe.
+        folder: folder to store the run in; None stores nothing.
+        resume: continue the run in the folder. The number of epochs may increase, see `checkpoints`.
+        workers: number of additional processes that load images, per training process.
 
     Attributes:
-        network: the network that is trained.
+        network: the network being trained.
         epoch: number of complete epochs.
         log: one row per epoch.
-        extended: for each time that the number of epochs grew, after which epoch, and how many there were before.
-        notes: sentences for the user on how training starts.
+        extended: one entry for each increase of the number of epochs: after which epoch, and the number before.
+        notes: messages for the user about the start of training.
 
     Raises:
-        ValueError: if the folder holds another run.
-        FileExistsError: if it holds a run and `resume` is False.
-        FileNotFoundError: if it holds none and `resume` is True.
+        ValueError: if the folder contains another run.
+        FileExistsError: if it contains a run and `resume` is False.
+        FileNotFoundError: if it does not contain a run and `resume` is True.
     """
 
     metric_names: tuple[str, ...]  # names of `Scored.scores`, in the order of the log
-    unused_parameters: ClassVar[bool] = False  # whether some have no gradient, for which several processes would wait
+    unused_parameters: ClassVar[bool] = False  # whether some parameters have no gradient; DDP would wait for them
 
     def __init__(self, run: R, folder: Path | None = None, *, resume: bool = False, workers: int = 0) -> None:
         recipe = run.recipe
         self.run, self.folder, self.workers = run, folder, workers
         unused = DistributedDataParallelKwargs(find_unused_parameters=self.unused_parameters)
-        # Without a GPU each of several processes would train alone, unless accelerate is told that this is intended.
+        # Without a GPU, accelerate only connects the processes if `cpu` is set; else each would train alone.
         cpu = "LOCAL_RANK" in os.environ and not torch.cuda.is_available()
-        # accelerate's precision cannot change within a Python process; a run's own is set in `autocast`.
+        # accelerate's precision cannot change within a Python process; `autocast` sets that of the run.
         self.accelerator = Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[unused])
         self.share = Share(self.accelerator.process_index, self.accelerator.num_processes)
         self.notes = list[str]()
@@ -141,7 +141,7 @@ class Trainer(ABC, Generic[R, N, E]):
         if recipe.sync_bn and self.accelerator.num_processes > 1:
             synchronize(self.network, self.accelerator.device)
         groups = parameter_groups(self.network, recipe.weight_decay)
-        optimizer = torch.optim.AdamW(groups, lr=recipe.peak, fused=True)  # one call, not some for each parameter
+        optimizer = torch.optim.AdamW(groups, lr=recipe.peak, fused=True)  # one call for all parameters
         self.ddp_model, self.optimizer = self.accelerator.prepare(self.training_module(), optimizer)
         self.average = WeightAverage(self.network, recipe.ema) if recipe.ema else None
         self.epoch, self.log, self.extended = 0, list[dict[str, Any]](), list[dict[str, int]]()
@@ -154,43 +154,43 @@ class Trainer(ABC, Generic[R, N, E]):
 
     @abstractmethod
     def build_model(self, drop_path: float | None = None) -> N:
-        """A network with random weights; without `drop_path` it has the configuration's rate."""
+        """Create a network with random weights. If `drop_path` is None, the rate of the configuration is used."""
 
     @abstractmethod
     def initialize(self) -> None:
-        """Load the weights that training starts from, if the run names some."""
+        """Load the initial weights, if the run has any."""
 
     def training_module(self) -> nn.Module:
-        """What several processes call together, by `forward`."""
+        """The module whose `forward` is called in distributed training."""
         return self.network
 
     @property
     @abstractmethod
     def steps_per_epoch(self) -> int:
-        """Steps in one epoch."""
+        """Number of steps in one epoch."""
 
     @abstractmethod
     def batches(self) -> Dataset[Any]:
-        """This process's share of each batch of the epoch; a batch has `images`."""
+        """This process's share of each batch of the epoch. A batch has an attribute `images`."""
 
     @abstractmethod
     def lr_at_step(self, step: int, steps_per_epoch: int) -> float:
-        """The learning rate of one step of the whole run."""
+        """The learning rate of a step, counted from the start of the run."""
 
     @abstractmethod
     def compute_loss(self, images: Float[Tensor, "B C H W"], batch: Any) -> Tensor:
-        """The loss of this process's share, from `ddp_model` under `autocast()`; the images are on the device.
+        """The loss of this process's share, computed with `ddp_model` under `autocast()`. The images are on the device.
 
-        The gradient of the whole batch is the mean of the processes' gradients.
+        The gradient of the complete batch is the mean of the processes' gradients.
         """
 
     @abstractmethod
     def score(self) -> E:
-        """Evaluate the network on all test images, of which each process takes its share."""
+        """Evaluate the network on all test images. Each process evaluates its share."""
 
     @abstractmethod
     def save(self, state: Mapping[str, Tensor], path: Path) -> None:
-        """Write weights that the network had."""
+        """Write weights of the network to a file."""
 
     def autocast(self) -> torch.autocast:
         """The precision of the network's forward pass."""
@@ -198,9 +198,9 @@ class Trainer(ABC, Generic[R, N, E]):
         return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=enabled)
 
     def evaluate(self) -> E:
-        """Evaluate the network as it is now, on all test images; with several processes, each has to call it.
+        """Evaluate the current network on all test images. With several processes, all must call this method.
 
-        All processes use the main process's running statistics, which are those that are saved.
+        All processes use the running statistics of the main process, because these are saved.
         """
         if self.accelerator.num_processes > 1:
             for buffer in self.network.buffers():
@@ -208,14 +208,14 @@ class Trainer(ABC, Generic[R, N, E]):
         return self.score()
 
     def gather(self, value: Any) -> list[Any]:
-        """What each process has, in the order of the processes; each has to call it."""
+        """Collect a value from each process, in rank order. All processes must call this method."""
         return [value] if self.accelerator.num_processes == 1 else gather_object([value])
 
     def sum_over_processes(self, sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The sums over all processes; each has to call it.
+        """Sum tensors over all processes. All processes must call this method.
 
-        Gradients go back to the own process, multiplied by the number of processes. So where every process computes the
-        same loss from these sums, the mean of their gradients is the gradient that one process would have.
+        Gradients only flow back to the local process, multiplied by the number of processes. If all processes compute
+        the same loss from these sums, the mean of their gradients therefore equals the gradient of a single process.
         """
         processes = self.accelerator.num_processes
         if processes == 1:
@@ -228,17 +228,17 @@ class Trainer(ABC, Generic[R, N, E]):
         }
 
     def epochs(self, after_step: Callable[[], None] = lambda: None) -> Iterator[dict[str, Any]]:
-        """Train one epoch after the other.
+        """Train epoch by epoch.
 
         Args:
-            after_step: called after each step, for a progress bar.
+            after_step: called after each step, for example to update a progress bar.
 
         Yields:
-            Each epoch's row of the log, once it is stored.
+            The row of the log of each epoch, once it is stored.
 
         Raises:
-            NotFiniteError: if a loss or a gradient is not finite; what was stored before stays.
-            OSError: if the folder cannot be written; what was stored before stays.
+            NotFiniteError: if a loss or a gradient is not finite; epochs stored before are kept.
+            OSError: if the folder cannot be written; epochs stored before are kept.
         """
         while self.epoch < self.run.recipe.total_epochs:
             started, losses = time.perf_counter(), []
@@ -262,7 +262,7 @@ class Trainer(ABC, Generic[R, N, E]):
             yield row
 
     def finish(self) -> Trained[N, E]:
-        """Store the network, the average of its weights and the result, and return network and result."""
+        """Store the network, its weight average and the result, and return network and result."""
         with seeded(self.accelerator.device, self.run.seed):
             network = self.build_model()
         network.load_state_dict(self.network.state_dict())
@@ -276,14 +276,14 @@ class Trainer(ABC, Generic[R, N, E]):
         return Trained(network.eval(), evaluation, tuple(self.log))
 
     def steps(self) -> Iterator[Tensor]:
-        """Train one epoch; yields the loss after each step."""
+        """Train one epoch. Yields the loss after each step."""
         batches, per_epoch = self.batches(), self.steps_per_epoch
         self.ddp_model.train()
         for number, batch in enumerate(loader(batches, self.workers)):
             yield self.step(batch, self.epoch * per_epoch + number, per_epoch)
 
     def step(self, batch: Any, step: int, steps_per_epoch: int) -> Tensor:
-        """One step: forward, backward, optimizer. Returns the loss of the whole batch, without a gradient."""
+        """One training step: forward, backward, optimizer. Returns the loss of the complete batch, detached."""
         recipe, accelerator = self.run.recipe, self.accelerator
         images = batch.images.to(accelerator.device, memory_format=torch.channels_last)
         for group in self.optimizer.param_groups:
@@ -291,7 +291,7 @@ class Trainer(ABC, Generic[R, N, E]):
         with seeded(accelerator.device, self.run.seed, step, accelerator.process_index):  # drop path and dropout
             loss = self.compute_loss(images, batch)
         batch_loss = accelerator.reduce(loss.detach(), "mean")
-        if not batch_loss.isfinite():  # in every process, so that none waits for one that has stopped
+        if not batch_loss.isfinite():  # checked in every process, so that no process waits for one that has stopped
             check_loss(loss, self.network, images, step)
             raise NotFiniteError(f"step {step}: the loss of another process is not finite")
         self.optimizer.zero_grad()
