@@ -1,4 +1,4 @@
-"""ALLMLPDecoder: worked by hand with constant weights, at any size, and what it refuses."""
+"""ALLMLPDecoder: hand-computed outputs with constant weights, arbitrary sizes, and invalid input."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from efficientformer_edu.dense import ALLMLPDecoder, ALLMLPDecoderConfig
 @torch.no_grad()
 def test_by_hand():
     head = constant(ALLMLPDecoder((1, 2), 3, ALLMLPDecoderConfig(intermediate_channels=2)), 0.5, bias=1.0)
-    head.linear_fuse.conv.weight[:, :2] = 1.0  # for the coarse map, which comes first
+    head.linear_fuse.conv.weight[:, :2] = 1.0  # for the coarse map, which is first
     head.linear_fuse.conv.weight[:, 2:] = 10.0
     logits = head([full(1, 2, 4, 2.0), table([0.0, 4.0]).repeat(1, 2, 1, 1)])
-    # The fine map: ½·2 = 1. The coarse one: ½·(0 + 0) and ½·(4 + 4), in between a quarter and three of the way, which
+    # The fine map: ½·2 = 1. The coarse map: ½·(0 + 0) and ½·(4 + 4), interpolated at one and three quarters, which
     # is 0 1 3 4. Together 2·1·(0 1 3 4) + 2·10·1, and the classifier takes ½ of both channels and adds 1.
     assert_close(logits, table([21.0, 23.0, 27.0, 29.0], [21.0, 23.0, 27.0, 29.0]).repeat(1, 3, 1, 1))
 
@@ -27,7 +27,7 @@ def test_by_hand():
 def test_what_is_below_zero_is_cut_before_and_behind_the_mixing():
     head = constant(ALLMLPDecoder((1, 1), 1, ALLMLPDecoderConfig(intermediate_channels=1)), 1.0)
     assert_close(head([full(1, 2, 2, -5.0), full(1, 1, 1, 3.0)]), full(1, 2, 2, 3.0))
-    head.linear_fuse.conv.weight[:, 1] = -1.0  # the fine map's
+    head.linear_fuse.conv.weight[:, 1] = -1.0  # for the fine map
     assert_close(head([full(1, 2, 2, 5.0), full(1, 1, 1, 3.0)]), full(1, 2, 2, 0.0))
 
 

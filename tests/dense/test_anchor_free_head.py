@@ -1,4 +1,4 @@
-"""AnchorFreeDecoupledHead: worked by hand with constant weights, its first values, and what it refuses."""
+"""AnchorFreeDecoupledHead: hand-computed outputs with constant weights, initial values, and invalid input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STRIDES = (8, 16)
 
 
 def small_head(**fields) -> AnchorFreeDecoupledHead:
-    """Maps of two and of four channels, two classes; every weight is ½, and each output has a bias of its own."""
+    """Maps of two and of four channels, two classes; every weight is ½, and every output has a different bias."""
     config = AnchorFreeDecoupledHeadConfig(act_type="relu", **fields)
     head = constant(AnchorFreeDecoupledHead((2, 4), STRIDES, 2, config), 0.5)
     for preds, bias in ((head.reg_preds, [1, 2, 3, 4]), (head.obj_preds, [5]), (head.cls_preds, [6, 7])):
@@ -33,7 +33,7 @@ def test_by_hand():
         if isinstance(conv, nn.Conv2d):
             conv.weight.fill_(1.0)
     outs = head([full(2, 1, 1, 10.0), full(4, 1, 1, 20.0)])
-    # ½ of two channels changes nothing, of four it doubles; for the class each of two convolutions doubles again.
+    # ½ of two channels changes nothing, ½ of four doubles; for the class, both convolutions double again.
     assert_close(outs[0], column([11.0, 12.0, 13.0, 14.0, 15.0, 46.0, 47.0]))
     assert_close(outs[1], column([41.0, 42.0, 43.0, 44.0, 45.0, 166.0, 167.0]))
 
@@ -41,7 +41,7 @@ def test_by_hand():
 @torch.no_grad()
 def test_by_hand_with_depthwise_convolutions():
     outs = small_head(depthwise=True)([full(2, 1, 1, 16.0), full(4, 1, 1, -16.0)])
-    # Each channel by itself is halved, in two convolutions twice; below 0 nothing is left.
+    # Each channel is halved separately, twice in two convolutions; negative values become 0.
     assert_close(outs[0], column([5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0]))
     assert_close(outs[1], column([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]))
 
@@ -49,7 +49,7 @@ def test_by_hand_with_depthwise_convolutions():
 @torch.no_grad()
 def test_windows_by_hand():
     outs = small_head()([full(2, 2, 3, 1.0), full(4, 1, 1, 0.0)])
-    # Convolutions of 3×3 on 2×3 places sum what they see: 4 6 4 over the same, then 20 28 20 over the same.
+    # Convolutions of 3×3 on 2×3 pixels sum their inputs: 4 6 4 over the same, then 20 28 20 over the same.
     assert outs[0][0, :, 0, 0].tolist() == [21, 22, 23, 24, 25, 26, 27]
     assert outs[0][0, :, 1, 1].tolist() == [29, 30, 31, 32, 33, 34, 35]
     assert torch.equal(outs[0].flip(3), outs[0]) and torch.equal(outs[0].flip(2), outs[0])

@@ -1,4 +1,4 @@
-"""AnchorDecoupledHead: worked by hand with constant weights, the order of what comes out, and what it refuses."""
+"""AnchorDecoupledHead: hand-computed outputs with constant weights, the order of the outputs, and invalid input."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STRIDES = (4, 8, 16, 32)
 
 
 def small_head(**fields) -> AnchorDecoupledHead:
-    """Two maps of two channels, two anchors at each place, two classes; every weight is ¼."""
+    """Two maps of two channels, two anchors per position, two classes; every weight is ¼."""
     config = AnchorDecoupledHeadConfig(anchor_sizes=((2.0,), (6.0,)), aspect_ratios=(1.0, 4.0), **fields)
     return constant(AnchorDecoupledHead((2, 2), STRIDES[:2], 2, config), 0.25)
 
@@ -29,7 +29,7 @@ def test_the_order_of_what_comes_out():
         tower.predict.bias.copy_(torch.arange(numbers))
     values = table([1.0, 2.0], [3.0, 4.0]).repeat(1, 2, 1, 1) * 100
     output = head([values, full(2, 1, 2, 500.0)])
-    # ½ of both channels is the place itself; of its numbers the first half is the first anchor's.
+    # ½ of both channels is the value at the position; the first half of its outputs belongs to the first anchor.
     rows = [100, 200, 300, 400, 500, 500]
     classes = [[row + 2 * anchor, row + 2 * anchor + 1] for row in rows for anchor in range(2)]
     boxes = [[row + 4 * anchor + i for i in range(4)] for row in rows for anchor in range(2)]
@@ -50,7 +50,7 @@ def test_by_hand():
     head = small_head()
     head.classification_head.predict.bias.fill_(1.0)
     output = head([full(2, 2, 2, 8.0), full(2, 1, 1, 8.0)])
-    # Four places, two channels: ¼·8·8 = 16 after the tower, ¼·8·16 = 32 after the prediction. On a single place a
+    # Four pixels, two channels: ¼·8·8 = 16 after the tower, ¼·8·16 = 32 after the prediction. On a single pixel a
     # quarter of each: 4 and 2.
     assert_close(output.classes[0], torch.tensor([[33.0, 33.0]] * 8 + [[3.0, 3.0]] * 2, dtype=torch.float64))
     assert_close(output.boxes[0], torch.tensor([[32.0] * 4] * 8 + [[2.0] * 4] * 2, dtype=torch.float64))
@@ -62,7 +62,7 @@ def test_retinanet_s_towers_have_four_layers():
     for layer in head.regression_head.conv:
         layer.norm.weight.fill_(3.0)
     output = head([full(2, 1, 1, 16.0), full(2, 1, 1, -16.0)])
-    # On a single place a layer halves, the prediction too: 16 / 32. The box's norms triple four times.
+    # On a single pixel a layer halves, and so does the prediction: 16 / 32. The norms of the box triple four times.
     assert_close(output.classes[0, :2], torch.full((2, 2), 0.5, dtype=torch.float64))
     assert_close(output.boxes[0, :2], torch.full((2, 4), 0.5 * 3**4, dtype=torch.float64))
     assert not output.classes[0, 2:].any() and not output.boxes[0, 2:].any()  # ReLU
@@ -78,15 +78,15 @@ def test_instance_norm_by_hand():
         centred(tower.conv[0].conv, 0.5)
         centred(tower.predict, 0.5)
     output = head([table([1.0, 3.0]).repeat(1, 2, 1, 1), full(2, 1, 2, 7.0)])
-    # Mean 2 and variance 1: -1 and 1 but for epsilon, and below 0 is cut. The same everywhere becomes 0.
+    # Mean 2 and variance 1: -1 and 1 except for epsilon; negative values become 0. A constant map becomes 0.
     high = (1 + 1e-5) ** -0.5
     expected = torch.tensor([[0.0] * 2] * 2 + [[high] * 2] * 2 + [[0.0] * 2] * 4, dtype=torch.float64)
     assert_close(output.classes[0], expected)
-    assert not list(head.regression_head.conv[0].norm.parameters())  # it learns nothing
+    assert not list(head.regression_head.conv[0].norm.parameters())  # it does not learn anything
 
 
 def test_instance_norm_needs_more_than_a_single_position():
-    """An image of 32×32 pixels has a last map of one place, whose deviation is none."""
+    """The last map of an image of 32×32 pixels has a single position, so it has no variance."""
     with pytest.raises(ValueError, match="more than 1 spatial element"):
         small_head(norm_type="instance_norm")([full(2, 2, 2, 1.0), full(2, 1, 1, 1.0)])
 

@@ -1,4 +1,4 @@
-"""Anchors: by hand, in number, and where they stand at sizes that are no multiple of a stride."""
+"""Anchors: hand-computed, their number, and their positions at sizes that are not a multiple of a stride."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LIKE = torch.zeros(0)
 
 
 def test_the_anchors_of_a_single_position():
-    """32 / √½ = 45.25 and 32·√½ = 22.63; half of them, rounded, to each side."""
+    """32 / √½ = 45.25 and 32·√½ = 22.63; half of them, rounded, in both directions."""
     assert cell_anchors((32.0,), RATIOS).tolist() == [[-23, -11, 23, 11], [-16, -16, 16, 16], [-11, -23, 11, 23]]
 
 
@@ -31,11 +31,11 @@ def test_ratio_by_ratio_and_within_a_ratio_size_by_size():
 def test_anchors_are_ordered_by_map_row_and_column():
     result = anchors_at([(2, 2), (1, 2)], (4, 8), ((2.0,), (6.0,)), (1.0, 4.0), LIKE)
     assert result.tolist() == [
-        *([-1, -1, 1, 1], [0, -2, 0, 2]),  # size 2 at (0, 0): ½ to each side of the tall one is rounded to 0
+        *([-1, -1, 1, 1], [0, -2, 0, 2]),  # size 2 at (0, 0): ½ on both sides of the tall anchor is rounded to 0
         *([3, -1, 5, 1], [4, -2, 4, 2]),
         *([-1, 3, 1, 5], [0, 2, 0, 6]),
         *([3, 3, 5, 5], [4, 2, 4, 6]),
-        *([-3, -3, 3, 3], [-2, -6, 2, 6]),  # size 6: 1.5 to each side of the tall one is rounded to 2
+        *([-3, -3, 3, 3], [-2, -6, 2, 6]),  # size 6: 1.5 on both sides of the tall anchor is rounded to 2
         *([5, -3, 11, 3], [6, -6, 10, 6]),
     ]
 
@@ -56,11 +56,11 @@ def test_how_many_there_are(size, places):
 
 
 def test_they_follow_the_image():
-    """The last place of the last map of 500×333 is in row 15 and column 10, at (320, 480)."""
+    """The last position of the last map of 500×333 is in row 15 and column 10, at (320, 480)."""
     anchors = anchors_at(PRESETS["l1"].grids((500, 333)), STRIDES, SIZES, RATIOS, LIKE)
-    # 256·√2 = 362.04 and 256 / √2 = 181.02, half of them to each side
+    # 256·√2 = 362.04 and 256 / √2 = 181.02, half of them in both directions
     assert anchors[-3:].tolist() == [[139, 389, 501, 571], [192, 352, 448, 608], [229, 299, 411, 661]]
-    middle = (anchors[:, :2] + anchors[:, 2:]) / 2  # of each box: its place's corner
+    middle = (anchors[:, :2] + anchors[:, 2:]) / 2  # of each box: the corner of its position
     assert middle.amin(0).tolist() == [0, 0]
     assert middle.amax(0).tolist() == [332, 496]  # column 83 and row 124 of the finest map
     assert (middle.amax(0) < torch.tensor([333, 500])).all()

@@ -1,4 +1,4 @@
-"""Assignment: by hand, and against what the rules say, place by place and box by box in plain Python."""
+"""Assignment: by hand, and against a direct implementation of the rules in Python loops."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def rows(*boxes: list[float]) -> torch.Tensor:
 
 
 def test_anchors_by_hand():
-    """A box of 10×10: IoU 0.6, exactly 0.5, 0.45, exactly 0.4, 0.39, none."""
+    """A box of 10×10: IoU 0.6, exactly 0.5, 0.45, exactly 0.4, 0.39, 0."""
     anchors = rows(*([0, 0, 10, high] for high in (6, 5, 4.5, 4, 3.9)), [20, 20, 30, 30])
     assert match_anchors(anchors, rows([0, 0, 10, 10])).tolist() == [0, 0, BETWEEN, BETWEEN, BACKGROUND, BACKGROUND]
 
 
 def test_a_box_that_no_anchor_fits_keeps_its_best():
-    """Both anchors cover a quarter of the box, a third less; no other anchor is better."""
+    """Two anchors cover a quarter of the box, a third covers less; no other anchor is better."""
     anchors = rows([0, 0, 5, 5], [5, 5, 10, 10], [0, 0, 4, 4])
     assert match_anchors(anchors, rows([0, 0, 10, 10])).tolist() == [0, 0, BACKGROUND]
 
 
 def test_an_unbeaten_anchor_is_on_the_box_that_it_shares_most_with():
-    """It is the best for the large box, but lies on the small one: the large one goes without, as in torchvision."""
+    """It is the best for the large box, but is on the small box: the large box is unassigned, as in torchvision."""
     anchors = rows([0, 0, 4, 4], [90, 90, 99, 99])
     assert match_anchors(anchors, rows([0, 0, 20, 20], [0, 0, 4, 5])).tolist() == [1, BACKGROUND]
 
@@ -72,7 +72,7 @@ PLACES = places_at([(4, 4)], (8,), torch.zeros(0))  # centres at 4, 12, 20 and 2
 
 
 def assigned(predicted, boxes, labels=None, objectness=0.0, classes=None, places=PLACES):
-    """SimOTA with logits 0 where nothing else is said: every place is as sure of either class."""
+    """SimOTA with logits 0 by default: all classes are equally likely at every position."""
     count = len(places.strides)
     objectness = torch.full((count,), float(objectness))
     classes = torch.zeros(count, 2) if classes is None else classes
@@ -81,16 +81,16 @@ def assigned(predicted, boxes, labels=None, objectness=0.0, classes=None, places
 
 
 def test_the_number_of_locations_is_the_sum_of_the_ious():
-    """Four places predict 1/2 of the box, one 3/4, one all of it: 3.75 together, so the best and three more."""
+    """Four locations predict 1/2 of the box, one 3/4, one all of it: 3.75 in total, so the best and three more."""
     predicted = rows(*[[90, 90, 99, 99]] * 16)
     predicted[5], predicted[6] = torch.tensor([[8.0, 8, 24, 24], [8, 8, 24, 20]])
     predicted[[9, 10, 1, 2]] = torch.tensor([8.0, 8, 24, 16])
     assignment = assigned(predicted, rows([8, 8, 24, 24]))
-    # Places 5, 6, 9 and 10 have their centres in the box; 1 and 2 are only near, which costs 10⁵.
+    # Locations 5, 6, 9 and 10 have their centres in the box; 1 and 2 are only near, which costs 10⁵.
     assert [i for i, number in enumerate(assignment.number.tolist()) if number == 0] == [5, 6, 9]
     assert assignment.overlap[[5, 6, 9]].tolist() == [1, 0.75, 0.5] and assignment.overlap.sum() == 2.25
-    predicted[2] = torch.tensor([8.0, 8, 24, 20])  # 4 together now
-    assert assigned(predicted, rows([8, 8, 24, 24])).number.count_nonzero() == 12  # all but four are BACKGROUND
+    predicted[2] = torch.tensor([8.0, 8, 24, 20])  # 4 in total now
+    assert assigned(predicted, rows([8, 8, 24, 24])).number.count_nonzero() == 12  # all except four are BACKGROUND
 
 
 def test_no_more_than_ten_count():
@@ -105,7 +105,7 @@ def test_a_tiny_box_is_assigned_the_location_around_it():
 
 def test_a_box_between_all_centres_is_assigned_a_near_location():
     assignment = assigned(rows(*[[90, 90, 99, 99]] * 16), rows([14, 14, 18, 18]))
-    assert assignment.number.count_nonzero() == 15 and assignment.number[0] == 0  # all cost the same: the first
+    assert assignment.number.count_nonzero() == 15 and assignment.number[0] == 0  # all have the same cost: the first
 
 
 def test_the_class_decides_where_boxes_are_alike():
@@ -117,7 +117,7 @@ def test_the_class_decides_where_boxes_are_alike():
 
 
 def test_a_contested_location_goes_to_the_cheaper_box():
-    """The one place there is predicts half of one box and three quarters of the other."""
+    """The only location predicts half of one box and three quarters of the other."""
     location = places_at([(1, 1)], (8,), torch.zeros(0))
     predicted, boxes = rows([0, 0, 8, 6]), rows([0, 0, 8, 12], [0, 0, 8, 8])
     assignment = assigned(predicted, boxes, places=location)
@@ -125,7 +125,7 @@ def test_a_contested_location_goes_to_the_cheaper_box():
 
 
 def test_a_location_goes_only_to_a_box_that_selects_it():
-    """Two boxes want place 1. It is cheapest for a third, which takes one place only and has a better one."""
+    """Two boxes select location 1. It is cheapest for a third box, which takes one location and has a better one."""
     locations = places_at([(1, 2)], (8,), torch.zeros(0))  # centres (4, 4) and (12, 4)
     predicted, boxes = rows([0, 0, 16, 8], [0, 0, 12, 8]), rows([10, 0, 14, 8], [9, 0, 16, 8], [0, 0, 16, 8])
     assert assigned(predicted, boxes[:2], places=locations).number.tolist() == [BACKGROUND, 1]
@@ -164,7 +164,7 @@ def float_iou(a: list[float], b: list[float]) -> float:
 
 
 def by_the_rules(predicted, objectness, classes, places, boxes, labels):
-    """The docstring of `simota`, read aloud."""
+    """The rules in the docstring of `simota`, as loops."""
     cost, shared = {}, {}
     for i, ((x, y), stride) in enumerate(zip(*(part.tolist() for part in places), strict=True)):
         for j, (left, top, right, bottom) in enumerate(boxes.tolist()):
@@ -188,7 +188,7 @@ def by_the_rules(predicted, objectness, classes, places, boxes, labels):
 
 @given(st.integers(0, 2**32), st.integers(0, 6), st.floats(0, 6))
 def test_simota_by_the_rules(seed, count, noise):
-    """Predictions are the boxes with some noise, so that there is much to choose from; no two cost the same."""
+    """Predictions are the boxes with some noise, so there are many candidates; no two have the same cost."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The audit of whole dense networks: MACs worked by hand, and what fvcore adds to them."""
+"""The audit of complete dense networks: hand-computed MACs, and what fvcore adds to them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from efficientformer_edu.dense import (
     FPNConfig,
 )
 
-# SMALL at 64×64: maps of 16, 32, 48, 64 channels and 16², 8², 4², 2² places; 5 classes.
+# SMALL at 64×64: maps of 16, 32, 48, 64 channels and 16², 8², 4², 2² pixels; 5 classes.
 IMAGES = torch.zeros(1, 3, 64, 64)
 PLACES = 256 + 64 + 16 + 4
 NUMBERS = 16 * 256 + 32 * 64 + 48 * 16 + 64 * 4  # of the four maps together
@@ -29,10 +29,10 @@ LINEARS = 4 * (64 * 2 * (4 + 4 + 16) + 2 * 16 * 64 + 2 * 64 * 256)  # the MB3D: 
 PRODUCTS = 2 * 4 * 4 * (4 + 16)
 BATCH_NORMS = (
     8 * 1024 + 16 * 256  # stem
-    + 5 * 16 * 256 + 5 * 32 * 64 + 5 * 48 * 16  # behind both convolutions of an MB4D
+    + 5 * 16 * 256 + 5 * 32 * 64 + 5 * 48 * 16  # after both convolutions of an MB4D
     + 32 * 64 + 48 * 16 + 64 * 4  # embeddings
 )  # fmt: skip
-LAYER_NORMS = 2 * 4 * 64  # the one before the classifier's mean rests
+LAYER_NORMS = 2 * 4 * 64  # the classifier's norm before the mean is not used
 
 
 def test_detection_by_hand():
@@ -40,7 +40,7 @@ def test_detection_by_hand():
     audit = audit_module(DenseNetwork(config), IMAGES)
     laterals, smoothing = NUMBERS * 8, 8 * 8 * 9 * PLACES
     towers = 2 * 8 * 8 * 9 * PLACES
-    predictions = 8 * 9 * 3 * (5 + 4) * PLACES  # three anchors a place
+    predictions = 8 * 9 * 3 * (5 + 4) * PLACES  # three anchors per position
     convolutions = CONVOLUTIONS + laterals + smoothing + towers + predictions
     assert audit.flop_counter == {"convolution": convolutions, "addmm": LINEARS, "bmm": PRODUCTS}
     assert audit.macs == audit.written_out == convolutions + LINEARS + PRODUCTS
@@ -68,7 +68,7 @@ def test_segmentation_by_hand():
         "batch_norm": 2 * (BATCH_NORMS + 8 * PLACES + 8 * 256),
         "layer_norm": 5 * LAYER_NORMS,
         "group_norm": 5 * NUMBERS,
-        "upsample_bilinear2d": 4 * 4 * 8 * 256,  # of all four maps, the finest too
+        "upsample_bilinear2d": 4 * 4 * 8 * 256,  # of all four maps, including the finest
     }
 
 

@@ -1,4 +1,4 @@
-"""The backbone for dense tasks: norms of its outputs, weights of a classification network, its folded form."""
+"""The backbone for dense tasks: output norms, weights of a classification network, the folded form."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_norms_of_the_published_networks(name):
 @torch.no_grad()
 def test_the_weights_of_a_classification_network_fit(tmp_path, layout):
     torch.manual_seed(1)
-    model = EfficientFormer(SMALL.replace(key_dim=32, num_heads=8, bias_grid=7)).eval()  # what every layout can hold
+    model = EfficientFormer(SMALL.replace(key_dim=32, num_heads=8, bias_grid=7)).eval()  # supported by every layout
     path = tmp_path / "model.safetensors"
     save(model, path, layout=layout)
     network = DenseBackbone(model.config).eval()

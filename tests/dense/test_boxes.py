@@ -1,4 +1,4 @@
-"""Boxes: areas and unions against counted pixels, offsets by hand and there and back, suppression by its definition."""
+"""Boxes: areas and unions against counted pixels, offsets by hand and round trip, NMS against its definition."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from efficientformer_edu.dense import boxes as module
 from efficientformer_edu.dense.boxes import area, clip, decode, encode, iou, nms, nms_by_class, paired_iou
 
 NONE = torch.zeros(0, 4)
-THRESHOLDS = st.sampled_from([0.0, 0.25, 0.5, 0.75])  # a quotient of small numbers is never rounded onto one of these
+THRESHOLDS = st.sampled_from([0.0, 0.25, 0.5, 0.75])  # a ratio of small numbers is never rounded to one of these
 PATHS = pytest.mark.parametrize("kernel", [module._kernel(), None], ids=["kernel if there is one", "loop"])
 
 
@@ -29,8 +29,8 @@ def test_by_hand():
     a = box(0, 0, 2, 2)
     others = torch.cat([box(1, 1, 3, 3), box(0, 0, 2, 2), box(0, 0, 1, 2), box(2, 0, 4, 2), box(1, 1, 1, 1)])
     assert area(others).tolist() == [4, 4, 2, 4, 0]
-    assert iou(a, others).tolist() == [[1 / 7, 1, 1 / 2, 0, 0]]  # touching is not sharing
-    assert area(box(3, 3, 1, 1)).tolist() == [0]  # two negative sides are no area
+    assert iou(a, others).tolist() == [[1 / 7, 1, 1 / 2, 0, 0]]  # touching boxes do not overlap
+    assert area(box(3, 3, 1, 1)).tolist() == [0]  # two negative sides have no area
 
 
 @given(some_boxes(), some_boxes())
@@ -73,7 +73,7 @@ def test_clip():
 
 
 def test_offsets_by_hand():
-    """The centre moves by (2, 2), half an anchor's width and its whole height; the height is doubled."""
+    """The centre moves by (2, 2), half an anchor's width and its full height; the height is doubled."""
     anchor, target = box(0, 0, 4, 2), box(2, 1, 6, 5)
     offsets = torch.tensor([[0.5, 1.0, 0.0, math.log(2)]], dtype=torch.float64)
     torch.testing.assert_close(encode(target, anchor), offsets)
@@ -103,7 +103,7 @@ def test_boxes_are_not_of_half_precision(dtype):
 
 
 def suppressed(boxes, scores, threshold):
-    """What is kept by definition: a box stays unless a kept one that comes before it is too close."""
+    """The kept boxes by definition: a box is kept unless its IoU with an earlier kept box is too large."""
     kept = []
     for i in sorted(range(len(boxes)), key=lambda i: -scores[i]):  # Python's sorting is stable
         if all(counted_iou(boxes[i], boxes[j]) <= threshold for j in kept):
@@ -139,7 +139,7 @@ def test_many_equal_scores_keep_their_order():
 @pytest.mark.skipif(module._kernel() is None, reason="torchvision's kernel is not installed")
 @pytest.mark.parametrize("threshold", [0.1, 0.3, 0.45, 0.7])
 def test_the_kernel_and_the_loop_agree(threshold):
-    """Also where an IoU of 1/10, 3/10, 9/20 or 7/10 in float32 is compared with the number that is not quite that."""
+    """Also if an IoU of 1/10, 3/10, 9/20 or 7/10 in float32 is compared with the rounded threshold."""
     generator = torch.Generator().manual_seed(0)
     corner, size = (torch.randint(1, 20, (300, 2), generator=generator).float() for _ in range(2))
     boxes, scores = torch.cat([corner, corner + size], dim=1), torch.rand(300, generator=generator)
@@ -151,7 +151,7 @@ def test_the_kernel_and_the_loop_agree(threshold):
 
 
 def bare(boxes, scores, threshold):
-    """What calling a declared operator without a kernel does."""
+    """The error of a declared operator without a kernel."""
     raise NotImplementedError("Could not run 'torchvision::nms' with arguments from the 'CPU' backend")
 
 
@@ -171,7 +171,7 @@ def test_the_kernel_is_used_only_if_it_runs(load):
 
 def test_a_kernel_that_runs_is_used():
     def keep_all(boxes, scores, threshold):
-        assert scores.tolist() == sorted(set(scores.tolist()), reverse=True)  # in order, and no two alike
+        assert scores.tolist() == sorted(set(scores.tolist()), reverse=True)  # in order and distinct
         return torch.arange(len(boxes))
 
     with mock.patch.object(module, "import_module", lambda name: SimpleNamespace(nms=keep_all)):

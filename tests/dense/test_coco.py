@@ -1,4 +1,4 @@
-"""COCO's format: what is read from it, lawful variants, outlines, and every kind of entry that cannot be used."""
+"""The COCO format: what is read from it, valid variants, polygons, and every kind of invalid entry."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_an_image_without_objects_is_background(tmp_path):
 
 
 def test_the_smaller_of_two_objects_is_in_front(tmp_path):
-    """The same whichever is written down first."""
+    """The order in the file does not matter."""
     large = annotation(bbox=[0, 0, 20, 20], segmentation=[square(0, 0, 20, 20)])
     small = annotation(category=90, bbox=[5, 5, 4, 4], segmentation=[square(5, 5, 9, 9)])
     for index, both in enumerate(((large, small), (small, large))):
@@ -88,7 +88,7 @@ def test_crowds_are_ignored_except_where_an_object_is_known(tmp_path):
 
 @pytest.mark.parametrize("without", [{"segmentation": []}, {"segmentation": None}, "segmentation"], ids=str)
 def test_objects_without_an_outline(tmp_path, without):
-    """Detection data may have boxes alone: which of their pixels show the object is not known."""
+    """Detection data may have boxes without masks: which of their pixels show the object is unknown."""
     boxed = annotation(bbox=[4.5, 2, 2, 3])
     boxed.pop(without) if isinstance(without, str) else boxed.update(without)
     data = read(tmp_path, boxed, OTHER)
@@ -154,7 +154,7 @@ def test_masks_are_decoded_singly_and_only_on_demand(tmp_path, monkeypatch):
 
 
 def test_an_example_of_many_boxes_is_as_large_as_its_image(tmp_path):
-    """Not as large as a mask for each box: 300 boxes on 2000×2000 pixels would take 1.2 GB."""
+    """Less memory than a mask per box: 300 boxes on 2000×2000 pixels would take 1.2 GB."""
     path, images = write_coco(tmp_path, {})
     Image.new("RGB", (400, 400)).save(images / "one.jpg")
     entry = {"id": 1, "file_name": "one.jpg", "height": 400, "width": 400}
@@ -245,7 +245,7 @@ def test_ids_of_classes_in_order_numbers_before_text(tmp_path):
 
 
 def test_more_classes_than_a_map_of_pixels_can_hold(tmp_path):
-    """LVIS has 1,203. That is no hindrance to detection."""
+    """LVIS has 1,203 classes, which is not too many for detection."""
     content = only("annotations", category_id=1203)
     content["categories"] = [{"id": number, "name": f"class {number}"} for number in range(1, 1204)]
     data = read_coco(*write_coco(tmp_path, content), strict=True)
@@ -259,7 +259,7 @@ def test_more_classes_than_a_map_of_pixels_can_hold(tmp_path):
 
 
 def test_the_content_has_a_fingerprint(tmp_path):
-    """Of the images and the annotations, wherever they are."""
+    """Of the images and the annotations, independent of their folder."""
     first, same = (read(tmp_path / name, annotation()).fingerprint for name in ("a", "b"))
     other = read(tmp_path / "c", annotation(bbox=[4, 2, 10, 7])).fingerprint
     put(tmp_path / "b/pets/train2017/two.png", np.zeros((HEIGHT, WIDTH, 3)))
@@ -321,7 +321,7 @@ BROKEN_IMAGES = [
 
 @pytest.mark.parametrize(("fields", "kind", "message"), BROKEN_IMAGES)
 def test_broken_images(tmp_path, fields, kind, message):
-    """Each is left out with its objects, and counted once."""
+    """Every broken image is left out with its objects, and counted once."""
     content = coco_content(annotation(), annotation(image=5))
     paths = write_coco(tmp_path, content)
     (paths[1] / "broken.jpg").write_bytes(b"no image")
@@ -367,7 +367,7 @@ def test_a_file_that_cannot_be_used(tmp_path, content, message, strict):
 
 
 def test_nothing_that_can_be_used_has_a_first_reason(tmp_path):
-    """Before an epoch is trained."""
+    """Before training starts."""
     with pytest.raises(ValueError, match=r"no object that can be used; first reason: annotations\[0\]: its bbox"):
         read(tmp_path, annotation(bbox=[1, 2, 0, 0]), annotation(category=1), strict=False)
     content = coco_content(annotation())
@@ -413,7 +413,7 @@ def test_several_polygons_form_a_single_object():
 
 
 def test_run_lengths_go_down_the_columns():
-    """Of 3×2 pixels one is outside, three are inside, two are outside."""
+    """Of 3×2 pixels, one is outside, three are inside, two are outside."""
     assert decode({"size": [3, 2], "counts": [1, 3, 2]}, 3, 2).int().tolist() == [[0, 1], [1, 0], [1, 0]]
 
 
@@ -446,9 +446,9 @@ def test_polygons_as_cocoapi_decodes_them(polygons):
 
 
 def test_numbers_of_several_characters():
-    """Five bits each from "0" on, the lowest first: 100 = 3·32 + 4 is "T3", and −1 is a single "O"."""
+    """Five bits per character from "0" on, the lowest first: 100 = 3·32 + 4 is "T3", and −1 is a single "O"."""
     assert coco._unpack("T34") == [100, 4]
-    assert coco._unpack("456O") == [4, 5, 6, 4]  # the fourth is counted from the second
+    assert coco._unpack("456O") == [4, 5, 6, 4]  # the fourth is relative to the second
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The criteria: by hand, with nothing to learn from, and outputs that learn by them until they are right."""
+"""The criteria: by hand, without any targets, and outputs that are trained with them until they are right."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PIXELS = criterion(dense_config(SEGMENTERS[0]))
 
 
 def target(boxes: list, labels: list[int], semantic: Tensor | None = None) -> Target:
-    """In double precision; no pixel has a class where none is given."""
+    """In double precision; by default no pixel has a class."""
     if semantic is None:
         semantic = torch.full((64, 64), IGNORED, dtype=torch.uint8)
     corners = torch.tensor(boxes, dtype=torch.float64).view(-1, 4)
@@ -42,25 +42,25 @@ def parts(losses: dict[str, Tensor]) -> dict[str, object]:
 
 
 def anchor_output(images: int = 1) -> AnchorPredictions:
-    """Anchors with IoUs 1, 0.45 and 0 with the box [0, 0, 10, 10]; two classes, of which each is as likely as not."""
+    """Anchors with IoUs 1, 0.45 and 0 with the box [0, 0, 10, 10]; two classes, both with probability ½."""
     anchors = torch.tensor([[0, 0, 10, 10], [0, 0, 10, 4.5], [20, 20, 30, 30]], dtype=torch.float64)
     return AnchorPredictions(*(torch.zeros(images, 3, n, dtype=torch.float64) for n in (2, 4)), anchors)
 
 
 def test_anchors_by_hand():
-    """One anchor is on the box, one is background, and what is between learns nothing, however wrong it is."""
+    """One anchor is on the box, one is background, and the anchor in between is ignored, however wrong it is."""
     output = anchor_output()
     output.classes[0, 1], output.boxes[0, 1:] = 50.0, 50.0
     output.boxes[0, 0] = torch.tensor([0.5, -0.5, 0.0, 2.0])
     output.classes[0, 2] = torch.tensor([LN3, 0.0])
-    true_class, other = 1 / 4 * 1 / 4 * LN2, 3 / 4 * 1 / 4 * LN2  # logit 0: of the true class, and of another one
-    sure = 3 / 4 * 9 / 16 * math.log(4)  # 3/4 for what is not there
+    true_class, other = 1 / 4 * 1 / 4 * LN2, 3 / 4 * 1 / 4 * LN2  # logit 0: of the true class, and of another class
+    sure = 3 / 4 * 9 / 16 * math.log(4)  # 3/4 for absent classes
     losses = ANCHORS(output, [target([[0, 0, 10, 10]], [1])], ())
     assert parts(losses) == {"class": true_class + other + sure + other, "box": 3.0}
 
 
 def test_anchors_are_counted_over_the_batch():
-    """Four boxes on three anchors of two images, one of them beside an image without any."""
+    """Four boxes on three anchors of two images; a third image has no box."""
     boxes = target([[0, 0, 10, 10], [20, 20, 30, 30]], [0, 1])
     output = anchor_output(3)
     output.boxes[0, 0] = 1.0
@@ -77,7 +77,7 @@ def test_the_offsets_are_those_that_lead_to_the_box():
 
 
 def place_output(width: float = 0.0) -> Tensor:
-    """A map of one place of 8×8 pixels that predicts a box there, exp(width) as wide; three classes, logits 0."""
+    """A map with a single position of 8×8 pixels that predicts a box, exp(width) as wide; three classes, logits 0."""
     output = torch.zeros(1, 4 + 1 + 3, 1, 1, dtype=torch.float64)
     output[0, :2], output[0, 2] = 0.5, width
     return output
@@ -89,7 +89,7 @@ def test_locations_by_hand():
 
 
 def test_a_class_is_to_be_as_sure_as_its_box_is_good():
-    """Half of the box: 5 · (1 − 1/4). The target of its class is 1/2, where the prediction is 3/4."""
+    """Half of the box: 5 · (1 − 1/4). The target of its class is 1/2, the prediction 3/4."""
     output = place_output(-LN2)
     output[0, 7] = LN3
     losses = PLACES([output], [target([[0, 0, 8, 8]], [2])], (8,))
@@ -98,7 +98,7 @@ def test_a_class_is_to_be_as_sure_as_its_box_is_good():
 
 
 def test_locations_are_counted_over_the_batch():
-    """Two images have the box, one has none: objectness of three places, over two."""
+    """Two images have the box, one has none: objectness of three locations, divided by two."""
     output, boxes = place_output(-LN2).repeat(3, 1, 1, 1), target([[0, 0, 8, 8]], [2])
     losses = PLACES([output], [boxes, NOTHING, boxes], (8,))
     assert parts(losses) == {"box": 3.75, "objectness": 3 * LN2 / 2, "class": 3 * LN2}
@@ -113,7 +113,7 @@ def test_a_location_without_a_box_only_learns_objectness():
 
 
 def test_pixels_by_hand():
-    """Logits of two places are enlarged to four: at a quarter and three quarters of the way they are mixed."""
+    """Logits of two pixels are enlarged to four: interpolated at one and three quarters."""
     output = torch.tensor([[[[0.0, 4 * LN3]], [[0.0, 0.0]]]], dtype=torch.float64)  # enlarged: 0, 1, 3 and 4 times ln 3
     semantic = torch.tensor([[0, 1, IGNORED, IGNORED]], dtype=torch.uint8)
     losses = PIXELS(output, [target([], [], semantic)], ())
@@ -132,7 +132,7 @@ def test_pixels_by_hand():
     ids=["none", "point", "line", "outside"],
 )
 def test_nothing_to_learn_from(pair, left, boxes):
-    """No boxes, boxes without area or far outside, no pixel with a class: only that there is nothing is learned."""
+    """No boxes, boxes without area or far outside, no pixel with a class: only the background is learned."""
     network = dense_network(pair).train()
     output = network(images(2, 64, 64))
     nothing = target(boxes, [0] * len(boxes))
@@ -179,7 +179,7 @@ def is_found(detections, expected: Target) -> None:
 
 
 def test_anchors_that_learn_find_the_objects():
-    """Not a network: its output itself is what learns. What `detect` reads is what the criterion wrote."""
+    """Without a network: the output tensor itself is trained. `detect` reads what the criterion trained."""
     anchors = anchors_at([(8, 8), (4, 4)], (8, 16), ((16.0,), (32.0,)), (0.5, 1.0, 2.0), OBJECTS[0].boxes)
     classes = torch.full((2, len(anchors), 3), -4.0, dtype=torch.float64, requires_grad=True)
     boxes = torch.zeros(2, len(anchors), 4, dtype=torch.float64, requires_grad=True)

@@ -1,4 +1,4 @@
-"""Where examples come from, by name or by what a folder holds; and the shapes in the signatures on the way."""
+"""Data sets by name or by the content of a folder; and the shapes in the signatures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Detections: by hand for both heads, and what thresholds leave."""
+"""Detections: by hand for both heads, and the effect of thresholds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def logit(p: float) -> float:
 
 
 def with_anchors(*detections: tuple[list[float], list[float]]) -> AnchorPredictions:
-    """One image, whose anchors are the boxes, each with a probability for each class."""
+    """One image whose anchors are the boxes, each with a probability per class."""
     anchors = torch.tensor([box for box, _ in detections])
     classes = torch.tensor([[[logit(p) for p in probabilities] for _, probabilities in detections]])
     return AnchorPredictions(classes, torch.zeros(1, len(detections), 4), anchors)
@@ -42,7 +42,7 @@ def test_with_anchors_by_hand():
 
 
 def test_without_anchors_by_hand():
-    """The score is the product; of the places of stride 8 and 16 each predicts a box as large as its place."""
+    """The score is the product; at strides 8 and 16 every position predicts a box of its own size."""
     fine, coarse = torch.full((2, 7, 1, 2), -20.0), torch.full((2, 7, 1, 1), -20.0)
     for x in (fine, coarse):
         x[:, :2], x[:, 2:4] = 0.5, 0.0
@@ -68,7 +68,7 @@ def test_boxes_are_cut_at_the_border_and_dropped_outside():
 
 
 def test_they_are_compared_as_they_are_cut():
-    """What differs outside of the image alone is the same box."""
+    """Boxes that differ only outside of the image are the same box."""
     (detections,) = detect(with_anchors(([40.0, 0, 60, 10], [0.9]), ([40.0, 0, 200, 10], [0.8])), (), SIZE)
     assert detections.boxes.tolist() == [[40, 0, 48, 10]] and rounded(detections.scores) == [0.9]
 
@@ -94,7 +94,7 @@ def test_thresholds(settings, scores):
 
 
 def test_candidates_come_before_suppression_and_most_after():
-    """The best two are one object, which leaves one of two candidates, but two of the best three that stay."""
+    """The best two are the same object, so one of two candidates is kept, but two of the best three."""
     output = with_anchors((LEFT, [0.9]), (ALMOST_LEFT, [0.8]), (RIGHT, [0.7]))
     assert detect(output, (), SIZE, candidates=2)[0].boxes.tolist() == [LEFT]
     assert detect(output, (), SIZE, most=2)[0].boxes.tolist() == [LEFT, RIGHT]
@@ -113,7 +113,7 @@ def test_a_candidate_has_more_than_the_threshold():
 
 
 def test_overlap():
-    """9/10 is shared."""
+    """An IoU of 9/10."""
     output = with_anchors((LEFT, [0.9]), (ALMOST_LEFT, [0.8]))
     assert len(detect(output, (), SIZE, overlap=0.89)[0].boxes) == 1
     assert len(detect(output, (), SIZE, overlap=0.91)[0].boxes) == 2

@@ -1,4 +1,4 @@
-"""A network is judged in each image's own pixels, and is left as it was."""
+"""A network is evaluated in the pixels of each image, and is not changed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DETECTOR, SEGMENTATION = ("fpn", "anchor_decoupled_head"), ("no neck", "all_mlp_
 
 
 class Sees(nn.Module):
-    """In the place of a head: it answers the same for each image."""
+    """Stands in for a head: it predicts the same for every image."""
 
     strides = (4, 8, 16, 32)
 
@@ -37,7 +37,7 @@ class Sees(nn.Module):
 
 
 def detector(box: list[float]) -> DenseNetwork:
-    """It finds one object of class 1 on its square."""
+    """It predicts one object of class 1 on its square."""
     network = dense_network(DETECTOR)
     anchors = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
     boxes = encode(torch.tensor([box]), anchors)[None]
@@ -46,7 +46,7 @@ def detector(box: list[float]) -> DenseNetwork:
 
 
 def halves() -> DenseNetwork:
-    """It takes the left half of its square for class 0 and the right half for class 2."""
+    """It predicts class 0 in the left half of its square and class 2 in the right half."""
     network = dense_network(SEGMENTATION)
     logits = torch.zeros(1, 3, 16, 16)
     logits[:, 0, :, :8], logits[:, 2, :, 8:] = 1, 1
@@ -68,7 +68,7 @@ def data(*examples: Example) -> Listed:
 
 
 def test_boxes_are_evaluated_in_the_pixels_of_images_of_any_size() -> None:
-    """The same box on the square of 64 is another one in each image, and right in all."""
+    """The same box on the square of 64 is a different box in every image, and correct in all of them."""
     network = detector([8, 16, 24, 32])
     images = [
         example(64, 64, [8, 16, 24, 32]),
@@ -88,7 +88,7 @@ def test_pixels_are_evaluated_in_the_pixels_of_images_of_any_size() -> None:
     images = [example(height, width, [0, 0, 1, 1]) for height, width in ((64, 64), (50, 100), (40, 200), (8, 8))]
     scores = evaluate_dense(halves(), data(*images), 64, 1)
     assert scores.result == {"miou": 1, "pixel_accuracy": 1, "images": 4}
-    # A tall image lies on the left half of the square alone, and all of it is taken for class 0.
+    # A tall image covers only the left half of the square, and all of it is predicted as class 0.
     tall = evaluate_dense(halves(), data(example(100, 50, [0, 0, 1, 1])), 64, 1)
     assert (tall.by_class, tall.result["pixel_accuracy"]) == ((0.5, None, 0), 0.5)
 

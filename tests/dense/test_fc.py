@@ -1,4 +1,4 @@
-"""FC: worked by hand, and with one layer the classifier of an EfficientFormer."""
+"""FC: hand-computed, and with a single layer the classifier of an EfficientFormer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POOLED = torch.tensor([[1.0, 2.0], [0.0, -4.0]], dtype=torch.float64)
 @torch.no_grad()
 def test_two_layers_by_hand():
     head = constant(FC(2, 3, FCConfig(num_layers=2, intermediate_channels=4, act_type="relu")), 0.5, bias=0.25)
-    # ½·(1 + 2) + ¼ = 1.75 on four channels, and ½·4·1.75 + ¼; the second image is below 0 in between.
+    # ½·(1 + 2) + ¼ = 1.75 on four channels, and ½·4·1.75 + ¼; the second image is negative in between.
     assert_close(head(POOLED), torch.tensor([[3.75] * 3, [0.25] * 3], dtype=torch.float64))
 
 
@@ -49,7 +49,7 @@ def test_a_single_layer_is_the_classifier_of_an_efficientformer():
     state = {f"backbone.{name}": value for name, value in model.state_dict().items()}
     for which in ("weight", "bias"):
         state[f"head.classifier.1.{which}"] = state.pop(f"backbone.head.{which}")
-    network.load_state_dict(state)  # every name, and no other: there are no norms of outputs
+    network.load_state_dict(state)  # exactly these names: there are no output norms
     batch = images(2, 65, 97)
     assert torch.equal(network(batch), model(batch))
 

@@ -1,4 +1,4 @@
-"""The file of a trained network: everything comes back, and what is no such file is said to be none."""
+"""The file of a trained network: everything is restored, and other files are refused."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def saved(path: Path, pair: tuple[str, str] = PAIR) -> DenseNetwork:
 
 
 def rewritten(path: Path, **fields: Any) -> Path:
-    """The same weights under another header."""
+    """The same weights with another header."""
     data = header(path)
     assert data is not None
     metadata = {KEY: json.dumps({**data, **fields})}
@@ -113,7 +113,7 @@ def test_a_file_cut_short(part: float, tmp_path: Path) -> None:
 
 
 def test_files_of_other_kinds(tmp_path: Path) -> None:
-    """A classifier in both kinds of file, words, nothing, and safetensors of somebody else."""
+    """A classifier in both file formats, text, an empty file, and another project's safetensors."""
     model = EfficientFormer(SMALL)
     save(model, tmp_path / "classifier.safetensors", layout="native")
     save(model, tmp_path / "classifier.pth", layout="native")
@@ -156,7 +156,7 @@ def test_a_header_that_is_no_json(tmp_path: Path) -> None:
 
 
 def test_the_backbone_of_a_classifier_or_of_another_network(tmp_path: Path) -> None:
-    """Without heads, and without the norms of the maps."""
+    """Without heads, and without the output norms."""
     classifier = EfficientFormer(SMALL.replace(num_classes=7))
     save(classifier, tmp_path / "classifier.pth", layout="official")
     saved(tmp_path / "dense.safetensors")

@@ -1,4 +1,4 @@
-"""FPN: worked by hand with constant weights, at odd sizes against plain indexing, and what it refuses."""
+"""FPN: hand-computed with constant weights, at odd sizes against Python indexing, and invalid input."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def test_by_hand():
         conv.weight.fill_(0.125)
         conv.bias.fill_(-1.0)
     outs = neck([full(1, 8, 8, 1.0), full(2, 4, 4, 2.0), full(3, 2, 2, 3.0), full(4, 1, 1, 4.0)])
-    # Laterals are C·v / 2 + ¼ = 0.75, 2.25, 4.75, 8.25; from the coarsest on they add up.
+    # Laterals are C·v / 2 + ¼ = 0.75, 2.25, 4.75, 8.25; they are summed from the coarsest on.
     sums = (16.0, 15.25, 13.0, 8.25)
-    # A window of n places gives 2 channels · n · sum / 8 - 1: at a corner 4, at an edge 6, else 9.
+    # A window of n pixels gives 2 channels · n · sum / 8 - 1: at a corner 4, at an edge 6, else 9.
     seen = ([2, 3, 3, 3, 3, 3, 3, 2], [2, 3, 3, 2], [2, 2], [1])
     for out, total, size in zip(outs, sums, seen, strict=True):
         side = torch.tensor(size, dtype=torch.float64)
@@ -96,10 +96,10 @@ def test_extra_convolutions_start_from_their_map(mode, factor):
         conv.bias.fill_(0.5)
     outs = neck([full(1, 10, 6, 0.0), full(1, 5, 3, 1.0)])
     assert [tuple(out.shape) for out in outs] == [(1, 1, 10, 6), (1, 1, 5, 3), (1, 1, 3, 2), (1, 1, 2, 1)]
-    # Windows around rows 0, 2, 4 and columns 0, 2 of the 5×3 map see 2·2, 3·2 and 2·2 places.
+    # Windows around rows 0, 2, 4 and columns 0, 2 of the 5×3 map cover 2·2, 3·2 and 2·2 pixels.
     edge, inner = 4 * factor + 0.5, 6 * factor + 0.5
     assert_close(outs[2], table([edge, edge], [inner, inner], [edge, edge]))
-    # Windows around rows 0, 2 of the 3×2 map see one row of each kind, both places of it.
+    # Windows around rows 0, 2 of the 3×2 map cover one row of each kind, both pixels of it.
     assert_close(outs[3], table([2 * (edge + inner) + 0.5], [2 * (edge + inner) + 0.5]))
 
 
@@ -111,8 +111,8 @@ def test_relu_before_further_extra_convolutions(relu, expected):
         conv.weight.fill_(1.0)
         conv.bias.fill_(-5.0)
     first, second = neck([full(1, 10, 6, 0.0), full(1, 5, 3, 1.0)])[2:]
-    assert_close(first, table([-1.0, -1.0], [1.0, 1.0], [-1.0, -1.0]))  # 4 and 6 places, less 5: no ReLU before it
-    # Two places of -1 and two of 1, less 5; behind a ReLU those of -1 are gone.
+    assert_close(first, table([-1.0, -1.0], [1.0, 1.0], [-1.0, -1.0]))  # 4 and 6 pixels, less 5: no ReLU before it
+    # Two pixels of -1 and two of 1, less 5; after a ReLU the -1 are gone.
     assert_close(second, table([expected], [expected]))
 
 
@@ -155,7 +155,7 @@ def test_as_mmdetection_starts():
     neck = FPN((64, 64), STRIDES, FPNConfig(num_outs=3, add_extra_convs="on_output"))
     for conv in (*neck.lateral_convs, *neck.fpn_convs, *neck.extra_convs):
         size = conv.kernel_size[0] * conv.kernel_size[1]
-        limit = (6 / (64 * size + 64 * size)) ** 0.5  # Glorot's uniform: √(6 / (what comes + what goes))
+        limit = (6 / (64 * size + 64 * size)) ** 0.5  # Glorot's uniform: √(6 / (fan-in + fan-out))
         assert 0.95 * limit < conv.weight.abs().max() <= limit
         assert not conv.bias.any()
 

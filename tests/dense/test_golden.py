@@ -1,4 +1,4 @@
-"""Names, shapes and totals of the four networks that NetsPresso Trainer was seen to build for L1 and 20 classes."""
+"""Names, shapes and totals of the four networks that NetsPresso Trainer builds for L1 and 20 classes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NETWORKS = {
     ),
 }
 
-RENAMED = [  # theirs, ours
+RENAMED = [  # NetsPresso's name, our name
     (r"^backbone\.encoder\.norm([0246])\.", lambda match: f"backbone.norms.{int(match[1]) // 2}."),
     (r"\.block\.(conv|norm)\.", r".\1."),
     (r"\.cls_logits\.|\.bbox_reg\.", ".predict."),
@@ -51,7 +51,7 @@ def ours(name: str) -> str:
 
 @pytest.fixture(params=list(NETWORKS))
 def golden(request):
-    """What was seen, and our network, as shapes without numbers."""
+    """The recorded state and our network, as shapes without values."""
     config, total = NETWORKS[request.param]
     with torch.device("meta"):
         network = DenseNetwork(config)
@@ -61,7 +61,7 @@ def golden(request):
 
 
 def test_names_and_shapes(golden):
-    """Of everything but the stem and the stages, whose names `tests/weights` compares in every published layout."""
+    """Of everything except the stem and the stages, whose names `tests/weights` compares in every published layout."""
     seen, network = golden
     match = {
         name: list(value.shape)

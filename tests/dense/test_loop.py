@@ -1,4 +1,4 @@
-"""The loop for detection and segmentation: it learns, goes on where it stopped, and shares its work."""
+"""The trainer for detection and segmentation: it learns, resumes after an interruption, and distributes its work."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_every_head_and_neck_takes_a_step(head: str) -> None:
 
 
 class Stopped(BaseException):
-    """As a key does it: nothing may catch it."""
+    """Like Ctrl-C: no handler may catch it."""
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -82,7 +82,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(task: str, tmp_path: Path) ->
     steps: list[int] = []
     with pytest.raises(Stopped):
         list(DenseLoop(run(task), tmp_path / "stopped").epochs(stop))
-    torch.rand(7)  # whatever else drew numbers
+    torch.rand(7)  # independent of other random numbers
     again = DenseLoop(run(task), tmp_path / "stopped", resume=True)
     assert [row["epoch"] for row in again.epochs()] == [2]
     outcome = again.finish()
@@ -103,7 +103,7 @@ def test_a_run_leaves_everything_in_its_folder(task: str, tmp_path: Path) -> Non
     trained = loop.finish()
     data = json.loads((tmp_path / checkpoints.RUN).read_text(encoding="utf-8"))
     assert data.pop("result") == trained.evaluation.result
-    assert data == loop.run.described()  # nothing in it that JSON does not have
+    assert data == loop.run.described()  # only values that JSON supports
     assert from_dict(data["config"]) == loop.run.config
     assert DenseRecipe(**data["recipe"]) == RECIPE
     assert checkpoints.load_checkpoint(tmp_path, loop.run.described())["epoch"] == 2
@@ -226,10 +226,10 @@ def test_gradients_statistics_and_scores_of_two_processes_equal_a_single_process
         single, double = (torch.load(path, weights_only=True) for path in (tmp_path / "one.pt", two))
         assert single.keys() == double.keys()
         for name, value in single.items():
-            if value is None:  # the backbone's last norm takes no part
+            if value is None:  # the backbone's last norm is not used
                 assert double[name] is None or not double[name].any()
                 continue
-            largest = max(float(value.abs().max()), 1e-2)  # a bias before a norm has 0 but for rounding
+            largest = max(float(value.abs().max()), 1e-2)  # 0 up to rounding for a bias before a norm
             assert float((double[name] - value).abs().max()) < 2e-3 * largest, (two.stem, name)
 
 
@@ -348,4 +348,4 @@ def test_what_cannot_be_run() -> None:
     with pytest.raises(ValueError, match="these data have no objects.*: 4 images"):
         run("detection", train=masks, test=masks)
     with pytest.raises(ValueError, match="fc has no criterion here"):
-        DenseLoop(replace(run(), config=DenseConfig(SMALL, FCConfig(), None, 6)))  # what `usual` never makes
+        DenseLoop(replace(run(), config=DenseConfig(SMALL, FCConfig(), None, 6)))  # what `usual` never creates

@@ -1,4 +1,4 @@
-"""The losses: each against numbers by hand, its gradient by hand or by differences, and nothing to learn from."""
+"""The losses: values by hand, gradients by hand or finite differences, and empty targets."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_iou_loss_by_hand():
 
 
 def test_the_gradient_of_the_iou_loss():
-    """By hand: with its right side at x = 2, a box of height 1 covers x / 4 of one that is 4 wide: 1 − x²/16."""
+    """By hand: with its right side at x = 2, a box of height 1 covers x / 4 of a box that is 4 wide: 1 − x²/16."""
     grad = gradient(iou_loss, double([[0, 0, 2, 1]]), double([[0, 0, 4, 1]]))
     assert grad[0][2] == pytest.approx(-2 / 8)
     predicted, target = double([[0, 0, 4, 5], [1, 2, 6, 7]]), double([[1, 1, 6, 4], [0, 0, 5, 6.5]])
@@ -84,7 +84,7 @@ def picture(*rows: list[int]) -> Tensor:
     return torch.tensor([rows], dtype=torch.uint8)
 
 
-# Two classes in a row of four pixels: the first has the probabilities 3/4, 3/4, 1/2 and, where it is ignored, 3/4.
+# Two classes in a row of four pixels: the first has probabilities 3/4, 3/4, 1/2 and, on the ignored pixel, 3/4.
 ROW = double([[[[LN3, LN3, 0.0, LN3]], [[0.0, 0.0, 0.0, 0.0]]]])
 SHOWN = picture([0, 1, 1, IGNORED])
 
@@ -100,7 +100,7 @@ def test_cross_entropy_by_hand():
 
 
 def test_dice_by_hand():
-    """First class: 2 of predicted and 1 of true area, 3/4 of it shared. Second: 1, 2 and 1/4 + 1/2."""
+    """First class: predicted area 2, true area 1, overlap 3/4. Second: 1, 2 and 1/4 + 1/2."""
     assert dice(ROW, SHOWN).item() == pytest.approx(((1 - 2 * 0.75 / (2 + 1)) + (1 - 2 * 0.75 / (1 + 2))) / 2)
     only_first = picture([0, 0, IGNORED, IGNORED])
     assert dice(ROW, only_first).item() == pytest.approx(1 - 2 * 1.5 / (1.5 + 2)), "the second class is not there"

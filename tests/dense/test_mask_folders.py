@@ -1,4 +1,4 @@
-"""Folders of images and masks, plain and as ADE20K's, and every kind of pair that is broken."""
+"""Folders of images and masks, generic and in ADE20K's layout, and every kind of broken pair."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INFO = "Idx\tRatio\tTrain\tVal\tName\n1\t0.2\t11\t1\twall\n2 \t0.1\t6\t6\tbuildi
 
 @pytest.fixture
 def root(tmp_path):
-    """With names for the classes, each of which occurs in training."""
+    """With names for the classes, all of which occur in training."""
     (tmp_path / "rooms").mkdir()
     (tmp_path / "rooms/classes.txt").write_text("wall\n bed \nlamp\n\n", encoding="utf-8")
     return write_masks(tmp_path / "rooms")
@@ -58,7 +58,7 @@ def test_other_names_of_the_splits(tmp_path, name):
 
 def test_classes_without_names_are_numbers(tmp_path):
     root = write_masks(tmp_path)
-    put(root / "masks/val/c.png", np.ones((HEIGHT, WIDTH)))  # class 2 occurs in training alone
+    put(root / "masks/val/c.png", np.ones((HEIGHT, WIDTH)))  # class 2 occurs only in training
     assert read_mask_folder(root, "test").pixel_classes == ("class 0", "class 1", "class 2")
     masks_of(root, np.arange(WIDTH) % 2 * 2)
     with pytest.warns(UserWarning, match="never occur in the training masks: class 1$"):
@@ -66,12 +66,12 @@ def test_classes_without_names_are_numbers(tmp_path):
 
 
 def test_ade20k(tmp_path):
-    """There 0 is a pixel without a class, and classes count from 1; of several names the first is taken."""
+    """In ADE20K, 0 is a pixel without a class, and classes count from 1; of several names the first is used."""
     root = write_masks(tmp_path / "ADEChallengeData2016", "annotations", ("training", "validation"))
     ids = np.zeros((HEIGHT, WIDTH))
     ids[:5], ids[5:9] = 1, 3
     put(root / "annotations/validation/c.png", ids)
-    ids[9], ids[10:12] = 2, 255  # no class either, as in copies of the data set that mark borders
+    ids[9], ids[10:12] = 2, 255  # also no class, as in copies of the data set that mark borders
     put(root / "annotations/validation/c.png", ids)
     for mask in (root / "annotations/training").rglob("*.png"):
         put(mask, ids)
@@ -96,7 +96,7 @@ def test_a_number_beyond_ade20ks_classes(tmp_path):
 
 @pytest.mark.parametrize("mode", ["P", "1"])
 def test_masks_with_a_palette_or_of_a_single_bit(root, mode):
-    """What counts is the number of the colour, and not the colour."""
+    """The class is the index of the color, not the color itself."""
     ids = np.zeros((HEIGHT, WIDTH), np.uint8)
     ids[3:8] = 1
     image = Image.fromarray(ids if mode == "P" else ids * 255)
@@ -107,7 +107,7 @@ def test_masks_with_a_palette_or_of_a_single_bit(root, mode):
 
 
 def test_a_mask_is_turned_as_its_image_is(root):
-    """By the same function, so that a pixel and its class stay together."""
+    """With the same function, so that a pixel and its class stay together."""
     exif = Image.Exif()
     exif[0x0112] = 6
     ids = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 3
@@ -169,7 +169,7 @@ def test_broken_pairs(root, harm, kind, message):
 
 
 def test_broken_masks_name_no_class(tmp_path):
-    """Without a file of names, only whole pairs say how many classes there are."""
+    """Without a file of names, only complete pairs determine the number of classes."""
     root = write_masks(tmp_path)
     put(root / "masks/train/a.png", np.full((HEIGHT, WIDTH + 1), 9))
     with pytest.warns(UserWarning, match="1 of 2 images left out"):
@@ -215,7 +215,7 @@ def test_a_class_that_never_occurs_in_training_is_named(root):
     (root / "classes.txt").write_text("wall\nbed\nlamp\nsofa\nrug\n", encoding="utf-8")
     with pytest.warns(UserWarning, match="never occur in the training masks: sofa, rug$"):
         assert len(read_mask_folder(root, "train", strict=True).pixel_classes) == 5
-    read_mask_folder(root, "test", strict=True)  # few test images need not have all classes
+    read_mask_folder(root, "test", strict=True)  # few test images need not contain all classes
     (root / "classes.txt").write_text("wall\nbed\nlamp\n" + "thing\n" * 20, encoding="utf-8")
     with pytest.warns(UserWarning, match="thing, thing and 15 more$"):
         read_mask_folder(root, "train")
@@ -223,7 +223,7 @@ def test_a_class_that_never_occurs_in_training_is_named(root):
 
 @pytest.mark.parametrize("names", ["background\ncat\n", None])
 def test_black_and_white_masks(root, names):
-    """255 looks like white, the second of two classes, and is none."""
+    """255 looks like white, the second of two classes, but is not a class."""
     (root / "classes.txt").unlink()
     if names:
         (root / "classes.txt").write_text(names, encoding="utf-8")
@@ -244,7 +244,7 @@ def test_a_single_class_in_all_training_masks(root):
 
 
 def test_linked_and_hidden_folders(root):
-    """Links are followed, though not back to a folder above; hidden files and folders are no data at any depth."""
+    """Links are followed, except back to a parent folder; hidden files and folders are ignored at any depth."""
     for kind in ("images", "masks"):
         (root / kind / "train/deeper").rename(root / f"elsewhere {kind}")
         (root / kind / "train/linked").symlink_to(root / f"elsewhere {kind}", target_is_directory=True)

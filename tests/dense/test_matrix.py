@@ -1,4 +1,4 @@
-"""The stored matrix is that of the code: all that is cheap is tried again."""
+"""The stored matrix matches the code: every cheap entry is recomputed."""
 
 from __future__ import annotations
 
@@ -106,11 +106,11 @@ def test_l1_at_an_odd_size_by_itself_and_traced(names: tuple[str, str]) -> None:
     assert all(kept.tried[step][at] == fault for step, sizes in tried_cell.tried.items() for fault in sizes.values())
 
 
-# What the tool would say of a network that does not work.
+# What the tool would report for a network that does not work.
 
 
 class Broken(nn.Module):
-    """Adds one to small images, cannot take large ones, and cannot be traced: it asks how large they are."""
+    """Adds one to small images, refuses large images, and cannot be traced because it branches on the size."""
 
     def forward(self, images):
         if images.shape[2] > 100:

@@ -1,4 +1,4 @@
-"""Average precision and intersection over union, against numbers worked out by hand."""
+"""Average precision and intersection over union, against hand-computed values."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_perfect_detector() -> None:
         (found([FAR], [0.1], [0]), truth([FAR], [0])),
     )
     assert (scores.ap, scores.ap50, scores.ap75) == pytest.approx((1, 1, 1))
-    assert scores.by_class == (pytest.approx(1), None, pytest.approx(1))  # no dog is there to be found
+    assert scores.by_class == (pytest.approx(1), None, pytest.approx(1))  # there is no dog to detect
     assert (scores.classes, scores.count) == (CLASSES, 2)
 
 
@@ -82,15 +82,15 @@ def test_the_class_counts_and_the_mean_is_over_classes_not_objects() -> None:
     pairs = [(found([BOX], [0.9], [0]), truth([BOX], [0]))] * 3
     scores = judge(*pairs, (found([BOX], [0.9], [2]), truth([BOX], [1])))
     assert scores.ap == pytest.approx((1 + 0) / 2)
-    assert scores.by_class == (pytest.approx(1), 0, None)  # an owl was found, but none is there
+    assert scores.by_class == (pytest.approx(1), 0, None)  # an owl was predicted, but there is none
 
 
 def test_crowds_are_neither_right_nor_wrong() -> None:
-    """Two boxes in a crowd, surer than the right one, change nothing; nor does a crowd that nothing was found in."""
+    """Two boxes in a crowd with higher scores than the right box change nothing; nor does an undetected crowd."""
     boxes = [[60, 60, 70, 70], [70, 70, 90, 90], BOX]
     for many in (found(boxes, [0.9, 0.8, 0.7], [0, 0, 0]), found([BOX], [0.7], [0])):
         assert judge((many, truth([FAR, BOX], [0, 0], [True, False]))).ap == pytest.approx(1)
-    # Without the mark they are two wrong ones before a right one, and an object that was missed: 1/3 up to 1/2.
+    # Without the mark they are two false positives before a true positive, and a missed object: 1/3 up to 1/2.
     scores = judge((found(boxes, [0.9, 0.8, 0.7], [0, 0, 0]), truth([FAR, BOX], [0, 0])))
     assert scores.ap50 == pytest.approx(51 / 101 / 3)
 
@@ -117,7 +117,7 @@ def test_an_image_without_objects_among_others() -> None:
 
 
 def test_more_than_a_hundred_boxes() -> None:
-    """COCO counts the best hundred of an image; the hundred and first is right, and comes too late."""
+    """COCO counts the best hundred boxes of an image; number 101 is right, but is not counted."""
     many = [[float(x), 0.0, x + 5.0, 5.0] for x in range(100)]
     scores = torch.linspace(1, 0.1, 101).tolist()
     assert judge((found([*many, BOX], scores, [0] * 101), truth([BOX], [0]))).ap == 0
@@ -150,11 +150,11 @@ def judged(*pairs: tuple[torch.Tensor, Example], classes: tuple[str, ...] = CLAS
 
 
 def test_iou_by_hand_without_ignored_pixels_and_absent_classes() -> None:
-    """0: 1 pixel in common, 3 together; 1: 2 and 3; 2: 0 and 1, for its answer lies where there is no class."""
+    """0: 1 pixel in common, 3 in the union; 1: 2 and 3; 2: 0 and 1, because it is predicted on an ignored pixel."""
     pair = pixels([0, 1, 1], [1, 0, 2]), showing([0, 0, 1], [1, 2, IGNORED])
     scores = judged(pair, classes=(*CLASSES, "elk"))
     assert scores.by_class == (pytest.approx(1 / 3), pytest.approx(2 / 3), 0, None)
-    assert scores.miou == pytest.approx(1 / 3)  # of three classes: no elk is there, and none was answered
+    assert scores.miou == pytest.approx(1 / 3)  # of three classes: there is no elk, and none was predicted
     assert scores.pixel_accuracy == pytest.approx(3 / 5)
 
 

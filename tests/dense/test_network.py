@@ -1,4 +1,4 @@
-"""Whole networks: every pair that goes together at any size, and why the others do not."""
+"""Complete networks: every valid pair at any size, and why the other pairs are refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def shapes(outputs) -> list[tuple[int, ...]]:
 
 
 def expected_shapes(pair, batch, size, classes):
-    """What the files of the heads say that goes, from the image's size alone."""
+    """The valid pairs according to the files of the heads, computed from the image size alone."""
     neck, head = pair
     grids = [tuple(-(-side // stride) for side in size) for stride in (4, 8, 16, 32)]
     if head == "fc":
@@ -82,7 +82,7 @@ def test_a_refusal_word_by_word():
 @pytest.mark.parametrize("pair", ALLOWED, ids=" ".join)
 @pytest.mark.parametrize(("name", "sizes"), [("l1", SIZES), ("l3", SIZES[3:]), ("l7", SIZES[1:2])])
 def test_the_published_networks_at_any_size(pair, name, sizes):
-    """As shapes without numbers."""
+    """As shapes without values."""
     with torch.device("meta"):
         network = DenseNetwork(dense_config(pair, PRESETS[name], num_classes=20)).eval()
     for size in sizes:
@@ -108,7 +108,7 @@ def test_any_size_with_numbers(pair, size):
 
 @torch.no_grad()
 def test_the_anchors_of_a_full_network_at_512():
-    """The count that NetsPresso has for every image; there the maps are 128, 64, 32 and 16 places wide."""
+    """The count that NetsPresso has for every image; there the maps are 128, 64, 32 and 16 pixels wide."""
     with torch.device("meta"):
         network = DenseNetwork(dense_config(("fpn", "anchor_decoupled_head"), num_classes=20)).eval()
     output = network(torch.empty(1, 3, 512, 512, device="meta"))
@@ -157,7 +157,7 @@ def test_the_backbone_has_what_the_head_says():
 
 
 def test_more_maps_for_a_retinanet():
-    """Five maps, of which the last is every second place of the fourth, want sizes of anchors for five."""
+    """Five maps, the last of which is every second pixel of the fourth, need anchor sizes for five maps."""
     sizes = tuple((size,) for size in (32, 64, 128, 256, 512))
     head = type(HEADS["anchor_decoupled_head"])(anchor_sizes=sizes, num_layers=4)
     with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""The released way of resizing, against loops and by its faults; the measurement, on few images."""
+"""The released code's resizing, against loops and with its bugs; the measurement, on few images."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_on_the_trained_grid_the_matrix_stays_what_it_is() -> None:
 
 
 def test_the_matrix_is_resized_as_an_image_with_the_cubic_of_torch() -> None:
-    """Two tokens become four: weights of Keys's cubic with a = −0.75 at the distances of half pixels, by hand."""
+    """Two tokens become four: weights of Keys's cubic kernel with a = −0.75 at half-pixel distances, by hand."""
     table = torch.tensor([[0.0, 1.0]])  # the matrix [[0, 1], [1, 0]]
     a, offsets = -0.75, [-0.25, 0.25, 0.75, 1.25]
 
@@ -76,7 +76,7 @@ def test_the_matrix_is_resized_as_an_image_with_the_cubic_of_torch() -> None:
         return a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a if x < 2 else 0.0
 
     def ones(position: float) -> float:
-        """How much of the second token is in a place; beyond the border the last one is repeated."""
+        """The weight of the second token at a position; beyond the border the last token is repeated."""
         first = math.floor(position)
         return sum(weight(position - near) for near in range(first - 1, first + 3) if near >= 1)
 
@@ -88,7 +88,7 @@ def test_the_matrix_is_resized_as_an_image_with_the_cubic_of_torch() -> None:
 def test_tokens_of_the_resized_matrix_are_taken_for_those_of_other_rows() -> None:
     assert taken_for((2, 2), (2, 2)) == [[(0, 0), (0, 1)], [(1, 0), (1, 1)]]
     assert taken_for((1, 2), (1, 4)) == [[(0, 0), (0, 0), (0, 1), (0, 1)]]
-    # Two rows of four tokens share the numbers of the first row of two.
+    # Two rows of four tokens share the values of the first row of two.
     assert taken_for((2, 2), (4, 4))[:2] == [[(0, 0)] * 4, [(0, 1)] * 4]
 
 
@@ -105,13 +105,13 @@ def test_the_error_of_a_bias() -> None:
     assert bias_error(expected, expected) == 0
     assert bias_error(torch.zeros_like(expected), expected) == pytest.approx(1)
     assert bias_error(2 * expected, expected) == pytest.approx(1)
-    shifted = expected + torch.arange(10.0).view(2, 5, 1)  # a number for each row, which softmax does not see
+    shifted = expected + torch.arange(10.0).view(2, 5, 1)  # a constant per row, to which softmax is invariant
     assert bias_error(shifted, expected) == pytest.approx(0, abs=1e-5)
     assert bias_error(expected.transpose(1, 2), expected) > 0.5
 
 
 def test_patches_show_as_many_pixels_on_either_grid() -> None:
-    """The middle tokens of the fine grid lie on pixels that the coarse ones see; their shapes are the grid's."""
+    """The middle tokens of the fine grid cover pixels that the coarse tokens cover; their shapes are the grid's."""
     network = fresh_network(0)
     seen: list[torch.Tensor] = []
     network.embed.register_forward_hook(lambda module, args, out: seen.append(args[0]))
@@ -170,11 +170,11 @@ def test_judging_by_hand() -> None:
     network = fresh_network(0)
     some = images("test", 3)
     none, look = torch.zeros(4, 16, 16), torch.zeros(4, 16, 16)
-    look[:, :, 0] = 100.0  # all look at the first token alone
+    look[:, :, 0] = 100.0  # all attend only to the first token
     with torch.no_grad():
         network.attention.qkv.weight.zero_()
         network.head.weight.zero_()
-        network.head.bias[4] = 1.0  # and coat is all they ever see
+        network.head.bias[4] = 1.0  # and coat is the only prediction
     first, second = judge(network, {"none": none, "trained": look}, some)
     assert (first.top1, second.top1) == (pytest.approx(0.1), pytest.approx(0.1))
     assert (first.error, second.error, second.attention) == (pytest.approx(1), 0, 0)

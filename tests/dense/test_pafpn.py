@@ -1,4 +1,4 @@
-"""YOLOPAFPN: worked by hand with constant weights, from four maps as from three, at any size."""
+"""YOLOPAFPN: hand-computed with constant weights, with three and four maps, at any size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STRIDES = (4, 8, 16, 32)
 
 
 def halving(**fields) -> YOLOPAFPN:
-    """Two channels a map, one within a CSP layer; every weight is ½, so that a 1×1 convolution of two channels sums."""
+    """Two channels per map, one within a CSP layer; every weight is ½, so a 1×1 convolution of two channels sums."""
     return constant(YOLOPAFPN((2, 2, 2), STRIDES[1:], YOLOPAFPNConfig(act_type="relu", **fields)), 0.5)
 
 
@@ -25,7 +25,7 @@ def halving(**fields) -> YOLOPAFPN:
 def test_by_hand_on_single_positions():
     outs = halving()([full(2, 1, 1, 1.0), full(2, 1, 1, 2.0), full(2, 1, 1, 3.0)])
     # A CSP layer of maps x and y: both halves are ½·(2x + 2y) = x + y; the bottleneck takes a quarter of the first,
-    # ½ by its 1×1 and ½ by its 3×3 convolution, and ½·(¼ + 1)·(x + y) comes out.
+    # ½ by its 1×1 and ½ by its 3×3 convolution, which gives ½·(¼ + 1)·(x + y).
     between = 0.625 * (3 + 2)
     fine = 0.625 * (between + 1)
     middle = 0.625 * (fine + between)
@@ -38,8 +38,8 @@ def test_by_hand_on_single_positions():
 @torch.no_grad()
 def test_by_hand_with_depthwise_convolutions():
     outs = halving(depthwise=True)([full(2, 1, 1, 1.0), full(2, 1, 1, 2.0), full(2, 1, 1, 3.0)])
-    # Taken apart, the bottleneck's 3×3 is ½ and ½ again, so that a CSP layer gives ½·(⅛ + 1)·(x + y); on the way down
-    # the 3×3 on each channel by itself is ½, and the 1×1 behind it sums ½ of two channels.
+    # Depthwise separable, the bottleneck's 3×3 is ½ and ½ again, so a CSP layer gives ½·(⅛ + 1)·(x + y); on the way
+    # down the depthwise 3×3 is ½, and the 1×1 after it sums ½ of two channels.
     between = 0.5625 * (3 + 2)
     fine = 0.5625 * (between + 1)
     middle = 0.5625 * (fine / 2 + between)
@@ -56,7 +56,7 @@ def test_which_map_comes_first_where_two_are_concatenated():
         for conv in (part.conv1.conv, part.conv2.conv):
             conv.weight[:, 2:] = 0.0
     outs = neck([full(2, 1, 1, 100.0), full(2, 1, 1, 200.0), full(2, 1, 1, 1024.0)])
-    # Of x and y only x is seen, the one that was resized: each CSP layer on the way gives 0.625 of what it gets.
+    # Of x and y only x, the resized map, is used: each CSP layer on the way multiplies by 0.625.
     for out, power in zip(outs, (2, 3, 4), strict=True):
         assert_close(out, full(2, 1, 1, 1024 * 0.625**power))
 
@@ -67,20 +67,20 @@ def test_the_half_of_a_csp_layer_that_passes_bottlenecks_comes_first():
     layer.conv1.conv.weight.fill_(1.0)
     layer.conv3.conv.weight[:, 0] = 1.0
     layer.conv3.conv.weight[:, 1] = 10.0
-    # One half is twice the map, a quarter of it behind the bottleneck; the other half is the map.
+    # One half is twice the map, a quarter of it after the bottleneck; the other half is the map.
     assert_close(layer(full(2, 1, 1, 4.0)), full(2, 1, 1, 2 * 4 / 4 + 10 * 4))
 
 
 @torch.no_grad()
 def test_by_hand_on_odd_maps():
-    neck = halving(dep_mul=0.1)  # no bottleneck: a CSP layer of x and y is x + y, place by place
+    neck = halving(dep_mul=0.1)  # no bottleneck: a CSP layer of x and y is x + y, elementwise
     coarse = table([1.0, 2.0]).repeat(1, 2, 1, 1)
     middle = table([0.0, 10.0, 0.0], [0.0, 0.0, 0.0]).repeat(1, 2, 1, 1)
     fine = table([0.0] * 5, [0.0] * 5, [0.0, 0.0, 0.0, 0.0, 5.0]).repeat(1, 2, 1, 1)
     outs = neck([fine, middle, coarse])
     # Up: coarse becomes 1 1 2, twice, and with the middle map 1 11 2 over 1 1 2; that becomes, with the fine map:
     up = table([1.0, 1.0, 11.0, 11.0, 2.0], [1.0, 1.0, 11.0, 11.0, 2.0], [1.0, 1.0, 1.0, 1.0, 7.0])
-    # Down: windows of 3×3 around every second place of it are 4 46 26 over 4 26 21; added to 1 11 2 over 1 1 2:
+    # Down: windows of 3×3 around every second pixel of it are 4 46 26 over 4 26 21; added to 1 11 2 over 1 1 2:
     down = table([5.0, 57.0, 28.0], [5.0, 27.0, 23.0])
     # The same again, windows of 94 and 135, added to 1 2.
     last = table([95.0, 137.0])
@@ -123,7 +123,7 @@ def test_parameters_by_hand(depthwise):
 
     def conv(come: int, go: int, kernel: int = 1) -> int:
         if depthwise and kernel == 3:
-            return 9 * come + 2 * come + come * go + 2 * go  # each channel by itself, then 1×1; each with its norm
+            return 9 * come + 2 * come + come * go + 2 * go  # depthwise, then 1×1; each with its norm
         return kernel**2 * come * go + 2 * go
 
     def csp(come: int, go: int) -> int:
@@ -168,7 +168,7 @@ def test_convolution_norm_activation_in_that_order():
     layer.norm.running_var.fill_(4 - layer.norm.eps)
     layer.norm.weight.fill_(3.0)
     layer.norm.bias.fill_(-1.0)
-    for value, expected in ((5.0, 5.0), (1.0, 0.0), (-3.0, 0.0)):  # 3·(v - 1) / 2 - 1, and nothing below 0
+    for value, expected in ((5.0, 5.0), (1.0, 0.0), (-3.0, 0.0)):  # 3·(v - 1) / 2 - 1, and negative values become 0
         assert_close(layer(full(2, 1, 2, value)), full(1, 1, 2, expected))
     assert layer.conv.bias is None
 

@@ -1,4 +1,4 @@
-"""Places: by hand, and the boxes that are predicted at them."""
+"""Locations: by hand, and the boxes that are predicted at them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_map_by_map_row_by_row():
 
 
 def test_boxes_by_hand():
-    """In row 0 and column 1 of a map of stride 8: from the corner (8, 0) half a place on, 8 wide and 16 high."""
+    """In row 0 and column 1 of a map of stride 8: half a cell from the corner (8, 0), 8 wide and 16 high."""
     fine, coarse = torch.zeros(1, 7, 1, 2, dtype=torch.float64), torch.zeros(1, 7, 1, 1, dtype=torch.float64)
     fine[0, :, 0, 1] = torch.tensor([0.5, 0.5, 0.0, math.log(2), 5.0, 6.0, 7.0], dtype=torch.float64)
     boxes = predictions_at_places([fine, coarse], (8, 16))

@@ -1,4 +1,4 @@
-"""What is found in a photograph stands in the photograph's own pixels."""
+"""Predictions for an image are in the pixels of the original image."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ NAMES = ("disc", "square", "ring")
 
 
 class Sees(nn.Module):
-    """In the place of a head: it answers the same for each image."""
+    """Stands in for a head: it predicts the same for every image."""
 
     strides = (4, 8, 16, 32)
 
@@ -57,7 +57,7 @@ class Sees(nn.Module):
 
 
 def detector(*boxes: list[float]) -> nn.Module:
-    """One that finds these boxes on its square: of class 2, each less sure than the one before."""
+    """A network that predicts these boxes on its square: of class 2, with decreasing scores."""
     network = dense_network(DETECTOR)
     anchors = torch.tensor([[0.0, 0.0, 10.0, 10.0]] * len(boxes))
     logits = torch.full((1, len(boxes), 3), -20.0)
@@ -71,7 +71,7 @@ def photo(height: int, width: int) -> Tensor:
 
 
 def test_boxes_are_in_the_pixels_of_the_photograph() -> None:
-    # A photograph of 200×100 pixels fills the left half of a square of 64.
+    # An image of 200×100 pixels fills the left half of a square of 64.
     prediction = predict_image(detector([0, 0, 32, 64], [8, 16, 16, 32], [20, 8, 60, 24]), NAMES, photo(200, 100), 64)
     assert prediction.detections is not None and prediction.semantic is None and prediction.classes == NAMES
     expected = [[0, 0, 100, 200], [25, 50, 50, 100], [62.5, 25, 100, 75]]
@@ -89,7 +89,7 @@ def test_detections_outside_the_photo_are_left_out() -> None:
 def test_pixels_are_those_of_the_photograph() -> None:
     network = dense_network(SEGMENTATION)
     logits = torch.zeros(1, 3, 16, 16)
-    logits[0, 1, :, :4], logits[0, 2, :, 4:] = 5, 5  # the photograph's left half; the rest, and what lies beside it
+    logits[0, 1, :, :4], logits[0, 2, :, 4:] = 5, 5  # the left half of the image; the remaining pixels, and the padding
     network.head = Sees(logits)
     prediction = predict_image(network, NAMES, photo(200, 100), 64)
     assert prediction.detections is None and prediction.semantic is not None
@@ -124,7 +124,7 @@ def test_a_file_an_image_and_an_array_are_the_same(tmp_path: Path) -> None:
 
 def test_a_photograph_is_turned_as_its_exif_data_says(tmp_path: Path) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned to the right
+    exif[0x0112] = 6  # rotated to the right by EXIF
     Image.fromarray(photo(40, 60).permute(1, 2, 0).numpy()).save(tmp_path / "turned.jpg", exif=exif)
     prediction = predict_photo(dense_network(SEGMENTATION), NAMES, tmp_path / "turned.jpg", 64)
     assert (

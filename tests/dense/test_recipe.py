@@ -1,4 +1,4 @@
-"""Recipes for detection and segmentation: the learning rate by hand, and what a field may be."""
+"""Recipes for detection and segmentation: the learning rate by hand, and valid values of the fields."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_rate_falls_to_a_tenth_after_two_thirds_and_after_eleven_twelfths() 
 
 @pytest.mark.parametrize("epochs", range(1, 40))
 def test_the_drops_come_with_an_epoch_whatever_their_number(epochs: int) -> None:
-    """The first epoch that begins with two thirds behind it, in whole numbers."""
+    """The first epoch that starts after two thirds of the training, in integers."""
     recipe = DenseRecipe(epochs=epochs, batch=4, learning_rate=1, schedule="step")
     for epoch in range(epochs):
         drops = (3 * epoch >= 2 * epochs) + (12 * epoch >= 11 * epochs)
@@ -52,7 +52,7 @@ def test_the_rate_rises_to_the_schedule_from_a_thousandth() -> None:
 
 
 def test_the_protocols_of_the_paper() -> None:
-    """40,000 steps of 32 of ADE20K's 20,210 images; 12 epochs of COCO, whose drops are after epochs 8 and 11."""
+    """40,000 steps of 32 of ADE20K's 20,210 images; 12 epochs of COCO, with drops after epochs 8 and 11."""
     steps = 20_210 // ADE20K.batch
     assert ADE20K.epochs * steps == pytest.approx(40_000, rel=0.01)
     assert ADE20K.rate(ADE20K.epochs * steps // 2, steps) == pytest.approx(2e-4 * 0.5**0.9, rel=1e-3)

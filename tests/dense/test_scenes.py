@@ -1,4 +1,4 @@
-"""Drawn scenes: the same each time, everything about them true, and shape alone tells a class."""
+"""Synthetic scenes: reproducible, with correct annotations, and only the shape determines the class."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_scene_hangs_on_its_seed_split_and_number_alone():
 
 
 def test_the_first_scenes_are_these():
-    """On every machine: no pixel of the photograph has a say in where objects are."""
+    """On every machine: positions of objects do not depend on the pixels of the background image."""
     assert [(scene.labels.tolist(), scene.boxes.tolist()) for scene in Shapes(2, 64)] == FIRST
 
 
@@ -76,7 +76,7 @@ def test_boxes_are_those_of_the_visible_pixels():
 
 
 def test_every_class_has_its_shape():
-    """The mean squared distance from the middle over the area: the same for all sizes and turns of a shape.
+    """The mean squared distance from the centre over the area: the same for all sizes and rotations of a shape.
 
     For a disc ½r² / πr², for a square ⅙s² / s², for an equilateral triangle (s²/12) / (√3·s²/4); ring and cross are
     larger shapes less smaller ones.
@@ -92,14 +92,14 @@ def test_every_class_has_its_shape():
 
 
 def test_no_object_is_mostly_hidden():
-    """An object is at least as large as the smallest triangle, and at least half of it is there."""
+    """An object is at least as large as the smallest triangle, and at least half of it is visible."""
     smallest = 1.7 * (LEAST / 2) ** 2 * VISIBLE
     fewest = min(int(mask.sum()) for scene in Shapes(40, 48) for mask in scene.masks)
     assert fewest > 0.9 * smallest
 
 
 def test_objects_stand_out_from_what_is_around():
-    """The mean colour on both sides of an object's border: closer than this nobody could see where it ends."""
+    """The difference of the mean colors on both sides of an object's border; below this the border is invisible."""
     distances = []
     for scene in Shapes(20, 96):
         for mask in scene.masks:
@@ -111,7 +111,7 @@ def test_objects_stand_out_from_what_is_around():
 
 
 def test_colour_and_size_say_nothing_of_the_class():
-    """Over many scenes the classes' mean colours and box sides are alike."""
+    """Over many scenes the mean colors and box sides of the classes are equal."""
     colours, sides = [[[] for _ in OUTLINES] for _ in range(2)]
     for scene in Shapes(150, 64):
         for mask, box, label in zip(scene.masks, scene.boxes, scene.labels.tolist(), strict=True):
@@ -120,7 +120,7 @@ def test_colour_and_size_say_nothing_of_the_class():
     assert min(map(len, sides)) > 50
     for first, other in itertools.combinations(range(len(OUTLINES)), 2):
         means = [torch.stack(colours[index]).mean(dim=0) for index in (first, other)]
-        assert (means[0] - means[1]).abs().max() < 30  # of 255; a single object's deviates by about 60
+        assert (means[0] - means[1]).abs().max() < 30  # of 255; the standard deviation of a single object is about 60
         ratio = torch.stack(sides[first]).mean() / torch.stack(sides[other]).mean()
         assert 0.75 < ratio < 1.33
 

@@ -1,4 +1,4 @@
-"""Semantic FPN: worked by hand, as mmsegmentation's head where sizes are even, and at any size."""
+"""Semantic FPN: hand-computed, equal to mmsegmentation's head at even sizes, and at any size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from efficientformer_edu.dense import FPN, FPNConfig, SemanticFPN, SemanticFPNCo
 
 
 def doubling(levels: int) -> SemanticFPN:
-    """One channel; each 3×3 convolution doubles its own place, and the classifier triples and adds 1."""
+    """One channel; each 3×3 convolution doubles its centre pixel, and the classifier triples and adds 1."""
     head = constant(SemanticFPN((1,) * levels, 1, SemanticFPNConfig(intermediate_channels=1)), 3.0, bias=1.0)
     for convs in head.scale_heads:
         for layer in convs:
@@ -25,7 +25,7 @@ def doubling(levels: int) -> SemanticFPN:
 @torch.no_grad()
 def test_a_map_goes_through_a_convolution_per_doubling():
     maps = [full(1, 8 // 2**j, 8 // 2**j, 10.0**j) for j in range(4)]
-    total = 2 * 1 + 2 * 10 + 4 * 100 + 8 * 1000  # the finest goes through one convolution, too
+    total = 2 * 1 + 2 * 10 + 4 * 100 + 8 * 1000  # the finest map has one convolution, too
     assert_close(doubling(4)(maps), full(1, 8, 8, 3 * total + 1))
     assert [len(convs) for convs in doubling(5).scale_heads] == [1, 1, 2, 3, 4]
 
@@ -47,7 +47,7 @@ def test_a_sum_below_zero_is_not_cut():
 @pytest.mark.parametrize("size", [(8, 8), (16, 24), (64, 8)])
 @torch.no_grad()
 def test_as_mmsegmentation_at_even_sizes(size):
-    """Its `FPNHead` enlarges by a factor of two, whatever the next map's size is."""
+    """Its `FPNHead` enlarges by a factor of two, regardless of the size of the next map."""
     torch.manual_seed(0)
     head = SemanticFPN((6, 6, 6, 6), 3, SemanticFPNConfig(intermediate_channels=4)).double().eval()
     maps = [torch.randn(2, 6, size[0] // 2**j, size[1] // 2**j, dtype=torch.float64) for j in range(4)]

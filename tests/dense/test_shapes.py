@@ -1,4 +1,4 @@
-"""The shapes in the signatures, checked at every call while every pair that goes together runs."""
+"""The shapes in the signatures, checked at every call for every valid pair."""
 
 from __future__ import annotations
 

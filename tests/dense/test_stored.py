@@ -1,4 +1,4 @@
-"""The records of the study on drawn scenes: complete, of the recipe as it is now, and read as they were written."""
+"""The records of the study on synthetic scenes: complete, of the current recipe, and unchanged when read."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_records_are_of_the_recipe_and_the_scenes_as_they_are_now(variant: s
         assert run["config"]["norms"] is ("without norms" not in variant)
         assert run["task"] == variant.split()[0]
         assert run["config"]["head"]["name"] == dense_study.OTHER_HEADS.get(variant, HEAD[run["task"]])
-        started_from = run.get("init_from", run.get("backbone"))  # as the field is, and as it was called
+        started_from = run.get("init_from", run.get("backbone"))  # the current and the earlier name of the field
         assert bool(started_from) == (variant in dense_study.THEN)
         assert len(record["log"]) == SHAPES.epochs
         assert measured(record) == record["log"][-1]["ap50" if run["task"] == "detection" else "miou"]

@@ -1,4 +1,4 @@
-"""torch.fx and torch.export on whole networks, in every pair that goes together."""
+"""torch.fx and torch.export on complete networks, for every valid pair."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def test_export_with_a_dynamic_batch(pair):
 
 @torch.no_grad()
 def test_export_with_a_dynamic_size():
-    """For images whose last map is higher than the grid that the attention's table is for, here of two rows.
+    """For images whose last map is higher than the grid of the attention's table, here two rows.
 
-    On that grid the table is taken as it is, on any other it is resized: an exported program has one of the two.
+    On that grid the table is used directly, on any other it is resized: an exported program has one of the two.
     """
     network = dense_network(("fpn", "anchor_decoupled_head"))
     dims = {0: torch.export.Dim("batch", max=64)}

@@ -1,4 +1,4 @@
-"""The usual network of each task: it runs, and what does not fit is named."""
+"""The default network of each task: it runs, and invalid combinations are named."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_small_backbone_has_a_bias_per_pair_of_positions() -> None:
 
 
 def test_behind_the_small_backbone_heads_are_narrow() -> None:
-    """Most of the weights are still the backbone's."""
+    """Most of the weights still belong to the backbone."""
     for name in ("all_mlp_decoder", "semantic_fpn", "anchor_decoupled_head"):
         network = DenseNetwork(usual(SMALL, TASKS[name], 6, name))
         total, backbone = (

@@ -1,4 +1,4 @@
-"""The network's square: where an image comes to stand, what is left of its objects, and the way back."""
+"""The network's square view: the position of the image, the visible part of its objects, and the inverse."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def levels(image: torch.Tensor) -> torch.Tensor:
 
 def test_an_image_of_the_same_size_stays_as_it_is():
     scene = Shapes(1, 64)[0]
-    image, target, placement = View(64, scale=(0.5, 2.0), flip=True)(scene)  # which both are for training
+    image, target, placement = View(64, scale=(0.5, 2.0), flip=True)(scene)  # both are, for training
     torch.testing.assert_close(levels(image), scene.image.float(), rtol=0, atol=1e-3)
     assert torch.equal(target.boxes, scene.boxes)
     assert torch.equal(target.labels, scene.labels)
@@ -57,14 +57,14 @@ def test_to_evaluate_an_image_fits_into_the_upper_left_corner():
 
 
 def test_an_image_is_averaged_where_it_is_made_smaller():
-    """Stripes of one pixel become grey, and do not come and go."""
+    """Stripes of one pixel become grey without aliasing."""
     stripes = dataclasses.replace(example(64, 64), image=(torch.arange(64) % 2 * 255).byte().expand(3, 64, 64))
     values = levels(View(32)(stripes).image)
     torch.testing.assert_close(values[:, :, 1:-1], torch.full((3, 32, 30), 127.5), rtol=0, atol=1.0)
 
 
 def test_an_image_is_interpolated_and_classes_are_not():
-    """Two pixels on 32: classes change in the middle, and grey goes from one to the other around it."""
+    """Two pixels on 32: the class changes in the middle, and grey is interpolated around it."""
     two = torch.tensor([[0, 1], [0, 1]], dtype=torch.uint8)
     both = dataclasses.replace(example(2, 2), image=(two * 200).expand(3, 2, 2), class_map=two * 3)
     image, target, _ = View(32)(both)
@@ -75,7 +75,7 @@ def test_an_image_is_interpolated_and_classes_are_not():
 
 
 def test_a_random_view_by_hand():
-    """4×8 pixels at twice their size, two rows cut at the top, three columns free on the left; then mirrored."""
+    """4×8 pixels at twice their size, two rows cut at the top, three columns free on the left; then flipped."""
     placement = Placement(height=4, width=8, size=20, down=8, across=16, top=-2, left=3, flip=True)
     boxes = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
     assert placement.boxes(boxes).tolist() == [[20 - 9, 2, 20 - 5, 6]]
@@ -91,7 +91,7 @@ def test_a_random_view_by_hand():
 
 @given(SIDES, SIDES, st.integers(32, 70), SEEDS)
 def test_boxes_lead_back(height, width, size, seed):
-    """Whatever the view: boxes of the square, wherever it shows the image, are found again in the image."""
+    """For any view: boxes in the square map back to the same boxes in the image."""
     placement = View(size, (0.4, 2.5), flip=True).placement(height, width, generator(seed))
     corners = torch.rand(20, 2, 2, generator=generator(seed, 1)).sort(dim=1).values
     boxes = (corners * torch.tensor([width, height])).flatten(1)  # (20, 4)
@@ -100,7 +100,7 @@ def test_boxes_lead_back(height, width, size, seed):
 
 @given(SIDES, SIDES, st.integers(32, 70), SEEDS)
 def test_classes_lead_back(height, width, size, seed):
-    """Made larger and shown, each pixel is found again; what is not shown has no class."""
+    """Enlarged and mapped back, every pixel keeps its class; pixels outside of the view have no class."""
     placement = View(size, (0.4, 2.5), flip=True).placement(height, width, generator(seed))
     classes = example(height, width).semantic
     back = placement.semantic_back(placement.semantic(classes))
@@ -113,7 +113,7 @@ def test_classes_lead_back(height, width, size, seed):
 
 @given(SIDES, SIDES, SEEDS)
 def test_boxes_and_classes_move_together(height, width, seed):
-    """A rectangle of pixels of one class is where its box is, to within a pixel."""
+    """A rectangle of pixels of a class matches its box, to within a pixel."""
     view = View(48, (0.5, 2.0), flip=True)
     left, top = width // 4, height // 4
     right, bottom = left + max(1, width // 2), top + max(1, height // 2)
@@ -147,9 +147,9 @@ CUT = Placement(height=40, width=40, size=40, down=40, across=40, left=-20)  # t
         ((10, 0, 30, 10), [0, 0, 10, 10]),  # half
         ((11, 0, 21, 10), [0, 0, 1, 10]),  # a tenth
         ((10, 0, 21, 10), None),  # one of eleven columns
-        ((15, 0, 20.5, 10), None),  # half a pixel wide, though it is a ninth
+        ((15, 0, 20.5, 10), None),  # half a pixel wide, although it is a ninth
         ((0, 0, 20, 10), None),  # nothing
-        ((25, 5, 25, 9), None),  # no width from the beginning
+        ((25, 5, 25, 9), None),  # zero width from the start
         ((25, 5, 26, 6), [5, 5, 6, 6]),
         ((25, 5, 26, 5.9), None),
     ],
@@ -188,7 +188,7 @@ def test_random_views_are_as_random_as_they_say():
     scales = torch.tensor([placement.across / 100 for placement in placements])
     assert scales.min() >= 0.5
     assert scales.max() <= 2.0
-    assert (scales < 1).float().mean() == pytest.approx(0.5, abs=0.07)  # even on a scale of ratios
+    assert (scales < 1).float().mean() == pytest.approx(0.5, abs=0.07)  # uniform on a logarithmic scale
     assert sum(placement.flip for placement in placements) == pytest.approx(200, abs=40)
     for placement in placements:
         for start, side in ((placement.top, placement.down), (placement.left, placement.across)):

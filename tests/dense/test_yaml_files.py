@@ -1,4 +1,4 @@
-"""NetsPresso's model files: its three examples, each part's snippet, back again, and what is wrong in a bad one."""
+"""NetsPresso's model files: its three examples, the snippet of each component, round trips, and errors."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_the_number_of_classes_is_the_reader_s(tmp_path):
 
 
 def test_what_is_written_is_what_netspresso_reads():
-    """The fields and values of its own example, letter by letter but for spaces."""
+    """The fields and values of its own example, identical except for spaces."""
     data = yaml.safe_load(to_yaml(EXAMPLES["detection"][1]))
     original = yaml.safe_load(EXAMPLES["detection"][0])
     original["model"]["name"] = "efficientformer"
@@ -245,7 +245,7 @@ def test_what_is_null_is_not_worth_a_warning(tmp_path):
 DETECTION = model_file(ANCHOR_HEAD, FPN_NECK)
 ALL = "task, name, architecture"
 THERE = "a file with the field model is read as NetsPresso's, which has it there"
-BAD = {  # what is put in the place of what, and the whole message
+BAD = {  # the original text, its replacement, and the full message
     "no YAML": (
         "model:",
         "model: [",

@@ -1,4 +1,4 @@
-"""The ways to run a network: each gives eager's logits, or says what is wrong or missing."""
+"""The engines: each reproduces eager's logits, or reports what is wrong or missing."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def test_an_engine_gives_the_logits_of_eager(name: str) -> None:
     skip_what_is_missing(name)
     network = small()
     prepared = prepare(name, network, IMAGES, 1)
-    assert network.training and network.input_size is None  # left as it was
+    assert network.training and network.input_size is None  # unchanged
     assert prepared.difference <= TOLERANCE
     with torch.inference_mode():
         expected = network.eval()(IMAGES)
     first = prepared()
     kept = first.clone()
     torch.testing.assert_close(first, expected, rtol=0, atol=TOLERANCE * float(expected.abs().max()))
-    assert torch.equal(prepared(), kept) and torch.equal(first, kept)  # a later call does not write into it
+    assert torch.equal(prepared(), kept) and torch.equal(first, kept)  # a later call does not overwrite it
     assert not first.requires_grad
 
 

@@ -1,4 +1,4 @@
-"""The lookup table under a clock that ticks once for each floating-point operation: its sums must be exact.
+"""The lookup table with a simulated clock that counts floating-point operations: its sums must be exact.
 
 No engine runs here: what it would be given is counted by torch.
 """
@@ -42,7 +42,7 @@ TICK = 1e-6  # seconds for one operation
 
 
 class Counted:
-    """A subject that knows how many operations it does, and forgets the networks that were built to count them."""
+    """A subject that knows its number of operations, and discards the networks that were built to count them."""
 
     def __init__(self, subject: Callable[[], object]) -> None:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -59,19 +59,19 @@ def counted(make: Callable[..., Callable[[], object]], *arguments: Any) -> Count
 
 
 def prepared(engine: str, network: torch.nn.Module, images: torch.Tensor, _: int) -> Callable[[], object]:
-    """In place of `engines.prepare`: torch runs what the engine would."""
+    """Replaces `engines.prepare`: torch runs the network instead of the engine."""
     form = FORMS[engine].fold if isinstance(network, EfficientFormer) else None
     return partial(network.eval() if form is None else form(network, SIZE), images)
 
 
 class Ticks:
-    """In place of `measure`: what a subject takes is how many operations it does, times the machine's speed."""
+    """Replaces `measure`: the time of a subject is its number of operations times the speed of the machine."""
 
     def __init__(self) -> None:
-        self.names: list[list[str]] = []  # of each call
+        self.names: list[list[str]] = []  # of every call
         self.speed: Callable[[int], float] = lambda call: 1.0
-        self.rounds = (1.0,) * 3  # how slow the machine is in each round
-        self.disturbed = (1.0,) * 3  # and in addition, while anything but the reference runs
+        self.rounds = (1.0,) * 3  # how slow the machine is in every round
+        self.disturbed = (1.0,) * 3  # and in addition, while anything except the reference runs
         self.machine = "synthetic"
         self.busy_in = 0  # the call in which the machine is busy
         self.stop = 0  # the call that is interrupted, from 1 on
@@ -106,7 +106,7 @@ def ticks(monkeypatch: pytest.MonkeyPatch) -> Ticks:
 
 
 def operations(config: EfficientFormerConfig, engine: str) -> float:
-    """What a network takes by the ledger, which knows nothing of parts: two operations for each MAC."""
+    """The time of a network by its counted MACs, independent of parts: two operations per MAC."""
     return 2 * TICK * count(config, SIZE, "folded" if engine.endswith("folded") else "trained").macs
 
 
@@ -175,7 +175,7 @@ def test_a_machine_that_drifts_between_the_groups_does_not_matter(ticks: Ticks) 
 
 
 def test_parts_and_networks_are_divided_by_the_reference_of_the_same_round(ticks: Ticks) -> None:
-    """Round by round the median ratio is exact here; a ratio of medians would be 1.5 times as large."""
+    """Computed per round, the median ratio is exact here; a ratio of medians would be 1.5 times as large."""
     ticks.rounds, ticks.disturbed = (1.0, 3.0, 9.0), (1.0, 1.5, 1.0)
     lookup = build(NARROW, "folded", SIZE, base=BASE)
     assert lookup.reference == pytest.approx(3 * operations(BASE, "folded"), rel=1e-6)
@@ -187,7 +187,7 @@ def test_parts_and_networks_are_divided_by_the_reference_of_the_same_round(ticks
 
 
 def test_every_entry_has_the_reference_of_its_own_group(ticks: Ticks) -> None:
-    ticks.speed = float  # the machine is slower in each call
+    ticks.speed = float  # the machine gets slower with every call
     entries = build(NARROW, "folded", SIZE, base=BASE).entries
     references = [entry.reference / operations(BASE, "folded") for entry in entries]
     calls = [round(reference) for reference in references]
@@ -213,7 +213,7 @@ def test_blocks_between_two_widths_lie_on_the_line_over_their_macs() -> None:
     lookup = Lookup(
         "folded", size, config, Conditions(), tuple(Entry(part, cost[part.widths[0]], 9.0) for part in known)
     )
-    # MACs grow with the square: 48² lies at (48² − 32²) / (64² − 32²) of the way, 96² likewise in its own piece
+    # MACs grow with the square: 48² lies at (48² − 32²) / (64² − 32²) of the way, 96² likewise in its own segment
     assert lookup.part(known[0]._replace(widths=(48,))) == pytest.approx(3 + 2 * (48**2 - 32**2) / (64**2 - 32**2))
     assert lookup.part(known[0]._replace(widths=(96,))) == pytest.approx(5 + 1 * (96**2 - 64**2) / (128**2 - 64**2))
     assert [lookup.part(part) for part in known] == pytest.approx([3, 5, 6])
@@ -242,7 +242,7 @@ def test_a_build_goes_on_where_it_was_interrupted(ticks: Ticks, tmp_path: Path) 
     assert {entry.part.kind for entry in Lookup.load(path).entries} == {"stem", "embedding"}
     ticks.stop = 0
     assert build(NARROW, "folded", SIZE, base=BASE, path=path) == full == Lookup.load(path)
-    assert len(ticks.names) == GROUPS  # each group once
+    assert len(ticks.names) == GROUPS  # every group once
     assert build(NARROW, "folded", SIZE, base=BASE, path=path) == full
     assert len(ticks.names) == GROUPS
     wider = build((*NARROW[:3], (32, 64, 80)), "folded", SIZE, base=BASE, path=path)
@@ -371,7 +371,7 @@ def test_errors_with_and_without_the_drift(ticks: Ticks) -> None:
     lookup = build(NARROW, "folded", SIZE, base=BASE)
     ticks.speed = lambda call: 1.25
     errors = prediction_errors(lookup, [BASE, BETWEEN], rounds=2)
-    assert (errors.median, errors.worst) == pytest.approx((0.2, 0.2), abs=1e-6)  # 1 / 1.25 − 1, without its sign
+    assert (errors.median, errors.worst) == pytest.approx((0.2, 0.2), abs=1e-6)  # 1 / 1.25 − 1, as an absolute value
     assert (errors.median_at_speed, errors.worst_at_speed) == pytest.approx((0, 0), abs=1e-6)
     widths, depths, vits, *_, error, at_speed = errors.table().rows[1]
     assert (widths, depths, vits) == ("32, 32, 48, 48", "2, 1, 3, 4", "0, 0, 1, 2")

@@ -1,4 +1,4 @@
-"""What is timed for a part: chains that are faithful pieces of networks, and borders that leave nothing in a sum."""
+"""What is timed for a part: chains that reproduce pieces of networks, and boundary costs that cancel in a sum."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from efficientformer_edu.latency.lookup_parts import Part, parts
 BASE = EfficientFormerConfig(
     depths=(1, 2, 1, 2), embed_dims=(16, 32, 32, 48), num_heads=2, key_dim=4, num_classes=6, bias_grid=(2, 2)
 )
-SLIMMED = EfficientFormerConfig(  # as the slimming has them, one channel in
+SLIMMED = EfficientFormerConfig(  # as in a slimmed network, with one channel inside
     depths=(2, 2, 4, 4),
     embed_dims=(32, 48, 80, 128),
     num_vit=(0, 0, 2, 4),
@@ -61,7 +61,7 @@ def test_the_chains_of_every_part() -> None:
 
 
 class Borders:
-    """In place of `measure`: a chain takes what its parts take, and what its first and last map take at the border."""
+    """Replaces `measure`: a chain costs the sum of its parts, plus the boundary cost of its first and last map."""
 
     def __init__(self, costs: Mapping[str, float], call: float) -> None:
         self.costs, self.call = costs, call
@@ -79,12 +79,12 @@ class Borders:
 
 
 def in_order(config: EfficientFormerConfig) -> Chain:
-    """The parts of a network, stem first and head last; what is between may be in any order for this clock."""
+    """The parts of a network, stem first and head last; the order in between does not matter for this clock."""
     return tuple(parts(config, SIZE).elements())
 
 
 class Drawn(dict[str, float]):
-    """A cost for whatever is asked for; halves and quarters of it are whole microseconds, so rounding changes none."""
+    """A cost for any part; halves and quarters of it are whole microseconds, so rounding does not change them."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ def test_what_a_chain_takes_and_gives(engine: str) -> None:
         Part("MB3D", GRIDS[3], (128,)): (1, 128, 2, 3),
         Part("head", GRIDS[3], (128,)): (1, 10),
     }.items():
-        chain = next(iter(chains(part, GRIDS)))  # the one that has the part
+        chain = next(iter(chains(part, GRIDS)))  # the chain with the part
         assert cut_out(chain, SLIMMED, SIZE, engine, 1)().shape == shape
 
 
@@ -158,7 +158,7 @@ def test_a_chain_runs_in_its_engine(engine: str) -> None:
         pytest.skip(f"{engine} needs {' and '.join(ENGINES[engine].missing)}")
     embedding, head = Part("embedding", GRIDS[3], (32, 48)), Part("head", GRIDS[3], (48,))
     block = Part("MB4D", GRIDS[3], (48,))
-    subject = cut_out((embedding, block, block._replace(kind="MB3D"), head), BASE, SIZE, engine, 1)  # agrees with torch
+    subject = cut_out((embedding, block, block._replace(kind="MB3D"), head), BASE, SIZE, engine, 1)  # equal to torch
     assert subject().shape == (1, 6)
 
 

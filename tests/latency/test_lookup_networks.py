@@ -1,4 +1,4 @@
-"""Networks to test a table on: within their bounds, new to the table, enough of them."""
+"""Networks to test a table on: within their bounds, not in the table, enough of them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_networks_between_two_small_networks(seed: int) -> None:
             assert low <= width <= high and width % 16 == 0
         assert all(depth <= high for depth, high in zip(network.depths, SMALL.depths, strict=True))
         assert network.vits[:2] == (0, 0)
-        assert network.vits[2] == 0 or network.vits[3] == network.depths[3]  # tokens stay tokens
+        assert network.vits[2] == 0 or network.vits[3] == network.depths[3]  # after tokens only tokens
 
 
 def test_both_kinds_of_late_stages_are_sampled() -> None:

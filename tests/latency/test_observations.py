@@ -1,4 +1,4 @@
-"""Claims and verdicts on times that are known, and the files that hold them. Nothing is timed here."""
+"""Claims and verdicts for known times, and the files that store them. Nothing is timed here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from efficientformer_edu.latency.subjects import Subject
 from efficientformer_edu.utils.statistics import MIN_SAMPLES, Estimate
 
 FOUND = {"machine": "a laptop, 2 cores", "threads": 2, "versions": {"torch": "2.13.0"}, "date": "2026-11-21"}
-BUILT = {  # their weights do not matter here: each is built once
+BUILT = {  # their weights do not matter here: every network is built once
     (module, name): cache(getattr(module, name))
     for module, names in (
         (subjects, ("embeddings_to_a_quarter", "embeddings_to_a_sixteenth", "mixers")),
@@ -31,7 +31,7 @@ BUILT = {  # their weights do not matter here: each is built once
 
 
 class Clock:
-    """Stands in for `measure`: it runs nothing, and says that each subject took what the test wants."""
+    """Replaces `measure`: nothing runs, and every subject takes the time that the test sets."""
 
     def __init__(self, seconds: Callable[[str], float], noise: float = 0.0) -> None:
         self.seconds, self.noise = seconds, noise
@@ -68,14 +68,14 @@ STEADY, NOISY = (1.0,) * 6, (0.6, 1.7, 0.8, 1.2, 0.9, 1.1)
 
 
 def measured(rounds: int | None = None, **seconds: tuple[float, ...]) -> Measurement:
-    """Samples by subject, an underscore for each space; the first `rounds` of them."""
+    """Samples by subject, with underscores for spaces; only the first `rounds` of them."""
     conditions = Conditions("efficientformer-edu observe 2", **FOUND)
     timings = (Timing(name.replace("_", " "), samples[:rounds]) for name, samples in seconds.items())
     return Measurement(conditions, tuple(timings))
 
 
 def mixers(maps: float, reshapes: float, mlp: float, noise: tuple[float, ...] = STEADY, rounds: int = 6) -> Observation:
-    """Observation 2 from seconds as multiples of attention on tokens; the noise is that of the MLP."""
+    """Observation 2 from seconds relative to attention on tokens; the noise is that of the MLP."""
     record = measured(
         rounds,
         attention_on_maps=tuple(maps * factor for factor in STEADY),
@@ -196,7 +196,7 @@ def test_too_few_rounds_are_no_finding(rounds: int, tmp_path: Path) -> None:
     path = tmp_path / "observation_2.json"
     mixers(2, 3, 4, rounds=rounds).save(path)
     assert report.findings.read_findings(tmp_path) == ()
-    data = json.loads(path.read_text(encoding="utf-8"), parse_constant=pytest.fail)  # infinity is not JSON
+    data = json.loads(path.read_text(encoding="utf-8"), parse_constant=pytest.fail)  # infinity is not valid JSON
     assert {item["verdict"] for item in data["observation"]["claims"]} == {"too few rounds"}
     assert {(item["low"], item["high"], item["rounds"]) for item in data["observation"]["claims"]} == {
         (None, None, rounds)
@@ -231,7 +231,7 @@ ENGINES = ("eager", "folded")
 
 
 def phone(name: str) -> float:
-    """Seconds as the paper sees them: large kernels, reshapes and norms cost; attention does not."""
+    """Seconds as the paper reports them: large kernels, reshapes and norms are expensive; attention is not."""
     seconds = {
         "16×16/16 patches": 2.0,
         "7×7/4 patches": 2.0,
@@ -246,7 +246,7 @@ def phone(name: str) -> float:
 
 
 def desktop(name: str) -> float:
-    """Seconds of a machine on which nothing of it is so."""
+    """Seconds of a machine that contradicts all of it."""
     seconds = {
         "16×16/16 patches": 0.05,
         "7×7/4 patches": 0.05,
@@ -268,7 +268,7 @@ def test_observations_can_be_supported_contradicted_and_inconclusive(number: int
     clock(desktop)
     other = observe(number, rounds=8)
     assert other.verdict == "contradicted"
-    # The share of LN has two ends, of which one is always met.
+    # The share of LN has two bounds, one of which is always met.
     assert sum(item.verdict == "supported" for item in other.claims) == (number == 3)
     clock(phone, noise=2.0)
     assert "inconclusive" in {item.verdict for item in observe(number, rounds=8).claims}
@@ -327,12 +327,12 @@ PHONE = (1.0, 1.02, 3.0)  # ReLU, GELU, HardSwish
 @pytest.mark.parametrize(
     ("inside", "second", "verdict"),
     [
-        ({"a": PHONE, "b": (1.0, 1.02, 1.0)}, None, "supported"),  # the effect has another sign
-        ({"a": PHONE, "b": (1.0, 1.02, 2.0)}, None, "supported"),  # the same sign and another size
+        ({"a": PHONE, "b": (1.0, 1.02, 1.0)}, None, "supported"),  # the effect has the opposite sign
+        ({"a": PHONE, "b": (1.0, 1.02, 2.0)}, None, "supported"),  # the same sign and a different size
         ({"a": PHONE, "b": PHONE}, None, "contradicted"),
         ({"a": PHONE, "b": (2.0, 2.04, 6.0)}, None, "contradicted"),  # slower in all, with the same ratios
-        ({"a": PHONE, "b": (1.0, 1.02, 3.1)}, None, "contradicted"),  # less than two sessions differ
-        ({"a": PHONE}, None, "inconclusive"),  # one engine cannot show it
+        ({"a": PHONE, "b": (1.0, 1.02, 3.1)}, None, "contradicted"),  # less than the difference between two sessions
+        ({"a": PHONE}, None, "inconclusive"),  # a single engine cannot show it
         ({"a": PHONE, "b": (1.0, 1.02, 1.0)}, {"a": PHONE, "b": PHONE}, "contradicted"),  # chance in the first half
     ],
 )
@@ -351,7 +351,7 @@ def test_the_largest_change_between_engines_is_tested() -> None:
 def test_every_engine_is_compared_with_the_order_of_the_phone() -> None:
     observation = activations({"a": PHONE, "b": (1.0, 2.0, 1.5), "c": (2.0, 2.0, 1.0)})
     verdicts = [item.verdict for item in observation.context]
-    # HardSwish against GELU, HardSwish against ReLU, GELU against ReLU, in each engine
+    # HardSwish against GELU, HardSwish against ReLU, GELU against ReLU, in every engine
     assert verdicts[:3] == ["supported"] * 3
     assert verdicts[3:6] == ["contradicted", "supported", "supported"]
     assert verdicts[6:] == ["contradicted", "contradicted", "inconclusive"]

@@ -1,4 +1,4 @@
-"""timm behind one function: a made-up timm stands in for it, for the package does not need the real one."""
+"""timm behind a single function: a fake timm replaces it, because the package does not require timm."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def timm(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_a_network_comes_in_evaluation_mode_and_is_not_downloaded(timm: ModuleType) -> None:
     network = peer("resnet50")
     assert not any(module.training for module in network.modules())
-    assert network[1].p == 0  # the made-up timm writes `pretrained` there
+    assert network[1].p == 0  # the fake timm writes `pretrained` there
 
 
 def test_a_name_that_timm_does_not_have(timm: ModuleType) -> None:

@@ -1,4 +1,4 @@
-"""Profiles: who gets which operator, on tiny networks, and how times add up, on made-up events."""
+"""Profiles: the class of every operator on tiny networks, and sums of times on synthetic events."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_nothing_but_the_head_is_other_in_a_vision_transformer() -> None:
 
 @pytest.mark.parametrize("network", [small(), ViT()], ids=["small", "ViT"])
 def test_other_is_at_most_a_twentieth(network: nn.Module) -> None:
-    result = called(network)  # each operator is taken to last as long as the next, so that no clock decides
+    result = called(network)  # every operator gets the same duration, so the result does not depend on a clock
     events = [event(name, at, at + 1) for at, (name, _) in enumerate(result)]
     parts = sums(events, [Called(f"aten::{name}", kind) for name, kind in result])
     assert 0 < parts["other"] / sum(parts.values()) <= 0.05
@@ -213,7 +213,7 @@ def test_the_parts_are_the_span_of_the_call() -> None:
 
 
 def event(name: str, start: float, end: float, *children: Any) -> Any:
-    """An operator from start to end in microseconds, with those that it calls."""
+    """An operator from start to end in microseconds, with the operators that it calls."""
     inside = sum(child.time_range.end - child.time_range.start for child in children)
     made = SimpleNamespace(
         name=f"aten::{name}",
@@ -239,7 +239,7 @@ def test_times_are_booked_where_they_belong() -> None:
     assert result == pytest.approx(
         {
             SPATIAL: 0.1,
-            "MLP": 0.01 + 0.39 - 0.2,  # with the gap before it, without the copy for the layout's sake
+            "MLP": 0.01 + 0.39 - 0.2,  # with the gap before it, without the copy for the memory layout
             "reshape": 0.2,
             "activation": 0.03 + 0.07,
         }

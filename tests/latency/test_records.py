@@ -1,4 +1,4 @@
-"""Measurements as they are stored, and as people read them."""
+"""Measurements in their stored form and as text."""
 
 from __future__ import annotations
 

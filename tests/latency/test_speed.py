@@ -1,4 +1,4 @@
-"""The title's claim and the steps of folding, on times and networks that are known. Nothing is timed here."""
+"""The claim of the title and the steps of folding, for known times and networks. Nothing is timed here."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PAIR = "l1", "timm:mobilenetv2_140"
 
 
 def record(**seconds: float) -> Measurement:
-    """Subjects "network engine" from keywords like `ours_eager`, five rounds each, every one a little later."""
+    """Subjects "network engine" from keywords like `ours_eager`, five rounds each, with slowly increasing times."""
     named = {"ours": PAIR[0], "theirs": PAIR[1], "other": "timm:resnet50"}
     timings = []
     for key, value in seconds.items():
@@ -52,7 +52,7 @@ def test_a_claim_per_record_and_engine_that_ran_both() -> None:
     assert [claim.text for claim in claims] == ["eager, one thread", "folded, one thread", "eager, two threads"]
     assert [claim.ratio[:3] for claim in claims] == [
         pytest.approx((ratio,) * 3) for ratio in (2.0, 1.0, 1.5)
-    ]  # rounds drift alike, and the ratios stand still
+    ]  # all rounds drift together, so the ratios do not change
     assert {(claim.side, claim.bound) for claim in claims} == {("below", largest_ratio())}
     assert [claim.verdict for claim in claims] == ["contradicted", "supported", "contradicted"]
 
@@ -94,7 +94,7 @@ def test_claims_survive_the_file(tmp_path: Path) -> None:
 
 
 def shaken() -> EfficientFormer:
-    """A small network in double precision of which no norm and no layer scale is trivial."""
+    """A small network in double precision in which no norm and no layer scale is trivial."""
     model = EfficientFormer(SMALL.replace(drop_path_rate=0.5, proj_drop_rate=0.5)).double()
     generator = torch.Generator().manual_seed(0)
     for tensor in model.state_dict().values():
@@ -123,7 +123,7 @@ def test_every_step_of_folding_keeps_the_logits() -> None:
     assert before.keys() == after.keys() and all(torch.equal(value, after[name]) for name, value in before.items())
     assert len({id(parameter) for network in steps.values() for parameter in network.parameters()}) == sum(
         len(list(network.parameters())) for network in steps.values()
-    )  # none shares a weight with another
+    )  # no weights are shared
 
 
 def test_every_step_does_what_it_says_and_no_more() -> None:

@@ -1,4 +1,4 @@
-"""What the observations time: equal outputs, equal functions, and the MACs that are shown beside the milliseconds."""
+"""The subjects of the observations: equal outputs, equal functions, and the MACs shown next to the milliseconds."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_the_folded_stems_are_the_same_functions(resolution: int) -> None:
     widths = (4, 8)
     network = subjects.ConvStem(*widths).train()
     for _ in range(3):
-        network(torch.randn(4, 3, 32, 32) + 1)  # the norms' statistics move away from their start
+        network(torch.randn(4, 3, 32, 32) + 1)  # the statistics of the norms leave their initial values
     images = torch.randn(2, 3, resolution, resolution)
     folded = subjects.folded(network)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
@@ -137,7 +137,7 @@ def test_conv_bn_folds_into_the_same_function() -> None:
     assert [type(layer) for layer in folded.network] == [nn.Conv2d] * subjects.BLOCKS
     close(folded(), apart())
     bare = nn.Sequential(*(layer for layer in apart.network if isinstance(layer, nn.Conv2d)))
-    assert (bare(apart.inputs) - apart()).abs().max() > 0.01  # the norms do something
+    assert (bare(apart.inputs) - apart()).abs().max() > 0.01  # the norms are not trivial
 
 
 def test_norms_on_maps_are_over_channels_and_over_everything() -> None:

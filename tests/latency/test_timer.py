@@ -1,4 +1,4 @@
-"""The clock on subjects whose cost is known, and on a clock that is made up."""
+"""The timer on subjects of known cost, and on a simulated clock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:the machine is busy", "ignore:.*
 
 @pytest.fixture
 def made_up(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Callable[[], None]]:
-    """A clock that only subjects move: each takes exactly the seconds that it was made with."""
+    """A clock that only subjects advance: each takes exactly the seconds that it was created with."""
     now = [0.0]
     monkeypatch.setattr(timer.time, "perf_counter", lambda: now[0])
 
@@ -67,7 +67,7 @@ def test_a_subject_does_not_pay_for_what_another_left_in_the_caches(monkeypatch:
     monkeypatch.setattr(timer.time, "perf_counter", lambda: now[0])
 
     def call(name: str) -> None:
-        now[0] += 1.0 if last[0] == name else 3.0  # cold, it takes three times as long
+        now[0] += 1.0 if last[0] == name else 3.0  # with cold caches it takes three times as long
         last[0] = name
 
     timings = measure({name: lambda name=name: call(name) for name in "AB"}, rounds=4)
@@ -75,7 +75,7 @@ def test_a_subject_does_not_pay_for_what_another_left_in_the_caches(monkeypatch:
 
 
 def test_a_machine_that_slows_down_slows_all_alike(made_up, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interleaved, the drift is in every subject; one after the other it would be in the last."""
+    """Interleaved, the drift affects every subject; run one after the other, it would affect only the last."""
     now, slower = [0.0], itertools.count()
     monkeypatch.setattr(timer.time, "perf_counter", lambda: now[0])
 
@@ -185,7 +185,7 @@ def test_errors_say_what_would_be_right(call, said: str) -> None:
 
 
 class Queue:
-    """A device that queues work: its own clock runs when it is synchronized, and no other device's is touched."""
+    """A device that queues work: its clock advances when it is synchronized, and other devices are not touched."""
 
     def __init__(self) -> None:
         self.current, self.queued, self.now = 0, {0: 0.0, 1: 0.0}, {0: 0.0, 1: 0.0}
@@ -242,7 +242,7 @@ def test_an_apple_gpu_is_synchronized_before_and_after_every_sample(monkeypatch:
     monkeypatch.setattr(torch.mps, "synchronize", gpu.synchronize)
     monkeypatch.setattr(timer.time, "perf_counter", lambda: gpu.now[0])
     timings = measure({"short": lambda: gpu.call(0, 0.5), "long": lambda: gpu.call(0, 1.5)}, rounds=3, device="mps")
-    # A sample holds its own call only, not the call before it, which is not timed but queued.
+    # A sample contains its own call only, not the call before it, which is queued but not timed.
     assert [timing.seconds for timing in timings.timings] == [(0.5,) * 3, (1.5,) * 3]
 
 

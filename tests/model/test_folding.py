@@ -1,4 +1,4 @@
-"""The folded form: the same logits, fewer parts, one input size."""
+"""The folded form: the same logits, fewer modules, a fixed input size."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_folded_parts_are_gone():
     assert not any(isinstance(m, (MB4D, LayerScale)) for m in folded.modules())
     scales = {name for name, _ in folded.named_parameters() if "layer_scale" in name}
     assert scales == {name for name in scales if re.fullmatch(r"stages\.\d\.mb4d\.\d\.layer_scale_1", name)}
-    assert len(scales) == sum(SMALL.depths) - sum(SMALL.vits)  # γ₁ of the MB4Ds is all that stays
+    assert len(scales) == sum(SMALL.depths) - sum(SMALL.vits)  # only γ₁ of the MB4Ds remains
     assert {m.kernel_size for m in folded.modules() if isinstance(m, nn.Conv2d)} == {(3, 3)}
     assert folded.head_dist is None
     assert folded.config == model.config.replace(distillation=False)
@@ -72,7 +72,7 @@ def test_folded_parts_are_gone():
 
 @torch.no_grad()
 def test_the_channels_lie_side_by_side():
-    """Maps are channels last from the first convolution on, and tokens are a view of them."""
+    """Maps are channels-last from the first convolution on, and tokens are a view of them."""
     folded = fold(EfficientFormer(SMALL), 64)
     maps = folded.features(golden_images(2, 64, 64).float())
     assert [m.is_contiguous(memory_format=torch.channels_last) for m in maps] == [True] * 4
@@ -82,8 +82,8 @@ def test_the_channels_lie_side_by_side():
 
 def test_a_folded_network_has_the_gradients_of_the_images():
     model = golden_model(SMALL)
-    # Two images: for one, torch 2.13 on a CPU derives a batch norm in evaluation mode wrongly where the gradient comes
-    # with its channels last, as it does from tokens.
+    # Two images: with a single image, torch 2.13 on a CPU computes wrong gradients of a batch norm in evaluation mode
+    # if the incoming gradient is channels-last, as it is from tokens.
     images = golden_images(2, 64, 64).requires_grad_()
     (exact,) = torch.autograd.grad(model(images)[:, 0].sum(), images)
     (gradient,) = torch.autograd.grad(fold(model, 64)(images)[:, 0].sum(), images)
@@ -129,7 +129,7 @@ def test_folding_keeps_the_logits_of_any_network(config, resolution):
 
 
 class NormWithActivation(nn.BatchNorm2d):
-    """A norm that holds what runs behind it, as timm's `BatchNormAct2d` does."""
+    """A norm that contains the modules after it, like timm's `BatchNormAct2d`."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels)

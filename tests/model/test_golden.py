@@ -1,4 +1,4 @@
-"""The network against vectors that were made with the released code."""
+"""The network against reference vectors from the released code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 @pytest.fixture(scope="module", params=list(PRESETS))
 def golden(request):
-    """Vectors and the network, in float64 and evaluation mode, with the weights that they were made with."""
+    """Vectors and the network, in float64 and evaluation mode, with the weights of the vectors."""
     config = PRESETS[request.param]
     model = EfficientFormer(config).double().eval()
     model.load_state_dict(golden_state(config))
@@ -48,7 +48,7 @@ def test_outputs_equal_the_released_code(golden, dtype, tolerance):
 
 @torch.no_grad()
 def test_the_vectors_see_every_kind_of_weight():
-    """A control: whichever tensor is changed by a percent, L1's logits leave the tolerance."""
+    """A control: if any tensor is changed by a percent, the logits of L1 leave the tolerance."""
     vectors = np.load(GOLDEN / "l1_seed0.npz")
     model = EfficientFormer(PRESETS["l1"]).double().eval()
     model.load_state_dict(golden_state(PRESETS["l1"]))

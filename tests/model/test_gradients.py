@@ -1,4 +1,4 @@
-"""Outputs and gradients of a block of each kind against a second computation, in numpy and from the equations."""
+"""Outputs and gradients of every kind of block against a second implementation of the equations in NumPy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ erf = np.vectorize(math.erf)
 
 
 def block(kind: type[torch.nn.Module]) -> torch.nn.Module:
-    """A block in float64 whose weights are made from their names."""
+    """A block in float64 whose weights are generated from their names."""
     module = kind(CONFIG, 0, 0.0).double()
     for name, value in module.state_dict().items():
         if "num_batches" not in name:
@@ -32,7 +32,7 @@ def gelu(x):
 
 
 def pool(x):
-    """The mean over the 3×3 neighbourhood that lies inside the map, place by place."""
+    """The mean over the part of the 3×3 neighbourhood inside the map, pixel by pixel."""
     y = np.empty_like(x)
     for i in range(x.shape[2]):
         for j in range(x.shape[3]):
@@ -70,12 +70,12 @@ def linear(x, w, name):
 
 
 def mhsa(x, w, grid):
-    """Eq. 6 one head, one query, one key at a time."""
+    """Eq. 6 for one head, one query and one key at a time."""
     batch, tokens, _ = x.shape
     qkv, mixed = linear(x, w, "token_mixer.qkv"), np.zeros((batch, tokens, 6))
     for b in range(batch):
         for head in range(2):
-            q, k, v = np.split(qkv[b, :, 7 * head : 7 * head + 7], [2, 4], axis=1)  # [q 2 | k 2 | v 3] a head
+            q, k, v = np.split(qkv[b, :, 7 * head : 7 * head + 7], [2, 4], axis=1)  # [q 2 | k 2 | v 3] per head
             for i in range(tokens):
                 scores = np.empty(tokens)
                 for j in range(tokens):
@@ -113,7 +113,7 @@ def test_outputs_and_gradients_equal_the_second_computation(case):
     (output * direction).sum().backward()
 
     def slope(array):
-        """Central differences of the second computation, one number of the array at a time."""
+        """Central differences of the second implementation, one element of the array at a time."""
         gradient = np.empty_like(array)
         for index in np.ndindex(array.shape):
             before, ends = array[index], []
@@ -145,7 +145,7 @@ def test_gradcheck(case):
 
 @pytest.mark.parametrize("num_vit", [0, 1, (0, 0, 1, 1)])
 def test_an_image_has_the_same_gradients_alone_and_in_a_batch(num_vit: int | tuple[int, ...]) -> None:
-    """On a processor torch's batch norm goes back wrongly for one image if the gradient lies as tokens do."""
+    """On a CPU, torch's batch norm has wrong gradients for a single image if the gradient has the layout of tokens."""
     torch.manual_seed(0)
     fields = {"depths": (1, 1, 1, 2), "embed_dims": (4, 4, 8, 8), "num_classes": 3, "layer_scale_init": 0.5}
     model = EfficientFormer(EfficientFormerConfig(**fields, num_vit=num_vit)).double().eval()

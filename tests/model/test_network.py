@@ -1,4 +1,4 @@
-"""The network's outputs, sizes, depth schedule, and the images it refuses."""
+"""The outputs, sizes and depth schedule of the network, and the images that it refuses."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_drop_path_is_linear_from_0_to_the_rate_over_all_blocks():
     assert rates == pytest.approx([0.02 * i for i in range(15)], abs=1e-12)
 
 
-RATES = {  # the modules that each rate of the configuration goes to, by the end of their names
+RATES = {  # the modules that every rate of the configuration applies to, by the end of their names
     "drop_rate": r"^head_drop$",
     "proj_drop_rate": r"\.mlp\.drop[12]$",
     "attn_drop_rate": r"\.token_mixer\.drop$",
@@ -99,7 +99,7 @@ def test_every_dropout_and_drop_path_takes_part_in_a_forward_pass():
     model(torch.randn(2, 3, 64, 64))
     in_model = [name for name, module in model.named_modules() if isinstance(module, (nn.Dropout, DropPath))]
     paths = [name for name in in_model if name.endswith("drop_path")]
-    assert sorted(calls) == sorted(in_model + paths)  # each block has one drop path for both branches
+    assert sorted(calls) == sorted(in_model + paths)  # every block has a single drop path for both branches
 
 
 def test_every_rate_of_the_configuration_is_tried():

@@ -1,4 +1,4 @@
-"""The table of attention offsets, at the trained grid and at any other."""
+"""The table of attention offsets, at the training grid and at any other grid."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_on_the_trained_grid_the_table_is_taken_bit_for_bit():
     bias = offset_bias(table, (7, 7), (7, 7))
     assert bias.shape == (8, 49, 49)
     assert torch.equal(bias, table[:, offset_index((7, 7))])
-    assert torch.equal(bias[:, 0], table)  # from the first token, the offsets are the places
+    assert torch.equal(bias[:, 0], table)  # from the first token, the offsets are the positions
 
 
 @given(grids, grids, st.floats(-3, 3), st.floats(-3, 3))
@@ -43,11 +43,11 @@ def test_an_affine_table_stays_affine(trained, grid, a, b):
 
 @pytest.mark.parametrize(("grid", "slope"), [((12, 12), 6 / 11), ((4, 10), 6 / 3), ((14, 7), 6 / 13)])
 def test_the_published_table_on_other_grids(grid, slope):
-    """DESIGN's oracle by hand: trained on 7×7, the bias of one row further is a·6/(h−1)."""
+    """DESIGN's example by hand: trained on 7×7, the bias of the next row is a·6/(h−1)."""
     table = torch.arange(7, dtype=torch.float64).repeat_interleave(7)[None]
     bias = offset_bias(table, (7, 7), grid)[0]
     assert bias[0, grid[1]].item() == pytest.approx(slope, abs=1e-12)
-    assert bias[0, -1].item() == pytest.approx(6, abs=1e-12)  # corner to corner stays corner to corner
+    assert bias[0, -1].item() == pytest.approx(6, abs=1e-12)  # corners are mapped to corners
 
 
 @given(grids, grids)

@@ -1,4 +1,4 @@
-"""The shapes in the signatures, checked at every call while networks of all kinds run."""
+"""The shapes in the signatures, checked at every call for all kinds of networks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ for wrong in (torch.zeros(2, 8, 4), torch.zeros(2, 8, 4, 4, dtype=torch.int64)):
 
 
 def test_every_signature_holds():
-    # -B: what is imported beside the modules under the hook would be kept as if it were checked as well.
+    # -B: modules imported along with the instrumented ones would be cached as if they were checked as well.
     run = subprocess.run(
         [sys.executable, "-B", "-W", "ignore", "-c", PROGRAM], capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""No hidden state: what a network computes depends on its weights and dtype, not on what was done to it before."""
+"""No hidden state: the output of a network depends on its weights and dtype, not on earlier operations."""
 
 from __future__ import annotations
 

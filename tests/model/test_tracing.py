@@ -1,4 +1,4 @@
-"""torch.fx, torch.export, torch.compile and torch.jit.trace: each works on the network and on its features."""
+"""torch.fx, torch.export, torch.compile and torch.jit.trace: all work on the network and on its features."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CONFIG = SMALL.replace(num_vit=(0, 0, 1, 1), bias_grid=2)
 
 
 class Features(nn.Module):
-    """What dense tasks use: the four maps."""
+    """The interface of dense tasks: the four maps."""
 
     def __init__(self, model):
         super().__init__()
@@ -95,7 +95,7 @@ def test_compile_to_machine_code():
     torch.testing.assert_close(compiled(images()), model(images()), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # a jit trace holds for one size, as it warns
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # a jit trace is valid for a single size, as it warns
 @pytest.mark.filterwarnings("ignore:`torch.jit.*` is deprecated:DeprecationWarning")
 @torch.no_grad()
 def test_jit_trace(module):

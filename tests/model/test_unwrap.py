@@ -1,4 +1,4 @@
-"""Wrapped, pruned and parametrized networks: unwrapped and folded, they compute what they computed before."""
+"""Wrapped, pruned and parametrized networks: unwrapped and folded, their outputs do not change."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WRAPPERS = {
 
 
 def plain(network):
-    """Leave the network as it is."""
+    """Return the network unchanged."""
 
 
 def pruned(network):
@@ -43,7 +43,7 @@ def with_hooks(network):
     torch.nn.utils.spectral_norm(network.stem.conv1)
 
 
-# AveragedModel copies the network, which torch refuses for the weights that hooks compute.
+# AveragedModel copies the network, which torch refuses for weights that are computed by hooks.
 CASES = [
     (change, wrapper)
     for change in (plain, pruned, parametrized, with_hooks)
@@ -56,7 +56,7 @@ def changed_network(change):
     network = EfficientFormer(SMALL).double().eval()
     network.load_state_dict(golden_state(SMALL))
     change(network)
-    for parameter in network.parameters():  # a step of training: what was computed before is out of date
+    for parameter in network.parameters():  # a training step: cached values are out of date
         parameter.data *= 1.01
     return network
 
@@ -74,7 +74,7 @@ def test_the_same_function_with_the_tensors_of_an_unwrapped_network(change, wrap
     assert set(unwrapped.state_dict()) == set(golden_state(SMALL))
     assert torch.equal(unwrapped(images), expected)
     torch.testing.assert_close(fold(wrapped, 64)(images), expected, rtol=0, atol=1e-8)
-    assert torch.equal(network(images), expected)  # the original still works as it did
+    assert torch.equal(network(images), expected)  # the original still works
     assert network.state_dict().keys() == before.keys()
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 

@@ -1,4 +1,4 @@
-"""Other ways to a latency: no network is slower than the target, and the one that is scaled is the largest."""
+"""Baselines for a target latency: no network is slower than the target, and the scaled network is the largest."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_network_is_scaled_by_hand() -> None:
 
 @cache
 def ways(attention: bool) -> dict[Subnet, tuple[float, float]]:
-    """Every network that two factors lead to: its seconds, and by how much the factors differ at least."""
+    """Every network of two scale factors: its seconds, and the smallest difference between its factors."""
     start = (
         LARGEST if attention else Subnet(LARGEST.embed_dims, tuple(("MB4D",) * len(stage) for stage in LARGEST.choices))
     )

@@ -34,7 +34,7 @@ def chosen(subnet: Subnet = SOME) -> Supernet:
 
 
 def test_norms_hold_the_mean_of_the_batch_statistics() -> None:
-    """A small batch weighs as much as a large one. The variance is the unbiased one, as in training."""
+    """A small batch has the same weight as a large batch. The variance is the unbiased one, as in training."""
     network = nn.Sequential(nn.BatchNorm2d(3), nn.Identity()).eval()
     norm = network[0]
     nn.init.constant_(norm.running_mean, 77.0)
@@ -62,7 +62,7 @@ def test_measuring_keeps_mode_momentum_and_weights(training: bool) -> None:
 
 
 def test_the_norms_are_measured_on_images_to_learn_from() -> None:
-    """The first norm sees the convolution of the first batches of an epoch; so many as are asked for."""
+    """The first norm sees the convolution of the first batches of an epoch; as many batches as requested."""
     network = chosen()
     replace(EVALUATOR, norm_batches=1).accuracy(network)
     batch = TrainBatches(EVALUATOR.learn, RECIPE, SIZE, 1, seed=3, epoch=0)[0].images
@@ -73,7 +73,7 @@ def test_the_norms_are_measured_on_images_to_learn_from() -> None:
 
 
 def test_accuracy_does_not_depend_on_what_the_norms_held() -> None:
-    """They belonged to another network. And asking changes no weight and no mode, so the answer stays."""
+    """They belonged to another network. The evaluation changes no weights and no mode, so it is reproducible."""
     network = chosen()
     first = EVALUATOR.accuracy(network)
     assert not network.training
@@ -87,7 +87,7 @@ def test_accuracy_does_not_depend_on_what_the_norms_held() -> None:
 
 
 def test_accuracy_depends_on_no_dice_of_others() -> None:
-    """Not with stochastic depth either: a search that is resumed asks again, with other dice."""
+    """Also not with stochastic depth: a resumed search evaluates again, with other random numbers."""
     network = supernet(TINY.replace(drop_path_rate=0.5))
     network.choose(SOME)
     outputs = list[Tensor]()
@@ -99,7 +99,7 @@ def test_accuracy_depends_on_no_dice_of_others() -> None:
 
 
 class Reader(nn.Module):
-    """Reads the class off the brightness in the middle of a picture, and answers another for some classes."""
+    """Reads the class from the brightness in the middle of an image, and predicts a wrong class for some classes."""
 
     config = TINY
 
@@ -111,7 +111,7 @@ class Reader(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         mean, deviation = fashion_mnist.statistics()
         labels = (x[:, 0, SIZE // 2, SIZE // 2] * deviation + mean) * 255 / 20
-        return self.answers[labels.round().long().clamp(max=9)]  # what is learned from may be brighter
+        return self.answers[labels.round().long().clamp(max=9)]  # training images may be brighter
 
 
 @pytest.mark.parametrize(("wrong", "accuracy"), [(set(), 1.0), (set(range(10)), 0.0), ({0, 4, 9}, 0.7)])
@@ -132,7 +132,7 @@ def recovered(number: int = 1, evaluator: Evaluator = EVALUATOR, dice: int = 0) 
 
 
 def runs(name: str) -> bool:
-    """Whether a parameter of this name belongs to what runs in SOME."""
+    """Whether a parameter of this name belongs to a block that runs in SOME."""
     if ".paths." not in name:
         return True
     _, stage, _, position, *tail = name.split(".")
@@ -159,7 +159,7 @@ def test_finetuning_takes_the_requested_steps_however_few_the_images() -> None:
 
 
 def test_finetuning_has_a_small_rate_and_sees_new_images_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quarter of the supernet's rate, falling to 0 without a warm-up; all 50 images before one comes twice."""
+    """A quarter of the supernet's rate, falling to 0 without a warm-up; every image is used before any is repeated."""
     seen = list[Run]()
 
     class Watched(Loop):
@@ -192,7 +192,7 @@ def test_recovery_is_a_function_of_seed_and_number() -> None:
 
 
 def test_recovery_helps() -> None:
-    """A network that knows nothing yet learns enough in some steps to answer about what it was shown."""
+    """An untrained network learns enough in a few steps to classify the images that it was trained on."""
     evaluator = replace(EVALUATOR, held_out=EVALUATOR.learn, finetune_steps=30)
     torch.manual_seed(0)
     network = Supernet(TINY)

@@ -1,4 +1,4 @@
-"""What is compared, and how: contenders by hand, pairs by target and seed, and a planted way that is worse."""
+"""The comparison: contenders by hand, pairs by target and seed, and a synthetic method that is worse."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_every_way_is_tried_at_every_target() -> None:
         sum(len(step.trials) for step, before in zip(search.steps, search.seconds, strict=False) if before > target)
         for target in search.family
     ]
-    assert len(evaluator.subnets) == sum(tried)  # the random way asks the judge as often as the search did
+    assert len(evaluator.subnets) == sum(tried)  # random search calls the evaluator as often as the search did
     widest = {}
     subnets = iter(evaluator.subnets)
     for target, number in zip(search.family, tried, strict=True):
@@ -92,7 +92,7 @@ def compared(*networks: tuple[Method, float, EfficientFormerConfig]) -> list[Con
 
 
 def test_differences_are_paired_by_target_and_seed() -> None:
-    """What a target costs is common to both members of a pair, and each target is resampled separately."""
+    """The effect of a target is common to both members of a pair, and every target is resampled separately."""
     networks = compared(
         *(("slimming", 0.02, SEARCHED), ("uniform", 0.02, SMALLER)),
         *(("slimming", 0.01, THIRD), ("uniform", 0.01, FOURTH)),
@@ -121,7 +121,7 @@ def test_differences_are_paired_by_target_and_seed() -> None:
 
 @pytest.mark.parametrize("shared", ["slimming", "no-mb3d"])
 def test_a_network_at_two_targets_enters_once_at_the_tighter_target(shared: Method) -> None:
-    """With its records entered twice there would be nine pairs, and a narrower interval."""
+    """If its records entered twice there would be nine pairs, and a narrower interval."""
     methods: tuple[Method, ...] = ("slimming", "no-mb3d")
     configs = iter([SEARCHED, SMALLER, THIRD, FOURTH, SEARCHED.replace(depths=(1, 2, 1, 2))])
     networks = []
@@ -155,7 +155,7 @@ def test_a_network_at_two_targets_enters_once_at_the_tighter_target(shared: Meth
 
 
 def test_a_network_that_occurs_twice_is_trained_once(tmp_path: Path) -> None:
-    """And its records count wherever the network stands, also under the name of the other target."""
+    """Its records count wherever the network is listed, also under the name of the other target."""
     contenders = compared(("no-mb3d", 0.02, SMALLER), ("slimming", 0.02, SEARCHED), ("no-mb3d", 0.01, SMALLER))
     study = get_study(tmp_path, Protocol("tests", "", None, 2, LAPTOP), contenders, 2)
     assert study.missing == tuple((name, seed) for name in ("no-mb3d-20ms", "slimming-20ms") for seed in (0, 1))

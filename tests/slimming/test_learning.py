@@ -49,7 +49,7 @@ def test_it_falls_in_equal_quotients(early: float, late: float) -> None:
 
 
 def test_every_step_has_its_temperature() -> None:
-    """Two epochs of two steps, of which the last does not reach the end."""
+    """Two epochs of two steps; the last step does not reach the end."""
     loop, taus = SupernetLoop(run()), list[set[float]]()
     list(loop.epochs(lambda: taus.append({path.tau for path in loop.network.all_paths()})))
     assert [len(values) for values in taus] == [1, 1, 1, 1]
@@ -79,14 +79,14 @@ def test_a_supernet_is_trained_into_a_folder(tmp_path: Path) -> None:
 
 
 class Static(nn.Module):
-    """In place of a block: what was seen, drowned in noise."""
+    """Replaces a block: its input with heavy noise."""
 
     def forward(self, x: Tensor, *grid: object) -> Tensor:
         return x + 5 * torch.randn_like(x)
 
 
 def noisy(config: EfficientFormerConfig) -> Supernet:
-    """A supernet that can drown the image in noise at the first MetaPath of its second stage, or leave it as it is."""
+    """A supernet with optional heavy noise at the first MetaPath of its second stage."""
     network = Supernet(config)
     network.paths(1)[0].blocks["MB4D"] = Static()
     return network

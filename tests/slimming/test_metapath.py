@@ -1,4 +1,4 @@
-"""One MetaPath: the mixture on numbers worked by hand, both kinds of noise, the limit, and the gradient of α."""
+"""One MetaPath: hand-computed mixtures, both kinds of noise, the limit, and the gradient of α."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOG3 = math.log(3)
 
 
 class Times(nn.Module):
-    """In place of a block: so many times the map."""
+    """Replaces a block: multiplies the map by a constant."""
 
     def __init__(self, factor: float) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Times(nn.Module):
 
 
 def path(stage: int = 0, alpha: tuple[float, ...] = (), factors: tuple[float, ...] = (3.0, 5.0)) -> MetaPath:
-    """A MetaPath of numbers: MB4D is 3x, MB3D 5x."""
+    """A MetaPath with scalar blocks: MB4D is 3x, MB3D 5x."""
     made = MetaPath(TINY, stage, 0.0)
     for name, factor in zip(made.blocks, factors, strict=False):
         made.blocks[name] = Times(factor)
@@ -81,7 +81,7 @@ DRAWS = 100_000
 
 
 def drawn(noise: object, *alpha: float) -> torch.Tensor:
-    """α + ε, so often."""
+    """α + ε, sampled repeatedly."""
     torch.manual_seed(0)
     like = torch.empty(DRAWS, len(alpha), dtype=torch.float64)
     return torch.tensor(alpha, dtype=torch.float64) + noise(like)  # type: ignore[operator]
@@ -115,7 +115,7 @@ def test_with_gumbels_noise_the_largest_has_the_frequency_of_the_softmax(alpha: 
 
 
 def test_with_uniform_noise_it_does_not() -> None:
-    """For two α that differ by d the smaller one wins if u₁ − u₂ > d: the area (1 − d)²/2 of the unit square."""
+    """For two α that differ by d the smaller wins if u₁ − u₂ > d: the area (1 − d)²/2 of the unit square."""
     for d in (0.0, 0.3, 0.5, 0.9):
         assert frequencies(uniform, 0.0, d)[0] == pytest.approx((1 - d) ** 2 / 2, abs=0.006)
     assert frequencies(uniform, 0.0, 1.01)[0] == 0
@@ -138,7 +138,7 @@ def test_alpha_is_stored_in_units() -> None:
     ],
 )
 def test_a_metapath_weighs_its_candidates(stage: int, alpha: tuple[float, ...], tau: float, factor: float) -> None:
-    """In evaluation, where there is no noise: blocks of 3x and 5x beside x."""
+    """In evaluation, without noise: blocks of 3x and 5x next to x."""
     made = path(stage, alpha).eval()
     made.tau = tau
     assert torch.allclose(made(X), factor * X, rtol=1e-5)
@@ -173,7 +173,7 @@ def test_a_choice_runs_alone_and_without_noise() -> None:
 
 @pytest.mark.parametrize("tau", [1.0, 0.5])
 def test_the_gradient_of_alpha_by_hand(tau: float) -> None:
-    """y = w·3x + (1 − w)·x has dy/dα = w(1 − w)(3x − x)/τ, and of the stored number UNIT times that."""
+    """y = w·3x + (1 − w)·x has dy/dα = w(1 − w)(3x − x)/τ, and with respect to the stored value UNIT times that."""
     made = path(alpha=(0.3, 0.0)).eval()
     made.tau = tau
     made(X).sum().backward()
@@ -192,7 +192,7 @@ def test_gradients_reach_the_alpha_of_every_metapath(noise: Noise) -> None:
     for metapath in network.all_paths():
         grad = metapath.alpha_in_units.grad
         assert grad is not None and grad.abs().min() > 0
-        assert abs(float(grad.sum())) < 1e-3 * float(grad.norm())  # a number that is added to all changes nothing
+        assert abs(float(grad.sum())) < 1e-3 * float(grad.norm())  # adding a constant to all changes nothing
 
 
 def test_no_gradient_reaches_unselected_blocks() -> None:
@@ -209,7 +209,7 @@ def test_i_is_the_map_itself() -> None:
 
 
 def test_mb3d_on_a_map_is_mb3d_on_its_tokens() -> None:
-    """Token y·w + x is the place (y, x), row after row, on a grid that is not square."""
+    """Token y·w + x is the pixel (y, x), row by row, on a grid that is not square."""
     block_path = supernet().paths(2)[0]
     x = torch.randn(2, 32, 3, 5, generator=torch.Generator().manual_seed(0))
     tokens = torch.stack([x[:, :, y, at] for y in range(3) for at in range(5)], dim=1)  # (B, 15, C)

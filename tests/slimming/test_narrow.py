@@ -1,4 +1,4 @@
-"""Width reduction: which channels go, what stays of the weights, and what is not touched."""
+"""Width pruning: which channels are removed, which weights remain, and what is not changed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def mlps(network: Supernet, stage: int) -> list[nn.Module]:
 
 @torch.no_grad()
 def silence(network: Supernet, stage: int, channels: torch.Tensor) -> None:
-    """Let nothing write these channels of a stage: they are 0 from the embedding to the end of the stage."""
+    """Set everything that writes these channels of a stage to 0, from the embedding to the end of the stage."""
     for layer in writers(network, stage):
         layer.weight[channels] = 0
         layer.bias[channels] = 0
@@ -44,7 +44,7 @@ def silence(network: Supernet, stage: int, channels: torch.Tensor) -> None:
 
 @torch.no_grad()
 def deafen(network: Supernet, stage: int, hidden: torch.Tensor) -> None:
-    """Let nothing read these hidden channels of a stage's MLPs."""
+    """Set the weights that read these hidden channels of a stage's MLPs to 0."""
     for mlp in mlps(network, stage):
         mlp.fc2.weight[:, hidden] = 0
 
@@ -54,7 +54,7 @@ HIDDEN_GONE = torch.cat([HIDDEN, torch.arange(0, 32, 2)])  # 64 of 128
 
 
 def planted(stage: int) -> Supernet:
-    """A supernet in which 16 channels of a stage, and as many hidden ones as go with them, are useless."""
+    """A supernet in which 16 channels of a stage, and the corresponding hidden channels, are useless."""
     network = supernet()
     silence(network, stage, GONE)
     deafen(network, stage, HIDDEN_GONE)
@@ -86,7 +86,7 @@ def test_useful_channels_do_not_go_unnoticed() -> None:
 
 
 def slices(name: str, stage: int, config: object = TINY) -> dict[int, str]:
-    """Which axes of a parameter run over the stage's channels, its MLPs' hidden ones or those within the stem.
+    """Which axes of a parameter run over the stage's channels, its MLPs' hidden channels or those within the stem.
 
     From the network's plan, not from sizes: several stages are equally wide.
     """
@@ -121,7 +121,7 @@ def largest(scores: torch.Tensor, count: int) -> list[int]:
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_what_stays_are_the_most_important_channels_of_every_parameter(stage: int) -> None:
-    """Each group's choice is worked out here from the rule: what writes a channel, or writes and reads it."""
+    """The selection in every group follows from the rule: what writes a channel, or writes and reads it."""
     network = supernet()
     width = TINY.embed_dims[stage]
     scores = torch.zeros(width)
@@ -150,7 +150,7 @@ def test_what_stays_are_the_most_important_channels_of_every_parameter(stage: in
 
 
 def test_every_layer_has_the_same_weight_regardless_of_its_scale() -> None:
-    """The embedding's weights ×1000 do not outvote the blocks: 16 channels that they alone write go."""
+    """The embedding's weights ×1000 do not outweigh the blocks: 16 channels that only they write are removed."""
     network = supernet()
     with torch.no_grad():
         network.stages[1].downsample.conv.weight.copy_(1000 * torch.ones(32, 32, 3, 3))
@@ -201,7 +201,7 @@ def test_the_last_16_channels_stay() -> None:
 
 
 def test_a_stage_is_narrowed_step_by_step() -> None:
-    """48 to 32 to 16 channels; what runs behind it sees maps of the new width."""
+    """48 to 32 to 16 channels; the modules after it get maps of the new width."""
     network = narrowed(narrowed(supernet(), 3), 3)
     assert network.config.embed_dims == (32, 32, 32, 16)
     assert network.features(pictures())[-1].shape == (2, 16, 2, 2)

@@ -1,4 +1,4 @@
-"""The paper's networks under tables that are made up: in one, time is MACs; in others, some parts are dearer."""
+"""The paper's networks with synthetic tables: in one, time is MACs; in others, some parts are more expensive."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from efficientformer_edu.slimming.paper_scale import NEAR, kendall, ledger, neig
 
 SIZE = (224, 224)
 L1 = PRESETS["l1"].replace(distillation=False)
-TICK = 1e-11  # seconds for one MAC
+TICK = 1e-11  # seconds per MAC
 SUPERNET = PRESETS["l3"].replace(num_vit=(0, 0, 12, 6))
 
 
 def table(
     times: Callable[[Part], float] = lambda part: 1, engine: str = "folded", size: tuple[int, int] = SIZE
 ) -> Lookup:
-    """A table in which a part takes a tick for each MAC, times a factor."""
+    """A table in which a part takes a tick per MAC, times a factor."""
     table_parts = [part for group in groups(L1, size, WIDTHS) for part in group]
     seconds = {part: TICK * times(part) * macs(part, L1, size) for part in table_parts}
 
@@ -37,7 +37,7 @@ def table(
         return Lookup(engine, size, PRESETS["l1"], Conditions(), entries)
 
     parted = lookup(1.0)
-    return lookup(sum(number * parted.part(part) for part, number in parts(L1, size).items()))  # L1 takes as much
+    return lookup(sum(number * parted.part(part) for part, number in parts(L1, size).items()))  # the same as L1
 
 
 @pytest.mark.parametrize("model", PRESETS)
@@ -56,7 +56,7 @@ def test_a_ledger_has_every_mac_and_millisecond(model: str) -> None:
     *lines, total = result.table().rows
     assert sum(line[2] for line in lines) == total[2] == sum(config.depths) + 5
     assert sum(line[-1] for line in lines) == pytest.approx(1) == total[-1]
-    assert {line[5] for line in (*lines, total)} == {"10.0"}  # ms for each GMAC
+    assert {line[5] for line in (*lines, total)} == {"10.0"}  # ms per GMAC
 
 
 def test_a_ledger_of_an_engine_that_folds_nothing_has_both_heads() -> None:
@@ -74,7 +74,7 @@ def test_neighbours_of_equal_macs() -> None:
         assert pair.config == scale(start, pair.scaled, pair.factor)
         assert pair.macs == count(pair.config, SIZE).macs / target
         assert abs(pair.macs - 1) <= NEAR
-        assert pair.latency == pytest.approx(pair.macs, rel=0.01)  # but for the heads time is MACs here
+        assert pair.latency == pytest.approx(pair.macs, rel=0.01)  # except for the heads, time is MACs here
         assert (pair.config.embed_dims == start.embed_dims) == (pair.scaled == "depths")
         assert (pair.config.depths == start.depths) == (pair.scaled == "widths")
     assert {pair.target for pair in result.found} == set(PRESETS)
@@ -89,7 +89,7 @@ def test_neighbours_of_equal_macs() -> None:
 
 
 def test_no_factor_comes_nearer() -> None:
-    """Beside what bisection finds: all factors in small steps."""
+    """Compared with the result of bisection: all factors in small steps."""
     pair = next(
         pair for pair in neighbours(table(), 0).found if (pair.start, pair.target, pair.scaled) == ("l3", "l1", "both")
     )
@@ -121,7 +121,7 @@ def test_where_time_is_macs_every_order_is_that_of_macs() -> None:
 
 
 def test_a_dear_part_comes_first() -> None:
-    """Attention ten times as dear: what takes an MB3D away or makes it narrower leads, by the table alone."""
+    """Attention ten times as expensive: removing or narrowing an MB3D is best, by the table alone."""
     tables = {"plain": table(), "attention dear": table(lambda part: 10 if part.kind == "MB3D" else 1)}
     start = PRESETS["l3"]
     result = order(start, tables, dict.fromkeys(tables, 0))
@@ -149,7 +149,7 @@ def test_steps_out_of_the_table_or_the_search_space_are_left_out() -> None:
 
 
 def test_savings_below_the_error_of_a_table_are_inconclusive() -> None:
-    """At 2 % of the latency some steps save less. In one table a stage has a negative saving that is as small."""
+    """At 2 % of the latency some steps save less. In one table a stage has a negative saving of this size."""
     exact, tables = order(SUPERNET, {"one": table()}, {"one": 0}), {"one": table(), "other": table(lambda part: 3)}
     before = tables["one"].predict(SUPERNET)
     result = order(SUPERNET, tables, {"one": 0.02, "other": 0.0})
@@ -171,7 +171,7 @@ def test_savings_below_the_error_of_a_table_are_inconclusive() -> None:
 
 
 def test_a_small_negative_saving_is_inconclusive_and_a_large_saving_is_not() -> None:
-    """Narrow MB4D of stage 1 are as slow as wide ones, and a little slower still."""
+    """Narrow MB4D of stage 1 are as slow as wide blocks, and slightly slower."""
 
     def slower(share: float) -> Callable[[Part], float]:
         wide = Part("MB4D", (56, 56), (64,))

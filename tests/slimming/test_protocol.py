@@ -1,4 +1,4 @@
-"""What a slimming is made of: a supernet that fits the table and the images, and images that nothing learns from."""
+"""The inputs of a slimming: a supernet that matches the table and the images, and held-out images."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def pixels(dataset: Images) -> list[bytes]:
 
 
 def test_nothing_learns_from_the_evaluation_images(small: Material) -> None:
-    """Neither they nor the test images are among those that the supernet learns from."""
+    """Neither they nor the test images are among the supernet's training images."""
     counts = torch.tensor(small.held_out.labels).bincount(minlength=10)
     assert counts.tolist() == [SMALL.held_out] * 10
     assert len(small.learn) + len(small.held_out) == len(small.train)

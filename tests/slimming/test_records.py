@@ -1,4 +1,4 @@
-"""A search as it is stored: scores, seconds, the family, the table, and that a changed file is found out."""
+"""A stored search: scores, seconds, the family, the table, and that a modified file is detected."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_the_table_letter_by_letter() -> None:
 
 
 def answered(before: str, depth: str, mb3d: str) -> Step:
-    """A step with answers per image. Depth saves 2 ms, MB3D 1 ms."""
+    """A step with predictions per image. Depth saves 2 ms, MB3D 1 ms."""
     trials = [
         Trial(action, gain, (before.count("1") - after.count("1")) / len(before), after)
         for action, gain, after in ((DEPTH, 0.002, depth), (MB3D, 0.001, mb3d))
@@ -98,7 +98,7 @@ def answered(before: str, depth: str, mb3d: str) -> Step:
 
 
 def test_the_margin_is_what_the_action_taken_could_have_lost_in_addition() -> None:
-    """Per second, FIRST has 2.5 and 5: the action taken saves 4 ms, so it could have lost 0.02 in place of 0.01."""
+    """Per second, FIRST has 2.5 and 5: the action saves 4 ms, so it could have lost 0.02 instead of 0.01."""
     assert FIRST.margin == pytest.approx(0.01) and FIRST.margin_estimate() is None
     assert FIRST.runner_up is not None and FIRST.runner_up.action == DEPTH
     assert SECOND.runner_up is not None and SECOND.runner_up.action == DEPTH  # the width saves nothing

@@ -1,4 +1,4 @@
-"""The search: greedy by drop per second, replayed letter by letter, and after a kill on the path that it was on."""
+"""The search: greedy by drop per second, reproduced exactly, and resumed on the same path after a kill."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ USELESS = (1, 1)  # stage and MetaPath
 
 
 def seconds(subnet: Subnet) -> float:
-    """By the ledger, which knows nothing of parts."""
+    """From the MAC count, independent of parts."""
     return MAC * count(subnet.config(CONFIG), TIMED).macs
 
 
@@ -46,14 +46,14 @@ def made(config: EfficientFormerConfig = CONFIG) -> Supernet:
 
 
 def points_down(network: Supernet, stage: int, block: int) -> Supernet:
-    """The supernet with importances that point to one MetaPath, where I weighs e⁶ times as much as a block."""
+    """The supernet with importances that point to one MetaPath, where I has e⁶ times the weight of a block."""
     with torch.no_grad():
         network.paths(stage)[block].alpha_in_units[-1] = 6 / UNIT
     return network
 
 
 def lost(subnet: Subnet) -> int:
-    """Steps from the largest subnet, but for the removal of the useless block."""
+    """Steps from the largest subnet, except for the removal of the useless block."""
     stage, block = USELESS
     gone = sum(stage_blocks.count("I") for stage_blocks in subnet.choices) - (subnet.choices[stage][block] == "I")
     turned = sum(stage_blocks.count("MB4D") for stage_blocks in subnet.choices[2:])
@@ -91,14 +91,14 @@ def test_a_useless_block_is_removed_first() -> None:
 
 
 class Resting(Evaluator):
-    """Accuracy alone: a network that learned anything would answer otherwise."""
+    """Only by accuracy: a network that learned anything would predict differently."""
 
     def finetune(self, supernet: Supernet, step: int) -> None:
         pass
 
 
 def test_a_block_without_branches_is_identified_by_real_accuracy() -> None:
-    """Its layer scales are 0. The labels are what the network answers, so every real change costs accuracy."""
+    """Its layer scales are 0. The labels are the network's predictions, so every real change costs accuracy."""
     network, (stage, block) = points_down(made(), *USELESS), USELESS
     with torch.no_grad():
         for scale in ("layer_scale_1", "layer_scale_2"):
@@ -109,7 +109,7 @@ def test_a_block_without_branches_is_identified_by_real_accuracy() -> None:
     evaluator.accuracy(network)
     with torch.no_grad():
         logits = torch.cat([network(batch) for batch, _ in loader(TestBatches(held_out, SIZE, 1, 30))])
-        network.head.bias.sub_(logits.mean(0))  # or it would answer the same to nearly all images
+        network.head.bias.sub_(logits.mean(0))  # else it would predict the same for nearly all images
     answers = (logits - logits.mean(0)).argmax(1).tolist()
     assert len(set(answers)) > 5
     held_out.labels[:] = answers
@@ -145,7 +145,7 @@ def test_the_evaluator_runs_on_every_network_and_on_the_result_of_every_action()
 
 
 ROOM = TINY.replace(depths=(1, 2, 1, 1), embed_dims=(16, 16, 16, 32))
-MS = {  # by hand: milliseconds of each part. What lies within a stage has the same width but in the last
+MS = {  # by hand: milliseconds of every part. Everything within a stage has the same width, except in the last
     ("stem", 0, 16): 1.0,
     ("MB4D", 0, 16): 1.0,
     ("embedding", 1, 16): 1.0,
@@ -166,7 +166,7 @@ DROPS = {Action("MB3D", 2, 0): 0.02, Action("width", 3): 0.03, Action("depth", 1
 
 
 def room(**changed: float) -> Lookup:
-    """The table of MS; `head32=9` gives another number."""
+    """The table of MS; `head32=9` changes an entry."""
     times = {**MS, **{key: changed[f"{key[0]}{key[2]}"] for key in MS if f"{key[0]}{key[2]}" in changed}}
     grids, seconds = ROOM.grids(TIMED), dict[Part, float]()
     for (kind, stage, width), time in times.items():
@@ -178,7 +178,7 @@ def room(**changed: float) -> Lookup:
 
 
 def cost(drops: dict[Action, float]) -> Callable[[Subnet], float]:
-    """A judge's rule for ROOM, whose four actions can each be taken once: each costs what is written."""
+    """A rule for the evaluator on ROOM; its four actions can be taken once each, with the costs in the dictionary."""
 
     def accuracy(subnet: Subnet) -> float:
         done = {
@@ -212,7 +212,7 @@ def test_the_greedy_order_by_hand() -> None:
 
 
 def test_an_action_that_saves_nothing_is_taken_last() -> None:
-    """A head that is slower with fewer channels, by more than all else is faster: and accuracy would even rise."""
+    """A head that is slower with fewer channels, by more than everything else is faster; the accuracy even rises."""
     drops = {**DROPS, Action("width", 3): -0.1}
     result = search(made(ROOM), 14.15e-3, judge=Knowing(cost(drops)), lookup=room(head16=2.6))
     kinds = [step.taken.action.kind for step in result.steps]
@@ -257,7 +257,7 @@ def test_the_smallest_network_can_be_reached() -> None:
 
 
 def test_its_own_time_is_a_target_too() -> None:
-    """The path's seconds are a sum of gains, and what is rounded in them must not leave the search without an end."""
+    """The path's seconds are a sum of rounded gains; the rounding must not lead to an endless search."""
     assert list(search(made(), LEAST).family) == [LEAST]
 
 
@@ -287,7 +287,7 @@ def test_a_network_that_is_not_in_the_table_is_refused_before_anything_is_evalua
 
 @pytest.mark.parametrize("kind", ["MB3D", "embedding", "stem", "head"])
 def test_a_table_with_a_hole_is_refused_before_anything_is_evaluated(kind: str) -> None:
-    """One entry is missing, of a width that the search comes to, as in a table that was not built to the end."""
+    """An entry of a width that the search reaches is missing, as in an incomplete table."""
     missing = next(entry for entry in LOOKUP.entries if entry.part.kind == kind)
     holed = replace(LOOKUP, entries=tuple(entry for entry in LOOKUP.entries if entry is not missing))
     with pytest.raises(ValueError, match="table"):
@@ -319,7 +319,7 @@ def test_an_action_is_applied_to_a_copy() -> None:
 
 
 class Feeling(Knowing):
-    """A judge whose answers depend on every weight and norm, and who moves them; it can be stopped at a call."""
+    """An evaluator that depends on every weight and norm, and changes them; it can be stopped at a call."""
 
     def __init__(self, stop: int = 0) -> None:
         super().__init__(worth)
@@ -357,14 +357,14 @@ def weights(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
-    """The folder of a search that nobody stopped, and how often its judge was called."""
+    """The folder of an uninterrupted search, and the number of calls of its evaluator."""
     folder, evaluator, network = tmp_path_factory.mktemp("unbroken"), Feeling(), made(ROOM)
     finished(Slimming(network, begin(network, room(), TARGETS), room(), evaluator, folder))
     return folder, evaluator.calls
 
 
 def go_on(folder: Path, judge: Feeling | Evaluator) -> Search:
-    """Begin a search in a folder, or go on with the one that is there, as the command does."""
+    """Start a search in a folder, or resume the search in it, as the command does."""
     network = made(ROOM)
     here = begin(network, room(), TARGETS)
     if (folder / SEARCH).exists():
@@ -380,10 +380,10 @@ def test_the_folder_holds_the_search_and_the_weights_that_it_stands_at(unbroken:
 
 
 def test_whenever_it_is_killed_it_goes_on_to_the_same_end(unbroken: tuple[Path, int], tmp_path: Path) -> None:
-    """Stopped at every call of the judge, each time in a folder of its own."""
+    """Stopped at every call of the evaluator, each time in a new folder."""
     expected, calls = unbroken
     steps = Search.load(expected / SEARCH).steps
-    # The first recovery; for each step the network, each action, the recovery.
+    # The first fine-tuning; for every step the network, each action, the fine-tuning.
     assert calls == 1 + sum(1 + len(step.trials) + 1 for step in steps)
     for stop in range(1, calls + 1):
         folder = tmp_path / str(stop)
@@ -400,7 +400,7 @@ def test_it_can_be_killed_again_and_again(unbroken: tuple[Path, int], tmp_path: 
     expected, kills = unbroken[0], 0
     while not (tmp_path / SEARCH).exists() or not Search.load(tmp_path / SEARCH).done:
         with suppress(KeyboardInterrupt):
-            go_on(tmp_path, Feeling(7))  # the first step takes six calls, each other at most five
+            go_on(tmp_path, Feeling(7))  # the first step takes six calls, all others at most five
         kills += 1
     assert kills > 2
     assert weights(tmp_path) == weights(expected)
@@ -429,7 +429,7 @@ def test_a_kill_between_weights_and_search_costs_that_step(
 
 
 def test_with_a_real_evaluator_it_continues_to_the_same_weights(tmp_path: Path) -> None:
-    """Accuracies, norms and the training in between are those of a search that nobody stopped, to the last bit."""
+    """Accuracies, norms and the training in between are bitwise equal to those of an uninterrupted search."""
     evaluator = Evaluator(images("train", 40), images("test", 40), LAPTOP.replace(batch=20), SIZE, finetune_steps=2)
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()

@@ -1,4 +1,4 @@
-"""A slimming's folder is read back as far as it has come, and refused where its files do not belong together."""
+"""A slimming's folder is read up to its last complete step, and refused if its files do not match."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def record(contender: Contender, top1: float) -> Record:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """As the command leaves it before the networks are trained, without others to compare with."""
+    """As the command leaves it before the networks are trained, without networks to compare with."""
     SEARCH_DONE.save(tmp_path / SEARCH)
     LOOKUP.save(tmp_path / "lookup.json")
     (tmp_path / TRAINED).mkdir()

@@ -1,4 +1,4 @@
-"""The search space: what Eq. 7 allows, what each action does, and which actions there are."""
+"""The search space: what Eq. 7 allows, the effect of every action, and which actions there are."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_if_only_the_last_stage_has_mb3d_num_vit_is_an_integer() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_published_networks_are_in_the_space(name: str) -> None:
-    """As Eq. 7 has it: their MB3D stand at the end of the last stage, their widths are multiples of 16."""
+    """As in Eq. 7: the MB3D are at the end of the last stage, the widths are multiples of 16."""
     config = PRESETS[name]
     *early, depth = config.depths
     last = ("MB4D",) * (depth - config.vits[3]) + ("MB3D",) * config.vits[3]
@@ -126,7 +126,7 @@ def kinds(possible: tuple[Action, ...]) -> dict[str, Action]:
 
 def test_depth_takes_the_least_important_metapath() -> None:
     worth = ((3.0, 0.1), (0.2, 5.0, 4.0), (2.0, 0.1, 2.5), (3.0, 0.1, 2.1))
-    # In SOME the MetaPaths worth 0.1 and 0.2 are I already. Stage 1 has one block left.
+    # In SOME the MetaPaths of importance 0.1 and 0.2 are already I. Stage 1 has one block left.
     assert kinds(actions(SOME, worth, LEAST))["depth"] == Action("depth", 2, 0)
 
 
@@ -147,7 +147,7 @@ def test_mb3d_reduction_takes_the_first_whatever_it_is_worth() -> None:
 
 
 def test_width_takes_the_stage_whose_blocks_are_worth_least() -> None:
-    """I counts for nothing: with its 90, stage 2 would be worth 96."""
+    """I is not counted: with its 90, stage 2 would have 96."""
     worth = ((7.0, 1.0), (90.0, 3.0, 3.0), (4.0, 1.0, 4.0), (4.0, 1.0, 5.0))
     assert kinds(actions(SOME, worth, LEAST))["width"] == Action("width", 1)
     assert kinds(actions(SOME, worth, (16, 48, 16, 16)))["width"] == Action("width", 0)
@@ -172,7 +172,7 @@ WORTH = st.floats(0.01, 100)
 def test_whatever_is_taken_a_network_is_left(
     data: st.DataObject, depths: tuple[int, ...], widths: tuple[int, ...]
 ) -> None:
-    """Any of the possible actions, until there are none: one block in each stage, all MB4D, as narrow as allowed."""
+    """Any of the possible actions, until there are none: one block per stage, all MB4D, as narrow as allowed."""
     config: EfficientFormerConfig = TINY.replace(depths=depths, embed_dims=tuple(16 * width for width in widths))
     worth = [data.draw(st.lists(WORTH, min_size=depth, max_size=depth)) for depth in depths]
     subnet, narrowest, steps = Subnet.largest(config), tuple(16 * data.draw(st.integers(1, w)) for w in widths), 0
@@ -203,7 +203,7 @@ def test_importance_by_hand() -> None:
 
 @given(alpha=st.tuples(*[st.floats(-5, 5)] * 3), constant=st.floats(-20, 20))
 def test_importance_is_what_the_mixture_sees(alpha: tuple[float, ...], constant: float) -> None:
-    """A number that is added to all α changes no output, so it changes no importance."""
+    """Adding a constant to all α changes no output, so it changes no importance."""
     mb4d, mb3d, identity = alpha
     expected = (math.exp(mb4d) + math.exp(mb3d)) / math.exp(identity)
     assert importance(weights(alpha)) == pytest.approx(expected)

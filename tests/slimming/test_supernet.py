@@ -1,4 +1,4 @@
-"""The supernet: what stands where, and that a network taken out of it is the network that was chosen."""
+"""The supernet: its structure, and that an extracted network is the selected subnet."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_stem_embeddings_and_heads_are_those_of_the_network() -> None:
 @settings(max_examples=25)
 @given(subnet=subnets())
 def test_the_extracted_network_is_the_selected_subnet(subnet: Subnet) -> None:
-    """Bit for bit, in evaluation; and nothing is left of what was not chosen."""
+    """Bitwise, in evaluation; and nothing remains of the other candidates."""
     SUPERNET.choose(subnet)
     network = taken_out(SUPERNET)
     assert SUPERNET.subnet == subnet
@@ -105,11 +105,11 @@ def test_with_a_dominant_alpha_the_mixture_is_the_choice(subnet: Subnet) -> None
 
 
 def test_a_map_can_follow_tokens_in_the_supernet_but_not_in_a_subnet() -> None:
-    """The mixture lays tokens out as a map again. A network would have to change the dimension twice."""
+    """The mixture reshapes tokens to a map again. A network would have to change the dimension twice."""
     network = supernet()
     maps = network.features(IMAGES)
     shapes = [(2, 32, 16, 16), (2, 32, 8, 8), (2, 32, 4, 4), (2, 48, 2, 2)]
-    assert [tuple(tensor.shape) for tensor in maps] == shapes  # every mixture has MB3D, and MB4D behind it
+    assert [tuple(tensor.shape) for tensor in maps] == shapes  # every mixture has MB3D, followed by MB4D
     order: tuple[Candidate, ...] = ("MB4D", "MB4D", "MB4D", "MB3D", "MB4D", "MB3D", "MB4D")
     for path, name in zip(network.all_paths(), order, strict=True):
         path.choice = name

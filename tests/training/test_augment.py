@@ -1,4 +1,4 @@
-"""What the network sees, against pixels worked out by hand and `preprocess`."""
+"""The network's input, against hand-computed pixels and `preprocess`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def pixels(images: torch.Tensor) -> torch.Tensor:
-    """Back to numbers from 0 to 255."""
+    """Back to values from 0 to 255."""
     mean, std = statistics()
     return ((images * std + mean) * 255).round().to(torch.uint8)
 
@@ -90,7 +90,7 @@ def test_training_without_any_randomness_is_evaluation() -> None:
 
 
 def test_tiny_images_move_and_flip() -> None:
-    """Each is found among all places that it may have been moved to; every one of them occurs."""
+    """Every output is one of the possible shifts, and every shift occurs."""
     moved = pixels(Training(32, 1, MOVING)([SAMPLES[0]] * 2000, generator())[0])[:, 0]
     shown = np.pad(SAMPLES[0][0][0].numpy(), 4)  # 2 of the border, 2 to move
     views = {}

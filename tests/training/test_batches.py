@@ -1,4 +1,4 @@
-"""Which images make a batch."""
+"""The images of a batch."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
 
 
 def test_seeds_are_the_same_everywhere_and_differ() -> None:
-    assert mixed(1, 2) == 7764949442709860949  # a run is the same on every machine that draws alike
+    assert mixed(1, 2) == 7764949442709860949  # a run is the same on every machine with the same random numbers
     seeds = {mixed(seed, step) for seed in range(30) for step in range(30)}
     assert len(seeds) == 900
     assert all(0 <= seed < 2**63 for seed in seeds)

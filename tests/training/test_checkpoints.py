@@ -1,4 +1,4 @@
-"""A run on disk: whole or not at all, and never mistaken for another."""
+"""A run on disk: written atomically, and never mistaken for another run."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_the_log_has_every_line_once(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of a file")
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path) -> None:
-    """A limit on the size of files stands for the disk: the writer gets its error in the same call."""
+    """A limit on the file size simulates a full disk: the writer gets its error in the same call."""
     checkpoints.save_checkpoint(tmp_path, state())
     code = f"""
 import resource, signal, torch

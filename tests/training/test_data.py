@@ -1,4 +1,4 @@
-"""One face for all images."""
+"""A single interface for all image data."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_folder(folder: Path) -> None:
     assert images[-1][1] == 1
     with pytest.raises(IndexError):
         images[3]
-    assert pickle.loads(pickle.dumps(images))[1][0].tobytes() == picture.tobytes()  # worker processes need that
+    assert pickle.loads(pickle.dumps(images))[1][0].tobytes() == picture.tobytes()  # required by worker processes
 
 
 def test_broken_images_are_counted_or_refused(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Random numbers: all from one generator, and rectangles of the size that was asked for."""
+"""Random numbers: all from a single generator, and rectangles of the requested size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loss against cases worked out by hand, and teachers of both kinds."""
+"""The loss against hand-computed cases, and teachers of both kinds."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from efficientformer_edu.training.distillation import DistillationLoss, StoredLo
 
 LN3 = math.log(3)
 
-# Probabilities: 3/4 and 1/4 for the one image, 1/2 and 1/2 for the other.
+# Probabilities: 3/4 and 1/4 for the first image, 1/2 and 1/2 for the second.
 CLS = torch.tensor([[LN3, 0.0], [0.0, 0.0]], dtype=torch.float64)
 DIST = torch.tensor([[0.0, LN3], [0.0, 0.0]], dtype=torch.float64)
 LABELS = torch.tensor([0, 1])
 MIXED = torch.tensor([[0.8, 0.2], [0.5, 0.5]], dtype=torch.float64)
-TEACHER = torch.tensor([[2 * LN3, 0.0], [-1.0, 5.0]], dtype=torch.float64)  # it says class 0, then class 1
+TEACHER = torch.tensor([[2 * LN3, 0.0], [-1.0, 5.0]], dtype=torch.float64)  # it predicts class 0, then class 1
 
 
 def logits(seed: int, count: int = 4, classes: int = 5) -> Tensor:
@@ -46,7 +46,7 @@ def test_hard_distillation_with_mixed_targets() -> None:
 
 
 def test_soft_distillation_divides_by_the_classes() -> None:
-    # At τ = 2 the teacher's 2 ln 3 becomes ln 3: probabilities 3/4 and 1/4. The learner's are 1/2 and 1/2.
+    # At τ = 2 the teacher's 2 ln 3 becomes ln 3: probabilities 3/4 and 1/4. The student's are 1/2 and 1/2.
     heads = Heads(torch.zeros(1, 2), torch.zeros(1, 2))
     divergence = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
     expected = 0.5 * math.log(2) + 0.5 * 2**2 * divergence / 2
@@ -145,7 +145,7 @@ def test_a_teacher_is_in_evaluation_mode(network: EfficientFormer) -> None:
     teacher = network_teacher(network)
     first, second = teacher(IMAGES, torch.arange(6)), teacher(IMAGES, torch.arange(6))
     assert first.shape == (6, 5)
-    assert torch.equal(first, second)  # no drop path, no statistics of the batch
+    assert torch.equal(first, second)  # no drop path, no batch statistics
     assert not first.requires_grad
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 

@@ -1,4 +1,4 @@
-"""Two processes that share a batch do what one does with the whole of it."""
+"""Two processes that share a batch give the same result as one process with the full batch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ assert PartialState().num_processes == 2
 
 
 def in_two_processes(function: str, tmp_path: Path, argument: Path) -> None:
-    """Run a function of `training_runs` in two processes that know each other."""
+    """Run a function of `training_runs` in two connected processes."""
     path = str(Path(__file__).parents[1])
     script = tmp_path / "script.py"
     script.write_text(f"import sys; sys.path.insert(0, {path!r})\n{SCRIPT.format(function=function)}", encoding="utf-8")
@@ -59,7 +59,7 @@ def test_two_processes_agree_and_none_waits_for_ever(tmp_path: Path) -> None:
 
 
 def test_without_synchronisation_the_gradients_would_differ() -> None:
-    """The test above can fail: batch norms of half a batch have other statistics."""
+    """A control for the test above: batch norms of half a batch have different statistics."""
     torch.manual_seed(0)
     x = torch.randn(8, 4, 5, 5)
     full, half = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
@@ -67,7 +67,7 @@ def test_without_synchronisation_the_gradients_would_differ() -> None:
 
 
 def test_a_synchronised_norm_is_the_norm_it_replaces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With one process the sum over all is the own one: then it is torch's batch norm, forward, backward and after."""
+    """With one process the sum over all is its own: equal to torch's batch norm, forward, backward and after."""
     monkeypatch.setattr(distributed, "_sum", lambda x: x)
     torch.manual_seed(0)
     reference = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))

@@ -1,4 +1,4 @@
-"""Accuracies from answers that were worked out by hand."""
+"""Accuracies of hand-computed predictions."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ CLASSES = ("ant", "bee", "cat", "dog", "elk", "fox")
 
 
 class Says(nn.Module):
-    """Gives its input back as logits."""
+    """Returns its input as logits."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x
 
 
 def logits(*order: int) -> Tensor:
-    """Logits whose classes have this order, the best first."""
+    """Logits that rank the classes in this order, best first."""
     row = torch.zeros(6)
     for position, label in enumerate(order):
         row[label] = 6 - position
@@ -46,7 +46,7 @@ def test_counts() -> None:
     expected[0, 0], expected[0, 1], expected[1, 1], expected[2, 5] = 1, 2, 1, 1
     assert torch.equal(counts.confusion, expected)
     total = sum(math.exp(position) for position in range(1, 7))
-    losses = [math.log(total) - (6 - position) for position in (0, 1, 5, 0, 4)]  # place of the true class
+    losses = [math.log(total) - (6 - position) for position in (0, 1, 5, 0, 4)]  # position of the true class
     assert counts.loss == pytest.approx(sum(losses) / 5, rel=1e-6)
     assert str(counts) == "top-1 40.00%, top-5 80.00% of 5 images"
 

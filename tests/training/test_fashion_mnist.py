@@ -1,4 +1,4 @@
-"""Fashion-MNIST's files: found, fetched from a server on this machine, and refused where they are wrong."""
+"""Fashion-MNIST's files: found, fetched from a local server, and refused if they are wrong."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NAMES = tuple(file.name for file in FILES["test"])
 
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Three empty places to look in, and a test set of six images."""
+    """Three empty folders to search, and a test set of six images."""
     folders = SimpleNamespace(**{name: tmp_path / name for name in ("given", "debian", "cache")})
     for folder in vars(folders).values():
         folder.mkdir()
@@ -120,12 +120,12 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *_: object) -> None:
-        """Standard error is looked at by the tests."""
+        """The tests check standard error."""
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
-    """A server in the place of the authors', with both archives."""
+    """A server that replaces the authors', with both archives."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         contents = zip(NAMES, (IMAGES_FILE, LABELS_FILE), strict=True)
         server.files = {f"{name}.gz": gzip.compress(content, mtime=0) for name, content in contents}
@@ -162,7 +162,7 @@ def test_what_comes_wrong_leaves_nothing_behind(
 
 
 def test_the_files_are_the_published_files() -> None:
-    """The MD5 sums of the authors' README, which torchvision has too."""
+    """The MD5 sums of the authors' README, which torchvision also has."""
     assert [file.md5_gz for files in FILES.values() for file in files] == [
         "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
         "25c81989df183df01b3e8a0aad5dffbe",
@@ -203,7 +203,7 @@ def test_the_tool_makes_the_small_set_anew(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not fashion_mnist.DEBIAN.is_dir(), reason="needs Debian's dataset-fashion-mnist")
 def test_the_small_set_and_the_statistics_are_of_the_full_set() -> None:
-    """By reading the archive with nothing of the kit."""
+    """By reading the archive without the package."""
     archive = fashion_mnist.DEBIAN / "train-images-idx3-ubyte.gz"
     pixels = np.frombuffer(gzip.decompress(archive.read_bytes())[16:], np.uint8).reshape(-1, 784)
     known = {row.tobytes() for row in pixels}

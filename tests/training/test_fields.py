@@ -1,4 +1,4 @@
-"""Effective receptive fields against fields added up by hand, and what each token mixer can reach."""
+"""Effective receptive fields against hand-computed fields, and the reach of every token mixer."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ CONFIG = EfficientFormerConfig(
 )
 POOLING = CONFIG.replace(num_vit=0)
 
-# Two convolutions 3 wide, each of stride 2, all of whose weights are 1: the ways from a place to the pixels −3 to 3
-# around the one it lies on. Its three places of the map between, at −2, 0 and 2, have three pixels each.
+# Two convolutions 3 wide, each of stride 2, all of whose weights are 1: paths from a position to the pixels −3 to 3
+# around its centre. Its three positions of the map in between, at −2, 0 and 2, have three pixels each.
 STEM = np.array([1, 1, 2, 1, 2, 1, 1])
 
 
@@ -33,7 +33,7 @@ def images() -> torch.Tensor:
 
 
 def summing(layer_scale: float | None) -> EfficientFormer:
-    """A network whose stem adds up what it sees, and whose first stage mixes places but no channels."""
+    """A network whose stem sums its inputs, and whose first stage mixes positions but no channels."""
     model = network(POOLING.replace(layer_scale_init=layer_scale))
     with torch.no_grad():
         for module in model.modules():
@@ -47,20 +47,20 @@ def summing(layer_scale: float | None) -> EfficientFormer:
 
 
 def of_stem() -> np.ndarray:
-    """The field of the place (8, 12) of 16×24: each of two colours goes to two channels between, these to four."""
+    """The field of the pixel (8, 12) of 16×24: two colors each go to two channels in between, these to four."""
     field = np.zeros((64, 96))
     field[4 * 8 - 3 : 4 * 8 + 4, 4 * 12 - 3 : 4 * 12 + 4] = np.outer(STEM, STEM) * 2 * 2 * 4
     return field
 
 
 def pooled(field: np.ndarray, scale: float) -> np.ndarray:
-    """1 − γ₁ of a field, and γ₁ of the mean over those of the nine places around, four pixels apart."""
+    """1 − γ₁ of a field, and γ₁ of the mean over the fields of the nine neighbours, four pixels apart."""
     around = [np.roll(field, (dy, dx), (0, 1)) for dy in (-4, 0, 4) for dx in (-4, 0, 4)]
     return (1 - scale) * field + scale * np.mean(around, axis=0)
 
 
 def box(field: torch.Tensor) -> tuple[int, int, int, int]:
-    """First and last row, first and last column that count."""
+    """First and last row, first and last column that contribute."""
     rows, columns = (torch.nonzero(field.any(dim)).flatten() for dim in (1, 0))
     return int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])
 
@@ -82,7 +82,7 @@ def test_the_field_is_what_the_kernels_add_up_to(scale: float | None) -> None:
         (1, 0, 3),
         (1, 1, 3 + 4),
         (1, None, 3 + 2 * 4),
-        (2, 0, 11 + 4),  # the embedding's 3×3 on places four pixels apart
+        (2, 0, 11 + 4),  # the embedding's 3×3 on positions four pixels apart
         (2, 1, 15 + 8),
     ],
 )
@@ -98,7 +98,7 @@ def test_with_pooling_alone_the_field_is_the_sum_of_the_kernels(
 
 def test_attention_reaches_everywhere(images: torch.Tensor) -> None:
     wide = images.repeat(1, 1, 1, 4)  # 64×384, more than the kernels reach
-    # GELU in the stem, for a ReLU can happen to hide a pixel in all of four images.
+    # GELU in the stem, because a ReLU can happen to hide a pixel in all of four images.
     with_mb3d, without = (network(config.replace(stem_act="gelu")) for config in (CONFIG, POOLING))
     assert reached(receptive_field(with_mb3d, wide, 4, 1)) < 1  # after the MB4D
     assert reached(receptive_field(with_mb3d, wide, 4, 2)) == 1  # after the MB3D
@@ -113,7 +113,7 @@ def test_the_field_is_the_mean_over_the_images(images: torch.Tensor) -> None:
 
 
 def test_it_is_the_slope_of_the_output_at_the_position(images: torch.Tensor) -> None:
-    """Against a difference quotient at the pixel that counts most."""
+    """Against a finite difference at the pixel with the largest contribution."""
     model, image = network(CONFIG).double(), images[:1].double()
     field = receptive_field(model, image, 3)
     row, column = divmod(int(field.argmax()), field.shape[1])

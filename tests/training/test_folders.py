@@ -16,7 +16,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
 
 
 def put(path: Path, number: int = 0) -> Path:
-    """A small picture, another one for each number."""
+    """A small image, different for every number."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.roll(PIXELS, number)).save(path)
     return path
@@ -127,7 +127,7 @@ def test_a_class_of_broken_images_has_a_first_reason(root: Path) -> None:
 
 
 def test_linked_folders_are_followed(root: Path, tmp_path: Path) -> None:
-    """A class or a folder in it, and not back to a folder above, which would never end."""
+    """A class or a folder in it, but not a link to a parent folder, which would never end."""
     (root / "train/cat").rename(tmp_path / "cats")
     (root / "train/cat").symlink_to(tmp_path / "cats", target_is_directory=True)
     (root / "train/dog/deeper").rename(tmp_path / "deeper")

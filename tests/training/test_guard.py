@@ -1,4 +1,4 @@
-"""A loss or a gradient that is not finite stops the run, and the cause is named."""
+"""A loss or a gradient that is not finite stops the run, and the error names the cause."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_gradient_is_the_cause() -> None:
 
 
 def test_looking_for_the_cause_changes_neither_the_network_nor_the_random_state() -> None:
-    """The forward pass that looks for it is in evaluation mode: in training mode it would count a batch and draw."""
+    """The diagnostic forward pass is in evaluation mode: in training mode it would count a batch and sample dropout."""
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5)).train()
     model[1].eval()  # modes may differ within a network
     before = {name: value.clone() for name, value in model.state_dict().items()}

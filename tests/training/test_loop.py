@@ -1,4 +1,4 @@
-"""The loop: continues after a kill to the same weights, stops at a loss that is not finite, learns what is there."""
+"""The trainer: resumes after a kill with the same weights, stops at a loss that is not finite, and learns."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
 
     first = weights(0)
     assert torch.equal(first, weights(0))
-    assert torch.equal(first, weights(0, workers=1))  # whoever reads the images
+    assert torch.equal(first, weights(0, workers=1))  # in the process that reads the images
     assert not torch.equal(first, weights(1))
 
 
@@ -101,14 +101,14 @@ def to_the_end(folder: Path, how: str) -> None:
 
 
 def killed_within(folder: Path, how: str, step: int, seconds: float) -> None:
-    """Let a process take some steps, then kill it a moment after it was let go; it cannot pass the next step."""
+    """Let a process take some steps, then kill it a moment after it is released; it cannot pass the next step."""
     with start(folder, how) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
             for _ in range(step):
                 read = []
-                while not read or read[-1] not in ("step\n", ""):  # past what a library may say
+                while not read or read[-1] not in ("step\n", ""):  # skip the output of libraries
                     read.append(process.stdout.readline())
                 assert read[-1] == "step\n", read
                 process.stdin.write("\n")
@@ -119,12 +119,12 @@ def killed_within(folder: Path, how: str, step: int, seconds: float) -> None:
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    """Killed within a step of the second epoch, then at moments around the end of an epoch, when a lot is written."""
+    """Killed within a step of the second epoch, then at moments around the end of an epoch, when files are written."""
     to_the_end(tmp_path / "whole", "begin")
     folder = tmp_path / "killed"
     killed_within(folder, "begin", STEPS + 2, 0.0)
     moments = random.Random(0)
-    for _ in range(3):  # whether or not the epoch was stored before the kill, the next resumes from what is there
+    for _ in range(3):  # whether or not the epoch was stored before the kill, the next process resumes correctly
         killed_within(folder, "resume", STEPS, moments.uniform(0, 0.1))
     to_the_end(folder, "resume")
     expected, actual = load(tmp_path / "whole" / "weights.safetensors"), load(folder / "weights.safetensors")
@@ -158,7 +158,7 @@ def test_another_run_is_not_mistaken_for_this_run(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=rf"checkpoint\.pt: {difference}\. ") as caught:
             Loop(changed, tmp_path, resume=True)
-        assert str(caught.value).count(" was ") == 1  # nothing that is the same is named
+        assert str(caught.value).count(" was ") == 1  # equal settings are not named
 
 
 def test_more_epochs_continue_a_run_with_the_longer_schedule(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_more_epochs_continue_a_run_with_the_longer_schedule(tmp_path: Path) -> 
     rows = list(again.epochs())
     again.finish()
     assert [row["epoch"] for row in rows] == [3, 4]
-    rates = [learning_rate(longer.recipe, epoch * STEPS - 1, STEPS) for epoch in (3, 4)]  # of the last step of each
+    rates = [learning_rate(longer.recipe, epoch * STEPS - 1, STEPS) for epoch in (3, 4)]  # of every epoch's last step
     assert [row["learning_rate"] for row in rows] == rates
     assert rates[0] > log[-1]["learning_rate"]
     data = json.loads((tmp_path / checkpoints.RUN).read_text(encoding="utf-8"))
@@ -180,7 +180,7 @@ def test_more_epochs_continue_a_run_with_the_longer_schedule(tmp_path: Path) -> 
 
 
 def photographs(root: Path, brightness: int = 0) -> Images:
-    """Four images of two classes, of as many bytes whatever the brightness."""
+    """Four images of two classes, of the same number of bytes for any brightness."""
     for name in ("cat", "dog"):
         for number in range(2):
             path = root / name / f"{number}.bmp"
@@ -222,13 +222,13 @@ def test_a_run_whose_numbers_explode_stops_and_keeps_what_it_had(tmp_path: Path)
 
 
 def test_random_labels_stay_at_chance() -> None:
-    """What is learned by heart does not help: of 500 test images 10 % are right, give or take 4 deviations."""
+    """Memorizing does not help: of 500 test images 10 % are right, within 4 standard deviations."""
     shuffled = torch.randint(10, (1000,), generator=torch.Generator().manual_seed(0)).tolist()
     train = Images(fashion_mnist.small("train")[0][:1000], shuffled, fashion_mnist.CLASSES, "random labels")
     quick = RECIPE.replace(epochs=5, learning_rate=0.1, clipping=None)
     loop = Loop(run(quick, train=train, test=images("test", 500)))
     accuracy = [row["top1"] for row in loop.epochs()][-1]
-    # Labels of the test are right: a network that saw random ones may prefer some classes, but not know them.
+    # The test labels are correct: a network trained on random labels may prefer some classes, but not know them.
     assert abs(accuracy - 0.1) < 4 * math.sqrt(0.1 * 0.9 / 500)
 
 
@@ -292,7 +292,7 @@ def test_global_random_states_are_left_as_they_were(workers: int, tmp_path: Path
 
 
 def test_precisions_in_any_order_in_a_single_process() -> None:
-    """Three runs that exist at the same time, two steps of each: bf16 changes its own run alone."""
+    """Three runs that exist at the same time, two steps of each: bf16 only changes its own run."""
     loops = [Loop(run(**{**ALIKE, "recipe": STILL.replace(precision=name)})) for name in ("fp32", "bf16", "fp32")]
     dtypes: list[list[torch.dtype]] = [[], [], []]
     for loop, seen in zip(loops, dtypes, strict=True):
@@ -305,7 +305,7 @@ def test_precisions_in_any_order_in_a_single_process() -> None:
 
 
 def dropped(loop: Loop, step: int) -> list[list[bool]]:
-    """Which images of a step lose a branch, branch by branch."""
+    """The images of a step that lose a branch, for every branch."""
     masks: list[list[bool]] = []
     paths = [module for module in loop.network.modules() if isinstance(module, DropPath) and module.rate]
     handles = [
@@ -374,7 +374,7 @@ def test_training_starts_from_existing_weights(tmp_path: Path) -> None:
         return loop.network.state_dict(), loop.notes[0]
 
     def kept(state: Mapping[str, torch.Tensor]) -> tuple[bool, bool]:
-        """Whether the weights of the backbone, and of the heads, are the given ones."""
+        """Whether the weights of the backbone, and of the heads, are the loaded weights."""
         same = {name: torch.equal(value, network.state_dict()[name]) for name, value in state.items()}
         heads = [name for name in same if name.startswith("head")]
         return all(same[name] for name in same if name not in heads), all(same[name] for name in heads)
@@ -384,11 +384,11 @@ def test_training_starts_from_existing_weights(tmp_path: Path) -> None:
     assert kept(state) == (True, True) and "is kept" in note
     assert kept(Loop(run(init_from=network.state_dict())).network.state_dict()) == (True, True)
 
-    save(network, file, layout="native")  # no names: as many classes are taken for the same
+    save(network, file, layout="native")  # no names: the same number of classes is treated as equal
     state, note = started()
     assert kept(state) == (True, True) and "without names" in note
 
-    save(network, file, layout="native", class_names=fashion_mnist.CLASSES[::-1])  # the same names, another order
+    save(network, file, layout="native", class_names=fashion_mnist.CLASSES[::-1])  # the same names in another order
     state, note = started()
     assert kept(state) == (True, False) and "other classes" in note
 

@@ -43,10 +43,10 @@ def test_cutmix_pastes_a_rectangle_and_counts_its_pixels(seed: int) -> None:
     pasted = images[0, 0] == 3
     assert torch.equal(images[0], torch.where(pasted, 3.0, 0.0).expand(3, -1, -1))
     rows, columns = pasted.any(1), pasted.any(0)
-    assert torch.equal(pasted, rows[:, None] & columns)  # a rectangle, whole
+    assert torch.equal(pasted, rows[:, None] & columns)  # a full rectangle
     assert float(targets[0, 3]) == pytest.approx(float(pasted.float().mean()))
     torch.testing.assert_close(targets.sum(1), torch.ones(4))
-    assert IMAGES[0].max() == 0  # what came is left as it was
+    assert IMAGES[0].max() == 0  # the input is unchanged
 
 
 def test_the_middle_of_an_odd_batch_is_its_own_partner() -> None:

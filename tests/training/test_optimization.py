@@ -1,4 +1,4 @@
-"""Decay, rates, clipping and averages, as values worked out by hand and against torch's own."""
+"""Weight decay, learning rates, clipping and averages, against hand-computed values and torch."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_a_vector_is_a_single_unit_and_so_is_a_scalar() -> None:
 
 
 def test_a_filter_of_a_convolution_is_a_single_unit() -> None:
-    weight = torch.ones(2, 3, 2, 3)  # 18 weights a filter: norm √18
+    weight = torch.ones(2, 3, 2, 3)  # 18 weights per filter: norm √18
     weight[1] *= 10
     gradients = clipped(weight.tolist(), torch.ones(2, 3, 2, 3).tolist(), 0.5)
     torch.testing.assert_close(gradients[0], torch.full((3, 2, 3), 0.5, dtype=torch.float64))

@@ -1,4 +1,4 @@
-"""Random views of pictures: each operation on a picture where its result can be told by hand."""
+"""Random augmentations: each operation on an image for which the result is known by hand."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_positions_move() -> None:
     assert sheared[50, 20, 0] == pytest.approx(20 + 0.3 * 50, abs=1)
     sheared = applied("shear y", ramp(), 1.0, -1.0)
     assert sheared[50, 20, 1] == pytest.approx(50 - 0.3 * 20, abs=1)
-    turned = applied("rotate", ramp(100, 100), 1.0, 1.0)  # by 30°, against the clock
+    turned = applied("rotate", ramp(100, 100), 1.0, 1.0)  # by 30°, counterclockwise
     assert turned[50, 50, 0] == pytest.approx(50, abs=1)
     assert turned[50, 80, 1] == pytest.approx(50 + 30 * np.sin(np.radians(30)), abs=1.5)
 
@@ -74,7 +74,7 @@ def test_values_change() -> None:
 
 
 def test_rand_augment_leaves_a_quarter_alone() -> None:
-    """Two operations, each with probability ½; equalize and auto contrast may leave a picture as it is, too."""
+    """Two operations, each with probability ½; equalize and auto contrast may also leave an image unchanged."""
     random = np.random.default_rng(0)
     noise = Image.fromarray(random.integers(20, 200, (32, 32, 3), np.uint8))
     same = np.mean([rand_augment(noise, 9, FILL, random).tobytes() == noise.tobytes() for _ in range(1500)])
@@ -95,7 +95,7 @@ def test_a_part_shows_what_is_there() -> None:
         assert part.shape == (64, 64, 3)
         across, down = part[32, -1, 0] - part[32, 0, 0], part[-1, 32, 1] - part[0, 32, 1]
         assert 0 < across <= 200 and 0 < down <= 100
-        assert 0.6 < across / down < 1.6  # the shape of the part, by the colours at its edges
+        assert 0.6 < across / down < 1.6  # the shape of the crop, by the colors at its edges
         assert 0.05 < across * down / (200 * 100) <= 1
 
 

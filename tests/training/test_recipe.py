@@ -1,4 +1,4 @@
-"""The recipes against what the sources say, and what a recipe refuses."""
+"""The recipes against their sources, and invalid settings."""
 
 from __future__ import annotations
 

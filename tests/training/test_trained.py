@@ -1,4 +1,4 @@
-"""The network that comes with the package: small, whole, as good as it says, and made by `make trained`."""
+"""The network that comes with the package: small, complete, as accurate as stated, and made by `make trained`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tools import ROOT
 from tools import trained as tool
 
 MOST = 2_000_000  # bytes, of all three files
-MARGIN = 0.03  # 1,000 of the 10,000 test images: 3.5 standard deviations of the part that is recognised
+MARGIN = 0.03  # 1,000 of the 10,000 test images: 3.5 standard deviations of the accuracy
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_it_has_learned_where_to_look() -> None:
     (attention,) = network.attention_maps(images)  # (8, 4, 16, 16)
     assert attention.shape == (8, 4, 16, 16)
     torch.testing.assert_close(attention.sum(-1), torch.ones(8, 4, 16))
-    assert attention.max() > 3 / 16  # a fresh one spreads it evenly
+    assert attention.max() > 3 / 16  # a fresh network spreads it evenly
     assert network.stages[3].mb3d[0].token_mixer.attention_biases.std() > 0.1  # a fresh table is 0
 
 

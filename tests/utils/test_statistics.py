@@ -1,4 +1,4 @@
-"""Estimates, verdicts and tests, against values worked out by hand, tables, and counts of every resample."""
+"""Estimates, verdicts and tests, against hand-computed values, tables, and counts of every resample."""
 
 from __future__ import annotations
 

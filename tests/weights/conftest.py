@@ -1,4 +1,4 @@
-"""A small network that every layout can hold, with random weights."""
+"""A small network that every layout supports, with random weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SMALL = EfficientFormerConfig(
 
 
 def random_network(config: EfficientFormerConfig) -> EfficientFormer:
-    """A network all of whose tensors are random, the statistics of the batch norms too."""
+    """A network whose tensors are all random, including the statistics of the batch norms."""
     torch.manual_seed(0)
     network = EfficientFormer(config)
     for name, value in network.state_dict().items():
@@ -30,7 +30,7 @@ def random_network(config: EfficientFormerConfig) -> EfficientFormer:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory, monkeypatch):
-    """An empty cache folder in the place of the reader's own, which may hold the published weights."""
+    """An empty cache folder that replaces the user's own, which may contain the published weights."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
     return Path(torch.hub.get_dir(), "checkpoints")
 

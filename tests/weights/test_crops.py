@@ -1,4 +1,4 @@
-"""The five rules against Pillow used directly, with numbers read off the five code bases."""
+"""The five crop rules against Pillow, with numbers from the five code bases."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def normalised(picture):
     return ((pixels - MEAN.view(3, 1, 1)) / STD.view(3, 1, 1))[None]
 
 
-# Width and height of the picture, of what it is resized to, and the box of the crop: left, top, right, bottom.
+# Width and height of the image, the size it is resized to, and the box of the crop: left, top, right, bottom.
 CASES = [
     ("official", (512, 512), (256, 256), (16, 16, 240, 240)),
     (
@@ -68,7 +68,7 @@ def test_the_rules_differ():
     assert all(not torch.equal(a, b) for i, a in enumerate(results) for b in results[:i])
 
 
-# What the five code bases compute for the edge before the crop, in their own arithmetic.
+# The edge before the crop as computed by the five code bases, in their own arithmetic:
 EDGES = {
     "official": lambda size: int((256 / 224) * size),
     "timm": lambda size: math.floor(size / 0.95),

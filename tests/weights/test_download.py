@@ -1,4 +1,4 @@
-"""The published weights from a server on this machine: whole, cut short, wrong, missing, out of reach, there."""
+"""The published weights from a local server: complete, truncated, wrong, missing, unreachable, cached."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content[: self.server.sends])
 
     def log_message(self, *_):
-        """Standard error is looked at by the tests."""
+        """The tests check standard error."""
 
 
 @pytest.fixture
 def server(monkeypatch):
-    """A server that has no file yet, in the place of the one where the weights are published."""
+    """A server without files that replaces the server of the published weights."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.files, server.asked, server.sends, server.says_length = {}, [], None, True
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -51,13 +51,13 @@ def server(monkeypatch):
         yield server
         server.shutdown()
         thread.join()
-    with warnings.catch_warnings():  # torch.hub leaves the answer open when it raises
+    with warnings.catch_warnings():  # torch.hub does not close the response when it raises
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
 
 
 def publish(server, monkeypatch, content=CONTENT, digest=None):
-    """Put a file onto the server as L1's; its name has its hash, or the one given."""
+    """Put a file onto the server as L1's; its name contains its hash, or the hash that is passed."""
     name = NAME.format(digest or hashlib.sha256(content).hexdigest()[:8])
     monkeypatch.setitem(download.FILES, "l1", name)
     server.files[name] = content
@@ -86,7 +86,7 @@ def test_fetched_once(server, cache, monkeypatch, capsys, says_length):
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("fetching ") == 1 and f"fetching {download.ADDRESS}{name} to {cache / name}\n" in err
-    assert ("100%" in err and "/10.2k" in err) == says_length  # progress, and the size if the server tells it
+    assert ("100%" in err and "/10.2k" in err) == says_length  # progress, and the size if the server reports it
 
 
 def test_others_may_read_the_file(server, monkeypatch, tmp_path):
@@ -119,7 +119,7 @@ def test_a_wrong_file_in_the_folder_is_named_and_left_there(server, cache, monke
 
 
 def refused(cache, error, *parts):
-    """Fetching fails, says these parts in this order, then the way by hand, and leaves nothing behind."""
+    """Fetching fails, prints these parts in this order, then the manual way, and leaves no files behind."""
     address = download.ADDRESS + download.FILES["l1"]
     by_hand = f"To do it by hand, fetch {address} on any machine and put it here: {cache / download.FILES['l1']}"
     with pytest.raises(error, match=".*".join(map(re.escape, (*parts, by_hand)))) as caught:
@@ -200,7 +200,7 @@ def test_a_wrong_field_is_detected_before_anything_is_fetched(server):
 
 @pytest.fixture
 def published_l1(server, monkeypatch, tmp_path):
-    """L1 with weights of its own, published as mmpretrain publishes it."""
+    """L1 with random weights, published like mmpretrain's."""
     torch.manual_seed(0)
     network = ef.EfficientFormer().eval()
     ef.save(network, tmp_path / "l1.pth", layout="mmpretrain")
@@ -224,7 +224,7 @@ def test_the_examples_of_mmpretrains_page(published_l1, server, tmp_path):
 
     predict = ef.inference_model(
         "efficientformer-l1_3rdparty_8xb128_in1k", bird
-    )  # no warning: now the weights are there
+    )  # no warning: the weights are there now
     expected = ef.inference_model(published_l1, bird)
     assert predict["pred_class"] == class_names()[expected["pred_label"]]
     assert predict["pred_score"] == expected["pred_score"]

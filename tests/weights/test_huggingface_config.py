@@ -1,4 +1,4 @@
-"""Hugging Face's configuration: its names, its file, and what it may not say."""
+"""Hugging Face's configuration: its names, its file, and invalid values."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_a_file_and_back():
     assert NetworkConfig.from_dict(content) == config.network(distillation=True)
 
 
-# In the manner of the files on the hub, for L3: with fields that nothing reads, and without some that have defaults.
+# Like the files on the hub, for L3: with fields that nothing reads, and without some that have defaults.
 PUBLISHED = {
     "architectures": ["EfficientFormerForImageClassificationWithTeacher"],
     "classifier": "head",

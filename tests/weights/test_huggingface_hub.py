@@ -1,4 +1,4 @@
-"""To and from the hub, with a server on this machine that answers as the hub does; and the examples of its page."""
+"""To and from the hub, with a local server that responds like the hub; and the examples of its page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from efficientformer_edu.weights import hf_auto, hf_hub
 from efficientformer_edu.weights import huggingface as hf
 from efficientformer_edu.weights.convert import to_layout
 
-# huggingface_hub sends bytes in a way that the library below it, httpx, would like to be called otherwise.
+# huggingface_hub sends bytes in a way that its HTTP library, httpx, deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
 
 BASE, ONE_HEAD, TWO_HEADS = CLASSES
@@ -31,7 +31,7 @@ PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), 
 
 
 def only_here(getaddrinfo):
-    """Addresses of this machine alone: a test that asks for another fails at once."""
+    """Only local addresses: a test that connects to another address fails immediately."""
 
     def local(host, *arguments, **options):
         assert host in ("127.0.0.1", b"127.0.0.1"), f"{host} is asked for"
@@ -42,7 +42,7 @@ def only_here(getaddrinfo):
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    """The server's class, with what it holds; huggingface_hub talks to it alone."""
+    """The server's class, with its files; huggingface_hub connects only to it."""
     handler = type("Local", (Hub,), {"repositories": {}, "blobs": {}, "commits": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -73,7 +73,7 @@ def files_of(folder):
 
 
 def published(make_network, tmp_path, config=CONFIG):
-    """The files of a repository as snap-research's are: two heads, a torch file, a processor."""
+    """The files of a repository like snap-research's: two heads, a torch file, a processor."""
     two = filled(TWO_HEADS(config), make_network) if config is CONFIG else TWO_HEADS(config).eval()
     two.save_pretrained(folder := tmp_path / "published")
     (folder / "model.safetensors").unlink()
@@ -97,7 +97,7 @@ def test_a_folder_and_back(model, tmp_path):
 def test_the_file_has_hugging_faces_names(model, tmp_path):
     model.save_pretrained(tmp_path)
     names = set(load_file(tmp_path / "model.safetensors"))
-    if model.heads == 0:  # alone, the bare model has no prefix
+    if model.heads == 0:  # saved alone, the bare model has no prefix
         assert "patch_embed.convolution1.weight" in names
         assert not any(name.startswith(("efficientformer.", "classifier")) for name in names)
     else:
@@ -185,7 +185,7 @@ def test_from_the_hub(hub, make_network, tmp_path):
 
 @pytest.fixture
 def silent_hub(hub, monkeypatch):
-    """A hub that accepts connections and does not answer until the test ends, or for 20 seconds."""
+    """A hub that accepts connections and does not respond until the test ends, or for 20 seconds."""
     ended = threading.Event()
     monkeypatch.setattr(hub, "do_HEAD", lambda request: ended.wait(20))
     monkeypatch.setattr(hub, "do_GET", lambda request: ended.wait(20))
@@ -369,7 +369,7 @@ def test_common_arguments_of_pipelines(make_network, tmp_path):
             hf.pipeline(model=two, **{name: torch.bfloat16})
 
 
-# The page of transformers' EfficientFormer and its classes' docstrings, but for the addresses of model and picture.
+# The page of transformers' EfficientFormer and its docstrings, except for the addresses of model and image.
 EXAMPLES = {
     "configuration": """
 from transformers import EfficientFormerConfig, EfficientFormerModel

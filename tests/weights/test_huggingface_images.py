@@ -1,4 +1,4 @@
-"""Hugging Face's image processor against the same steps written down once more, with Pillow and numpy."""
+"""Hugging Face's image processor against a second implementation of the same steps with Pillow and NumPy."""
 
 from __future__ import annotations
 

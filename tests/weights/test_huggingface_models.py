@@ -27,7 +27,7 @@ def test_no_head_a_single_head_two_heads(make_network):
     base, single, two = (filled(kind(CONFIG), make_network) for kind in CLASSES)
     network = make_network(CONFIG.network(distillation=True))
     heads = network.forward_heads(IMAGES)
-    assert torch.equal(single(IMAGES).logits, heads.cls)  # as there: not the mean
+    assert torch.equal(single(IMAGES).logits, heads.cls)  # as in transformers: not the mean
     assert torch.equal(two(IMAGES).logits, network(IMAGES))
     assert torch.equal(two(IMAGES).cls_logits, heads.cls)
     assert torch.equal(two(IMAGES).distillation_logits, heads.dist)

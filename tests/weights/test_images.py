@@ -1,4 +1,4 @@
-"""Pictures against hand-worked pixels and Pillow used directly."""
+"""Images against hand-computed pixels and Pillow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 
 def pixels(tensor):
-    """The 8-bit picture that a network's input was made from, (H, W, 3)."""
+    """The 8-bit image that a network's input was made from, (H, W, 3)."""
     return np.round((tensor[0].permute(1, 2, 0).numpy() * STD + MEAN) * 255).astype(int)
 
 
@@ -136,7 +136,7 @@ UNKNOWN = {
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
 @pytest.mark.parametrize("number", range(1, 9))
 def test_orientation(tmp_path, suffix, number):
-    """Reader and checker agree in every format; the corner that was red is where EXIF says."""
+    """Reader and checker agree in every format; the red corner is at the position that EXIF specifies."""
     array = np.zeros((40, 60, 3), np.uint8)
     array[:20, :20, 0] = 255
     exif = Image.Exif()
@@ -205,7 +205,7 @@ def chunks(data):
 @pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iCCP", b"pHYs", b"eXIf"])
 @pytest.mark.parametrize("harm", ["wrong checksum", "empty", "random"])
 def test_damaged_metadata_of_a_png(tmp_path, kind, harm):
-    """It is ignored, as in most viewers. The orientation is kept where it is not what is damaged."""
+    """It is ignored, as in most viewers. The orientation is kept unless it is the damaged part."""
     array = gradient(40, 30)
     Image.fromarray(array).save(path := tmp_path / "image.png", **png_with_metadata())
     data = path.read_bytes()

@@ -1,4 +1,4 @@
-"""A stored index of offsets that differs from ours: the table is put into our order and the function stays the same."""
+"""A stored index of offsets in another order: the table is reordered and the function stays the same."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_permuted_table(network):
 
 
 def test_all_pairs_on_a_single_bias(network):
-    """NetsPresso's networks trained from scratch: their index is all ones, and no offset has a bias of its own."""
+    """NetsPresso's networks trained from scratch: their index is all ones, and no offset has its own bias."""
     state = network.state_dict()
     tensors = to_layout(state, network.config, "netspresso")
     for index in parts(tensors, "attention_bias_idxs"):
@@ -47,7 +47,7 @@ def test_all_pairs_on_a_single_bias(network):
 
 
 def test_order_by_hand():
-    # A line of three tokens: our offsets 0, 1, 2; the file counts them backwards.
+    # A line of three tokens: our offsets are 0, 1, 2; the file counts them in reverse.
     assert table_order(torch.tensor([[2, 1, 0], [1, 2, 1], [0, 1, 2]]), (1, 3)).tolist() == [2, 1, 0]
     assert table_order(torch.tensor([[2, 1, 0], [1, 2, 0], [0, 1, 2]], dtype=torch.int32), (1, 3)) is None
     assert table_order(torch.tensor([[3, 1, 0], [1, 3, 1], [0, 1, 3]]), (1, 3)) is None  # there is no fourth column

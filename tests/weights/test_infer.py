@@ -1,4 +1,4 @@
-"""Any network, through any layout and back: the weights come back bit by bit, and the file tells what it can."""
+"""Any network, through any layout and back: bitwise equal weights, and the configuration inferred from the file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PUBLISHED = [layout for layout in LAYOUTS if layout != "native"]
 
 
 def published(config):
-    """The configuration with what the published layouts have no place for taken out."""
+    """The configuration without the settings that the published layouts do not support."""
     no_prelu = {name: "relu" for name in ("act", "stem_act") if getattr(config, name) == "prelu"}
     return config.replace(downsamples=(False, True, True, True), num_vit=config.vits[3], **no_prelu)
 
@@ -29,7 +29,7 @@ def assert_same(state, expected):
 
 
 def assert_told(inferred, config, grid):
-    """What shapes and names tell: the same tensors, and the numbers behind them."""
+    """The settings that shapes and names determine: the same tensors, and the values inferred from them."""
     assert (inferred.depths, inferred.vits, inferred.downsamples) == (config.depths, config.vits, config.downsamples)
     assert (inferred.embed_dims, inferred.num_classes) == (config.embed_dims, config.num_classes)
     assert (inferred.in_channels, inferred.distillation) == (config.in_channels, config.distillation)
@@ -54,7 +54,7 @@ def test_published_layouts(config, layout):
         state, config = merge_heads(state), config.replace(distillation=False)
     assert detect(tensors) == layout
     height, width = config.bias_grid
-    line = {(1, height * width), (height * width, 1)} if 1 in config.bias_grid else set()  # the index of both is one
+    line = {(1, height * width), (height * width, 1)} if 1 in config.bias_grid else set()  # both have the same index
     assert_told(infer(tensors, layout), config, {config.bias_grid} | line)
     assert_same(adopt(tensors, None, head=True), state)
     assert_same(adopt(tensors, config, head=True), state)

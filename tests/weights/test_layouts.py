@@ -1,4 +1,4 @@
-"""The published layouts against names, shapes, sums and last elements that were made with the five code bases."""
+"""The published layouts against names, shapes, sums and last elements from the five code bases."""
 
 from __future__ import annotations
 

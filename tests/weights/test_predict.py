@@ -1,4 +1,4 @@
-"""What a network sees in a picture, against the network called by hand."""
+"""Predictions for an image, against a direct call of the network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of all kinds in, files of each kind out."""
+"""Loading files of all formats and saving files of every format."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_timm_is_the_default_layout(network, tmp_path):
     ef.save(network, str(tmp_path / "weights.safetensors"))
     with safe_open(tmp_path / "weights.safetensors", "pt") as file:
         assert set(file.keys()) == set(to_layout(network.state_dict(), network.config, "timm"))
-        assert file.metadata() == {"format": "pt"}  # what transformers asks for
+        assert file.metadata() == {"format": "pt"}  # required by transformers
 
 
 @pytest.mark.parametrize(("layout", "wrapper"), [("official", "model"), ("mmpretrain", "state_dict"), ("hf", None)])

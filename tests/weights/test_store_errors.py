@@ -1,4 +1,4 @@
-"""Whatever is wrong with a file or a network: a ValueError that names the file, the fault and the way out."""
+"""Any error in a file or a network: a ValueError that names the file, the error and the solution."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from efficientformer_edu.weights.convert import to_layout
 
 
 def refused(path, *parts, **arguments):
-    """Loading fails, and the message starts with the file's path and holds these parts in this order."""
+    """Loading fails, and the message starts with the file's path and contains these parts in this order."""
     pattern = ".*".join(map(re.escape, (f"{path}: ", *parts)))
     with pytest.raises(ValueError, match=f"(?s)^{pattern}"):
         ef.load(path, **arguments)

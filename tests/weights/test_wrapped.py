@@ -190,7 +190,7 @@ def test_tensors_outside_a_wrapped_network_are_ignored_with_a_note(network):
     tensors = {**prefixed(state, "model."), "criterion.weight": torch.ones(5), "metric.total": torch.ones(())}
     with pytest.warns(UserWarning, match=r"'model\.'.*: criterion.weight, metric.total$"):
         assert_same(select_network(tensors), state)
-    # Without a prefix nothing is outside: these are left over, and `load` refuses them.
+    # Without a prefix there is nothing outside: these tensors are unexpected, and `load` refuses them.
     assert set(select_network({**state, "criterion.weight": torch.ones(5)})) == {*state, "criterion.weight"}
 
 
