@@ -1,4 +1,4 @@
-"""Load it: weights in five published layouts, pictures, predictions.
+"""Weights in five published layouts, image preprocessing, and predictions.
 
 In reading order: layouts, convert, infer, files, store, download, networks, crops, images, predict; then huggingface.
 """

@@ -1,9 +1,9 @@
-"""The published weights by name: found in the cache folder, or fetched into it when that is asked for.
+"""The published weights by name: from the cache folder, or downloaded into it on request.
 
-mmpretrain's model index names one file for each network, converted from the authors' checkpoints: L1's of 1000 epochs,
-L3's and L7's of 300. The last part of a file's name is the start of its SHA-256, and is checked whenever the file is
-used. The folder is `checkpoints` in `torch.hub.get_dir()`, where torch and mmpretrain keep their files: what they have
-fetched is found, and so is a file that was put there by hand.
+mmpretrain's model index lists one file per network, converted from the authors' checkpoints: L1's after 1000 epochs,
+L3's and L7's after 300. The last part of a file name is the start of its SHA-256, which is checked whenever the file is
+used. The folder is `checkpoints` in `torch.hub.get_dir()`, where torch and mmpretrain store their files: files that
+they have downloaded, or that were copied there by hand, are used.
 """
 
 from __future__ import annotations
@@ -24,23 +24,24 @@ FILES = {
     "l3": "efficientformer-l3_3rdparty_in1k_20220915-466793d6.pth",
     "l7": "efficientformer-l7_3rdparty_in1k_20220915-185e30af.pth",
 }
-TIMEOUT = 30  # seconds without an answer, or without data, after which a download fails
-OTHER_WEIGHTS = "snap-research/efficientformer-l1-300"  # the same network, but trained for 300 epochs
+TIMEOUT = 30  # seconds without a response or data after which a download fails
+OTHER_WEIGHTS = "snap-research/efficientformer-l1-300"  # the same network, trained for 300 epochs
 
 
 def fetch(model: str | EfficientFormerConfig) -> Path:
-    """The file with a network's published weights; if it is not in the cache folder yet, it is downloaded.
+    """The file with a network's published weights; it is downloaded if it is not in the cache folder.
 
-    Then standard error says what is fetched from where to where, how large it is if the server tells, and how far it
-    is. A download that fails leaves nothing behind.
+    During a download, standard error shows the source, the target, the progress and, if the server reports it, the
+    size. A download that fails leaves no partial file.
 
     Args:
         model: a published network, by name or by its configuration.
 
     Raises:
-        ValueError: if there is no published file for this network; if the file in the folder, or what came, has
-            another hash than its name says. A wrong file in the folder is named and left there.
-        OSError: if the file cannot be fetched or written, or the server stops answering, with what to do by hand.
+        ValueError: if no file is published for this network, or the hash of the file in the folder or of the download
+            does not match the file name. A wrong file in the folder is reported and not deleted.
+        OSError: if the file cannot be downloaded or written, or the server stops responding; the message explains the
+            manual download.
     """
     path = _place(model)
     if path is None:
@@ -60,7 +61,7 @@ def find(model: str | EfficientFormerConfig) -> Path | None:
 
 
 def is_published(path: Path) -> bool:
-    """Whether a file, of any name, is one of the published files, by its hash."""
+    """Whether the hash of a file, of any name, is that of a published file."""
     digest = _digest(path)
     return any(digest.startswith(_hash(Path(name))) for name in FILES.values())
 

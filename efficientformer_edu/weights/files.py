@@ -1,4 +1,4 @@
-"""Files of tensors: safetensors and torch, read without running code from them, written whole or not at all."""
+"""Tensor files, safetensors and torch: read without executing code from them, written atomically."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from torch import Tensor
 
 from efficientformer_edu.files import whole
 
-# Keys under which training checkpoints keep the weights and their moving average (EMA); the first that exists counts.
-# The released code and torchvision's references write `model`, timm and mmpretrain `state_dict`.
+# Keys under which training checkpoints store the weights and their moving average (EMA); the first that exists is used.
+# The released code and torchvision's references use `model`, timm and mmpretrain `state_dict`.
 RAW = ("model", "state_dict", "model_state_dict")
 AVERAGED = ("state_dict_ema", "model_ema")
 SWAPPED = (
     "ema_state_dict",
     "current_model_state",
 )  # raw weights: mmengine and Lightning have the average in state_dict
-CLASS_NAMES = "class_names"  # in the metadata of a safetensors file as JSON, or next to the weights in a torch file
+CLASS_NAMES = "class_names"  # as JSON in the metadata of a safetensors file, or next to the weights in a torch file
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors or torch file, on the CPU; its content decides which of the two it is.
+    """The tensors of a safetensors or torch file, on the CPU; the format is detected from the content.
 
-    A training checkpoint with raw and averaged weights gives both, with the prefixes `raw.` and `ema.`.
+    For a training checkpoint with raw and averaged weights both are returned, with the prefixes `raw.` and `ema.`.
 
     Raises:
-        FileNotFoundError: if there is no file.
-        ValueError: if the file is empty, damaged, no checkpoint, or holds Python objects that could run code.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file is empty, damaged, not a checkpoint, or contains Python objects that could run code.
     """
     with path.open("rb") as file:
         start = file.read(9)
     if not start:
         raise ValueError("the file is empty; fetch or save it again")
-    if start[8:] == b"{":  # a safetensors file: the length of its header in eight bytes, then the header in JSON
+    if start[8:] == b"{":  # a safetensors file: eight bytes with the length of the header, then the header in JSON
         return _read_safetensors(path)
     if start.startswith((b"PK", b"\x80")):  # a torch file: a zip archive, or a pickle before torch 1.6
         return _unwrap(_read_torch(path))
@@ -50,7 +50,7 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def read_class_names(path: Path) -> tuple[str, ...] | None:
-    """The class names that `write` stored in a file, by label; None if there are none. Raises as `read` does."""
+    """The class names that `write` stored in a file, by label; None if there are none. Errors are those of `read`."""
     with path.open("rb") as file:
         start = file.read(9)
     stored: Any = None
@@ -77,25 +77,28 @@ def write(
     header: Mapping[str, str] = MappingProxyType({}),
     class_names: Sequence[str] | None = None,
 ) -> None:
-    """Write tensors: as safetensors if the suffix says so, else as a torch file, there under the key `wrapper`.
+    """Write tensors: as safetensors for the suffix `.safetensors`, else as a torch file under the key `wrapper`.
 
-    `header` goes into the metadata of a safetensors file; a torch file has no place for it. Class names go there, too,
-    or next to the key `wrapper`; a torch file without this key holds only tensors, and class names are left out.
+    `header` is stored in the metadata of a safetensors file and ignored for a torch file. Class names are stored in the
+    metadata as well, or next to the key `wrapper`. A torch file without this key contains only tensors, so class names
+    are omitted.
 
     Raises:
         FileNotFoundError: if the folder does not exist.
     """
     if class_names is not None:
         header = {**header, CLASS_NAMES: json.dumps(list(class_names), ensure_ascii=False)}
-    # A clone of each: views of one storage would be refused by safetensors, and saved with all of it by torch.
-    plain = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
+    # Clone each tensor: safetensors rejects views of a shared storage, and torch would save the entire storage.
+    copies = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()
+    }
     with whole(path) as partial:
         if path.suffix == ".safetensors":
-            # Not `save_file`: others could not read its file. Hugging Face refuses a file without the word "pt".
-            partial.write_bytes(safetensors.torch.save(plain, metadata={"format": "pt", **header}))
+            # Not `save_file`: other users could not read its file. Hugging Face needs the format "pt".
+            partial.write_bytes(safetensors.torch.save(copies, metadata={"format": "pt", **header}))
         else:
             names = {} if class_names is None else {CLASS_NAMES: list(class_names)}
-            torch.save({wrapper: plain, **names} if wrapper else plain, partial)
+            torch.save({wrapper: copies, **names} if wrapper else copies, partial)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -107,18 +110,18 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_torch(path: Path) -> Any:
     try:
-        # The official files hold the training's command line, an argparse.Namespace, under `args`.
+        # The official files contain the command line of the training, an argparse.Namespace, under `args`.
         with path.open("rb") as file, torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(file, map_location="cpu", weights_only=True)  # given a path, it would go by the suffix
+            return torch.load(file, map_location="cpu", weights_only=True)  # with a path, torch would use the suffix
     except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        if not found:
+        match = re.search(r"GLOBAL (\S+)", str(error))
+        if not match:
             raise ValueError("the torch file is damaged; fetch or save it again") from error
         raise ValueError(
-            f"the file holds Python objects besides tensors ({found[1]}), and reading those can run any code; refused. "
+            f"the file holds Python objects besides tensors ({match[1]}), and reading those can run any code; refused. "
             "If you trust it, read it with torch.load(..., weights_only=False) and save its state dict alone"
         ) from error
-    except Exception as error:  # a damaged archive or pickle fails in many ways
+    except Exception as error:  # a damaged archive or pickle raises many types of errors
         raise ValueError(f"the torch file is damaged or cut short ({error}); fetch or save it again") from error
 
 
@@ -140,7 +143,7 @@ def _unwrap(content: Any) -> dict[str, Tensor]:
 
 
 def _first(content: Mapping[str, Any], keys: tuple[str, ...]) -> Mapping[str, Any] | None:
-    """The value of the first of these keys that has tensors by name."""
+    """The value of the first of these keys that is a mapping of names to tensors."""
     return next((content[key] for key in keys if key in content and _is_state_dict(content[key])), None)
 
 

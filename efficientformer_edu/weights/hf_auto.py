@@ -1,6 +1,6 @@
-"""The names by which Hugging Face's page calls EfficientFormer: `AutoImageProcessor`, `AutoModel…`, `pipeline`.
+"""The names that Hugging Face's documentation of EfficientFormer uses: `AutoImageProcessor`, `AutoModel…`, `pipeline`.
 
-There they find one of hundreds of models; here there is one, so they are short.
+In transformers they select one of hundreds of models; here there is only one, so they are short.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ WITH_TEACHER = EfficientFormerForImageClassificationWithTeacher.__name__
 
 
 class AutoModelForImageClassification:
-    """The class with one head or that with two, as `architectures` in a repository's `config.json` says."""
+    """Selects the class with one head or with two, by `architectures` in a repository's `config.json`."""
 
     @staticmethod
     def from_pretrained(pretrained_model_name_or_path: str | Path, **arguments: Any) -> HubModel:
-        """As `from_pretrained` of the class; one head where `config.json` does not say."""
+        """Like `from_pretrained` of the class; one head if `config.json` has no `architectures`."""
         hub = ("revision", "cache_dir", "force_download", "local_files_only", "token")
         name = str(pretrained_model_name_or_path)
         arguments = with_reachable_hub(name, arguments)
@@ -44,11 +44,11 @@ class AutoModelForImageClassification:
 
 
 class ImageClassificationPipeline:
-    """From pictures to named scores: processor, network, softmax.
+    """From images to labels with scores: image processor, network, softmax.
 
     Args:
-        model: with one head or two; it is used in evaluation mode.
-        image_processor: what makes its input.
+        model: a model with one head or two; it is set to evaluation mode.
+        image_processor: the processor that prepares its input.
     """
 
     def __init__(self, model: HubModel, image_processor: EfficientFormerImageProcessor) -> None:
@@ -61,13 +61,13 @@ class ImageClassificationPipeline:
         """The best labels of an image, or of each image in a list.
 
         Args:
-            images: a file, an address that starts with http, which is downloaded, a Pillow image, an array of uint8
-                (H, W, 3), or a list of them.
-            top_k: how many labels; None for all.
+            images: a file, a URL (http or https), which is downloaded, a Pillow image, a uint8 array (H, W, 3), or a
+                list of them.
+            top_k: number of labels; None for all.
 
         Returns:
-            `{"label", "score"}` of each, best first. Scores are softmax's; with one label, or `problem_type`
-            `multi_label_classification`, sigmoid's.
+            `{"label", "score"}` for each label, best first. Scores are softmax probabilities; for a single label, or
+            the `problem_type` `multi_label_classification`, sigmoid probabilities.
         """
         if not isinstance(images, (str, Path, Image.Image)) and not (
             isinstance(images, np.ndarray) and images.ndim < 4
@@ -77,8 +77,8 @@ class ImageClassificationPipeline:
         with torch.inference_mode():
             logits = self.model(**inputs.to(self.model.device, self.model.dtype)).logits[0].float()  # (num_labels,)
         config = self.model.config
-        each_alone = len(logits) == 1 or config.problem_type == "multi_label_classification"
-        scores = logits.sigmoid() if each_alone else logits.softmax(0)
+        independent = len(logits) == 1 or config.problem_type == "multi_label_classification"
+        scores = logits.sigmoid() if independent else logits.softmax(0)
         best = scores.topk(len(scores) if top_k is None else min(top_k, len(scores)))
         assert config.id2label is not None  # the configuration fills it
         return [{"label": config.id2label[int(n)], "score": float(score)} for score, n in zip(*best, strict=True)]
@@ -92,18 +92,19 @@ def pipeline(
     torch_dtype: str | torch.dtype | None = None,
     device: int | str | torch.device | None = None,
 ) -> ImageClassificationPipeline:
-    """The shortest way to a prediction with Hugging Face's names.
+    """Create an image classification pipeline, as in transformers.
 
     Args:
-        task: "image-classification", the only one.
+        task: "image-classification"; no other task is supported.
         model: a model, or a repository or folder to load it from.
-        image_processor: None for that of the repository, or the default one for a model.
-        dtype: of the weights that are loaded, as in `from_pretrained`.
-        torch_dtype: an older name of `dtype`.
-        device: where the model runs; a number is a CUDA device, -1 the CPU. None for the CPU, or where the model is.
+        image_processor: the image processor; None for that of the repository, or the default one for a model object.
+        dtype: dtype of the loaded weights, as in `from_pretrained`.
+        torch_dtype: older name of `dtype`.
+        device: device of the model; a number is a CUDA device, -1 the CPU. None for the CPU, or the device of a model
+            object.
 
     Raises:
-        ValueError: for another task, and for a dtype with a model that is already loaded.
+        ValueError: for another task, and for a dtype together with a model object.
     """
     if task != "image-classification":
         raise ValueError(f"task={task!r} is not possible; allowed: 'image-classification'")
@@ -119,8 +120,8 @@ def pipeline(
 
 
 def picture(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
-    """The image in RGB, upright; downloaded if it is an address. Raises OSError if the server does not answer."""
+    """The image in RGB, upright; downloaded if it is a URL. Raises OSError if the server does not respond."""
     if isinstance(image, str) and image.startswith(("http://", "https://")):
-        with urlopen(image, timeout=TIMEOUT) as answer:
-            image = Image.open(io.BytesIO(answer.read()))
+        with urlopen(image, timeout=TIMEOUT) as response:
+            image = Image.open(io.BytesIO(response.read()))
     return to_rgb(open_image(image))

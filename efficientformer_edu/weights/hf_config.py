@@ -1,7 +1,8 @@
 """Hugging Face's configuration: its field names, its file, its labels.
 
-Source: `EfficientFormerConfig` of transformers 4.57.6, whose `config.json` the hub's repositories hold. Several of its
-fields change nothing there; a few would change the network, and those have one value here (`config_formats`).
+Source: `EfficientFormerConfig` of transformers 4.57.6, whose `config.json` is in the hub's repositories. Several fields
+    have
+no effect there. A few would change the network; these have fixed values here (`config_formats`).
 """
 
 from __future__ import annotations
@@ -18,63 +19,63 @@ from efficientformer_edu.config import EfficientFormerConfig as NetworkConfig
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
-# Nothing reads these, neither there nor here; `initializer_range` is read there, where it is the deviation of all first
-# weights. A value other than the default was meant to do something, so it warns.
+# Fields without an effect, neither there nor here, except `initializer_range`: there it is the standard deviation of the
+# initial weights. A value other than the default was meant to have an effect, so it raises a warning.
 UNREAD = ("num_hidden_layers", "patch_size", "image_size", "initializer_range", "distillation")
 
-# What a file says besides the network: who wrote it, and which class, which decides about the second head.
+# Fields that describe the file, not the network: its origin, and the class, which decides about the second head.
 ABOUT_THE_FILE = ("_name_or_path", "architectures", "distillation", "dtype", "torch_dtype", "transformers_version")
 
 
 @dataclass(frozen=True)
 class EfficientFormerConfig:
-    """A network in Hugging Face's words. The defaults are L1 with two labels, as there.
+    """A configuration with Hugging Face's field names. The defaults are L1 with two labels, as in transformers.
 
     Attributes:
         depths: blocks in each of the four stages.
         hidden_sizes: channels of each stage.
-        downsamples: whether an embedding follows each stage; the last is never read, and where the channels change
-            there always is one.
-        dim: channels of the MB3D blocks, which are those of the last stage. None takes them from there.
+        downsamples: whether an embedding follows each stage; the last value is never read, and if the number of
+            channels changes there always is one.
+        dim: channels of the MB3D blocks, equal to those of the last stage. None uses those of the last stage.
         key_dim: channels of one head's query and key.
-        attention_ratio: channels of one head's value over `key_dim`.
-        resolution: height and width of the token grid that the attention offsets are for.
+        attention_ratio: channels of one head's value relative to `key_dim`.
+        resolution: height and width of the token grid for the attention biases.
         num_hidden_layers: not read.
-        num_attention_heads: heads of an MB3D.
-        mlp_expansion_ratio: hidden width of an MLP over its width.
+        num_attention_heads: number of attention heads of an MB3D.
+        mlp_expansion_ratio: hidden width of an MLP relative to its width.
         hidden_dropout_prob: dropout in the MLPs.
         patch_size: not read.
         num_channels: channels of the image.
         pool_size: window of the pooling, odd.
-        downsample_patch_size: 3, nothing else.
-        downsample_stride: 2, nothing else.
-        downsample_pad: 1, nothing else.
-        drop_path_rate: stochastic depth of the last block, linear from 0 at the first. Hugging Face's grows by the
-            whole rate with each block and passes 1; that is not repeated here.
-        num_meta3d_blocks: MB3D blocks that end the last stage.
+        downsample_patch_size: only 3 is supported.
+        downsample_stride: only 2 is supported.
+        downsample_pad: only 1 is supported.
+        drop_path_rate: stochastic depth of the last block, linear from 0 at the first. Hugging Face's code adds the
+            full rate with each block and exceeds 1; this bug is not reproduced.
+        num_meta3d_blocks: number of MB3D blocks at the end of the last stage.
         distillation: not read: the class decides whether there is a second head.
         use_layer_scale: whether there is a layer scale.
-        layer_scale_init_value: its first value.
-        hidden_act: activation, by its name.
+        layer_scale_init_value: its initial value.
+        hidden_act: name of the activation.
         initializer_range: not read.
-        layer_norm_eps: 1e-12, as there, or 1e-5; the network has 1e-5, as in every other code base. With 1e-12 the
-            logits of L1 move by 7e-6.
-        image_size: not read; a network takes any size.
-        batch_norm_eps: 1e-5, nothing else.
+        layer_norm_eps: 1e-12, as in transformers, or 1e-5; the network uses 1e-5, like all other code bases. With 1e-12
+            the logits of L1 change by 7e-6.
+        image_size: not read; a network accepts any size.
+        batch_norm_eps: only 1e-5 is supported.
         hidden_size: the same as `dim`.
-        num_labels: outputs of a head; None for as many as `id2label` has, or two.
-        id2label: the name of each label; None for `LABEL_0`, `LABEL_1`, …
-        label2id: the label of each name; None for `id2label` backwards.
-        problem_type: which loss `labels` have, one of `PROBLEM_TYPES`; None to tell it from them.
-        output_hidden_states: whether outputs hold `hidden_states` where a call does not say.
+        num_labels: outputs of a head; None for the length of `id2label`, or two.
+        id2label: name of each label; None for `LABEL_0`, `LABEL_1`, …
+        label2id: label of each name; None for the inverse of `id2label`.
+        problem_type: which loss is used for `labels`, one of `PROBLEM_TYPES`; None infers it from them.
+        output_hidden_states: default for whether outputs contain `hidden_states`.
         output_attentions: the same for `attentions`.
-        return_dict: whether a call returns an object with names or a tuple, where it does not say.
+        return_dict: default for whether a call returns an object with named fields or a tuple.
 
     Raises:
-        ValueError: naming the field, the value that came and what is allowed.
+        ValueError: if a value is not allowed; the message names the field, the value and the allowed values.
 
     Warns:
-        UserWarning: if a field that nothing reads has another value than its default.
+        UserWarning: if a field without an effect differs from its default.
     """
 
     depths: Sequence[int] = (3, 2, 6, 4)
@@ -114,7 +115,7 @@ class EfficientFormerConfig:
     return_dict: bool = True
 
     def __new__(cls, *_: Any, **fields: Any) -> EfficientFormerConfig:
-        # Before __init__ sees it, so that a misspelt field is reported like every other wrong value.
+        # Runs before __init__, so that a misspelled field is reported like any other invalid value.
         values.known_fields(fields, cls.__dataclass_fields__)
         return super().__new__(cls)
 
@@ -131,13 +132,13 @@ class EfficientFormerConfig:
             raise values.wrong("problem_type", self.problem_type, f"{', '.join(PROBLEM_TYPES)}, or None")
         changed = [f for f in dataclasses.fields(self) if f.name in UNREAD and getattr(self, f.name) != f.default]
         if changed:
-            given = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in changed)
-            warnings.warn(f"nothing reads {given}: it does not change the network", stacklevel=3)
+            settings = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in changed)
+            warnings.warn(f"nothing reads {settings}: it does not change the network", stacklevel=3)
 
     def _set_labels(self) -> None:
         number = values.count("num_labels", 2 if self.num_labels is None else self.num_labels)
-        given = {n: f"LABEL_{n}" for n in range(number)} if self.id2label is None else self.id2label
-        id2label = {int(n): name for n, name in given.items()}  # in a file the keys are strings
+        labels = {n: f"LABEL_{n}" for n in range(number)} if self.id2label is None else self.id2label
+        id2label = {int(n): name for n, name in labels.items()}  # in a file the keys are strings
         if self.num_labels not in (None, len(id2label)):
             raise values.wrong("num_labels", self.num_labels, f"{len(id2label)}, the number of names in id2label")
         label2id = {name: n for n, name in id2label.items()} if self.label2id is None else dict(self.label2id)
@@ -145,24 +146,24 @@ class EfficientFormerConfig:
             object.__setattr__(self, name, value)
 
     def network(self, distillation: bool) -> NetworkConfig:
-        """The same network in our words, with one head or two. Raises ValueError in Hugging Face's words."""
-        theirs = {ours: name for name, ours in config_formats.HUGGING_FACE.items()}
-        fields = {name: getattr(self, name) for name in (*theirs.values(), *config_formats.HUGGING_FACE_FIXED)}
+        """The same network as our configuration, with one head or two. Errors use Hugging Face's field names."""
+        key_map = {field: name for name, field in config_formats.HUGGING_FACE.items()}
+        fields = {name: getattr(self, name) for name in (*key_map.values(), *config_formats.HUGGING_FACE_FIXED)}
         fields |= {"use_layer_scale": self.use_layer_scale, "downsamples": self._embeddings()}
         try:
             return NetworkConfig.from_dict(fields | {"distillation": distillation})
         except ValueError as error:
-            name, equals, rest = str(error).partition("=")
-            raise ValueError(f"{theirs.get(name, name)}{equals}{rest}") from error
+            name, equals, message = str(error).partition("=")
+            raise ValueError(f"{key_map.get(name, name)}{equals}{message}") from error
 
     def _embeddings(self) -> Sequence[bool]:
         pairs = zip(self.hidden_sizes, [*self.hidden_sizes[1:], self.hidden_sizes[-1]], strict=True)
         if len(self.downsamples) != len(self.hidden_sizes):
-            return self.downsamples  # wrong, which `NetworkConfig` says
+            return self.downsamples  # invalid; `NetworkConfig` reports it
         return [after or a != b for after, (a, b) in zip(self.downsamples, pairs, strict=True)]
 
     def replace(self, **fields: Any) -> EfficientFormerConfig:
-        """A copy in which some fields have other values; the names of the labels follow their number."""
+        """A copy with some fields changed; the names of the labels are adapted to their number."""
         values.known_fields(fields, self.__dataclass_fields__)
         if fields.keys() & {"num_labels", "id2label"}:
             fields = {"num_labels": None, "id2label": None, "label2id": None} | fields
@@ -172,10 +173,10 @@ class EfficientFormerConfig:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> EfficientFormerConfig:
-        """What a `config.json` holds. Fields that this class does not have are left out with a warning.
+        """A configuration from the fields of a `config.json`. Unknown fields are ignored with a warning.
 
         Raises:
-            ValueError: for the file of another model, and as the constructor.
+            ValueError: if the file belongs to another model; other errors are those of the constructor.
         """
         if fields.get("model_type", "efficientformer") != "efficientformer":
             raise values.wrong("model_type", fields["model_type"], "'efficientformer'")
@@ -184,8 +185,8 @@ class EfficientFormerConfig:
 
     @classmethod
     def from_network(cls, network: NetworkConfig) -> EfficientFormerConfig:
-        """A network of ours in Hugging Face's words. Raises ValueError if they have none for it."""
-        fields = {theirs: getattr(network, ours) for theirs, ours in config_formats.HUGGING_FACE.items()}
+        """Convert our configuration. Raises ValueError if Hugging Face's configuration cannot express it."""
+        fields = {name: getattr(network, field) for name, field in config_formats.HUGGING_FACE.items()}
         height, width = network.bias_grid
         fields |= {
             "distillation": True,
@@ -202,14 +203,14 @@ class EfficientFormerConfig:
         lost = [name for name, value in network.to_dict().items() if back.to_dict()[name] != value]
         if lost or any(network.vits[:-1]):
             lost = lost or ["num_vit"]
-            given = ", ".join(f"{name}={getattr(network, name)!r}" for name in lost)
-            raise ValueError(f"{given} has no place in Hugging Face's configuration")
+            settings = ", ".join(f"{name}={getattr(network, name)!r}" for name in lost)
+            raise ValueError(f"{settings} has no place in Hugging Face's configuration")
         return config
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields by name as Hugging Face writes them to a file: with `model_type`, and labels without their number.
+        """All fields by name as Hugging Face writes them to a file: with `model_type`, but without `num_labels`.
 
-        `layer_norm_eps` is the 1e-5 that the network computes with, so that transformers computes the same.
+        `layer_norm_eps` is 1e-5, the value that the network uses, so that transformers computes the same outputs.
         """
         fields = dataclasses.asdict(self) | {"model_type": "efficientformer", "layer_norm_eps": 1e-5}
         del fields["num_labels"]
@@ -217,7 +218,7 @@ class EfficientFormerConfig:
 
 
 def without_unknown(fields: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
-    """The fields of a file that are known; a warning names the others."""
+    """The known fields of a file; a warning lists the others."""
     if unknown := [name for name in fields if name not in known]:
         warnings.warn(f"nothing reads these fields of the file: {', '.join(unknown)}", stacklevel=3)
     return {name: value for name, value in fields.items() if name in known}

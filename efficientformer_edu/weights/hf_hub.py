@@ -1,7 +1,7 @@
-"""To and from the Hugging Face hub, or a folder laid out as its repositories are: `config.json` and the weights.
+"""Load from and save to the Hugging Face hub, or a folder with the structure of its repositories.
 
-`huggingface_hub` fetches, keeps and checks the files and sends them; what is in them is read and written here, by the
-same readers as every other file of weights.
+A repository contains `config.json` and the weights. `huggingface_hub` downloads, caches, verifies and uploads the
+files; their contents are read and written here, with the same readers as all other weight files.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from efficientformer_edu.weights.layouts import LAYOUTS, get_layout
 from efficientformer_edu.weights.store import adopt, read
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the first that exists
-PREFIX = "efficientformer."  # before every name but the heads'; a file of the model without heads has none
-TIMEOUT = 10  # seconds that the hub has to answer the first request; huggingface_hub itself would retry for minutes
+PREFIX = "efficientformer."  # of all names but those of the heads; files of the model without heads do not have it
+TIMEOUT = 10  # seconds for the hub's first response; huggingface_hub itself would retry for minutes
 
 
 class HubModel(
@@ -50,13 +50,13 @@ class HubModel(
 ):
     """`from_pretrained`, `save_pretrained` and `push_to_hub`, with the arguments of huggingface_hub's `ModelHubMixin`.
 
-    `from_pretrained` takes the name of a repository or a folder, and besides the mixin's arguments those of `adapt`:
-    `config`, `dtype`, `ignore_mismatched_sizes`, and fields of the configuration to change. The model is returned in
-    evaluation mode. `save_pretrained` writes `config.json` and `model.safetensors` in Hugging Face's layout, which
-    transformers up to 4.57 reads, and a model card if there is none.
+    `from_pretrained` takes the name of a repository or a folder and, in addition to the mixin's arguments, those of
+    `adapt`: `config`, `dtype`, `ignore_mismatched_sizes`, and fields of the configuration to change. The model is
+    returned in evaluation mode. `save_pretrained` writes `config.json` and `model.safetensors` in Hugging Face's
+    layout, which transformers up to 4.57 reads, and a model card if there is none.
 
     Attributes:
-        heads: of this class: 0, 1 or 2.
+        heads: number of heads of this class: 0, 1 or 2.
     """
 
     heads: ClassVar[int]
@@ -78,7 +78,7 @@ class HubModel(
         """A model from a repository of the hub or a folder; see the class for the arguments.
 
         Warns:
-            UserWarning: if the hub does not answer within 10 seconds; then only the cache is used.
+            UserWarning: if the hub does not respond within 10 seconds; then only the cache is used.
         """
         arguments = with_reachable_hub(pretrained_model_name_or_path, arguments)
         model: Self = super().from_pretrained(pretrained_model_name_or_path, **arguments)
@@ -110,19 +110,20 @@ class HubModel(
     ) -> Self:
         """A model of this class from the tensors of a file.
 
-        Heads of the file that the class does not have are left out. Heads that the file does not have are random, for
-        fine-tuning. Both warn.
+        Heads that only the file has are ignored. Heads that only the class has are random, for fine-tuning. Both cases
+        raise a warning.
 
         Args:
             tensors: the tensors, in any published layout.
-            config: the configuration, or what `config.json` holds.
-            dtype: of the weights, as torch's or by its name; "auto" for the file's. None for float32.
-            torch_dtype: an older name of `dtype`.
-            ignore_mismatched_sizes: whether a head with another number of labels is random instead of an error.
+            config: the configuration, or the contents of `config.json`.
+            dtype: dtype of the weights, as a torch.dtype or its name; "auto" for the file's. None for float32.
+            torch_dtype: older name of `dtype`.
+            ignore_mismatched_sizes: whether a head with a different number of labels is initialized randomly instead of
+                raising an error.
             **fields: fields of the configuration to change, for example `num_labels`.
 
         Raises:
-            ValueError: for a wrong field, or tensors that do not fit.
+            ValueError: for an invalid field, or tensors that do not fit.
         """
         if isinstance(config, NetworkConfig):
             config = EfficientFormerConfig.from_network(config)
@@ -130,31 +131,31 @@ class HubModel(
             config = EfficientFormerConfig.from_dict(config)
         model = cls(config.replace(**fields))
         tensors = with_prefix(tensors)
-        found = [name for name in get_layout(detect(tensors)).heads if f"{name}.weight" in tensors]
-        wrong = [name for name in found if len(tensors[f"{name}.weight"]) != model.config.num_labels]
-        taken = [name for name in found[: cls.heads] if not (ignore_mismatched_sizes and name in wrong)]
-        left = [name for name in found if name not in taken]
-        if len(taken) < cls.heads:
-            given = f"the file gives {len(taken)} of {cls.heads} heads"
-            warnings.warn(f"{given}; the rest is random: train it before use", stacklevel=2)
-        elif left and cls.heads:
+        heads = [name for name in get_layout(detect(tensors)).heads if f"{name}.weight" in tensors]
+        mismatched = [name for name in heads if len(tensors[f"{name}.weight"]) != model.config.num_labels]
+        loaded = [name for name in heads[: cls.heads] if not (ignore_mismatched_sizes and name in mismatched)]
+        unused = [name for name in heads if name not in loaded]
+        if len(loaded) < cls.heads:
+            summary = f"the file gives {len(loaded)} of {cls.heads} heads"
+            warnings.warn(f"{summary}; the rest is random: train it before use", stacklevel=2)
+        elif unused and cls.heads:
             warnings.warn(
-                f"{cls.__name__} has one head, so {left[0]} is left out; the published logits are the mean of two: "
+                f"{cls.__name__} has one head, so {unused[0]} is left out; the published logits are the mean of two: "
                 "take EfficientFormerForImageClassificationWithTeacher",
                 stacklevel=2,
             )
-        kept = {name: value for name, value in tensors.items() if name.rpartition(".")[0] not in left}
-        network = model.network.config.replace(distillation=len(taken) == 2)
-        model.network.load_state_dict(adopt(kept, network, head=bool(taken)), strict=len(taken) == cls.heads)
+        kept = {name: value for name, value in tensors.items() if name.rpartition(".")[0] not in unused}
+        network = model.network.config.replace(distillation=len(loaded) == 2)
+        model.network.load_state_dict(adopt(kept, network, head=bool(loaded)), strict=len(loaded) == cls.heads)
         dtype = torch_dtype if dtype is None else dtype
         if dtype == "auto":
             dtype = next(value.dtype for value in tensors.values() if value.is_floating_point())
-        plain = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype or torch.float32
-        if not isinstance(plain, torch.dtype):
+        torch_type = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype or torch.float32
+        if not isinstance(torch_type, torch.dtype):
             raise values.wrong("dtype", dtype, "a torch.dtype, its name, 'auto' or None")
-        return model.to(plain).eval()
+        return model.to(torch_type).eval()
 
-    def save_pretrained(  # type: ignore[override]  # the mixin's `config` has no use here
+    def save_pretrained(  # type: ignore[override]  # the mixin's `config` is not used here
         self,
         save_directory: str | Path,
         *,
@@ -172,24 +173,24 @@ class HubModel(
 
         Args:
             save_directory: the folder, which is created if it does not exist.
-            is_main_process: False writes no files, for the other processes of a distributed run.
-            state_dict: the tensors to write instead of the model's, for example a moving average, with the names of
+            is_main_process: if False, no files are written, for the other processes of a distributed run.
+            state_dict: tensors to write instead of the model's, for example a moving average, with the names of
                 `model.state_dict()` or of a published layout.
             push_to_hub: whether to upload the files as well.
             max_shard_size: at least the size of the weights, because only one file is written.
             safe_serialization: True; only safetensors are written.
             variant: None; the name of the file is always the same.
             config: None; `model.config` is written.
-            model_card_kwargs: for the template of the model card.
-            **push_arguments: with `push_to_hub`, those of `ModelHubMixin.push_to_hub`; `repo_id` is by default the name
-                of the folder.
+            model_card_kwargs: arguments for the template of the model card.
+            **push_arguments: with `push_to_hub`, arguments of `ModelHubMixin.push_to_hub`; `repo_id` defaults to the
+                name of the folder.
 
         Returns:
-            With `push_to_hub` the address of the commit, else None.
+            The URL of the commit with `push_to_hub`, else None.
 
         Raises:
-            ValueError: for an unknown argument, a value that is not supported, or tensors that do not fit; before
-                anything is written.
+            ValueError: for an unknown argument, a value that is not supported, or tensors that do not fit. Nothing is
+                written in this case.
         """
         for_hub = set(inspect.signature(self.push_to_hub).parameters)
         for name in push_arguments:
@@ -225,7 +226,7 @@ class HubModel(
         return self.push_to_hub(model_card_kwargs=model_card_kwargs, **push_arguments)
 
     def hub_tensors(self, state_dict: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """The tensors as Hugging Face's class names them: the model's, or those given. Raises ValueError as `load`."""
+        """Tensors with Hugging Face's names: the model's, or those of `state_dict`. Raises ValueError like `load`."""
         state, config = self.network.state_dict(), self.network.config
         if state_dict is not None:
             state = adopt(select_network(with_prefix(state_dict)), config, head=self.heads > 0)
@@ -237,44 +238,44 @@ class HubModel(
 
 
 def with_prefix(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Tensors with the names of the class with heads; those of the class without heads lack a prefix."""
+    """Add the prefix that names of the class without heads lack, if it is missing."""
     if f"{LAYOUTS['hf'].stem[0]}.weight".removeprefix(PREFIX) not in tensors:
         return tensors
     return {PREFIX + name: value for name, value in tensors.items()}
 
 
 def with_reachable_hub(model_id: str | Path, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Arguments for `hf_hub_download`, restricted to the cache if the hub does not answer. That warns."""
+    """Arguments for `hf_hub_download`, restricted to the cache, with a warning, if the hub does not respond."""
     if arguments.get("local_files_only") or Path(model_id).is_dir():
         return arguments
     url = hf_hub_url(str(model_id), "config.json", revision=arguments.get("revision"))
     try:
         get_hf_file_metadata(url, token=arguments.get("token"), timeout=TIMEOUT)
     except (HfHubHTTPError, OfflineModeIsEnabled):
-        pass  # it answered, or must not be asked: hf_hub_download handles both
-    except Exception as error:  # what the HTTP library raises depends on the version of huggingface_hub
+        pass  # it responded, or offline mode is on: hf_hub_download handles both
+    except Exception as error:  # the error type depends on the version of huggingface_hub
         warnings.warn(f"the Hugging Face hub cannot be reached ({error}); only its cache is searched", stacklevel=3)
         return arguments | {"local_files_only": True}
     return arguments
 
 
 def find_file(model_id: str, names: tuple[str, ...], **arguments: Any) -> Path:
-    """The first of these files that a folder or a repository of the hub has.
+    """Find the first of several files in a folder or a repository of the hub.
 
     Args:
         model_id: the folder, or the name of the repository.
-        names: of files, in the order of preference.
-        **arguments: of `huggingface_hub.hf_hub_download`.
+        names: file names in order of preference.
+        **arguments: arguments of `huggingface_hub.hf_hub_download`.
 
     Raises:
         FileNotFoundError: if the folder has none of them.
         huggingface_hub.errors.EntryNotFoundError: if the repository has none of them.
     """
     if Path(model_id).is_dir():
-        found = next((path for name in names if (path := Path(model_id) / name).is_file()), None)
-        if found is None:
+        match = next((path for name in names if (path := Path(model_id) / name).is_file()), None)
+        if match is None:
             raise FileNotFoundError(f"{model_id}: the folder has no {' or '.join(names)}")
-        return found
+        return match
     for name in names[:-1]:
         try:
             return Path(hf_hub_download(model_id, name, **arguments))
@@ -284,7 +285,7 @@ def find_file(model_id: str, names: tuple[str, ...], **arguments: Any) -> Path:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The mapping in a JSON file. Raises ValueError, naming the file, if there is none in it."""
+    """The mapping in a JSON file. Raises ValueError that names the file if it contains none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -295,6 +296,6 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(fields: Mapping[str, Any], path: Path) -> None:
-    """Write a mapping as JSON, whole or not at all."""
+    """Write a mapping as JSON, atomically."""
     with whole(path) as partial:
         partial.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")

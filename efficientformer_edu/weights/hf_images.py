@@ -1,7 +1,7 @@
-"""Hugging Face's way from pictures to the network's input: squashed to 224×224, and every step can be changed.
+"""Hugging Face's image processor: resizes images to 224×224, ignoring the aspect ratio; every step is configurable.
 
-Source: `EfficientFormerImageProcessor` of transformers 4.57.6. The authors, and `preprocess` here, keep the proportions
-and crop instead; so do the published files, whose size is `{"shortest_edge": 256}`.
+Source: `EfficientFormerImageProcessor` of transformers 4.57.6. The authors, and `preprocess` here, keep the aspect
+ratio and crop instead; so do the published files, whose size is `{"shortest_edge": 256}`.
 """
 
 from __future__ import annotations
@@ -49,29 +49,29 @@ class BatchFeature(dict[str, Any]):
         return self[name]
 
     def to(self, *where: Any) -> BatchFeature:
-        """The same on another device or in another dtype, as `Tensor.to` takes them; what is no tensor stays."""
+        """The same on another device or in another dtype, as in `Tensor.to`; only tensors are converted."""
         return BatchFeature({name: v.to(*where) if isinstance(v, Tensor) else v for name, v in self.items()})
 
 
 @dataclass(frozen=True)
 class EfficientFormerImageProcessor:
-    """Pictures to the network's input, step by step: resize, crop, rescale, normalise.
+    """Convert images to the network's input: resize, crop, rescale, normalize.
 
     Attributes:
         do_resize: whether to resize.
-        size: `{"height": h, "width": w}` for exactly that, proportions or not; `{"shortest_edge": n}` to keep them; a
+        size: `{"height": h, "width": w}` for exactly this size; `{"shortest_edge": n}` to keep the aspect ratio; a
             number for a square, a pair for height and width. None for 224×224.
         resample: Pillow's filter: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic, 4 box, 5 Hamming.
-        do_center_crop: whether to take the middle. What is missing is filled with zeros.
+        do_center_crop: whether to crop the center. Missing pixels are filled with zeros.
         do_rescale: whether to multiply by `rescale_factor`.
         rescale_factor: 1/255, from bytes to [0, 1].
         crop_size: height and width of the crop. None for 224×224.
         do_normalize: whether to subtract `image_mean` and divide by `image_std`.
-        image_mean: one number for each channel, or one for all. None for ImageNet's.
-        image_std: the same.
+        image_mean: one value per channel, or one for all. None for ImageNet's mean.
+        image_std: the same for the standard deviation.
 
     Raises:
-        ValueError: naming the field, the value that came and what is allowed.
+        ValueError: if a value is not allowed; the message names the field, the value and the allowed values.
     """
 
     do_resize: bool = True
@@ -100,7 +100,7 @@ class EfficientFormerImageProcessor:
             object.__setattr__(self, name, value)
 
     def __call__(self, images: Picture | Sequence[Picture], **options: Any) -> BatchFeature:
-        """The same as `preprocess`."""
+        """Same as `preprocess`."""
         return self.preprocess(images, **options)
 
     def preprocess(
@@ -120,12 +120,12 @@ class EfficientFormerImageProcessor:
         data_format: str | None = "channels_first",
         input_data_format: str | None = None,
     ) -> BatchFeature:
-        """Pictures as the network wants them. What is None here is as the processor was made.
+        """Convert images to the network's input. Options that are None use the settings of the processor.
 
         Args:
-            images: one picture or a list: Pillow images, which become RGB; arrays or tensors of three dimensions, of
-                bytes, of whole numbers from 0 to 255, or of fractions from 0 to 1.
-            do_resize: this and the next nine as the attributes of the class.
+            images: one image or a list: Pillow images, which are converted to RGB; arrays or tensors of three
+                dimensions, with uint8 values, integers from 0 to 255, or floats from 0 to 1.
+            do_resize: this and the next nine are as the attributes of the class.
             size: see there.
             resample: see there.
             do_center_crop: see there.
@@ -137,13 +137,13 @@ class EfficientFormerImageProcessor:
             image_std: see there.
             return_tensors: "pt" for a tensor, "np" for an array, None for a list of arrays.
             data_format: "channels_first", "channels_last", or None for that of the input.
-            input_data_format: of arrays and tensors; None to tell it from where there are 1 or 3.
+            input_data_format: format of arrays and tensors; None infers it from the dimension of size 1 or 3.
 
         Returns:
-            `pixel_values`: (B, C, height, width), or (B, height, width, C) with the channels last.
+            `pixel_values`: (B, C, height, width), or (B, height, width, C) for channels last.
 
         Raises:
-            ValueError: for a wrong option, an image that cannot be read, or images of several sizes in one tensor.
+            ValueError: for an invalid option, an image that cannot be read, or images of different sizes in one tensor.
         """
         options = {name: value for name, value in locals().items() if name in self.__dataclass_fields__}
         steps = dataclasses.replace(self, **{name: value for name, value in options.items() if value is not None})
@@ -195,16 +195,16 @@ class EfficientFormerImageProcessor:
 
         Args:
             pretrained_model_name_or_path: name of the repository, or the folder.
-            revision: this and the next four as in `huggingface_hub.hf_hub_download`.
+            revision: this and the next four are as in `huggingface_hub.hf_hub_download`.
             cache_dir: see there.
             force_download: see there.
             local_files_only: see there.
             token: see there.
-            **fields: attributes that shall differ.
+            **fields: attributes to change.
 
         Raises:
-            ValueError: for a wrong field, or a file that is no JSON.
-            FileNotFoundError: if the folder has no such file; for a repository, errors of `huggingface_hub`.
+            ValueError: for an invalid field, or a file that is not JSON.
+            FileNotFoundError: if the folder does not contain the file; for a repository, errors of `huggingface_hub`.
         """
         values.known_fields(fields, cls.__dataclass_fields__)
         arguments = {
@@ -221,7 +221,7 @@ class EfficientFormerImageProcessor:
         return cls(**without_unknown(content, cls.__dataclass_fields__) | fields)
 
     def save_pretrained(self, save_directory: str | Path) -> None:
-        """Write `preprocessor_config.json` into a folder, which is made if it is not there."""
+        """Write `preprocessor_config.json` into a folder, which is created if it does not exist."""
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(self.to_dict() | {"image_processor_type": type(self).__name__}, folder / FILE)
@@ -234,16 +234,16 @@ class EfficientFormerImageProcessor:
         private: bool | None = None,
         token: str | None = None,
     ) -> str:
-        """Send `preprocessor_config.json` to a repository, which is made if it is not there.
+        """Upload `preprocessor_config.json` to a repository, which is created if it does not exist.
 
         Args:
             repo_id: name of the repository.
-            commit_message: what its history says.
-            private: whether a repository that is made is private; None for the account's default.
-            token: of the account; None for the one that is logged in on this machine.
+            commit_message: message of the commit.
+            private: whether a new repository is private; None for the account's default.
+            token: token of the account; None for the one that is logged in on this machine.
 
         Returns:
-            The address of the commit.
+            The URL of the commit.
         """
         api = HfApi(token=token)
         name = api.create_repo(repo_id, private=private, exist_ok=True).repo_id

@@ -1,8 +1,8 @@
-"""Hugging Face's three classes around our network.
+"""Hugging Face's three classes as wrappers of our network.
 
-Source: `modeling_efficientformer.py` of transformers 4.57.6. Two of its faults are not repeated: its class with two
-heads could not be built from its configuration, and its stochastic depth passed 1. Its LayerNorm has an epsilon of
-1e-12 and ours 1e-5, which moves the logits of L1 by 7e-6; nothing else differs.
+Source: `modeling_efficientformer.py` of transformers 4.57.6. Two of its bugs are not reproduced: its class with two
+heads could not be built from its configuration, and its stochastic depth rate exceeded 1. Its LayerNorm has an epsilon
+of 1e-12 and ours 1e-5, which changes the logits of L1 by 7e-6; there are no other differences.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from efficientformer_edu.weights.hf_outputs import (
 
 
 class EfficientFormerPreTrainedModel(HubModel):
-    """What the three classes share: the network, its configuration, and one pass through it.
+    """Base of the three classes: the network, its configuration, and one forward pass.
 
     Args:
         config: Hugging Face's configuration, or ours.
 
     Attributes:
         config: Hugging Face's configuration.
-        network: our `EfficientFormer`, whose tensors have our names; `save_pretrained` writes Hugging Face's.
+        network: our `EfficientFormer`, with our tensor names; `save_pretrained` writes Hugging Face's names.
     """
 
     def __init__(self, config: EfficientFormerConfig | NetworkConfig) -> None:
@@ -47,7 +47,7 @@ class EfficientFormerPreTrainedModel(HubModel):
     def run(
         self, pixel_values: Tensor | None, output_attentions: bool | None, output_hidden_states: bool | None
     ) -> BaseModelOutput:
-        """Everything before the heads. Raises ValueError if `pixel_values` is no batch of images."""
+        """Forward pass without the heads. Raises ValueError if `pixel_values` is not a batch of images."""
         if pixel_values is None:
             raise ValueError("pixel_values is missing; wanted: a float tensor (B, num_channels, H, W)")
         with_attentions = self.config.output_attentions if output_attentions is None else output_attentions
@@ -68,7 +68,7 @@ class EfficientFormerPreTrainedModel(HubModel):
         )
 
     def as_asked(self, output: Any, return_dict: bool | None) -> Any:
-        """The output, or its tuple."""
+        """Return the output, or its tuple if `return_dict` is False."""
         return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 
 
@@ -87,22 +87,22 @@ class EfficientFormerModel(EfficientFormerPreTrainedModel):
         """Tokens of images of any size from 32×32.
 
         Args:
-            pixel_values: the images, as `EfficientFormerImageProcessor` makes them.
-            output_attentions: whether to return the attention probabilities too.
-            output_hidden_states: whether to return the maps on the way too.
-            return_dict: False for a tuple. None in these three takes what the configuration says.
+            pixel_values: the images, as `EfficientFormerImageProcessor` returns them.
+            output_attentions: whether to return the attention probabilities as well.
+            output_hidden_states: whether to return the intermediate feature maps as well.
+            return_dict: False for a tuple. For these three, None uses the value of the configuration.
 
         Returns:
             `BaseModelOutput`, or its tuple.
 
         Raises:
-            ValueError: if `pixel_values` is missing or no batch of images.
+            ValueError: if `pixel_values` is missing or not a batch of images.
         """
         return self.as_asked(self.run(pixel_values, output_attentions, output_hidden_states), return_dict)
 
 
 class EfficientFormerForImageClassification(EfficientFormerPreTrainedModel):
-    """The network with one head. Of a file with two it takes the first alone, which is another function."""
+    """The network with one head. From a file with two heads it uses only the first, which is a different function."""
 
     heads = 1
 
@@ -114,7 +114,7 @@ class EfficientFormerForImageClassification(EfficientFormerPreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> Any:
-        """Logits, and a loss if there are labels, as `classification_loss` takes them.
+        """Logits, and a loss if labels are passed; see `classification_loss`.
 
         The other arguments and the errors are those of `EfficientFormerModel`.
 
@@ -128,7 +128,7 @@ class EfficientFormerForImageClassification(EfficientFormerPreTrainedModel):
 
 
 class EfficientFormerForImageClassificationWithTeacher(EfficientFormerPreTrainedModel):
-    """The network with two heads, as it was distilled and published. There is no loss in it, as in Hugging Face."""
+    """The network with two heads, as distilled and published. Like Hugging Face's class it computes no loss."""
 
     heads = 2
 
@@ -155,7 +155,7 @@ class EfficientFormerForImageClassificationWithTeacher(EfficientFormerPreTrained
 
 
 def hidden_modules(network: EfficientFormer) -> Iterable[nn.Module]:
-    """The modules whose outputs are Hugging Face's hidden states, in the order in which they are called."""
+    """The modules whose outputs are Hugging Face's hidden states, in call order."""
     yield network.stem
     for stage in network.stages:
         if isinstance(stage.downsample, Embedding):
@@ -164,6 +164,6 @@ def hidden_modules(network: EfficientFormer) -> Iterable[nn.Module]:
 
 
 def record(hooks: ExitStack, modules: Iterable[nn.Module], outputs: list[Tensor]) -> None:
-    """Keep the output of each module in `outputs` until `hooks` closes."""
+    """Append the output of each module to `outputs` until `hooks` is closed."""
     for module in modules:
         hooks.enter_context(module.register_forward_hook(lambda *call: outputs.append(call[-1])))

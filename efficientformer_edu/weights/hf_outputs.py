@@ -1,4 +1,4 @@
-"""What a call of Hugging Face's classes returns: names, keys or places, and nothing for what was not asked for.
+"""Outputs of Hugging Face's classes: access by attribute, key or index; outputs that were not requested are omitted.
 
 Source: `ModelOutput` and its subclasses in transformers 4.57.6, `modeling_outputs.py`.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 class ModelOutput(Mapping[str, Any]):
-    """An output read as `output.logits`, `output["logits"]` or `output[0]`. Fields that are None exist by name only."""
+    """An output read as `output.logits`, `output["logits"]` or `output[0]`. None fields are only attributes."""
 
     def _present(self) -> dict[str, Any]:
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
@@ -37,12 +37,12 @@ class ModelOutput(Mapping[str, Any]):
 
 @dataclass(frozen=True, eq=False)
 class BaseModelOutput(ModelOutput):
-    """What `EfficientFormerModel` returns.
+    """Output of `EfficientFormerModel`.
 
     Attributes:
         last_hidden_state: tokens after the final LayerNorm.
-        hidden_states: the map after the stem, after each stage and after each embedding between them, eight with four
-            stages; the last are the tokens, (B, N, C₄), before the final LayerNorm.
+        hidden_states: feature maps after the stem, after each stage and after each embedding between them, eight with
+            four stages; the last element are the tokens, (B, N, C₄), before the final LayerNorm.
         attentions: the attention probabilities of each MB3D, (B, heads, N, N).
     """
 
@@ -53,7 +53,7 @@ class BaseModelOutput(ModelOutput):
 
 @dataclass(frozen=True, eq=False)
 class ImageClassifierOutput(ModelOutput):
-    """What `EfficientFormerForImageClassification` returns: `loss` if there were labels, the rest as in the base."""
+    """Output of `EfficientFormerForImageClassification`: `loss` if labels were passed, other fields as in the base."""
 
     loss: Float[Tensor, ""] | None
     logits: Float[Tensor, "B num_labels"]
@@ -63,7 +63,7 @@ class ImageClassifierOutput(ModelOutput):
 
 @dataclass(frozen=True, eq=False)
 class EfficientFormerForImageClassificationWithTeacherOutput(ModelOutput):
-    """What `EfficientFormerForImageClassificationWithTeacher` returns: the mean of both heads, and each head alone."""
+    """Output of `EfficientFormerForImageClassificationWithTeacher`: the mean of both heads, and each head alone."""
 
     logits: Float[Tensor, "B num_labels"]
     cls_logits: Float[Tensor, "B num_labels"]

@@ -1,6 +1,6 @@
-"""The steps of Hugging Face's image processor, each on one picture as an array (H, W, C).
+"""The steps of Hugging Face's image processor, each for one image as an array (H, W, C).
 
-Source: `image_transforms.py` of transformers 4.57.6: resizing goes through Pillow's bytes, rescaling through float64.
+Source: `image_transforms.py` of transformers 4.57.6: resizing uses 8-bit Pillow images, rescaling uses float64.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BYTE = 255
 
 
 def sides(name: str, size: Any) -> dict[str, int]:
-    """A size in its plain form: height and width, or the shortest edge. Raises ValueError for anything else."""
+    """A size in normalized form: height and width, or the shortest edge. Raises ValueError for anything else."""
     if size is None:
         return dict(SQUARE)
     if isinstance(size, Mapping):
@@ -34,10 +34,10 @@ def sides(name: str, size: Any) -> dict[str, int]:
 
 
 def channels_last(picture: object, input_format: str | None) -> tuple[np.ndarray, str]:
-    """A picture as an array (H, W, C), and the format that it came in.
+    """An image as an array (H, W, C), and its original format.
 
     Raises:
-        ValueError: if it is no picture, or if where its channels are can neither be told nor was given.
+        ValueError: if it is not an image, or its channel dimension is ambiguous and `input_format` is None.
     """
     if isinstance(picture, Image.Image):
         return np.array(picture.convert("RGB")), LAST
@@ -53,7 +53,7 @@ def channels_last(picture: object, input_format: str | None) -> tuple[np.ndarray
 
 
 def told_format(shape: tuple[int, ...]) -> str:
-    """Where the channels are: where there are 1 or 3; where both ends have as many, first, with a warning."""
+    """Infer the channel dimension, of size 1 or 3. If both ends qualify, it is the first, with a warning."""
     first, last = shape[0] in (1, 3), shape[2] in (1, 3)
     if not first and not last:
         raise ValueError(f"where the channels of an image of shape {shape} are cannot be told; give input_data_format")
@@ -65,7 +65,7 @@ def told_format(shape: tuple[int, ...]) -> str:
 
 
 def resize(image: np.ndarray, size: Mapping[str, int], resample: int) -> np.ndarray:
-    """The image in another size, through bytes as Pillow needs them; fractions from 0 to 1 come back as fractions."""
+    """Resize an image with Pillow, which needs 8-bit values; floats from 0 to 1 are returned as floats from 0 to 1."""
     if "shortest_edge" in size:
         short, edge = min(image.shape[:2]), size["shortest_edge"]
         height, width = (int(edge * length / short) for length in image.shape[:2])
@@ -87,21 +87,21 @@ def resize(image: np.ndarray, size: Mapping[str, int], resample: int) -> np.ndar
 
 
 def center_crop(image: np.ndarray, size: Mapping[str, int]) -> np.ndarray:
-    """The middle of the image; what it lacks is zero, one row or column more before it than behind if odd."""
+    """The center of the image. Missing pixels are zero; if their number is odd, one more is added before than after."""
     height, width = size["height"], size["width"]
-    lacks = [max(wanted - there, 0) for wanted, there in zip((height, width), image.shape[:2], strict=True)]
-    image = np.pad(image, [*((lack - lack // 2, lack // 2) for lack in lacks), (0, 0)])
+    missing = [max(target - available, 0) for target, available in zip((height, width), image.shape[:2], strict=True)]
+    image = np.pad(image, [*((padding - padding // 2, padding // 2) for padding in missing), (0, 0)])
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return image[top : top + height, left : left + width]
 
 
 def for_channels(name: str, numbers: float | Sequence[float], image: np.ndarray) -> np.ndarray:
-    """One number for each channel of the image, in its dtype."""
+    """One value per channel of the image, in its dtype."""
     channels = image.shape[2]
-    each = list(numbers) if isinstance(numbers, Iterable) else [numbers] * channels
-    if len(each) != channels:
+    per_channel = list(numbers) if isinstance(numbers, Iterable) else [numbers] * channels
+    if len(per_channel) != channels:
         raise values.wrong(name, numbers, f"{channels} numbers, one for each channel of the image, or one for all")
-    return np.array(each, dtype=image.dtype)
+    return np.array(per_channel, dtype=image.dtype)
 
 
 def stacked(arrays: list[np.ndarray], kind: str | None) -> list[np.ndarray] | np.ndarray | Tensor:

@@ -1,7 +1,7 @@
-"""EfficientFormer under Hugging Face's names: the examples of its page run after changing only the import.
+"""EfficientFormer with Hugging Face's API: the examples of its documentation run after changing only the import.
 
-transformers removed its EfficientFormer in version 5. These are its classes around our network, with its arguments,
-outputs and files. In reading order: hf_config, hf_outputs, hf_loss, hf_hub, hf_models, hf_pixels, hf_images, hf_auto.
+transformers removed EfficientFormer in version 5. These classes wrap our network with the same arguments, outputs and
+files. In reading order: hf_config, hf_outputs, hf_loss, hf_hub, hf_models, hf_pixels, hf_images, hf_auto.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Image files: open, check, turn upright, convert to RGB and to the network's input; and ImageNet's class names.
+"""Image files: open, check, orient, convert to RGB and to the network's input; and ImageNet's class names.
 
-Everything in the package that reads an image file reads it here, so `predict`, class folders, COCO and mask folders
-agree on what an image is, which way up it is, and when it is broken.
+All image files in the package are read here, so that `predict`, class folders, COCO and mask folders handle formats,
+orientation and broken files in the same way.
 
 Released code: `build_transform` in `util/datasets.py`. It and its four ports divide by 255 and normalize with
 ImageNet's mean and standard deviation. They differ in how they crop; see `crops`.
@@ -32,7 +32,7 @@ STD = (0.229, 0.224, 0.225)
 PIXEL_LIMIT = "EFFICIENTFORMER_EDU_MAX_IMAGE_PIXELS"
 """Environment variable: the value of `PIL.Image.MAX_IMAGE_PIXELS`. Pillow refuses images of more than twice as many."""
 
-ROTATED = 5  # EXIF orientations from here on exchange height and width
+ROTATED = 5  # from this EXIF orientation on, height and width are swapped
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -42,7 +42,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What turns an image upright, by its EXIF orientation."""
+"""Operations that turn an image upright, by EXIF orientation."""
 
 PNG_START, PNG_PIXELS = b"\x89PNG\r\n\x1a\n", (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 JPEG_END, TAIL = b"\xff\xd9", 1024
@@ -53,26 +53,26 @@ Picture = str | Path | Image.Image | np.ndarray
 def preprocess(image: Picture, size: int | None = None, rule: str = "official") -> Float[Tensor, "1 3 size size"]:
     """The network's input from an image: cropped to a square by a rule, divided by 255, normalized as ImageNet is.
 
-    First the image is turned upright by its EXIF orientation and converted to 8-bit RGB, from grey, CMYK, a palette
-    or 16 bits; an alpha channel is dropped.
+    First the image is turned upright by its EXIF orientation and converted to 8-bit RGB, from grayscale, CMYK, a
+    palette or 16 bits; an alpha channel is dropped.
 
-    An accuracy belongs to the rule that it was measured with: the ports publish different ones for the same weights.
+    An accuracy is only valid for the rule it was measured with: the ports publish different ones for the same weights.
 
     Args:
         image: a file, a Pillow image, or an array of uint8: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
-        size: height and width of the result in pixels, at least 32; by default those of the rule. What a rule resizes
-            to before it crops grows in proportion.
-        rule: whose evaluation: `"official"`, the shorter edge to 256 and the middle 224; `"timm"`, 235 and 224;
-            `"mmpretrain"`, 248 and 224; `"hf"`, both edges to 224, whatever the shape; `"netspresso"`, both edges to
-            256. The last one interpolates bilinearly, the others bicubically.
+        size: height and width of the result in pixels, at least 32; by default the size of the rule. The size
+            before the crop scales in proportion.
+        rule: evaluation rule of a code base: `"official"`, resize the shorter edge to 256 and center-crop 224;
+            `"timm"`, 235 and 224; `"mmpretrain"`, 248 and 224; `"hf"`, resize to 224×224, ignoring the aspect ratio;
+            `"netspresso"`, resize to 256×256. The last one uses bilinear interpolation, the others bicubic.
 
     Returns:
         (1, 3, size, size), float32.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is no image or a broken one, naming the file; if the array has another shape or type; if
-            `size` is below 32; if the rule is unknown, with those that exist.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file is not an image or is broken; if the array has another shape or type; if `size` is below
+            32; if the rule is unknown. The message names the file or lists the available rules.
     """
     cropping = get_rule(rule)
     size = cropping.size if size is None else values.natural("size", size, least=SMALLEST_INPUT)
@@ -83,10 +83,10 @@ def preprocess(image: Picture, size: int | None = None, rule: str = "official") 
 
 
 def open_image(image: Picture) -> Image.Image:
-    """An image, decoded, in the mode that its file has, not yet turned upright.
+    """Open and decode an image in the mode of its file, without turning it upright.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if the file does not exist.
         ValueError: if it is not an image, is broken, or is larger than Pillow's limit; the message names the file.
     """
     if isinstance(image, np.ndarray):
@@ -98,19 +98,19 @@ def open_image(image: Picture) -> Image.Image:
 
 
 def read_image(image: Picture) -> UInt8[Tensor, "3 H W"]:
-    """Red, green and blue of an image, upright. Raises what `open_image` and `to_rgb` raise."""
+    """RGB values of an image, upright. Errors are those of `open_image` and `to_rgb`."""
     return torch.from_numpy(np.array(to_rgb(open_image(image)))).permute(2, 0, 1).contiguous()
 
 
 def check_image(path: Path) -> tuple[int, int]:
-    """Height and width of an image file, upright, without decoding it where possible.
+    """Height and width of an image file, upright, without decoding it if possible.
 
     Decoding a large folder would take as long as an epoch. So a JPEG with an end marker counts as complete, because a
     JPEG that is truncated or empty has none. Every other file is decoded.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: as `open_image`.
+        FileNotFoundError: if the file does not exist.
+        ValueError: same as `open_image`.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing")
@@ -120,7 +120,7 @@ def check_image(path: Path) -> tuple[int, int]:
 
 
 def orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8. It is 1, upright, if the metadata has none, an unknown one, or cannot be read."""
+    """The EXIF orientation, 1 to 8. It is 1, upright, if it is missing, unknown, or cannot be read."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # damaged blocks make Pillow raise errors of many types
@@ -129,7 +129,7 @@ def orientation(image: Image.Image) -> int:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The image turned by its `orientation`; a copy without metadata, so that nothing turns it a second time."""
+    """The image turned by its `orientation`; a copy without metadata, so that it is not turned a second time."""
     turn = TURNS.get(orientation(image))
     turned = image.copy() if turn is None else image.transpose(turn)
     turned.info = {key: value for key, value in image.info.items() if key == "transparency"}
@@ -143,7 +143,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         ValueError: for floating-point values, and for integers outside 0 to 65535.
     """
     image = upright(image)
-    if image.mode.startswith("I"):  # whole numbers of 16 bits, which Pillow would cut at 255
+    if image.mode.startswith("I"):  # 16-bit integers, which Pillow would clip at 255
         grey = np.asarray(image).astype(np.int64)
         if grey.min() < 0 or grey.max() > 65535:
             raise ValueError(f"the image has values from {grey.min()} to {grey.max()}; allowed: 0 to 65535")
@@ -166,13 +166,13 @@ def _loaded(source: Image.Image | BinaryIO, name: object) -> Image.Image:
     _apply_pixel_limit()
     try:
         image = source if isinstance(source, Image.Image) else Image.open(source)
-        image.load()  # until now Pillow may have read the size alone
+        image.load()  # before, Pillow may only have read the size
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(
             f"{name}: the image is too large: {error} If you trust it, set the environment variable {PIXEL_LIMIT}, or "
             "PIL.Image.MAX_IMAGE_PIXELS in Python, to the number of pixels to allow"
         ) from error
-    except Exception as error:  # what decoders raise for broken files has no common class
+    except Exception as error:  # decoders raise errors of unrelated classes for broken files
         if not isinstance(source, Image.Image) and (pixels := _png_pixels(source)):
             return _loaded(pixels, name)
         raise ValueError(f"{name}: this is no image, or it is broken: {error}") from error
@@ -192,7 +192,7 @@ def _png_pixels(file: BinaryIO) -> BinaryIO | None:
     """A PNG file without its metadata; None if it is not a PNG or has no metadata to remove.
 
     Pillow refuses a PNG with one damaged or oversized text, profile or EXIF chunk. libpng, and so most viewers, ignore
-    such a chunk. An EXIF chunk with the right checksum stays: it may hold the orientation.
+    such a chunk. An EXIF chunk with a correct checksum is kept: it may contain the orientation.
     """
     file.seek(0)
     data = file.read()
@@ -200,7 +200,7 @@ def _png_pixels(file: BinaryIO) -> BinaryIO | None:
         return None
     kept, start = [PNG_START], len(PNG_START)
     while start < len(data):
-        end = start + 12 + int.from_bytes(data[start : start + 4])  # length, type, the chunk itself, checksum
+        end = start + 12 + int.from_bytes(data[start : start + 4])  # length, type, data, checksum
         kind, checksum = data[start + 4 : start + 8], int.from_bytes(data[end - 4 : end])
         if kind in PNG_PIXELS or (kind == b"eXIf" and checksum == zlib.crc32(data[start + 4 : end - 4])):
             kept.append(data[start:end])
@@ -210,7 +210,7 @@ def _png_pixels(file: BinaryIO) -> BinaryIO | None:
 
 
 def _complete_jpeg(path: Path) -> tuple[int, int] | None:
-    """Height and width, upright, of a JPEG that has its end marker; None for every other file."""
+    """Height and width, upright, of a JPEG with an end marker; None for all other files."""
     _apply_pixel_limit()
     try:
         with path.open("rb") as file, Image.open(file) as image:
@@ -219,7 +219,7 @@ def _complete_jpeg(path: Path) -> tuple[int, int] | None:
             size = _upright_size(image)
             file.seek(-min(TAIL, path.stat().st_size), os.SEEK_END)
             return size if JPEG_END in file.read() else None
-    except Exception:  # `open_image` says what is wrong
+    except Exception:  # `open_image` reports the error
         return None
 
 
