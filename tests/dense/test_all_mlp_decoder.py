@@ -24,7 +24,7 @@ def test_by_hand():
 
 
 @torch.no_grad()
-def test_what_is_below_zero_is_cut_before_and_behind_the_mixing():
+def test_negative_values_are_cut_before_and_after_the_fusion():
     head = constant(ALLMLPDecoder((1, 1), 1, ALLMLPDecoderConfig(intermediate_channels=1)), 1.0)
     assert_close(head([full(1, 2, 2, -5.0), full(1, 1, 1, 3.0)]), full(1, 2, 2, 3.0))
     head.linear_fuse.conv.weight[:, 1] = -1.0  # for the fine map

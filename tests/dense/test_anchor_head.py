@@ -22,7 +22,7 @@ def small_head(**fields) -> AnchorDecoupledHead:
 
 
 @torch.no_grad()
-def test_the_order_of_what_comes_out():
+def test_the_order_of_the_outputs():
     head = small_head(num_layers=0)
     for tower, numbers in ((head.classification_head, 4), (head.regression_head, 8)):
         centred(tower.predict, 0.5)

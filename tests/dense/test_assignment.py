@@ -108,7 +108,7 @@ def test_a_box_between_all_centres_is_assigned_a_near_location():
     assert assignment.number.count_nonzero() == 15 and assignment.number[0] == 0  # all have the same cost: the first
 
 
-def test_the_class_decides_where_boxes_are_alike():
+def test_the_class_decides_between_equal_boxes():
     predicted, classes = rows(*[[90, 90, 99, 99]] * 16), torch.zeros(16, 2)
     classes[5, 0], classes[10, 1] = 3.0, 3.0
     boxes = rows([8, 8, 24, 24])

@@ -418,7 +418,7 @@ def test_run_lengths_go_down_the_columns():
 
 
 @given(MASKS)
-def test_masks_packed_by_cocoapi_come_out_again(pixels):
+def test_masks_packed_by_cocoapi_are_restored(pixels):
     packed = cocoapi.encode(np.asfortranarray(pixels, np.uint8))
     for counts in (packed["counts"], packed["counts"].decode()):
         encoded = {"size": list(pixels.shape), "counts": counts}

@@ -55,7 +55,7 @@ def test_masks(tmp_path, masks):
     assert isinstance(load_examples(write_masks(tmp_path, masks), "train"), MaskFolder)
 
 
-def test_strict_goes_on(tmp_path):
+def test_strict_is_passed_on(tmp_path):
     write_coco(tmp_path / "coco", coco_content(annotation(), annotation(category=3)))
     write_masks(tmp_path / "masks")
     (tmp_path / "masks/masks/train/a.png").unlink()

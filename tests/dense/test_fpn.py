@@ -146,7 +146,7 @@ def test_levels(fields, used, strides):
         assert_close(outs[i], full(1, *sizes[j], 6 * sum(values[k] for k in used if k >= j)))
 
 
-def test_the_width_is_the_last_map_s_whatever_levels_are_used():
+def test_the_width_is_the_last_map_s_for_any_levels():
     assert FPN((8, 16, 24), STRIDES, FPNConfig(num_outs=2, end_level=1)).out_dims == (24, 24)
 
 

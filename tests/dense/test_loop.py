@@ -70,7 +70,7 @@ class Stopped(BaseException):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_stopped_run_goes_on_to_the_same_weights(task: str, tmp_path: Path) -> None:
+def test_a_stopped_run_resumes_to_the_same_weights(task: str, tmp_path: Path) -> None:
     def stop() -> None:
         steps.append(1)
         if len(steps) == 3:  # the first of the second epoch
@@ -134,7 +134,7 @@ def test_another_run_is_not_mistaken_for_this_run(tmp_path: Path) -> None:
             DenseLoop(changed, tmp_path, resume=True)
 
 
-def test_the_same_seed_gives_the_same_batches_whoever_makes_them() -> None:
+def test_the_same_seed_gives_the_same_batches_with_any_number_of_workers() -> None:
     def batches(seed: int = 0, epoch: int = 0, workers: int = 0) -> list[torch.Tensor]:
         loop = DenseLoop(run(seed=seed))
         loop.epoch = epoch

@@ -96,7 +96,7 @@ def test_a_number_beyond_ade20ks_classes(tmp_path):
 
 @pytest.mark.parametrize("mode", ["P", "1"])
 def test_masks_with_a_palette_or_of_a_single_bit(root, mode):
-    """The class is the index of the color, not the color itself."""
+    """The class is the index of the colour, not the colour itself."""
     ids = np.zeros((HEIGHT, WIDTH), np.uint8)
     ids[3:8] = 1
     image = Image.fromarray(ids if mode == "P" else ids * 255)

@@ -75,12 +75,12 @@ def test_the_matrix_is_resized_as_an_image_with_the_cubic_of_torch() -> None:
             return (a + 2) * x**3 - (a + 3) * x**2 + 1
         return a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a if x < 2 else 0.0
 
-    def ones(position: float) -> float:
+    def second_weight(position: float) -> float:
         """The weight of the second token at a position; beyond the border the last token is repeated."""
         first = math.floor(position)
         return sum(weight(position - near) for near in range(first - 1, first + 3) if near >= 1)
 
-    part = [ones(position) for position in offsets]
+    part = [second_weight(position) for position in offsets]
     expected = [[row * (1 - column) + (1 - row) * column for column in part] for row in part]
     torch.testing.assert_close(resized_matrix(table, (1, 2), (1, 4)), torch.tensor([expected]))
 

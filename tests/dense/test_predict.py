@@ -70,7 +70,7 @@ def photo(height: int, width: int) -> Tensor:
     return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def test_boxes_are_in_the_pixels_of_the_photograph() -> None:
+def test_boxes_are_in_the_pixels_of_the_image() -> None:
     # An image of 200×100 pixels fills the left half of a square of 64.
     prediction = predict_image(detector([0, 0, 32, 64], [8, 16, 16, 32], [20, 8, 60, 24]), NAMES, photo(200, 100), 64)
     assert prediction.detections is not None and prediction.semantic is None and prediction.classes == NAMES
@@ -86,7 +86,7 @@ def test_detections_outside_the_photo_are_left_out() -> None:
     torch.testing.assert_close(prediction.detections.boxes, torch.tensor([[25.0, 50, 50, 100]]), rtol=0, atol=1e-3)
 
 
-def test_pixels_are_those_of_the_photograph() -> None:
+def test_classes_are_in_the_pixels_of_the_image() -> None:
     network = dense_network(SEGMENTATION)
     logits = torch.zeros(1, 3, 16, 16)
     logits[0, 1, :, :4], logits[0, 2, :, 4:] = 5, 5  # the left half of the image; the remaining pixels, and the padding
@@ -122,7 +122,7 @@ def test_a_file_an_image_and_an_array_are_the_same(tmp_path: Path) -> None:
     assert all(torch.equal(item.semantic, predictions[0].semantic) for item in predictions if item.semantic is not None)
 
 
-def test_a_photograph_is_turned_as_its_exif_data_says(tmp_path: Path) -> None:
+def test_an_image_is_rotated_according_to_its_exif_data(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # rotated to the right by EXIF
     Image.fromarray(photo(40, 60).permute(1, 2, 0).numpy()).save(tmp_path / "turned.jpg", exif=exif)

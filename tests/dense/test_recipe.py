@@ -36,7 +36,7 @@ def test_the_rate_falls_to_a_tenth_after_two_thirds_and_after_eleven_twelfths() 
 
 
 @pytest.mark.parametrize("epochs", range(1, 40))
-def test_the_drops_come_with_an_epoch_whatever_their_number(epochs: int) -> None:
+def test_the_drops_are_at_the_start_of_an_epoch_for_any_number_of_epochs(epochs: int) -> None:
     """The first epoch that starts after two thirds of the training, in integers."""
     recipe = DenseRecipe(epochs=epochs, batch=4, learning_rate=1, schedule="step")
     for epoch in range(epochs):

@@ -38,7 +38,7 @@ def test_the_first_scenes_are_these():
     assert [(scene.labels.tolist(), scene.boxes.tolist()) for scene in Shapes(2, 64)] == FIRST
 
 
-def test_the_photograph_moves_no_object():
+def test_the_background_image_does_not_move_objects():
     scenes = list(Shapes(5, 64))
     darker = Shapes(5, 64)
     darker._photographs = [photograph.point(lambda level: level // 2) for photograph in darker._photographs]
@@ -98,8 +98,8 @@ def test_no_object_is_mostly_hidden():
     assert fewest > 0.9 * smallest
 
 
-def test_objects_stand_out_from_what_is_around():
-    """The difference of the mean colors on both sides of an object's border; below this the border is invisible."""
+def test_objects_have_contrast_to_their_surroundings():
+    """The difference of the mean colours on both sides of an object's border; below this the border is invisible."""
     distances = []
     for scene in Shapes(20, 96):
         for mask in scene.masks:
@@ -111,7 +111,7 @@ def test_objects_stand_out_from_what_is_around():
 
 
 def test_colour_and_size_say_nothing_of_the_class():
-    """Over many scenes the mean colors and box sides of the classes are equal."""
+    """Over many scenes the mean colours and box sides of the classes are equal."""
     colours, sides = [[[] for _ in OUTLINES] for _ in range(2)]
     for scene in Shapes(150, 64):
         for mask, box, label in zip(scene.masks, scene.boxes, scene.labels.tolist(), strict=True):
@@ -125,7 +125,7 @@ def test_colour_and_size_say_nothing_of_the_class():
         assert 0.75 < ratio < 1.33
 
 
-def test_training_and_test_share_no_pixel_of_the_photograph():
+def test_training_and_test_share_no_pixel_of_the_background_image():
     for first, other in itertools.product(PARTS["train"], PARTS["test"]):
         assert first[2] <= other[0] or other[2] <= first[0] or first[3] <= other[1] or other[3] <= first[1]
 

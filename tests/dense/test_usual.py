@@ -46,7 +46,7 @@ def test_the_small_backbone_has_a_bias_per_pair_of_positions() -> None:
     assert SMALL.grids(96)[-1] == SMALL.bias_grid == (3, 3)
 
 
-def test_behind_the_small_backbone_heads_are_narrow() -> None:
+def test_with_the_small_backbone_heads_are_narrow() -> None:
     """Most of the weights still belong to the backbone."""
     for name in ("all_mlp_decoder", "semantic_fpn", "anchor_decoupled_head"):
         network = DenseNetwork(usual(SMALL, TASKS[name], 6, name))
@@ -60,7 +60,7 @@ def test_behind_the_small_backbone_heads_are_narrow() -> None:
         )
 
 
-def test_an_anchor_is_four_positions_wide_behind_the_small_backbone() -> None:
+def test_an_anchor_is_four_positions_wide_with_the_small_backbone() -> None:
     head = usual(SMALL, "detection", 5, "anchor_decoupled_head").head
     assert isinstance(head, AnchorDecoupledHeadConfig)
     assert head.anchor_sizes == tuple((4.0 * stride,) for stride in STRIDES)

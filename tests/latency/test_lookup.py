@@ -233,7 +233,7 @@ def test_an_embedding_is_linear_in_both_of_its_widths() -> None:
         holed.part(Part("embedding", (14, 14), (112, 80)))
 
 
-def test_a_build_goes_on_where_it_was_interrupted(ticks: Ticks, tmp_path: Path) -> None:
+def test_an_interrupted_build_resumes(ticks: Ticks, tmp_path: Path) -> None:
     path, full = tmp_path / "lookup.json", build(NARROW, "folded", SIZE, base=BASE)
     ticks.names.clear()
     ticks.stop = 4

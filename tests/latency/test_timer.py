@@ -74,7 +74,7 @@ def test_a_subject_does_not_pay_for_what_another_left_in_the_caches(monkeypatch:
     assert [timing.seconds for timing in timings.timings] == [(1.0,) * 4] * 2
 
 
-def test_a_machine_that_slows_down_slows_all_alike(made_up, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_slows_down_slows_all_subjects_equally(made_up, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interleaved, the drift affects every subject; run one after the other, it would affect only the last."""
     now, slower = [0.0], itertools.count()
     monkeypatch.setattr(timer.time, "perf_counter", lambda: now[0])

@@ -169,7 +169,7 @@ def test_the_norms_of_any_network_fold(network, shape):
 
 
 @torch.no_grad()
-def test_a_norm_that_is_not_right_behind_a_linear_map_stays():
+def test_a_norm_that_does_not_directly_follow_a_linear_map_stays():
     network = shaken(nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1), nn.ReLU(), nn.BatchNorm2d(3)))
     images = torch.randn(1, 3, 4, 4, dtype=torch.float64)
     expected = network(images)

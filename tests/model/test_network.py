@@ -49,7 +49,7 @@ def test_shapes_and_finite_outputs(config, resolution):
 
 
 @given(configs())
-def test_blocks_stand_where_the_configuration_says(config):
+def test_blocks_are_in_the_order_of_the_configuration(config):
     with torch.device("meta"):
         model = EfficientFormer(config)
     blocks = [[type(b) for b in stage.modules() if isinstance(b, (MB4D, MB3D))] for stage in model.stages]

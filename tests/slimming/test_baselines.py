@@ -57,7 +57,7 @@ def ways(attention: bool) -> dict[Subnet, tuple[float, float]]:
 
 @settings(max_examples=40)
 @given(st.floats(1.0, 2.0), st.booleans())
-def test_the_scaled_network_is_near_the_target_and_the_factors_alike(slack: float, attention: bool) -> None:
+def test_the_scaled_network_is_near_the_target_and_the_factors_are_similar(slack: float, attention: bool) -> None:
     target = min(QUICKEST * slack, SLOWEST)
     subnet = uniform_scaling(SEARCHED, LOOKUP, target, LEAST, attention=attention)
     quick = {candidate: time for candidate, (time, _) in ways(attention).items() if time <= target}

@@ -86,7 +86,7 @@ def test_accuracy_does_not_depend_on_what_the_norms_held() -> None:
     assert all(torch.equal(*pair) for pair in parameters)
 
 
-def test_accuracy_depends_on_no_dice_of_others() -> None:
+def test_accuracy_does_not_depend_on_the_global_random_state() -> None:
     """Also not with stochastic depth: a resumed search evaluates again, with other random numbers."""
     network = supernet(TINY.replace(drop_path_rate=0.5))
     network.choose(SOME)
@@ -146,7 +146,7 @@ def test_what_runs_recovers_and_the_spares_stay() -> None:
     assert not any("alpha" in name for name in moved)
 
 
-def test_after_recovery_the_choice_stands_in_evaluation_mode() -> None:
+def test_after_finetuning_the_choice_is_in_evaluation_mode() -> None:
     network = recovered()
     assert network.subnet == SOME and network.config == TINY
     assert not any(module.training for module in network.modules())

@@ -164,7 +164,7 @@ def test_a_network_that_occurs_twice_is_trained_once(tmp_path: Path) -> None:
     assert [point.top1 for point in front.points] == [{0: 0.8, 1: 0.7}, {}, {0: 0.8, 1: 0.7}]
 
 
-def test_the_table_has_predicted_beside_measured() -> None:
+def test_the_table_has_predicted_and_measured_latency() -> None:
     contender = Contender("slimming", 0.02, 0.018, SMALLER)
     timed = Errors(Conditions(), (Prediction(SMALLER, 0.018, 0.02, 0.0225),))
     front = get_front([contender], [record(contender.name, 0, 0.75), record("other", 0, 0.1)], timed, (64, 96))

@@ -174,7 +174,7 @@ def test_choices_temperature_noise_and_mode_stay() -> None:
 
 
 @pytest.mark.parametrize("stage", [0, 3])
-def test_the_supernet_itself_and_the_callers_dice_are_left_alone(stage: int) -> None:
+def test_the_supernet_and_the_global_random_state_do_not_change(stage: int) -> None:
     network = supernet()
     before, dice = {name: value.clone() for name, value in network.state_dict().items()}, torch.get_rng_state()
     smaller = narrowed(network, stage)

@@ -120,7 +120,7 @@ def test_where_time_is_macs_every_order_is_that_of_macs() -> None:
     assert [row[3] for row in result.table().rows] == list(range(1, 11))
 
 
-def test_a_dear_part_comes_first() -> None:
+def test_an_expensive_part_comes_first() -> None:
     """Attention ten times as expensive: removing or narrowing an MB3D is best, by the table alone."""
     tables = {"plain": table(), "attention dear": table(lambda part: 10 if part.kind == "MB3D" else 1)}
     start = PRESETS["l3"]

@@ -372,14 +372,14 @@ def go_on(folder: Path, judge: Feeling | Evaluator) -> Search:
     return finished(Slimming(network, here, room(), judge, folder))
 
 
-def test_the_folder_holds_the_search_and_the_weights_that_it_stands_at(unbroken: tuple[Path, int]) -> None:
+def test_the_folder_holds_the_search_and_its_current_weights(unbroken: tuple[Path, int]) -> None:
     folder, _ = unbroken
     result = Search.load(folder / SEARCH)
     assert result.done and len(result.steps) == 4
     assert {path.name for path in folder.iterdir()} == {SEARCH, WEIGHTS.format(len(result.steps))}
 
 
-def test_whenever_it_is_killed_it_goes_on_to_the_same_end(unbroken: tuple[Path, int], tmp_path: Path) -> None:
+def test_a_search_killed_at_any_call_resumes_to_the_same_end(unbroken: tuple[Path, int], tmp_path: Path) -> None:
     """Stopped at every call of the evaluator, each time in a new folder."""
     expected, calls = unbroken
     steps = Search.load(expected / SEARCH).steps
@@ -428,7 +428,7 @@ def test_a_kill_between_weights_and_search_costs_that_step(
     assert weights(tmp_path) == weights(expected)
 
 
-def test_with_a_real_evaluator_it_continues_to_the_same_weights(tmp_path: Path) -> None:
+def test_with_a_real_evaluator_it_resumes_to_the_same_weights(tmp_path: Path) -> None:
     """Accuracies, norms and the training in between are bitwise equal to those of an uninterrupted search."""
     evaluator = Evaluator(images("train", 40), images("test", 40), LAPTOP.replace(batch=20), SIZE, finetune_steps=2)
     for name in ("whole", "killed"):

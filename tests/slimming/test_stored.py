@@ -50,7 +50,7 @@ def test_a_slimming_is_read_as_far_as_it_has_come(folder: Path) -> None:
     assert point.accuracy is None and point.prediction is None
 
 
-def test_networks_that_were_compared_trained_and_timed_stand_in_the_front(folder: Path) -> None:
+def test_networks_that_were_compared_trained_and_timed_are_in_the_front(folder: Path) -> None:
     save_contenders([OURS, OTHER], folder / CONTENDERS)
     for contender, top1 in ((OURS, 0.9), (OTHER, 0.85)):
         record(contender, top1).save(folder / TRAINED)

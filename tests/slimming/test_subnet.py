@@ -137,7 +137,7 @@ def test_depth_spares_the_last_block_of_a_stage() -> None:
     assert "depth" not in kinds(actions(shallow, worth, LEAST))
 
 
-def test_mb3d_reduction_takes_the_first_whatever_it_is_worth() -> None:
+def test_mb3d_reduction_takes_the_first_regardless_of_its_importance() -> None:
     worth = ((1.0,) * 2, (1.0,) * 3, (1.0, 1.0, 99.0), (0.1, 0.1, 0.1))
     assert kinds(actions(SOME, worth, LEAST))["MB3D"] == Action("MB3D", 2, 2)
     later = SOME.after(Action("MB3D", 2, 2))
@@ -169,7 +169,7 @@ WORTH = st.floats(0.01, 100)
 
 
 @given(data=st.data(), depths=st.tuples(*[st.integers(1, 3)] * 4), widths=st.tuples(*[st.integers(1, 3)] * 4))
-def test_whatever_is_taken_a_network_is_left(
+def test_any_sequence_of_actions_leaves_a_network(
     data: st.DataObject, depths: tuple[int, ...], widths: tuple[int, ...]
 ) -> None:
     """Any of the possible actions, until there are none: one block per stage, all MB4D, as narrow as allowed."""

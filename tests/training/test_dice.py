@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from efficientformer_edu.training.dice import dice, rectangle, seeded
 
 
-def test_the_same_state_throws_the_same_dice_and_moves_on() -> None:
+def test_the_same_state_gives_the_same_numbers_and_advances() -> None:
     first, second = (torch.Generator().manual_seed(3) for _ in range(2))
     throws = [dice(first).random(4).tolist() for _ in range(3)]
     assert [dice(second).random(4).tolist() for _ in range(3)] == throws
@@ -26,12 +26,12 @@ def test_global_random_numbers_are_left_alone() -> None:
 
 
 def test_a_seeded_block_is_a_function_of_its_seed_and_leaves_the_global_state() -> None:
-    def drawn(*seed: int) -> list[float]:
+    def sample(*seed: int) -> list[float]:
         with seeded(torch.device("cpu"), *seed):
             return torch.rand(3).tolist()
 
     before = torch.get_rng_state()
-    assert drawn(1, 2) == drawn(1, 2) != drawn(2, 1)
+    assert sample(1, 2) == sample(1, 2) != sample(2, 1)
     with pytest.raises(KeyError), seeded(torch.device("cpu"), 0):
         torch.rand(1)
         raise KeyError

@@ -148,9 +148,7 @@ def test_fetched_once_and_only_on_request(places: SimpleNamespace, server: Threa
 
 
 @pytest.mark.parametrize("case", ["wrong", "missing"])
-def test_what_comes_wrong_leaves_nothing_behind(
-    places: SimpleNamespace, server: ThreadingHTTPServer, case: str
-) -> None:
+def test_a_wrong_download_leaves_no_files(places: SimpleNamespace, server: ThreadingHTTPServer, case: str) -> None:
     if case == "wrong":
         server.files[f"{NAMES[0]}.gz"] = gzip.compress(b"something else")
     else:
@@ -181,12 +179,12 @@ def test_the_small_set_has_as_many_of_every_class(split: str, each: int) -> None
     assert len({image.numpy().tobytes() for image in images}) > 10 * each - 5
 
 
-def test_the_small_set_belongs_to_whoever_asks() -> None:
+def test_the_small_set_is_a_copy() -> None:
     small("test")[0].zero_()
     assert small("test")[0].any()
 
 
-def test_the_small_set_is_small_and_its_licence_is_beside_it() -> None:
+def test_the_small_set_is_small_and_has_its_licence() -> None:
     folder = ROOT / "efficientformer_edu" / "training"
     assert (folder / "fashion_mnist_small.npz").stat().st_size <= 2_000_000
     licence = (folder / "fashion_mnist_small.LICENSE.txt").read_text(encoding="utf-8")
@@ -194,7 +192,7 @@ def test_the_small_set_is_small_and_its_licence_is_beside_it() -> None:
 
 
 @pytest.mark.skipif(not fashion_mnist.DEBIAN.is_dir(), reason="needs Debian's dataset-fashion-mnist")
-def test_the_tool_makes_the_small_set_anew(tmp_path: Path) -> None:
+def test_the_tool_rebuilds_the_small_set(tmp_path: Path) -> None:
     fashion_subset.make(tmp_path / "again.npz")
     made, kept = np.load(tmp_path / "again.npz"), np.load(fashion_subset.TARGET)
     assert made.files == kept.files

@@ -47,7 +47,7 @@ def summing(layer_scale: float | None) -> EfficientFormer:
 
 
 def of_stem() -> np.ndarray:
-    """The field of the pixel (8, 12) of 16×24: two colors each go to two channels in between, these to four."""
+    """The field of the pixel (8, 12) of 16×24: two colours each go to two channels in between, these to four."""
     field = np.zeros((64, 96))
     field[4 * 8 - 3 : 4 * 8 + 4, 4 * 12 - 3 : 4 * 12 + 4] = np.outer(STEM, STEM) * 2 * 2 * 4
     return field

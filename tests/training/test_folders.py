@@ -43,7 +43,7 @@ def test_both_splits(root: Path) -> None:
     assert test.words == "pets, 2 test images of 2 classes"
 
 
-def test_test_stands_for_val(root: Path) -> None:
+def test_test_is_used_for_val(root: Path) -> None:
     (root / "val").rename(root / "test")
     assert names(find(root, "test", False).files) == ["4.jpg", "5.webp"]
 

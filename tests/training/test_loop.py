@@ -118,7 +118,7 @@ def killed_within(folder: Path, how: str, step: int, seconds: float) -> None:
             process.kill()
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
     """Killed within a step of the second epoch, then at moments around the end of an epoch, when files are written."""
     to_the_end(tmp_path / "whole", "begin")
     folder = tmp_path / "killed"

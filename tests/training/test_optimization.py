@@ -245,7 +245,7 @@ def test_the_averaged_network_is_separate_and_in_evaluation_mode() -> None:
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_an_average_goes_on_from_its_state() -> None:
+def test_an_average_continues_from_its_state() -> None:
     unbroken = WeightAverage(filled(1.0), 0.9)
     unbroken.update(filled(2.0))
     resumed = WeightAverage(filled(0.0), 0.9)

@@ -95,7 +95,7 @@ def test_a_part_shows_what_is_there() -> None:
         assert part.shape == (64, 64, 3)
         across, down = part[32, -1, 0] - part[32, 0, 0], part[-1, 32, 1] - part[0, 32, 1]
         assert 0 < across <= 200 and 0 < down <= 100
-        assert 0.6 < across / down < 1.6  # the shape of the crop, by the colors at its edges
+        assert 0.6 < across / down < 1.6  # the shape of the crop, by the colours at its edges
         assert 0.05 < across * down / (200 * 100) <= 1
 
 

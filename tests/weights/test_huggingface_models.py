@@ -115,7 +115,7 @@ def test_without_mb3d_there_are_no_attentions():
     assert output.last_hidden_state.shape == output.hidden_states[-1].shape == (2, 6, 24)
 
 
-def test_a_call_leaves_nothing_behind(model):
+def test_a_call_leaves_no_state(model):
     before = model(IMAGES)[0]
     model(IMAGES, output_hidden_states=True, output_attentions=True)
     assert not any(module._forward_hooks for module in model.modules())

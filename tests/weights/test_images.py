@@ -278,7 +278,7 @@ def test_a_jpeg_with_more_bytes_after_its_end_is_complete(tmp_path):
     assert check_image(path) == (40, 60)
 
 
-def test_the_picture_is_left_as_it_is():
+def test_the_image_is_not_changed():
     picture = Image.new("RGBA", (40, 30), (1, 2, 3, 4))
     preprocess(picture)
     assert (picture.mode, picture.size) == ("RGBA", (40, 30))

@@ -64,7 +64,7 @@ def test_any_prefix_in_any_layout(network, layout, tmp_path, prefix):
     assert ef.from_weights(path).config == config
 
 
-def test_no_layout_has_the_first_tensor_of_another_behind_a_prefix():
+def test_no_layout_has_the_first_tensor_of_another_after_a_prefix():
     assert not [(a, b) for a in FIRST_TENSORS for b in FIRST_TENSORS if a != b and a.endswith(f".{b}")]
 
 
