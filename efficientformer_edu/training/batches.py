@@ -1,4 +1,4 @@
-"""Which images form a batch: a function of the seed and the epoch only.
+"""Batch sampling: the images of a batch, as a function of the seed and the epoch only.
 
 A run that was killed therefore continues with the same batches, and several processes share the batches that a single
 process would use. Released code: `RASampler` in `util/samplers.py` for repeated augmentation.
