@@ -19,8 +19,8 @@ from efficientformer_edu.config import EfficientFormerConfig as NetworkConfig
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
-# Fields without an effect, neither there nor here, except `initializer_range`: there it is the standard deviation of the
-# initial weights. A value other than the default was meant to have an effect, so it raises a warning.
+# Fields without an effect, neither there nor here, except `initializer_range`: there it is the standard deviation of
+# the initial weights. A value other than the default was meant to have an effect, so it raises a warning.
 UNREAD = ("num_hidden_layers", "patch_size", "image_size", "initializer_range", "distillation")
 
 # Fields that describe the file, not the network: its origin, and the class, which decides about the second head.

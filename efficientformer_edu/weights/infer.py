@@ -1,7 +1,7 @@
-"""What a file of weights is: which of its tensors are the network, whose names they have, what network they describe.
+"""Inspect a weight file: select the tensors of the network, detect their layout, infer the configuration.
 
-Everything that the shapes tell is read off them. Pool size, dropouts, the kind of activation and the first value of the
-layer scale leave no trace in the tensors; they keep the values of `EfficientFormerConfig`.
+The configuration is inferred from the tensor shapes as far as possible. Pool size, dropouts, the kind of activation and
+the initial value of the layer scale cannot be inferred; they have the defaults of `EfficientFormerConfig`.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.weights.convert import Tensors, table_order
 from efficientformer_edu.weights.layouts import INDEX, LAYOUTS, Layout, block_name, names
 
-# Every layout has one such tensor. What comes before its name comes before all names.
+# Every layout has exactly one such tensor. The prefix of its name is the prefix of all names.
 FIRST_TENSORS = tuple(f"{layout.stem[0]}.weight" for layout in LAYOUTS.values())
 
-# What torch.compile, FSDP and activation checkpointing add to names, also of a module within the network.
+# Name components that torch.compile, FSDP and activation checkpointing add, also for modules inside the network.
 WRAPPER = re.compile(r"(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 AVERAGE = re.compile(r"(?<![^._])ema[._]")  # `ema.`, `model_ema.`, `ema_model.module.`
-COUNTERS = ("n_averaged", "steps")  # torch's AveragedModel and mmengine count their updates in one
+COUNTERS = ("n_averaged", "steps")  # counters of updates in torch's AveragedModel and mmengine
 
 
 def select_network(tensors: Tensors, use_ema: bool | None = None) -> dict[str, Tensor]:
     """The tensors of the network, without the prefixes of wrappers around it.
 
     Prefixes are those of DataParallel and DistributedDataParallel (`module.`), torch.compile (`_orig_mod.`),
-    AveragedModel, Lightning and others (`model.`, `net.`), alone and combined: whatever comes before the name of the
-    first convolution. Tensors of no known layout are returned as they are.
+    AveragedModel, Lightning and others (`model.`, `net.`), alone and combined: the part before the name of the
+    first convolution. Tensors of an unknown layout are returned unchanged.
 
     Args:
-        tensors: of a file, or a `state_dict`.
-        use_ema: which weights to take if there are two sets, the raw ones and their moving average: True for the
-            average, False for the raw ones. None takes the average, with a warning.
+        tensors: tensors of a file, or a `state_dict`.
+        use_ema: which weights to use if there are raw weights and a moving average: True for the average, False for
+            the raw weights. None uses the average, with a warning.
 
     Raises:
-        ValueError: if there are several networks, or not the weights that `use_ema` asks for.
+        ValueError: if there are several networks, or the weights requested by `use_ema` are missing.
 
     Warns:
         UserWarning: if `use_ema` is None and there are two sets, and for tensors outside the network.
@@ -77,10 +77,10 @@ def select_network(tensors: Tensors, use_ema: bool | None = None) -> dict[str, T
 
 
 def detect(tensors: Tensors) -> str:
-    """The layout whose names these tensors have, told by the stem and by the name of a block.
+    """Detect the layout from the names of the stem and of a block.
 
     Raises:
-        ValueError: if it is none of `LAYOUTS`, or if the network was folded and has no batch norms.
+        ValueError: if the layout is unknown, or the network was folded and has no batch norms.
     """
     for name, layout in LAYOUTS.items():
         if f"{layout.stem[0]}.weight" in tensors and any(sum(_blocks(tensors, layout, stage)) for stage in range(4)):
@@ -92,17 +92,17 @@ def detect(tensors: Tensors) -> str:
 
 
 def infer(tensors: Tensors, layout: str) -> EfficientFormerConfig:
-    """The network that tensors of that layout describe.
+    """Infer the configuration of a network from its tensors in a layout.
 
-    The token grid follows from the stored index of offsets; without one it is taken to be square.
+    The token grid is inferred from the stored index of offsets; without an index it is assumed to be square.
 
     Raises:
-        ValueError: if a tensor that tells is missing or has too few dimensions, or if they describe no EfficientFormer.
+        ValueError: if a required tensor is missing or has too few dimensions, or they do not form an EfficientFormer.
     """
-    theirs, native = LAYOUTS[layout], layout == "native"
-    blocks = [_blocks(tensors, theirs, stage) for stage in range(4)]
-    for stage, found in enumerate(blocks):
-        if sum(found) == 0:
+    file_layout, native = LAYOUTS[layout], layout == "native"
+    blocks = [_blocks(tensors, file_layout, stage) for stage in range(4)]
+    for stage, counts in enumerate(blocks):
+        if sum(counts) == 0:
             raise ValueError(f"no block of stage {stage} is there")
     depths, vits = tuple(map(sum, blocks)), tuple(vit for _, vit in blocks)
     kinds = ["mb4d" if mb4d else "mb3d" for mb4d, _ in blocks]
@@ -111,43 +111,43 @@ def infer(tensors: Tensors, layout: str) -> EfficientFormerConfig:
         num_vit=vits if any(vits[:3]) else vits[3],
         downsamples=_downsamples(tensors) if native else EfficientFormerConfig.downsamples,
         embed_dims=(2, 2, 2, 2),  # not known yet; the names do not depend on widths
-        distillation=len(theirs.heads) == 2 and f"{theirs.heads[1]}.weight" in tensors,
+        distillation=len(file_layout.heads) == 2 and f"{file_layout.heads[1]}.weight" in tensors,
         act="prelu" if native and f"stages.0.{kinds[0]}.0.mlp.act.weight" in tensors else "gelu",
         stem_act="prelu" if native and "stem.act1.weight" in tensors else "relu",
     )
-    shape = _Shapes(tensors, names(skeleton, layout))
-    mlps = [shape(f"stages.{stage}.{kind}.0.mlp.fc1.weight") for stage, kind in enumerate(kinds)]
+    shapes = _Shapes(tensors, names(skeleton, layout))
+    mlps = [shapes(f"stages.{stage}.{kind}.0.mlp.fc1.weight") for stage, kind in enumerate(kinds)]
     dims = tuple(dim for _, dim, *_ in mlps)
-    fields = {"num_classes": shape("head.weight")[0]} if f"{theirs.heads[0]}.weight" in tensors else {}
-    has_scale = shape.has(f"stages.0.{kinds[0]}.0.layer_scale_1.gamma")
+    fields = {"num_classes": shapes("head.weight")[0]} if f"{file_layout.heads[0]}.weight" in tensors else {}
+    has_scale = shapes.has(f"stages.0.{kinds[0]}.0.layer_scale_1.gamma")
     return skeleton.replace(
         embed_dims=dims,
-        in_channels=shape("stem.conv1.weight")[1],
+        in_channels=shapes("stem.conv1.weight")[1],
         mlp_ratio=_ratio([hidden for hidden, *_ in mlps], dims),
         layer_scale_init=skeleton.layer_scale_init if has_scale else None,
         **fields,
-        **_attention(tensors, shape),
+        **_attention(tensors, shapes),
     )
 
 
 class _Shapes:
     """Shapes of a file's tensors by our names."""
 
-    def __init__(self, tensors: Tensors, theirs: Mapping[str, str]) -> None:
-        self.tensors, self.theirs = tensors, theirs
+    def __init__(self, tensors: Tensors, key_map: Mapping[str, str]) -> None:
+        self.tensors, self.theirs = tensors, key_map
 
-    def has(self, ours: str) -> bool:
-        return self.theirs[ours] in self.tensors
+    def has(self, key: str) -> bool:
+        return self.theirs[key] in self.tensors
 
-    def tensor(self, ours: str) -> Tensor:
-        if not self.has(ours):
-            raise ValueError(f"{self.theirs[ours]} is missing")
-        return self.tensors[self.theirs[ours]]
+    def tensor(self, key: str) -> Tensor:
+        if not self.has(key):
+            raise ValueError(f"{self.theirs[key]} is missing")
+        return self.tensors[self.theirs[key]]
 
-    def __call__(self, ours: str) -> tuple[int, ...]:
-        shape = tuple(self.tensor(ours).shape)
+    def __call__(self, key: str) -> tuple[int, ...]:
+        shape = tuple(self.tensor(key).shape)
         if len(shape) < 2 or 0 in shape:
-            raise ValueError(f"{self.theirs[ours]} has the impossible shape {shape}")
+            raise ValueError(f"{self.theirs[key]} has the impossible shape {shape}")
         return shape
 
 
@@ -170,19 +170,19 @@ def _holds(tensors: Tensors, module: str) -> bool:
     return any(name.startswith(f"{module}.") for name in tensors)
 
 
-def _attention(tensors: Tensors, shape: _Shapes) -> dict[str, object]:
-    """Heads and their widths from the first MB3D; nothing where there is none."""
-    tables = [name for name in shape.theirs if name.endswith(".attention_biases")]
+def _attention(tensors: Tensors, shapes: _Shapes) -> dict[str, object]:
+    """Heads and their widths from the first MB3D; empty if there is none."""
+    tables = [name for name in shapes.theirs if name.endswith(".attention_biases")]
     if not tables:
         return {}
     mixer = tables[0].removesuffix(".attention_biases")
-    heads, offsets = shape(tables[0])
-    value_dim = shape(f"{mixer}.proj.weight")[1] // heads
-    if f"{mixer}.query.weight" in shape.theirs:
-        key_dim = shape(f"{mixer}.query.weight")[0] // heads
+    heads, offsets = shapes(tables[0])
+    value_dim = shapes(f"{mixer}.proj.weight")[1] // heads
+    if f"{mixer}.query.weight" in shapes.theirs:
+        key_dim = shapes(f"{mixer}.query.weight")[0] // heads
     else:
-        key_dim = (shape(f"{mixer}.qkv.weight")[0] // heads - value_dim) // 2
-    index = shape.tensor(f"{mixer}.{INDEX}") if shape.theirs.get(f"{mixer}.{INDEX}") in tensors else None
+        key_dim = (shapes(f"{mixer}.qkv.weight")[0] // heads - value_dim) // 2
+    index = shapes.tensor(f"{mixer}.{INDEX}") if shapes.theirs.get(f"{mixer}.{INDEX}") in tensors else None
     return {
         "num_heads": heads,
         "key_dim": key_dim,
@@ -192,7 +192,7 @@ def _attention(tensors: Tensors, shape: _Shapes) -> dict[str, object]:
 
 
 def _grid(offsets: int, index: Tensor | None) -> tuple[int, int]:
-    """The token grid: the squarest one on which the index is a function of the offset; without index, the square."""
+    """The most nearly square token grid for which the index is a function of the offset; a square without index."""
     grids = [(h, offsets // h) for h in range(1, offsets + 1) if offsets % h == 0]
     grids.sort(key=lambda grid: abs(grid[0] - grid[1]))
     if index is None or tuple(index.shape) != (offsets, offsets) or index.is_floating_point():
@@ -207,8 +207,8 @@ def _grid(offsets: int, index: Tensor | None) -> tuple[int, int]:
 
 
 def _ratio(products: list[int], bases: tuple[int, ...]) -> float:
-    """The smallest number that gives every product as int(ratio · base)."""
+    """The smallest ratio with int(ratio · base) equal to each product."""
     ratio = max(product / max(base, 1) for product, base in zip(products, bases, strict=True))
     if any(int(ratio * base) < product for product, base in zip(products, bases, strict=True)):
-        ratio = math.nextafter(ratio, math.inf)  # the quotient was rounded down
+        ratio = math.nextafter(ratio, math.inf)  # the division was rounded down
     return ratio

@@ -1,8 +1,8 @@
-"""The five published checkpoint layouts side by side, and our own: which tensor has which name where.
+"""The five published checkpoint layouts and our own: tensor names in each of them.
 
-The networks are the same to the last weight, only the names differ. Released code: `patch_embed`, `network`, `norm`,
-`head` and `dist_head` of `EfficientFormer` in `models/efficientformer.py`; the other four are ports of it. Lucid names
-its tensors as timm does. Names were read off timm 1.0.31, transformers 4.57.6, mmpretrain 1.2.0 and NetsPresso 1.4.
+The networks and weights are identical; only the names differ. Released code: `patch_embed`, `network`, `norm`,
+`head` and `dist_head` of `EfficientFormer` in `models/efficientformer.py`; the other four are ports of it. Lucid uses
+timm's names. The names were taken from timm 1.0.31, transformers 4.57.6, mmpretrain 1.2.0 and NetsPresso 1.4.
 
 This module imports neither torch nor numpy.
 """
@@ -17,18 +17,18 @@ from efficientformer_edu.config import EfficientFormerConfig
 
 CONV = LINEAR = LAYER_NORM = ("weight", "bias")
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-INDEX = "attention_bias_idxs"  # the published code stores where each pair of tokens finds its bias; we compute it
+INDEX = "attention_bias_idxs"  # the published code stores the bias index of each pair of tokens; we compute it
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How one project names the parts of the network.
+    """Names of the network's modules in one project.
 
-    In a template, `{s}` is the stage and `{b}` the block among those of its kind in that stage, both from 0. Where a
-    project keeps stages and embeddings in one list, `{even}` = 2s is the stage and `{odd}` = 2s − 1 the embedding
-    before it. Where it keeps all blocks of a stage in one list, `{n}` is the place there, and `{m}` the place if the
-    embedding stands in that list too. In these lists `Flat`, which turns the map into tokens, has a place of its own
-    before the first MB3D.
+    In a template, `{s}` is the stage and `{b}` the index of the block among those of its kind in the stage, both from
+    0. If a project stores stages and embeddings in one list, `{even}` = 2s is the stage and `{odd}` = 2s − 1 the
+    embedding before it. If it stores all blocks of a stage in one list, `{n}` is the index in this list, and `{m}` the
+    index if the list also contains the embedding. In these lists `Flat`, which converts the feature map to tokens, has
+    its own index before the first MB3D.
     """
 
     stem: tuple[str, str, str, str]  # conv1, norm1, conv2, norm2
@@ -38,13 +38,13 @@ class Layout:
     mb3d: str
     mb3d_norms: tuple[str, str]  # before the attention, before the MLP
     mb3d_mlp: tuple[str, str]  # fc1, fc2
-    qkv: tuple[str, ...]  # one linear map or three
+    qkv: tuple[str, ...]  # one linear layer or three
     proj: str
     layer_scale: str  # {i} is 1 or 2
     norm: str
-    heads: tuple[str, ...]  # the one that learns from labels, the one that learns from a teacher
+    heads: tuple[str, ...]  # the head that learns from labels, the head that learns from a teacher
     index: bool = True  # whether the index of offsets is stored
-    wrapper: str | None = None  # the key under which a torch file of the project holds the tensors
+    wrapper: str | None = None  # the key of the tensors in a torch file of the project
 
 
 LAYOUTS = {
@@ -144,7 +144,7 @@ LAYOUTS = {
         proj="token_mixer.linear",
         layer_scale="layer_scale_{i}",
         norm="backbone.norm",
-        heads=("head.classifier.1",),  # the mean of the two
+        heads=("head.classifier.1",),  # the mean of both heads
     ),
     "native": Layout(
         stem=("stem.conv1", "stem.norm1", "stem.conv2", "stem.norm2"),
@@ -165,47 +165,46 @@ LAYOUTS = {
 
 
 def names(config: EfficientFormerConfig, layout: str) -> dict[str, str]:
-    """What a project calls each of our tensors, in the order of our `state_dict`.
+    """Map our tensor names to those of a layout, in the order of our `state_dict`.
 
     Args:
-        config: the network.
+        config: configuration of the network.
         layout: `"official"`, `"timm"`, `"hf"`, `"mmpretrain"`, `"netspresso"` or `"native"`.
 
     Returns:
-        Our name to theirs, one to one. Three things stand in this table as the file has them, and `convert` makes
-        them out of ours: where a project splits `token_mixer.qkv`, it is `token_mixer.query`, `.key` and `.value`
-        here; where it has one head, `head` means the mean of both; the five published layouts have
-        `token_mixer.attention_bias_idxs`.
+        Our name to the layout's name, one to one. There are three exceptions, which `convert` creates from our tensors:
+        if a project splits `token_mixer.qkv`, our names are `token_mixer.query`, `.key` and `.value`; if it has one
+        head, `head` is the mean of both; and the five published layouts have `token_mixer.attention_bias_idxs`.
 
     Raises:
-        ValueError: for an unknown layout, and for a network that has no place in a published one.
+        ValueError: for an unknown layout, and for a network that a published layout does not support.
     """
-    theirs = get_layout(layout)
-    if theirs is not LAYOUTS["native"]:
+    target = get_layout(layout)
+    if target is not LAYOUTS["native"]:
         _check_published(config, layout)
-    ours = dataclasses.replace(
-        LAYOUTS["native"], heads=LAYOUTS["native"].heads[: len(theirs.heads)], index=theirs.index
+    source = dataclasses.replace(
+        LAYOUTS["native"], heads=LAYOUTS["native"].heads[: len(target.heads)], index=target.index
     )
-    if len(theirs.qkv) == 3:
-        ours = dataclasses.replace(ours, qkv=LAYOUTS["netspresso"].qkv)
-    return dict(zip(_tensors(config, ours), _tensors(config, theirs), strict=True))
+    if len(target.qkv) == 3:
+        source = dataclasses.replace(source, qkv=LAYOUTS["netspresso"].qkv)
+    return dict(zip(_tensors(config, source), _tensors(config, target), strict=True))
 
 
 def get_layout(layout: str) -> Layout:
-    """The layout of that name. Raises ValueError for another one, with those that exist."""
+    """The layout of this name. Raises ValueError for an unknown name that lists the available ones."""
     if layout not in LAYOUTS:
         raise ValueError(f"layout={layout!r} is unknown; use one of {', '.join(LAYOUTS)}")
     return LAYOUTS[layout]
 
 
 def block_name(template: str, stage: int, b: int, first: int = 0) -> str:
-    """The name of block `b` of its kind; the first of its kind stands at place `first` of the stage's list."""
+    """The name of block `b` of its kind; the first of its kind has index `first` in the stage's list."""
     n = first + b
     return template.format(s=stage, b=b, even=2 * stage, odd=2 * stage - 1, n=n, m=n + (stage > 0))
 
 
 def _tensors(config: EfficientFormerConfig, layout: Layout) -> Iterator[str]:
-    """The names of all tensors of the network, in one order whatever the layout."""
+    """The names of all tensors of the network, in the same order for every layout."""
     conv1, norm1, conv2, norm2 = layout.stem
     yield from _named(conv1, CONV)
     yield from _named(norm1, BATCH_NORM)

@@ -1,7 +1,8 @@
-"""A network with its weights: by name, or from a file alone.
+"""Create a network with its weights: by name, or only from a file.
 
-A new network is in training mode, as every new PyTorch module is. One that comes with weights is in evaluation mode, as
-mmpretrain and Hugging Face give theirs: in training mode the first call would already change its batch norms.
+A network with random weights is in training mode, like every new PyTorch module. A network with loaded weights is in
+evaluation mode, as in mmpretrain and Hugging Face: in training mode the first call would already change its batch
+norms.
 """
 
 from __future__ import annotations
@@ -25,27 +26,27 @@ def get_model(
     use_ema: bool | None = None,
     **fields: Any,
 ) -> EfficientFormer:
-    """A network by name, with random weights, the published ones or those of a file.
+    """Create a network by name, with random weights, published weights or the weights of a file.
 
     Args:
         model: `"l1"`, `"l3"`, `"l7"`, one of their aliases, or a configuration.
-        pretrained: False for random weights. True for the published ones, which mmpretrain hosts: taken from torch's
-            cache folder, downloaded into it if they are not there, and checked by their hash. Or the file with the
-            weights, as for `load`.
-        use_ema: which weights of a training checkpoint, as for `load`.
-        **fields: fields of the configuration to change. With weights, another `num_classes` than the file's
-            leaves the heads random, for fine-tuning; another `distillation` merges two heads into one.
+        pretrained: False for random weights. True for the published weights, hosted by mmpretrain: they are read from
+            torch's cache folder, downloaded if missing, and verified by their hash. Or the path of a file with weights,
+            as for `load`.
+        use_ema: which weights of a training checkpoint to use, as for `load`.
+        **fields: fields of the configuration to change. With weights, a `num_classes` that differs from the file's
+            leaves the heads random, for fine-tuning; `distillation=False` merges two heads into one.
 
     Returns:
-        The network, float32 on the CPU: with weights in evaluation mode, so call `.train()` to fine-tune it; with
-        random weights in training mode. Its `class_names` are those that the file stores, ImageNet's for the published
-        files, and None otherwise.
+        The network, float32 on the CPU. With weights it is in evaluation mode, so call `.train()` to fine-tune it; with
+        random weights it is in training mode. Its `class_names` are those stored in the file, ImageNet's for the
+        published files, else None.
 
     Raises:
-        ValueError: for an unknown name or field, a wrong value, weights that do not fit, a network without published
-            weights, and a file of them with the wrong hash.
-        OSError: if the published weights cannot be fetched; the message says where to put them by hand.
-        FileNotFoundError: if there is no such file of weights.
+        ValueError: for an unknown name or field, an invalid value, weights that do not fit, a network without published
+            weights, or a published file with the wrong hash.
+        OSError: if the published weights cannot be downloaded; the message explains the manual download.
+        FileNotFoundError: if the weight file does not exist.
     """
     config = get_config(model)
     network = EfficientFormer(config.replace(**fields))
@@ -63,24 +64,24 @@ def get_model(
 
 
 def from_weights(file: str | Path, *, use_ema: bool | None = None) -> EfficientFormer:
-    """The network that a file of weights describes, with these weights.
+    """Create a network from a weight file, without a configuration.
 
-    Depths, widths, heads, classes and the token grid are read off the names and shapes. What leaves no trace there has
-    its usual value: pool size 3, GELU in the blocks and ReLU in the stem, no dropout. For a network that differs there,
-    give its configuration: `get_model(config, pretrained=file)`.
+    Depths, widths, heads, classes and the token grid are inferred from names and shapes. Properties that cannot be
+    inferred have their default values: pool size 3, GELU in the blocks and ReLU in the stem, no dropout. If the network
+    differs in these, pass its configuration: `get_model(config, pretrained=file)`.
 
     Args:
-        file: safetensors or torch, in any of the layouts, as for `load`.
-        use_ema: which weights of a training checkpoint, as for `load`.
+        file: a safetensors or torch file in any of the layouts, as for `load`.
+        use_ema: which weights of a training checkpoint to use, as for `load`.
 
     Returns:
-        The network, float32 on the CPU and in evaluation mode; `.config` tells what was found. `.class_names` are those
-        that the file stores, ImageNet's for the published files, and None otherwise.
+        The network, float32 on the CPU and in evaluation mode; `.config` is the inferred configuration. `.class_names`
+        are those stored in the file, ImageNet's for the published files, else None.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: as for `load`, naming the file; also if the heads are missing, and if the token grid is not square
-            and the file does not tell it.
+        FileNotFoundError: if the file does not exist.
+        ValueError: as for `load`; also if the heads are missing, or the token grid is not square and cannot be inferred
+            from the file. The message names the file.
     """
     path = Path(file)
     try:
@@ -96,6 +97,6 @@ def from_weights(file: str | Path, *, use_ema: bool | None = None) -> EfficientF
 
 
 def known_class_names(path: Path) -> tuple[str, ...] | None:
-    """The class names of a file of weights: those that it stores, ImageNet's if it is a published file, or None."""
+    """The class names of a weight file: the stored ones, ImageNet's for a published file, or None."""
     names = files.read_class_names(path)
     return tuple(class_names()) if names is None and is_published(path) else names

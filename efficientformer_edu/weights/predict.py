@@ -1,4 +1,4 @@
-"""What a network sees in a picture, as mmpretrain's first example asks it."""
+"""Classify an image with the function of mmpretrain's first example."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from efficientformer_edu.weights.networks import get_model
 
 
 class Prediction(TypedDict):
-    """What `inference_model` returns, with mmpretrain's keys."""
+    """Result of `inference_model`, with mmpretrain's keys."""
 
     pred_label: int
     pred_score: float
@@ -26,25 +26,25 @@ class Prediction(TypedDict):
 
 
 def inference_model(model: str | nn.Module, image: Picture, rule: str = "official") -> Prediction:
-    """What a network sees in a picture.
+    """Classify an image.
 
     Args:
-        model: a network, wrapped or pruned as `model.unwrap` takes it; it runs in evaluation mode and is put back into
-            the mode that it had. Or a name: then the published weights are used if they are in torch's cache folder.
-            Otherwise the weights are random, the prediction is meaningless, and a warning says so. Nothing is
-            downloaded; `get_model(name, pretrained=True)` does that.
-        image: a file, a Pillow image or an array of uint8, as for `preprocess`.
-        rule: whose crop, as for `preprocess`; `"mmpretrain"` is what mmpretrain's function of this name does.
+        model: a network; wrapped or pruned models are handled by `model.unwrap`. It runs in evaluation mode, and its
+            mode is restored. Or a name: then the published weights are used if they are in torch's cache folder. If
+            not, the weights are random, the prediction is meaningless, and a warning is raised. Nothing is downloaded;
+            `get_model(name, pretrained=True)` does that.
+        image: a file, a Pillow image or a uint8 array, as for `preprocess`.
+        rule: crop rule, as for `preprocess`; `"mmpretrain"` is the rule of mmpretrain's function of this name.
 
     Returns:
-        `pred_label`, the class with the highest score; `pred_score`, its probability; `pred_scores`, all of them,
-        float32 (num_classes,); `pred_class`, its name: ImageNet's where a published network is given by name, else one
-        of the network's `class_names`, and None if it has none.
+        `pred_label`, the class with the highest score; `pred_score`, its probability; `pred_scores`, all probabilities,
+        float32 (num_classes,); `pred_class`, its name: ImageNet's for the name of a published network, else one of the
+        network's `class_names`, or None if it has none.
 
     Raises:
-        ValueError: for an unknown name or rule, a picture that cannot be read, or published weights in the cache folder
+        ValueError: for an unknown name or rule, an image that cannot be read, or published weights in the cache folder
             with the wrong hash.
-        FileNotFoundError: if there is no such picture.
+        FileNotFoundError: if the image file does not exist.
     """
     if isinstance(model, nn.Module):
         network = unwrap(model)

@@ -1,4 +1,4 @@
-"""Load and save weights in any of the layouts, and refuse what does not fit before it reaches a network."""
+"""Load and save weights in any of the layouts, and check names and shapes before they reach a network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from efficientformer_edu.weights.convert import Tensors, from_layout, merge_head
 from efficientformer_edu.weights.infer import detect, infer, select_network
 from efficientformer_edu.weights.layouts import INDEX, get_layout
 
-# What the shapes in a file tell about its network, for the message when it is another network than expected.
+# Fields that can be inferred from shapes, for the error message if the file contains a different network.
 TOLD = ("depths", "embed_dims", "vits", "num_classes", "in_channels", "mlp_ratio", "num_heads", "key_dim", "attn_ratio")
 
 FLOAT = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -31,29 +31,29 @@ def load(
 ) -> dict[str, Tensor]:
     """The weights in a file, in our names: `model.load_state_dict(load(path))`.
 
-    The file is safetensors or torch, in any of the five published layouts or our own; its content decides which. Torch
-    files are read without running code from them. Of a training checkpoint only the weights are loaded, and the
-    prefixes of wrapped networks are removed, as `infer.select_network` describes. Tensors keep the file's dtype. If a
-    file stores the index of attention offsets in another order than ours, the table of biases is put into our order, so
+    The file is a safetensors or torch file in any of the five published layouts or our own, which is detected from its
+    content. Torch files are read without executing code from them. From a training checkpoint only the weights are
+    loaded, and the prefixes of wrapped networks are removed, see `infer.select_network`. Tensors keep the file's dtype.
+    If a file stores the index of attention offsets in a different order than ours, the table of biases is reordered, so
     that the function stays the same.
 
     Args:
         path: the file.
-        config: the network that the weights are for, or its name; names and shapes are checked against it. Without it
-            they are checked against the network that the file itself describes. For a network with one head, two heads
-            in the file are merged into their mean: the same logits.
-        head: False leaves the heads out, for another number of classes; then
+        config: configuration or name of the network; names and shapes are checked against it. Without it they are
+            checked against the configuration inferred from the file. For a network with one head, two heads in the file
+            are merged into their mean, which gives the same logits.
+        head: False omits the heads, for a different number of classes; then
             `model.load_state_dict(state, strict=False)` keeps those of the model.
-        use_ema: of a checkpoint with raw and averaged weights, True loads the average and False the raw weights. None
-            loads the average, as timm does, and warns. The released code evaluates the raw weights.
+        use_ema: for a checkpoint with raw and averaged weights, True loads the average and False the raw weights. None
+            loads the average, like timm, with a warning. The released code evaluates the raw weights.
 
     Returns:
         Our names to tensors on the CPU, in the order of our `state_dict`.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: naming the file, what is wrong in it and what to do: an unknown layout, names missing or left over,
-            wrong shapes, NaN or infinity, a damaged or empty file, objects that could run code.
+        FileNotFoundError: if the file does not exist.
+        ValueError: for an unknown layout, missing or unexpected names, wrong shapes, NaN or infinity, a damaged or
+            empty file, or objects that could run code. The message names the file, the problem and what to do.
     """
     path = Path(path)
     try:
@@ -69,23 +69,24 @@ def save(
     layout: str = "timm",
     class_names: Sequence[str] | None = None,
 ) -> None:
-    """Write weights in a layout: safetensors for the suffix `.safetensors`, else a torch file as the project writes it.
+    """Write weights in a layout: safetensors for the suffix `.safetensors`, else a torch file like the project's own.
 
-    A torch file holds the tensors under `model` in the official layout, under `state_dict` in mmpretrain's, and alone
-    in the others. NetsPresso's layout has one head, so two become their mean. timm's own class always has two heads: a
-    network with one is written with one, which loads here but not there. The file is written whole or not at all.
+    A torch file contains the tensors under `model` in the official layout, under `state_dict` in mmpretrain's, and at
+    the top level in the others. NetsPresso's layout has one head, so two heads are merged into their mean. timm's class
+    always has two heads: a network with one head is written with one, which can be loaded here but not in timm. The
+    file is written atomically.
 
     Args:
-        model: the network, wrapped or pruned as `model.unwrap` takes it, or its `state_dict` in our names.
-        path: where to write; a file that is there is replaced.
+        model: the network, or its `state_dict` in our names; wrapped or pruned models are handled by `model.unwrap`.
+        path: path of the file; an existing file is replaced.
         layout: `"official"`, `"timm"`, `"hf"`, `"mmpretrain"`, `"netspresso"`, or `"native"` for our own names.
         class_names: names of the classes by label, stored with the weights; by default those of the network. A torch
-            file that holds only tensors, in the other three layouts, has no place for them.
+            file with only tensors, in the other three layouts, cannot store them.
 
     Raises:
         FileNotFoundError: if the folder does not exist.
-        ValueError: for names that are not as many as the classes, an unknown layout, a network that has no place in it,
-            a folded network, or a `state_dict` that is not complete.
+        ValueError: if the number of names differs from the number of classes, the layout is unknown or does not support
+            the network, the network is folded, or the `state_dict` is incomplete.
     """
     wrapper = get_layout(layout).wrapper
     if isinstance(model, nn.Module):
@@ -95,8 +96,10 @@ def save(
         config, state = model.config, model.state_dict()
     else:
         state = select_network(model)
-        if (found := detect(state)) != "native":
-            raise ValueError(f"the tensors already have the names of the {found} layout; give them in our names")
+        if (layout_of_state := detect(state)) != "native":
+            raise ValueError(
+                f"the tensors already have the names of the {layout_of_state} layout; give them in our names"
+            )
         check(state, config := infer(state, "native"), "native", head=True)
     names = class_names or getattr(model, "class_names", None)
     if names is not None and len(names) != config.num_classes:
@@ -116,25 +119,25 @@ def read(path: Path, use_ema: bool | None = None) -> dict[str, Tensor]:
 
 
 def adopt(tensors: Tensors, config: EfficientFormerConfig | None, head: bool) -> dict[str, Tensor]:
-    """Tensors of any layout in our names, checked; arguments and errors as for `load`."""
+    """Check tensors of any layout and convert them to our names; arguments and errors as for `load`."""
     layout = detect(tensors)
     heads = [name for name in get_layout(layout).heads if f"{name}.weight" in tensors]
-    wanted = config or infer(tensors, layout)
-    if head and wanted.distillation and len(heads) == 1:
+    target = config or infer(tensors, layout)
+    if head and target.distillation and len(heads) == 1:
         raise ValueError(
             "the file has one head and the network two; give the network's configuration distillation=False, "
             "or load with head=False to take everything but the heads"
         )
-    stored = wanted.replace(distillation=len(heads) == 2)
+    stored = target.replace(distillation=len(heads) == 2)
     if not head:
         tensors = {name: value for name, value in tensors.items() if name.rpartition(".")[0] not in heads}
     check(tensors, stored, layout, head)
     state = from_layout(tensors, stored, layout)
-    return merge_heads(state) if head and stored.distillation and not wanted.distillation else state
+    return merge_heads(state) if head and stored.distillation and not target.distillation else state
 
 
 def check(tensors: Tensors, config: EfficientFormerConfig, layout: str, head: bool) -> None:
-    """Raise ValueError, with all that is wrong, unless these are the tensors of that network in that layout."""
+    """Raise ValueError that lists all problems, unless these are the tensors of the network in the layout."""
     with torch.device("meta"):  # shapes without memory
         expected = to_layout(EfficientFormer(config).state_dict(), config, layout)
     if not head:
@@ -142,7 +145,7 @@ def check(tensors: Tensors, config: EfficientFormerConfig, layout: str, head: bo
         expected = {name: value for name, value in expected.items() if name.rpartition(".")[0] not in heads}
     shared = [name for name in expected if name in tensors]
     wrong_shape = [name for name in shared if tensors[name].shape != expected[name].shape]
-    plain = [
+    regular = [
         name for name in shared if _is_plain(tensors[name], FLOAT if expected[name].is_floating_point() else WHOLE)
     ]
     problems = {
@@ -151,12 +154,12 @@ def check(tensors: Tensors, config: EfficientFormerConfig, layout: str, head: bo
         "of another shape": [
             f"{name} {tuple(tensors[name].shape)} instead of {tuple(expected[name].shape)}" for name in wrong_shape
         ],
-        "of another kind": [_kind(name, tensors[name]) for name in shared if name not in plain],
-        "with NaN or infinity": [name for name in plain if not bool(torch.isfinite(tensors[name]).all())],
+        "of another kind": [_kind(name, tensors[name]) for name in shared if name not in regular],
+        "with NaN or infinity": [name for name in regular if not bool(torch.isfinite(tensors[name]).all())],
     }
-    found = [f"tensors {what} ({len(which)}): {_some(which)}" for what, which in problems.items() if which]
-    if found:
-        raise ValueError(f"in the {layout} layout, {'; '.join(found)}{_difference(tensors, layout, config)}")
+    messages = [f"tensors {what} ({len(which)}): {_some(which)}" for what, which in problems.items() if which]
+    if messages:
+        raise ValueError(f"in the {layout} layout, {'; '.join(messages)}{_difference(tensors, layout, config)}")
 
 
 def _is_plain(value: Tensor, dtypes: tuple[torch.dtype, ...]) -> bool:
@@ -173,10 +176,10 @@ def _some(which: list[str], most: int = 4) -> str:
 
 def _difference(tensors: Tensors, layout: str, config: EfficientFormerConfig) -> str:
     try:
-        found = infer(tensors, layout)
+        inferred = infer(tensors, layout)
     except ValueError:
         return ""
-    fields = [name for name in TOLD if getattr(found, name) != getattr(config, name)]
-    there = ", ".join(f"{name}={getattr(found, name)}" for name in fields)
-    here = ", ".join(f"{name}={getattr(config, name)}" for name in fields)
-    return f". The file describes {there}; expected was {here}" if fields else ""
+    fields = [name for name in TOLD if getattr(inferred, name) != getattr(config, name)]
+    in_file = ", ".join(f"{name}={getattr(inferred, name)}" for name in fields)
+    expected = ", ".join(f"{name}={getattr(config, name)}" for name in fields)
+    return f". The file describes {in_file}; expected was {expected}" if fields else ""
