@@ -79,8 +79,8 @@ def from_dict(fields: Mapping[str, Any], ours: Collection[str]) -> dict[str, Any
     config: dict[str, Any] = {}
     for name, value in fields.items():
         if name not in known:
-            given = {known.get(other) for other in fields}
-            raise unknown(name, known, given=[other for other, field in known.items() if field in given])
+            present = {known.get(other) for other in fields}
+            raise unknown(name, known, given=[other for other, field in known.items() if field in present])
         if known[name] in config:
             raise ValueError(f"{name!r} and another field both give {known[name]!r}; keep one of them")
         config[known[name]] = value

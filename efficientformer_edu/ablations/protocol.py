@@ -37,7 +37,7 @@ class Protocol:
         per_class: number of training images per class, the first ones in the set; None for all.
         recipe: recipe of the base.
         config: configuration of the base.
-        size: height and width in pixels that the network sees.
+        size: height and width of the network's input in pixels.
     """
 
     words: str

@@ -54,7 +54,7 @@ class DropPath(nn.Module):
 class MB4D(nn.Module):
     """A block on feature maps, Eq. 4: pooling mixes neighbours, 1×1 convolutions mix channels.
 
-    There is no norm before either branch. Batch norms follow the convolutions and are folded into them at inference.
+    Neither branch starts with a norm. Batch norms follow the convolutions and are folded into them at inference.
 
     Args:
         config: the network's configuration.

@@ -1,7 +1,7 @@
 """Baselines for slimming: networks of the same latency that need no search.
 
 Paper: section 4.2 mentions brute force, which may find better networks at a higher cost. The baselines here are uniform
-scaling, the best of several random networks, and networks without attention.
+scaling, the best of several random networks, and attention-free networks.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def uniform_scaling(
         lookup: latencies.
         target: seconds.
         narrowest: fewest channels of each stage.
-        attention: whether the last two stages are MB3D; otherwise they are MB4D.
+        attention: whether the last two stages are MB3D; if False, they are MB4D.
     """
     largest = Subnet.largest(supernet)
     if not attention:

@@ -34,7 +34,7 @@ class Evaluator:
         learn: images for fine-tuning and for recalibrating the batch norms.
         held_out: images on which the accuracy is measured; none of `learn`.
         recipe: recipe of the supernet, whose batches and augmentation are used.
-        size: height and width in pixels that the network sees.
+        size: height and width of the network's input in pixels.
         seed: seed of everything that is random.
         norm_batches: number of batches for recalibrating the batch norms.
         finetune_steps: training steps before the first step of the slimming, and after each.
@@ -81,7 +81,7 @@ class Evaluator:
         return sum(answers) / len(answers)
 
     def finetune(self, supernet: Supernet, step: int) -> None:
-        """Train the supernet with its current choices, in place; `step` decides which images it sees."""
+        """Train the supernet with its current choices, in place; `step` determines which images are used."""
         count = self.finetune_steps * self.recipe.batch
         order = torch.randperm(len(self.learn), generator=generator(self.seed, step)).tolist()
         indices = (order * -(-count // len(order)))[:count]

@@ -66,7 +66,7 @@ class MetaPath(nn.Module):
         candidates: names of the candidates.
         choice: the only candidate that runs; None for the mixture of all candidates.
         tau: temperature of the mixture.
-        noise: kind of ε in training; in evaluation there is no noise.
+        noise: kind of ε in training; in evaluation the noise is 0.
     """
 
     def __init__(self, config: EfficientFormerConfig, stage: int, drop_path: float) -> None:

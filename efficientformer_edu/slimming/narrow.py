@@ -60,7 +60,7 @@ def brought_to(supernet: Supernet, subnet: Subnet) -> Supernet:
     """A copy of the supernet reduced to a subnet, which inherits its weights.
 
     Raises:
-        ValueError: if the subnet is wider, or current other MetaPaths.
+        ValueError: if the subnet is wider, or has other MetaPaths.
     """
     after = copy.deepcopy(supernet)
     for stage, (current, target) in enumerate(zip(supernet.config.embed_dims, subnet.embed_dims, strict=True)):

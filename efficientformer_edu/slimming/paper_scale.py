@@ -44,12 +44,12 @@ Scaled = Literal["widths", "depths", "both"]
 
 @dataclass(frozen=True)
 class Share:
-    """MACs and latency of all blocks of one kind in one stage.
+    """MACs and latency of all modules of one kind in one stage.
 
     Attributes:
         stage: "stem", "stage 1" to "stage 4" or "head".
         kind: "embedding", "MB4D" or "MB3D"; "" in the stem and the head.
-        number: number of such blocks.
+        number: number of such modules.
         macs: their total MACs, in the form that the engine runs.
         seconds: their total latency.
     """
@@ -119,7 +119,7 @@ class Neighbours:
     error: float
 
     def verdict(self, neighbour: Neighbour) -> Literal["faster", "slower", "inconclusive"]:
-        """Whether a scaled network is faster or slower than the published neighbour, by more than the table's error."""
+        """Whether a scaled network is faster or slower than the published one, by more than the table's error."""
         if abs(neighbour.latency - 1) < self.error:
             return "inconclusive"
         return "slower" if neighbour.latency > 1 else "faster"

@@ -43,7 +43,7 @@ class Trial:
 
     @property
     def score(self) -> tuple[bool, float]:
-        """What the slimming minimizes: accuracy drop per second. Actions that save nothing rank behind all others.
+        """The objective that the slimming minimizes: accuracy drop per second. Actions that save nothing rank last.
 
         A measured table can contain such an action, because a library may be slower with fewer channels.
         """
