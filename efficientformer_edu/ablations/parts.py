@@ -1,8 +1,7 @@
 """Replacement modules for ablations: another stem, token mixer or normalization, or no attention bias.
 
 Paper: section 3 and Appendix B. Each function changes a network in place before it is trained. The network is built
-    first
-and changed afterwards, so every remaining module has the same initial weights as without the change.
+first and changed afterwards, so every remaining module has the same initial weights as without the change.
 """
 
 from __future__ import annotations

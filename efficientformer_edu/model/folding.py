@@ -3,11 +3,10 @@
 Paper: section 3, observation 3: a batch norm folds into the convolution before it, a layer norm does not.
 
 Folded: each batch norm into its convolution; γ₂ of an MB4D and both layer scales of an MB3D into the linear layer
-    before
-them; the scale of the attention into its queries; the two heads into their mean; the table of offsets into the bias of
-the single token grid. Not folded: γ₁ of an MB4D, because no linear layer follows the pooling, and a mean that excludes
-the padding at the border is not a fixed kernel. But x + γ₁ (Pool(x) − x) interpolates between x and Pool(x), which is a
-single operation.
+before them; the scale of the attention into its queries; the two heads into their mean; the table of offsets into the
+bias of the single token grid. Not folded: γ₁ of an MB4D, because no linear layer follows the pooling, and a mean that
+excludes the padding at the border is not a fixed kernel. But x + γ₁ (Pool(x) − x) interpolates between x and Pool(x),
+which is a single operation.
 
 The memory layout changes to channels-last (NHWC): a 1×1 convolution is then a linear layer on the rows of a matrix, and
 a feature map becomes tokens without a copy.

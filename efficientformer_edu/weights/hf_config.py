@@ -1,8 +1,7 @@
 """Hugging Face's configuration: its field names, its file, its labels.
 
-Source: `EfficientFormerConfig` of transformers 4.57.6, whose `config.json` is in the hub's repositories. Several fields
-    have
-no effect there. A few would change the network; these have fixed values here (`config_formats`).
+Source: `EfficientFormerConfig` of transformers 4.57.6, whose `config.json` is in the hub's repositories. Several
+fields have no effect there. A few would change the network; these have fixed values here (`config_formats`).
 """
 
 from __future__ import annotations
