@@ -37,7 +37,7 @@ def channels_last(picture: object, input_format: str | None) -> tuple[np.ndarray
     """An image as an array (H, W, C), and its original format.
 
     Raises:
-        ValueError: if it is not an image, or its channel dimension is ambiguous and `input_format` is None.
+        ValueError: if it is not an image, or its channel dimension cannot be inferred and `input_format` is None.
     """
     if isinstance(picture, Image.Image):
         return np.array(picture.convert("RGB")), LAST
