@@ -23,6 +23,8 @@ from efficientformer_edu.training import study
 from efficientformer_edu.training.data import SMALL, load_data
 from efficientformer_edu.training.records import Record, load_records
 
+pytestmark = pytest.mark.slow
+
 app = typer.Typer()
 app.command()(ablate)
 

@@ -32,6 +32,8 @@ from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.training import checkpoints
 from efficientformer_edu.weights import save
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("--size", "64", "--epochs", "1", "--batch", "4")
 SEGMENT, DETECT = ("--task", "segmentation"), ("--task", "detection")
 LOGGED = {

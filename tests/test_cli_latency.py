@@ -22,6 +22,8 @@ from efficientformer_edu.latency import Conditions, Measurement, Timing, engines
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.weights import save
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def yaml(tmp_path: Path) -> str:

@@ -27,6 +27,8 @@ from efficientformer_edu.training.data import Images
 from efficientformer_edu.training.recipe import LAPTOP
 from efficientformer_edu.training.records import load_records
 
+pytestmark = pytest.mark.slow
+
 app = typer.Typer()
 app.command()(slim)
 

@@ -28,6 +28,8 @@ from efficientformer_edu.training.fashion_mnist import CLASSES
 from efficientformer_edu.training.recipe import LAPTOP
 from efficientformer_edu.weights import class_names, from_weights, save
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("--epochs", "1", "--batch", "1000")
 PHOTOGRAPHS = ("--size", "32", "--epochs", "1", "--batch", "4")
 LOGGED = re.compile(r" +1 +\d\.\d\de-\d\d +\d\.\d{4} +\d+\.\d{4} +\d+\.\d\d% +\d+\.\d\d% +\d+\.\d")

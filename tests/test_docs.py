@@ -39,6 +39,8 @@ from tools import NOTEBOOKS, ROOT, fetch_assets, markdown, pages, site
 from tools.chapters import chapters, code_cells, read
 from tools.snippets import Block, blocks, said
 
+pytestmark = pytest.mark.slow
+
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 BOOK = {path.stem: read(path) for path in chapters(NOTEBOOKS)}

@@ -15,6 +15,8 @@ from efficientformer_edu.exercises._check import ExerciseError, call, done, expe
 from tools import NOTEBOOKS, ROOT
 from tools.chapters import chapters, exercises, read
 
+pytestmark = pytest.mark.slow
+
 EXERCISES = [
     pytest.param(path, exercise.number, id=f"{path.stem}-{exercise.number}")
     for path in chapters(NOTEBOOKS)

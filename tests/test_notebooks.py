@@ -17,6 +17,7 @@ from tools.shape import faults
 CHAPTERS = [pytest.param(path, id=path.stem) for path in chapters(NOTEBOOKS)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CHAPTERS)
 def test_machine_independent_output_is_identical(path: Path) -> None:
     stored, fresh = read(path), executed(path)

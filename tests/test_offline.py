@@ -25,6 +25,8 @@ from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.slimming.records import Search
 from tools import ROOT, fetch_assets
 
+pytestmark = pytest.mark.slow
+
 NAMESPACE = ["unshare", "--map-root-user", "--net"]
 COMMAND = [sys.executable, "-m", "efficientformer_edu.cli"]
 TINY = EfficientFormerConfig(depths=(1, 1, 1, 2), embed_dims=(4, 6, 8, 10), num_classes=7, num_heads=2, key_dim=3)

@@ -51,6 +51,8 @@ from efficientformer_edu.training.data import Images
 from efficientformer_edu.training.recipe import CODE, LAPTOP
 from efficientformer_edu.weights import save
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = "efficientformer_edu"
 SEARCH = Path(__file__).parents[1] / "results/slimming/search.json"
 IMAGE = "image.png"

@@ -47,6 +47,8 @@ from efficientformer_edu.training.loop import Loop
 from efficientformer_edu.training.recipe import Recipe
 from efficientformer_edu.weights.images import MEAN, STD
 
+pytestmark = pytest.mark.slow
+
 COUNT, SCENES = 8, 4  # images, in a single batch
 SIDE = 64  # pixels of a scene
 GRAY = 120

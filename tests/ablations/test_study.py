@@ -22,6 +22,8 @@ from efficientformer_edu.training.data import Images, load_data
 from efficientformer_edu.training.records import Record, load_records
 from efficientformer_edu.training.study import PLAN, train
 
+pytestmark = pytest.mark.slow
+
 SEEDS = 5
 
 

@@ -20,6 +20,8 @@ from efficientformer_edu.audit.counters import fvcore_analysis
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
 from efficientformer_edu.model import EfficientFormer, fold
 
+pytestmark = pytest.mark.slow
+
 TINY = EfficientFormerConfig(
     depths=(1, 1, 2, 2), embed_dims=(4, 6, 8, 10), num_classes=5, num_heads=2, key_dim=3, attn_ratio=2.0
 )

@@ -17,6 +17,8 @@ from efficientformer_edu.audit import counters as module
 from efficientformer_edu.audit.counters import RUNNERS, build, run
 from efficientformer_edu.config import EfficientFormerConfig, Resolution
 
+pytestmark = pytest.mark.slow
+
 PRESETS_AND_SIZES = [("l1", 224), ("l3", 224), ("l7", 224), ("l1", (256, 200))]
 
 

@@ -26,6 +26,8 @@ from efficientformer_edu.audit.growth import (
 )
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
 
+pytestmark = pytest.mark.slow
+
 small = st.integers(1, 300)
 
 

@@ -16,6 +16,8 @@ from efficientformer_edu.audit.derivation import Derivation
 from efficientformer_edu.audit.published import derivations
 from efficientformer_edu.config import PRESETS
 
+pytestmark = pytest.mark.slow
+
 ALL = derivations()
 TABLE1 = "Table 1, ImageNet-1K"
 MODELS = "mmpretrain, table of models"

@@ -20,6 +20,8 @@ from efficientformer_edu.config import PRESETS, EfficientFormerConfig
 from efficientformer_edu.figures.live import answer
 from tools.page_python import ARCHIVE, PYODIDE
 
+pytestmark = pytest.mark.slow
+
 Words = dict[str, str]
 FIRST = {"depths": "3,2,6,4", "embed_dims": "48,96,224,448", "num_vit": "1", "resolution": "224,224"}
 HTML = ("diagram", "summary", "ledger", "kinds", "counters", "explanation")

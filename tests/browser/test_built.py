@@ -11,6 +11,8 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import pytest
 from browser.chromium import Chromium
 
+pytestmark = pytest.mark.slow
+
 MEGABYTE = 1_000_000
 LOADED = "return performance.getEntries().filter(one => one.encodedBodySize).map(one => one.encodedBodySize)"
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from browser.chromium import PHONE, Chromium
 
+pytestmark = pytest.mark.slow
+
 FORMULAS = (
     "return ['.arithmatex', '.arithmatex .katex', '.katex-error'].map(at => document.querySelectorAll(at).length)"
 )

@@ -7,6 +7,8 @@ from browser.chromium import PHONE, Chromium, page
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+pytestmark = pytest.mark.slow
+
 FIRST = """
 const links = [...document.querySelectorAll(".md-search-result__item:first-child .md-search-result__link")]
 return links.length > 1 && links.map(({ pathname, hash }) => [pathname, hash])

@@ -19,6 +19,8 @@ from efficientformer_edu.dense.shapes import Shapes
 from efficientformer_edu.dense.views import View
 from efficientformer_edu.training.batches import ALONE, Share
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("disc", "square", "ring")
 DETECTOR, SEGMENTATION = ("fpn", "anchor_decoupled_head"), ("no neck", "all_mlp_decoder")
 

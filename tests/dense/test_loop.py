@@ -31,6 +31,8 @@ from efficientformer_edu.training.loading import loader
 from efficientformer_edu.training.optimization import unit_norms
 from efficientformer_edu.weights import save
 
+pytestmark = pytest.mark.slow
+
 TASKS = ("segmentation", "detection")
 
 

@@ -15,6 +15,8 @@ from efficientformer_edu.dense.network import CLASSES, HEADS, MATRIX, NECKS, TAS
 from tools import dense_matrix, dense_page, pages
 from tools.dense_matrix import COMPARED, FORMS, SIZES, attempt, finite, pair, same, stored, tried
 
+pytestmark = pytest.mark.slow
+
 RECORD = stored()
 CELLS = {
     (cell.network, cell.neck, cell.head): cell for network in RECORD["networks"].values() for cell in network["cells"]

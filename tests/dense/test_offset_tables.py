@@ -32,6 +32,8 @@ from efficientformer_edu.dense.offset_tables import (
 from efficientformer_edu.model import offset_bias
 from efficientformer_edu.training.data import Images, first_of_each, load_data
 
+pytestmark = pytest.mark.slow
+
 sides = st.integers(2, 6)
 slopes = st.floats(-2, 2)
 

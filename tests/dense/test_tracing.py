@@ -8,6 +8,8 @@ from dense_networks import ALLOWED, dense_network, images
 
 from efficientformer_edu.dense.anchors import anchors_at
 
+pytestmark = pytest.mark.slow
+
 
 def assert_equal(output, expected):
     assert type(output) is type(expected)

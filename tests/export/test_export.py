@@ -27,6 +27,8 @@ from efficientformer_edu.model import EfficientFormer, fold, unwrap
 from efficientformer_edu.model.backbone import Backbone
 from efficientformer_edu.model.folding import folded_maps
 
+pytestmark = pytest.mark.slow
+
 
 def trained() -> EfficientFormer:
     """A small network in training mode whose norms and offsets have an effect."""

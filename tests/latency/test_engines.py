@@ -15,6 +15,8 @@ from efficientformer_edu.latency import engines
 from efficientformer_edu.latency.engines import ENGINES, TOLERANCE, available, prepare
 from efficientformer_edu.model import EfficientFormer, fold
 
+pytestmark = pytest.mark.slow
+
 NAMES = (
     "eager",
     "folded",

@@ -31,6 +31,8 @@ from efficientformer_edu.latency.lookup_table import Entry
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.training.small import SMALL
 
+pytestmark = pytest.mark.slow
+
 BASE = EfficientFormerConfig(
     depths=(1, 2, 1, 2), embed_dims=(16, 32, 32, 48), num_heads=2, key_dim=4, num_classes=6, bias_grid=(2, 2)
 )

@@ -19,6 +19,8 @@ from efficientformer_edu.latency.lookup import build
 from efficientformer_edu.latency.lookup_chains import FORMS, ROW, Chain, chains, cut_out, layers, name, run_form
 from efficientformer_edu.latency.lookup_parts import Part, parts
 
+pytestmark = pytest.mark.slow
+
 BASE = EfficientFormerConfig(
     depths=(1, 2, 1, 2), embed_dims=(16, 32, 32, 48), num_heads=2, key_dim=4, num_classes=6, bias_grid=(2, 2)
 )

@@ -13,6 +13,8 @@ from torch import nn
 
 from efficientformer_edu import EfficientFormer, fold
 
+pytestmark = pytest.mark.slow
+
 CONFIG = SMALL.replace(num_vit=(0, 0, 1, 1), bias_grid=2)
 
 

@@ -15,6 +15,8 @@ from efficientformer_edu.slimming.baselines import FACTORS, NEAR, random_subnets
 from efficientformer_edu.slimming.search import narrowest
 from efficientformer_edu.slimming.subnet import Subnet
 
+pytestmark = pytest.mark.slow
+
 LEAST = narrowest(LOOKUP)
 LARGEST = Subnet.largest(SEARCHED)
 

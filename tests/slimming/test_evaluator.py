@@ -22,6 +22,8 @@ from efficientformer_edu.training.loop import Loop
 from efficientformer_edu.training.recipe import LAPTOP
 from efficientformer_edu.training.run import Run
 
+pytestmark = pytest.mark.slow
+
 RECIPE = LAPTOP.replace(batch=20)
 EVALUATOR = Evaluator(images("train", 50), images("test", 40), RECIPE, SIZE, seed=3, finetune_steps=3)
 SOME = Subnet(TINY.embed_dims, (("MB4D",), ("I", "MB4D"), ("MB4D", "MB3D"), ("I", "MB3D")))

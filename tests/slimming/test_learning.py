@@ -20,6 +20,8 @@ from efficientformer_edu.slimming.supernet import Supernet
 from efficientformer_edu.training.recipe import LAPTOP
 from efficientformer_edu.training.run import Run
 
+pytestmark = pytest.mark.slow
+
 RECIPE = LAPTOP.replace(epochs=2, batch=20)
 
 

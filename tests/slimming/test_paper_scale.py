@@ -19,6 +19,8 @@ from efficientformer_edu.latency.lookup_parts import Part, macs, parts
 from efficientformer_edu.latency.lookup_table import Entry, Lookup
 from efficientformer_edu.slimming.paper_scale import NEAR, kendall, ledger, neighbours, order, scale
 
+pytestmark = pytest.mark.slow
+
 SIZE = (224, 224)
 L1 = PRESETS["l1"].replace(distillation=False)
 TICK = 1e-11  # seconds per MAC

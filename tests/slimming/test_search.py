@@ -28,6 +28,8 @@ from efficientformer_edu.training.batches import generator
 from efficientformer_edu.training.loading import TestBatches, loader
 from efficientformer_edu.training.recipe import LAPTOP
 
+pytestmark = pytest.mark.slow
+
 CONFIG = SEARCHED
 SMALLEST = CONFIG.replace(depths=(1, 1, 1, 1), embed_dims=(16, 16, 16, 16))
 START, LEAST = (

@@ -14,6 +14,8 @@ from efficientformer_edu.slimming.metapath import UNIT
 from efficientformer_edu.slimming.subnet import Candidate, Subnet
 from efficientformer_edu.slimming.supernet import Supernet, taken_out
 
+pytestmark = pytest.mark.slow
+
 SUPERNET = supernet()
 IMAGES = pictures()
 SOME = Subnet(TINY.embed_dims, (("MB4D",), ("I", "MB4D"), ("MB4D", "MB3D"), ("I", "MB3D")))

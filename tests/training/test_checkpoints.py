@@ -12,6 +12,8 @@ import torch
 
 from efficientformer_edu.training import checkpoints
 
+pytestmark = pytest.mark.slow
+
 RUN = {"seed": 0, "size": 32, "recipe": {"epochs": 2}}
 
 

@@ -15,6 +15,8 @@ from efficientformer_edu.training import distributed
 from efficientformer_edu.training.batches import Share
 from efficientformer_edu.training.loading import TrainBatches
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 from accelerate.state import PartialState
 import training_runs

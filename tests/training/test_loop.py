@@ -32,6 +32,8 @@ from efficientformer_edu.training.optimization import learning_rate
 from efficientformer_edu.training.recipe import Recipe
 from efficientformer_edu.weights import from_weights, load, save
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_run_leaves_everything_in_its_folder(tmp_path: Path) -> None:
     loop = Loop(run(), tmp_path)

@@ -22,6 +22,8 @@ from efficientformer_edu.training.trained import FOLDER, trained_log, trained_ne
 from tools import ROOT
 from tools import trained as tool
 
+pytestmark = pytest.mark.slow
+
 MOST = 2_000_000  # bytes, of all three files
 MARGIN = 0.03  # 1,000 of the 10,000 test images: 3.5 standard deviations of the accuracy
 

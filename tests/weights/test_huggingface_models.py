@@ -17,6 +17,8 @@ from efficientformer_edu.config import PRESETS
 from efficientformer_edu.weights import huggingface as hf
 from efficientformer_edu.weights.hf_loss import classification_loss
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=CLASSES)
 def model(request, make_network):
