@@ -24,7 +24,10 @@ from efficientformer_edu.weights import huggingface as hf
 from efficientformer_edu.weights.convert import to_layout
 
 # huggingface_hub sends bytes in a way that its HTTP library, httpx, deprecates.
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning"),
+]
 
 BASE, ONE_HEAD, TWO_HEADS = CLASSES
 PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8))
