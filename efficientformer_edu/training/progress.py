@@ -33,7 +33,7 @@ def follow(loop: Trainer[R, N, E]) -> Trained[N, E]:
     """
     is_main = loop.accelerator.is_main_process
     for note in loop.notes if is_main else ():
-        print(f"Note: {note}.", file=sys.stderr)
+        print(f"Note: {note}.")
     columns = (TextColumn("steps"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not (is_main and sys.stderr.isatty())) as bar:
