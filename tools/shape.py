@@ -126,8 +126,7 @@ def _code(cell: Cell, own: set[str]) -> Iterator[str]:
         yield f"has {_lines(cell)} lines, more than 30, and is not tagged whole-class"
     yield from _kinds(cell)
     for output in texts(cell):
-        notes = all(line.startswith("Note: ") for line in output.get("stderr", "").splitlines())
-        if "error" in output or not notes:
+        if "error" in output or "stderr" in output:
             yield f"raised, warned or wrote to stderr: {next(iter(output.values()))[:200]!r}"
         if any(MACHINE.search(text) for text in output.values()):
             yield "shows a path of the machine"
