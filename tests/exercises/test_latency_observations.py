@@ -99,7 +99,7 @@ def linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
     [
         (lambda norm, old: 7, "Return a linear layer; 7 came"),
         (lambda norm, old: linear(old.weight * norm.weight, None), "the bias of the folded layer"),
-        (lambda norm, old: linear((old.weight * norm.weight)[:-1], old.bias[:-1]), r"Expected shape|has the shape \(5, 6\)"),
+        (lambda norm, old: linear((old.weight * norm.weight)[:-1], old.bias[:-1]), r"(?:Expected|has the) shape"),
         (lambda norm, old: linear(old.weight, old.bias + old.weight @ norm.bias), "multiplied by γ_j"),
         (lambda norm, old: linear(old.weight * norm.weight, 2 * old.bias), r"to become b \+ W·β"),
     ],
