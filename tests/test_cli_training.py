@@ -145,9 +145,10 @@ def test_resume_errors(trained: tuple[Path, str, str], capsys: pytest.CaptureFix
 def test_a_finished_run_continues_with_more_epochs(pets: Path) -> None:
     options = ("train", "tiny.yaml", "--data", pets, "--size", "32", "--batch", "4", "--out", "run")
     run(*options, "--epochs", "1")
-    out, err = run(*options, "--epochs", "2", "--resume")
-    assert out.splitlines()[1].startswith("    2 ")
-    assert "2 epochs instead of 1" in err
+    out, _ = run(*options, "--epochs", "2", "--resume")
+    note, _, epoch, *_ = out.splitlines()
+    assert "2 epochs instead of 1" in note
+    assert epoch.startswith("    2 ")
     stored = json.loads(Path("run/run.json").read_text(encoding="utf-8"))
     assert (stored["recipe"]["epochs"], stored["extended"]) == (2, [{"after_epoch": 1, "epochs": 1}])
 
@@ -162,14 +163,14 @@ def test_fine_tuning_keeps_the_head_of_the_same_classes_and_replaces_others(
     tuned = ("--init-from", "first/weights.safetensors")
     run(*options, "first")
     assert refused_at_once(capsys, "train", "tiny.yaml", "--init-from", "no.pth") == "no.pth: No such file or directory"
-    _, err = run(*options, "same", *tuned)
-    assert "is kept" in err
+    out, _ = run(*options, "same", *tuned)
+    assert "is kept" in out
     stored = json.loads(Path("same/run.json").read_text(encoding="utf-8"))
     assert (stored["init_from"], stored["classes"]) == ("weights.safetensors", ["cat", "dog"])
     for split in ("train", "val"):
         (pets / split / "dog").rename(pets / split / "bird")
-    _, err = run(*options, "other", *tuned)
-    assert "other classes than the data" in err
+    out, _ = run(*options, "other", *tuned)
+    assert "other classes than the data" in out
     assert not torch.equal(head("first"), head("other"))
 
 
