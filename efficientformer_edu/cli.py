@@ -27,7 +27,7 @@ from efficientformer_edu.cli_observe import observe
 from efficientformer_edu.cli_slimming import slim
 from efficientformer_edu.cli_training import evaluate, train
 from efficientformer_edu.config import PRESETS
-from efficientformer_edu.files import whole
+from efficientformer_edu.files import atomic_write
 
 PROGRAM, PACKAGE = "efficientformer-edu", "efficientformer_edu"
 DISTRIBUTIONS = {"PIL": "pillow", "yaml": "PyYAML"}  # packages whose name differs from that of their module
@@ -84,7 +84,7 @@ def diagram(
         if out is None:
             typer.echo(chart, nl=False)
         else:
-            with whole(out) as partial:
+            with atomic_write(out) as partial:
                 partial.write_bytes(chart.encode())
         return
     if out is None or out.suffix != f".{format}":

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from efficientformer_edu.files import whole
+from efficientformer_edu.files import atomic_write
 
 
 def test_new_and_replaced(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     for text in ("one", "two"):
-        with whole(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text(text)
         assert path.read_text() == text
     assert os.listdir(tmp_path) == ["file.txt"]
@@ -25,7 +25,7 @@ def test_new_and_replaced(tmp_path: Path) -> None:
 
 def test_the_old_file_is_there_until_the_end(tmp_path: Path) -> None:
     (path := tmp_path / "file.txt").write_text("old")
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         assert partial.parent == path.parent and partial != path
         partial.write_text("new")
         assert path.read_text() == "old"
@@ -34,7 +34,7 @@ def test_the_old_file_is_there_until_the_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_crash_in_the_middle(tmp_path: Path, error: type[BaseException]) -> None:
     (path := tmp_path / "file.txt").write_text("old")
-    with pytest.raises(error), whole(path) as partial:
+    with pytest.raises(error), atomic_write(path) as partial:
         partial.write_text("half")
         raise error
     assert path.read_text() == "old"
@@ -42,7 +42,7 @@ def test_a_crash_in_the_middle(tmp_path: Path, error: type[BaseException]) -> No
 
 
 def test_a_crash_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(ValueError), whole(tmp_path / "file.txt"):
+    with pytest.raises(ValueError), atomic_write(tmp_path / "file.txt"):
         raise ValueError
     assert os.listdir(tmp_path) == []
 
@@ -53,7 +53,7 @@ def test_a_crash_during_the_final_rename(tmp_path: Path, monkeypatch: pytest.Mon
 
     (path := tmp_path / "file.txt").write_text("old")
     monkeypatch.setattr("os.replace", full)
-    with pytest.raises(OSError, match="disk full"), whole(path) as partial:
+    with pytest.raises(OSError, match="disk full"), atomic_write(path) as partial:
         partial.write_text("new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file.txt"]
@@ -61,7 +61,7 @@ def test_a_crash_during_the_final_rename(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
-    with whole(tmp_path / "file.txt") as partial:
+    with atomic_write(tmp_path / "file.txt") as partial:
         partial.touch()
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert modes["file.txt"] == modes["plain"]
@@ -69,7 +69,10 @@ def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
 
 def test_a_missing_folder(tmp_path: Path) -> None:
     path = tmp_path / "nowhere" / "file.txt"
-    with pytest.raises(FileNotFoundError, match=f"^{re.escape(str(path))}: the folder does not exist"), whole(path):
+    with (
+        pytest.raises(FileNotFoundError, match=f"^{re.escape(str(path))}: the folder does not exist"),
+        atomic_write(path),
+    ):
         pytest.fail("nothing may be written")
     assert os.listdir(tmp_path) == []
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import nbformat
 
-from efficientformer_edu.files import whole
+from efficientformer_edu.files import atomic_write
 
 Cell = Any  # a cell, an output and a notebook are nbformat's dictionaries with attributes
 Notebook = Any
@@ -54,7 +54,7 @@ def write(notebook: Notebook, path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path`, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 

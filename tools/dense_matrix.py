@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
 from efficientformer_edu.dense import DenseConfig, DenseNetwork
 from efficientformer_edu.dense.network import CLASSES, HEADS, MATRIX, NECKS, TASKS
-from efficientformer_edu.files import whole
+from efficientformer_edu.files import atomic_write
 from efficientformer_edu.machine import processor, versions
 from tools import ROOT
 
@@ -175,7 +175,7 @@ def write(network: str, cells: list[Cell]) -> None:
         "command": "python -m tools.dense_matrix",
         "networks": {name: networks[name] for name in sorted(networks)},
     }
-    with whole(RECORDS) as file:
+    with atomic_write(RECORDS) as file:
         text = json.dumps(record, indent=1, ensure_ascii=False, default=asdict)
         file.write_text(text + "\n", encoding="utf-8")
 

@@ -19,7 +19,7 @@ from efficientformer_edu.dense.loop import DenseLoop, DenseRun
 from efficientformer_edu.dense.recipe import SHAPES
 from efficientformer_edu.dense.shapes import Shapes
 from efficientformer_edu.dense.usual import SMALL, usual
-from efficientformer_edu.files import whole
+from efficientformer_edu.files import atomic_write
 from efficientformer_edu.machine import cores, processor, threads, versions
 from tools import ROOT
 
@@ -62,7 +62,7 @@ def train(variant: str, seed: int) -> str:
     libraries = ", ".join(f"{library} {version}" for library, version in versions().items())
     where = {"machine": processor(), "versions": libraries, "date": date.today().isoformat()}
     record = {"variant": variant, "result": dict(trained.evaluation.result), "run": run.described(), "log": log}
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         text = json.dumps({**record, "where": where}, indent=1, ensure_ascii=False)
         partial.write_text(text + "\n", encoding="utf-8")
     return f"{path.name}: {trained.evaluation}"

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from efficientformer_edu.files import whole
+from efficientformer_edu.files import atomic_write
 from efficientformer_edu.training.fashion_mnist import CLASSES, full
 from tools import ROOT
 
@@ -50,7 +50,7 @@ def make(target: Path = TARGET) -> None:
             mean, std = pixel_statistics(images)
             arrays |= {"mean": np.array(mean), "std": np.array(std)}
     # An .npz is a zip archive. LZMA makes it a seventh smaller than numpy's compression, and numpy can read it.
-    with whole(target) as path, zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+    with atomic_write(target) as path, zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
         for name, array in arrays.items():
             content = io.BytesIO()
             np.save(content, array)

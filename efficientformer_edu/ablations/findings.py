@@ -9,7 +9,7 @@ from pathlib import Path
 
 from efficientformer_edu.ablations.outcome import Outcome, Result
 from efficientformer_edu.ablations.variants import REPORTED
-from efficientformer_edu.files import whole
+from efficientformer_edu.files import atomic_write
 from efficientformer_edu.utils.statistics import Agreement
 
 STATUSES: Mapping[Agreement, str] = {
@@ -49,7 +49,7 @@ def save_findings(outcome: Outcome, path: Path) -> None:
         "table": json.loads(outcome.table().to_json()),
         "not_run": {name: outcome.to_run(name) for name in outcome.not_run},
     }
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

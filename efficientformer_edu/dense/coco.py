@@ -28,7 +28,7 @@ from pycocotools import mask as cocoapi
 from torch import Tensor
 
 from efficientformer_edu.dense.examples import BACKGROUND, Example, Examples
-from efficientformer_edu.training.checkpoints import fingerprint_files
+from efficientformer_edu.files import fingerprint_files
 from efficientformer_edu.training.folders import warn_left_out
 from efficientformer_edu.weights.images import check_image, read_image
 

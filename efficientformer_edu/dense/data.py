@@ -11,7 +11,7 @@ from efficientformer_edu import config_values as values
 from efficientformer_edu.dense.examples import Examples
 from efficientformer_edu.dense.mask_folders import ADE20K, PLAIN, read_mask_folder
 from efficientformer_edu.dense.shapes import Shapes
-from efficientformer_edu.training.data import Split
+from efficientformer_edu.training.folders import Split
 
 SHAPES = "shapes"
 SCENES = {"train": 2000, "test": 200}

@@ -24,7 +24,8 @@ from efficientformer_edu.dense.metrics import check_installed
 from efficientformer_edu.dense.network import DenseConfig, DenseNetwork
 from efficientformer_edu.dense.recipe import DenseRecipe
 from efficientformer_edu.dense.views import View
-from efficientformer_edu.training.batches import ALONE, Share, epoch_batches, generator
+from efficientformer_edu.training.batches import ALONE, Share, epoch_batches
+from efficientformer_edu.training.dice import generator
 from efficientformer_edu.training.run import InitFrom, describe_init, fingerprint_init
 from efficientformer_edu.training.trainer import Trainer
 

@@ -19,9 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 from efficientformer_edu.dense.examples import IGNORED, Example, Examples
-from efficientformer_edu.training.checkpoints import fingerprint_files
-from efficientformer_edu.training.data import Split
-from efficientformer_edu.training.folders import image_files, warn_left_out
+from efficientformer_edu.files import fingerprint_files
+from efficientformer_edu.training.folders import Split, image_files, warn_left_out
 from efficientformer_edu.weights.images import check_image, open_image, read_image, upright
 
 SPLITS = {"train": ("train", "training"), "test": ("val", "validation", "test")}

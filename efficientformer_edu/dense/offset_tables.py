@@ -25,8 +25,8 @@ from efficientformer_edu.config import SMALLEST_INPUT
 from efficientformer_edu.machine import threads
 from efficientformer_edu.model import MB3D, Attention, offset_bias
 from efficientformer_edu.model.mixers import Grid
-from efficientformer_edu.training.batches import mixed
 from efficientformer_edu.training.data import Images
+from efficientformer_edu.training.dice import derive_seed
 from efficientformer_edu.training.loading import TestBatches, TrainBatches, loader
 from efficientformer_edu.training.optimization import learning_rate
 from efficientformer_edu.training.recipe import LAPTOP, Recipe
@@ -207,7 +207,7 @@ def compare_tables(
 def fresh_network(seed: int) -> PatchNetwork:
     """A network before training: its weights depend only on the seed, its table is 0."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(mixed(seed))
+        torch.manual_seed(derive_seed(seed))
         return PatchNetwork()
 
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from efficientformer_edu import config_values as values
 from efficientformer_edu.config import SMALLEST_INPUT
 from efficientformer_edu.dense.examples import BACKGROUND, Example, Examples
-from efficientformer_edu.training.data import Split
+from efficientformer_edu.training.folders import Split
 
 PARTS = {"train": ((0, 0, 512, 200), (0, 400, 512, 600)), "test": ((0, 200, 512, 400),)}
 """Crops of the background image (512 pixels wide, 600 high): left, top, right, bottom. Each shows flag and wall."""

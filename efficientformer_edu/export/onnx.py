@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from efficientformer_edu.config import Resolution
 from efficientformer_edu.export.program import BATCH, INPUT, OUTPUT, needs, prepare, program, quiet
-from efficientformer_edu.files import whole
+from efficientformer_edu.files import atomic_write
 
 
 def export_onnx(model: nn.Module, path: str | Path, resolution: Resolution | None = None) -> None:
@@ -41,7 +41,7 @@ def export_onnx(model: nn.Module, path: str | Path, resolution: Resolution | Non
     needs("onnx.helper").set_model_props(
         proto, {**metadata, "form": "trained" if network.input_size is None else "folded"}
     )
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(proto.SerializeToString())
 
 

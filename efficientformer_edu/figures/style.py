@@ -24,7 +24,7 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 from numpy.typing import NDArray
 
 from efficientformer_edu.figures.colours import FRAME_LINE, INK, PAPER, QUERY
-from efficientformer_edu.files import whole
+from efficientformer_edu.files import atomic_write
 
 DPI = 100
 WIDTH = 10.0  # inches; 1000 dots, the width of a notebook's column
@@ -86,7 +86,7 @@ def save(figure: Figure, path: str | Path) -> None:
     path = Path(path)
     if path.suffix not in FORMATS:
         raise ValueError(f"{path.name!r} does not end in {' or '.join(FORMATS)}")
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(_rendered(figure, path.suffix))
 
 

@@ -14,7 +14,7 @@ import torch
 
 from efficientformer_edu.audit.tables import Table
 from efficientformer_edu.config import EfficientFormerConfig
-from efficientformer_edu.files import whole
+from efficientformer_edu.files import atomic_write
 from efficientformer_edu.latency.lookup_chains import whole_network
 from efficientformer_edu.latency.lookup_table import Lookup
 from efficientformer_edu.latency.records import DIGITS, Conditions
@@ -113,7 +113,7 @@ class Errors:
         ]
         summary = {name: getattr(self, name) for name in ("median", "worst", "median_at_speed", "worst_at_speed")}
         data = {"conditions": asdict(self.conditions), **summary, "predictions": predictions}
-        with whole(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
     @classmethod

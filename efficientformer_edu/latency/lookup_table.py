@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 from efficientformer_edu.audit.growth import STEP
 from efficientformer_edu.audit.tables import Table
 from efficientformer_edu.config import EfficientFormerConfig, Resolution, get_config, resolution_pair
-from efficientformer_edu.files import whole
+from efficientformer_edu.files import atomic_write
 from efficientformer_edu.latency.lookup_parts import Grid, Part, macs, parts
 from efficientformer_edu.latency.records import Conditions
 
@@ -186,7 +186,7 @@ class Lookup:
             {**entry.part._asdict(), "seconds": entry.seconds, "reference": entry.reference} for entry in self.entries
         ]
         data = asdict(self) | {"base": self.base.to_dict(), "entries": entries}
-        with whole(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
     @classmethod

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from efficientformer_edu.audit.tables import Table
-from efficientformer_edu.files import whole
+from efficientformer_edu.files import atomic_write
 from efficientformer_edu.latency.events import calls, profiler_cost, record, sums
 from efficientformer_edu.latency.operators import CLASSES, Classify, classify
 from efficientformer_edu.latency.records import Conditions
@@ -100,7 +100,7 @@ def save_profiles(profiles: Sequence[Profile], path: Path) -> None:
         "findings": findings(profiles),
         "profiles": [entry.to_dict() for entry in profiles],
     }
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from efficientformer_edu.audit.tables import Table
-from efficientformer_edu.files import whole
+from efficientformer_edu.files import atomic_write
 from efficientformer_edu.utils.statistics import MIN_SAMPLES, Estimate, median_estimate, paired_ratio
 
 DIGITS = 9  # of stored seconds, which are rounded to nanoseconds
@@ -174,7 +174,7 @@ def save(records: Mapping[str, Measurement], path: Path, **more: Any) -> None:
         OSError: if the folder does not exist or cannot be written.
     """
     data = {**more, "measurements": {name: to_dict(record) for name, record in records.items()}}
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 

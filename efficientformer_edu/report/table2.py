@@ -22,7 +22,7 @@ from efficientformer_edu.dense.views import View
 from efficientformer_edu.report.rows import Row, Verdict
 from efficientformer_edu.report.table1 import OTHERS
 from efficientformer_edu.report.wording import cells
-from efficientformer_edu.training.batches import generator
+from efficientformer_edu.training.dice import generator
 
 DATA = "Needs the data set, which the kit reads as it is published but does not carry."
 TRAINED = "Needs a backbone trained on ImageNet"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from efficientformer_edu.config import EfficientFormerConfig
-from efficientformer_edu.files import whole
+from efficientformer_edu.files import atomic_write
 from efficientformer_edu.latency.lookup_table import Lookup
 from efficientformer_edu.slimming.baselines import random_subnets, uniform_scaling
 from efficientformer_edu.slimming.evaluator import Evaluator
@@ -92,7 +92,7 @@ def baselines(
 def save_contenders(contenders: Iterable[Contender], path: Path) -> None:
     """Write the networks as JSON, atomically. Raises OSError if that fails."""
     records = [{**asdict(contender), "config": contender.config.to_dict()} for contender in contenders]
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
 
 

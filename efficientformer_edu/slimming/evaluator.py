@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from efficientformer_edu.slimming.supernet import Supernet
-from efficientformer_edu.training.batches import generator
 from efficientformer_edu.training.data import Images
+from efficientformer_edu.training.dice import generator
 from efficientformer_edu.training.loading import TestBatches, TrainBatches, loader
 from efficientformer_edu.training.loop import Loop
 from efficientformer_edu.training.recipe import Recipe

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from efficientformer_edu.audit.tables import Table
 from efficientformer_edu.config import EfficientFormerConfig
-from efficientformer_edu.files import whole
+from efficientformer_edu.files import atomic_write
 from efficientformer_edu.slimming.subnet import Action, Subnet
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class Search:
         """Write everything as JSON, atomically. Raises OSError if that fails."""
         family = [{"target": target, "config": config.to_dict()} for target, config in self.family.items()]
         data = {**asdict(self), "supernet": self.supernet.to_dict(), "family": family}
-        with whole(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod

@@ -16,7 +16,7 @@ from typing import Any
 import safetensors.torch
 
 from efficientformer_edu.config import EfficientFormerConfig
-from efficientformer_edu.files import whole
+from efficientformer_edu.files import atomic_write
 from efficientformer_edu.latency.lookup_table import Lookup
 from efficientformer_edu.slimming.evaluator import Evaluator
 from efficientformer_edu.slimming.narrow import brought_to
@@ -107,7 +107,7 @@ class Slimming:
         if self.folder is None:
             return
         number = len(self.search.steps)
-        with whole(self.folder / WEIGHTS.format(number)) as partial:
+        with atomic_write(self.folder / WEIGHTS.format(number)) as partial:
             state = {name: value.contiguous() for name, value in self._current.state_dict().items()}
             safetensors.torch.save_file(state, partial)
         self.search.save(self.folder / SEARCH)

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from efficientformer_edu import config_values as values
 from efficientformer_edu.config import SMALLEST_INPUT
 from efficientformer_edu.training.data import Picture, Sample
-from efficientformer_edu.training.dice import dice, rectangle
+from efficientformer_edu.training.dice import numpy_generator, rectangle
 from efficientformer_edu.training.fashion_mnist import SIDE, statistics
 from efficientformer_edu.training.photographs import color_jitter, rand_augment, random_part
 from efficientformer_edu.training.recipe import Recipe
@@ -92,7 +92,7 @@ class Training:
     def __call__(self, samples: Sequence[Sample], generator: torch.Generator) -> Batch:
         """The images, (B, channels, size, size), and their labels, (B,). All randomness comes from `generator`."""
         pictures, labels = _apart(samples)
-        random = dice(generator)
+        random = numpy_generator(generator)
         if self.recipe.crop is None:
             frames = torch.stack([_pixels(self._view(picture, random)) for picture in pictures])
         else:

@@ -9,18 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
-
-def generator(*numbers: int) -> torch.Generator:
-    """A random generator that depends only on these numbers, such as seed, epoch and step."""
-    return torch.Generator().manual_seed(mixed(*numbers))
-
-
-def mixed(*numbers: int) -> int:
-    """Derive a 63-bit seed from several non-negative numbers. Similar numbers give unrelated seeds."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+from efficientformer_edu.training.dice import generator
 
 
 def epoch_batches(count: int, batch: int, *, seed: int, epoch: int, repeats: int = 1) -> list[list[int]]:

@@ -19,29 +19,24 @@ differs from that of a run with the longer schedule from the start, and `run.jso
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from efficientformer_edu.files import whole
+from efficientformer_edu.files import atomic_write
 
 CHECKPOINT, LOG, RUN = "checkpoint.pt", "log.csv", "run.json"
 WEIGHTS, AVERAGE = "weights.safetensors", "average.safetensors"
 
 EPOCHS = "recipe.epochs"  # the setting that may grow when a run is resumed
-ENDS = 1024  # bytes at the start and at the end of a file that its fingerprint covers
 
 
 def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint of tensors, numbers, strings and containers of them. Raises OSError if the disk is full."""
-    with whole(folder / CHECKPOINT) as partial:
+    with atomic_write(folder / CHECKPOINT) as partial:
         try:
             torch.save(dict(state), partial)
         except RuntimeError as error:  # torch's own writer raises this when a disk is full
@@ -118,40 +113,6 @@ def _epochs(run: Mapping[str, Any]) -> int:
     return int(dict(_flat(run)).get(EPOCHS, 0))
 
 
-def fingerprint_files(files: Sequence[Path], more: str = "") -> str:
-    """A short hash of files, in order: their names, sizes, and first and last kilobyte.
-
-    Args:
-        files: for example the images of a data set. They are not read completely, which would take as long as an epoch.
-        more: additional content to include in the hash, such as labels.
-    """
-    with ThreadPoolExecutor() as pool:  # most of the time is spent waiting for files
-        return _hash([more.encode(), *pool.map(_ends, files)])
-
-
-def fingerprint_tensors(tensors: Mapping[str, Tensor]) -> str:
-    """A short hash of tensors: their names, types, shapes and values."""
-    parts = []
-    for name, value in tensors.items():
-        parts.append(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        parts.append(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return _hash(parts)
-
-
-def _ends(path: Path) -> bytes:
-    with path.open("rb") as file:
-        start, size = file.read(ENDS), file.seek(0, os.SEEK_END)
-        file.seek(max(size - ENDS, 0))
-        return f"{path.name} {size} ".encode() + start + file.read()
-
-
-def _hash(parts: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(hashlib.sha256(part).digest())
-    return digest.hexdigest()[:16]
-
-
 def begin(folder: Path) -> None:
     """Create the folder of a new run. Raises FileExistsError if it already contains a run."""
     if (folder / CHECKPOINT).exists() or (folder / WEIGHTS).exists():
@@ -161,7 +122,7 @@ def begin(folder: Path) -> None:
 
 def write_log(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the log, one line per epoch. The complete file is rewritten, so no line occurs twice."""
-    with whole(folder / LOG) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+    with atomic_write(folder / LOG) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -169,5 +130,5 @@ def write_log(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def write_run(folder: Path, run: Mapping[str, Any]) -> None:
     """Write what the run depends on, and its result."""
-    with whole(folder / RUN) as partial:
+    with atomic_write(folder / RUN) as partial:
         partial.write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -10,20 +10,19 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from efficientformer_edu.files import fingerprint_files, fingerprint_tensors
 from efficientformer_edu.training import fashion_mnist, folders
-from efficientformer_edu.training.checkpoints import fingerprint_files, fingerprint_tensors
+from efficientformer_edu.training.folders import Split
 from efficientformer_edu.weights.images import open_image, to_rgb
 
 FULL, SMALL = "fashion-mnist", "fashion-mnist-small"
 
-Split = Literal["train", "test"]
 Picture = Image.Image | Tensor  # an RGB image, or uint8 (1, 28, 28)
 Sample = tuple[Picture, int]
 

@@ -14,14 +14,22 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from efficientformer_edu.training.batches import mixed
-
 TRIES = 10  # as in timm and torchvision
 
 Range = tuple[float, float]
 
 
-def dice(generator: torch.Generator) -> np.random.Generator:
+def generator(*numbers: int) -> torch.Generator:
+    """A random generator that depends only on these numbers, such as seed, epoch and step."""
+    return torch.Generator().manual_seed(derive_seed(*numbers))
+
+
+def derive_seed(*numbers: int) -> int:
+    """Derive a 63-bit seed from several non-negative numbers. Similar numbers give unrelated seeds."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def numpy_generator(generator: torch.Generator) -> np.random.Generator:
     """A NumPy generator seeded with the next number of a torch generator."""
     return np.random.default_rng(int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device)))
 
@@ -37,7 +45,7 @@ def seeded(device: torch.device, *numbers: int) -> Iterator[None]:
         device: its generator is seeded as well as the CPU's.
         numbers: the numbers that the seed is derived from, such as seed, step and process.
     """
-    seed, on_cpu = mixed(*numbers), device.type == "cpu"
+    seed, on_cpu = derive_seed(*numbers), device.type == "cpu"
     with torch.random.fork_rng([] if on_cpu else [device], device_type=None if on_cpu else device.type):
         torch.default_generator.manual_seed(seed)
         if not on_cpu:

@@ -19,9 +19,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from efficientformer_edu.files import whole
+from efficientformer_edu.files import atomic_write, fingerprint_tensors
 from efficientformer_edu.model.network import Heads
-from efficientformer_edu.training.checkpoints import fingerprint_tensors
 from efficientformer_edu.training.recipe import CHECKS, Kind
 
 Indices = Int[Tensor, " B"] | list[int]
@@ -164,7 +163,7 @@ class StoredLogits:
 
     def save(self, path: str | Path) -> None:
         """Write the logits as safetensors, atomically. Raises OSError if writing fails."""
-        with whole(Path(path)) as partial:
+        with atomic_write(Path(path)) as partial:
             partial.write_bytes(safetensors.torch.save({"logits": self.logits.contiguous()}))
 
     @classmethod

@@ -11,10 +11,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from efficientformer_edu.weights.images import check_image
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+Split = Literal["train", "test"]
 SPLITS = {"train": ("train",), "test": ("val", "test")}
 
 

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from efficientformer_edu.training import batches
 from efficientformer_edu.training.augment import Evaluation, Training
 from efficientformer_edu.training.data import Images
+from efficientformer_edu.training.dice import generator
 from efficientformer_edu.training.mixing import mix
 from efficientformer_edu.training.recipe import Recipe
 
@@ -65,7 +66,7 @@ class TrainBatches(Dataset[Batch]):
         return len(self.shares)
 
     def __getitem__(self, number: int) -> Batch:
-        random = batches.generator(*self.numbers, number)
+        random = generator(*self.numbers, number)
         indices, recipe = self.shares[number], self.recipe
         images, labels = self.augment([self.images[index] for index in indices], random)
         classes = len(self.images.classes)

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from efficientformer_edu.training.dice import dice
+from efficientformer_edu.training.dice import numpy_generator
 
 
 def mix(
@@ -48,7 +48,7 @@ def mix(
         raise ValueError(
             f"labels from {labels.min()} to {labels.max()}; {num_classes} classes allow 0 to {num_classes - 1}"
         )
-    random = dice(generator)
+    random = numpy_generator(generator)
     kept = 1.0
     if cutmix_alpha and (not mixup_alpha or random.random() < 0.5):
         images, kept = _cutmix(images, random.beta(cutmix_alpha, cutmix_alpha), random)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from efficientformer_edu.files import whole
+from efficientformer_edu.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Record:
 
     def save(self, folder: Path) -> None:
         """Write the record into the folder of a study, atomically. Raises OSError if writing fails."""
-        with whole(folder / f"{self.variant}_seed{self.seed}.json") as partial:
+        with atomic_write(folder / f"{self.variant}_seed{self.seed}.json") as partial:
             partial.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -11,8 +11,8 @@ from typing import Any, Generic, TypeVar
 from torch import Tensor, nn
 
 from efficientformer_edu.config import EfficientFormerConfig
+from efficientformer_edu.files import fingerprint_tensors
 from efficientformer_edu.model import EfficientFormer
-from efficientformer_edu.training.checkpoints import fingerprint_tensors
 from efficientformer_edu.training.data import Images
 from efficientformer_edu.training.distillation import Teacher
 from efficientformer_edu.training.evaluation import same_classes

@@ -18,7 +18,7 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
-from efficientformer_edu.files import whole
+from efficientformer_edu.files import atomic_write
 from efficientformer_edu.machine import accelerator, cores, threads, versions
 from efficientformer_edu.training.checkpoints import differences
 from efficientformer_edu.training.guard import NotFiniteError
@@ -109,7 +109,7 @@ class Study:
             OSError: if a record cannot be written; records stored before are kept.
         """
         if _load_plan(self.folder) != self.planned:
-            with whole(self.folder / PLAN) as partial:
+            with atomic_write(self.folder / PLAN) as partial:
                 partial.write_text(json.dumps({"seeds": self.planned}) + "\n", encoding="utf-8")
         count = min(processes or cores(), len(self.missing))
         if count <= 1:

@@ -16,7 +16,7 @@ import pooch
 import torch.hub
 
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig, get_config
-from efficientformer_edu.files import whole
+from efficientformer_edu.files import atomic_write
 
 ADDRESS = "https://download.openmmlab.com/mmclassification/v0/efficientformer/"
 FILES = {
@@ -95,7 +95,7 @@ def _download(path: Path) -> None:
     print(f"fetching {address} to {path}", file=sys.stderr)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as partial:
+        with atomic_write(path) as partial:
             pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT)(address, str(partial), None)
             if not (digest := _digest(partial)).startswith(_hash(path)):
                 raise ValueError(

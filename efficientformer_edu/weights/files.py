@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from efficientformer_edu.files import whole
+from efficientformer_edu.files import atomic_write
 
 # Keys under which training checkpoints store the weights and their moving average (EMA); the first that exists is used.
 # The released code and torchvision's references use `model`, timm and mmpretrain `state_dict`.
@@ -92,7 +92,7 @@ def write(
     copies = {
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()
     }
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         if path.suffix == ".safetensors":
             # Not `save_file`: other users could not read its file. Hugging Face needs the format "pt".
             partial.write_bytes(safetensors.torch.save(copies, metadata={"format": "pt", **header}))

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from efficientformer_edu import config_values as values
 from efficientformer_edu.config import EfficientFormerConfig as NetworkConfig
-from efficientformer_edu.files import whole
+from efficientformer_edu.files import atomic_write
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.weights import files
 from efficientformer_edu.weights.convert import to_layout
@@ -297,5 +297,5 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(fields: Mapping[str, Any], path: Path) -> None:
     """Write a mapping as JSON, atomically."""
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")

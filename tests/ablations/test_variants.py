@@ -17,7 +17,7 @@ from efficientformer_edu.ablations.variants import BASE, REPORTED, VARIANTS, get
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.model.mixers import Attention
 from efficientformer_edu.report import rows
-from efficientformer_edu.training.batches import mixed
+from efficientformer_edu.training.dice import derive_seed
 from efficientformer_edu.training.loading import TrainBatches
 from efficientformer_edu.training.small import LEAST_GRID
 
@@ -47,7 +47,7 @@ NEW = {  # prefixes of the parameters that a change adds or reinitializes
 
 def network(name: str, config=TINY) -> EfficientFormer:
     variant = VARIANTS[name]
-    torch.manual_seed(mixed(3))
+    torch.manual_seed(derive_seed(3))
     return variant.network(config.replace(**variant.fields(config)))
 
 

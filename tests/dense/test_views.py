@@ -14,7 +14,7 @@ from efficientformer_edu.dense.examples import IGNORED, Example
 from efficientformer_edu.dense.loop import DenseBatches
 from efficientformer_edu.dense.shapes import Shapes
 from efficientformer_edu.dense.views import Placement, View
-from efficientformer_edu.training.batches import generator
+from efficientformer_edu.training.dice import generator
 from efficientformer_edu.weights.images import MEAN, STD
 
 SIDES = st.integers(1, 90)

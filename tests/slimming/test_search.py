@@ -24,7 +24,7 @@ from efficientformer_edu.slimming.records import SEARCH, Search, Trial
 from efficientformer_edu.slimming.search import WEIGHTS, Slimming, applied, begin, check_targets, narrowest
 from efficientformer_edu.slimming.subnet import Action, Subnet
 from efficientformer_edu.slimming.supernet import Supernet
-from efficientformer_edu.training.batches import generator
+from efficientformer_edu.training.dice import generator
 from efficientformer_edu.training.loading import TestBatches, loader
 from efficientformer_edu.training.recipe import LAPTOP
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from efficientformer_edu.training.batches import Share, epoch_batches, generator, mixed
+from efficientformer_edu.training.batches import Share, epoch_batches
+from efficientformer_edu.training.dice import derive_seed, generator
 
 
 @given(st.integers(1, 200), st.integers(1, 40), st.integers(0, 9), st.integers(0, 9))
@@ -54,8 +55,8 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
 
 
 def test_seeds_are_the_same_everywhere_and_differ() -> None:
-    assert mixed(1, 2) == 7764949442709860949  # a run is the same on every machine with the same random numbers
-    seeds = {mixed(seed, step) for seed in range(30) for step in range(30)}
+    assert derive_seed(1, 2) == 7764949442709860949  # a run is the same on every machine with the same random numbers
+    seeds = {derive_seed(seed, step) for seed in range(30) for step in range(30)}
     assert len(seeds) == 900
     assert all(0 <= seed < 2**63 for seed in seeds)
-    assert generator(1, 2).initial_seed() == mixed(1, 2)
+    assert generator(1, 2).initial_seed() == derive_seed(1, 2)

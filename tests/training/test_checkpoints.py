@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from efficientformer_edu.files import fingerprint_files, fingerprint_tensors
 from efficientformer_edu.training import checkpoints
 
 pytestmark = pytest.mark.slow
@@ -99,14 +100,14 @@ def test_a_fingerprint_of_files_changes_with_what_they_hold(tmp_path: Path) -> N
         for index, value in changed:
             content[index] = value
         files[1].write_bytes(content)
-        return checkpoints.fingerprint_files(files)
+        return fingerprint_files(files)
 
     prints = [print_of(), print_of((0, 1)), print_of((4999, 1))]
     assert len(set(prints)) == 3 and print_of() == prints[0]
-    assert checkpoints.fingerprint_files(files[::-1]) != prints[0]
-    assert checkpoints.fingerprint_files(files, "labels") != prints[0]
+    assert fingerprint_files(files[::-1]) != prints[0]
+    assert fingerprint_files(files, "labels") != prints[0]
     files[1].write_bytes(bytes(5001))
-    assert checkpoints.fingerprint_files(files) != prints[0]
+    assert fingerprint_files(files) != prints[0]
 
 
 def test_a_fingerprint_of_tensors_changes_with_names_types_shapes_and_values() -> None:
@@ -118,9 +119,9 @@ def test_a_fingerprint_of_tensors_changes_with_names_types_shapes_and_values() -
         {"v": tensors["w"], "n": tensors["n"]},
         {**tensors, "w": torch.arange(4.0).bfloat16()},
     )
-    prints = [checkpoints.fingerprint_tensors(tensor_set) for tensor_set in (tensors, *changed)]
+    prints = [fingerprint_tensors(tensor_set) for tensor_set in (tensors, *changed)]
     assert len(set(prints)) == len(prints)
-    assert checkpoints.fingerprint_tensors({"w": torch.arange(8.0)[::2] / 2, "n": torch.tensor(3)}) == prints[0]
+    assert fingerprint_tensors({"w": torch.arange(8.0)[::2] / 2, "n": torch.tensor(3)}) == prints[0]
 
 
 def test_a_folder_holds_a_single_run(tmp_path: Path) -> None:

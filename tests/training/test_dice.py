@@ -8,19 +8,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from efficientformer_edu.training.dice import dice, rectangle, seeded
+from efficientformer_edu.training.dice import numpy_generator, rectangle, seeded
 
 
 def test_the_same_state_gives_the_same_numbers_and_advances() -> None:
     first, second = (torch.Generator().manual_seed(3) for _ in range(2))
-    throws = [dice(first).random(4).tolist() for _ in range(3)]
-    assert [dice(second).random(4).tolist() for _ in range(3)] == throws
+    throws = [numpy_generator(first).random(4).tolist() for _ in range(3)]
+    assert [numpy_generator(second).random(4).tolist() for _ in range(3)] == throws
     assert throws[0] != throws[1] != throws[2]
 
 
 def test_global_random_numbers_are_left_alone() -> None:
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].tolist()
-    dice(torch.Generator().manual_seed(0)).random()
+    numpy_generator(torch.Generator().manual_seed(0)).random()
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert np.random.get_state()[1].tolist() == numpy_state
 
