@@ -71,7 +71,7 @@ def get_protocol(name: str | None = None, data_dir: Path | None = None) -> str:
 
 
 @cache
-def images(protocol: Protocol, data_dir: Path | None = None) -> tuple[Images, Images]:
+def load_load_images(protocol: Protocol, data_dir: Path | None = None) -> tuple[Images, Images]:
     """The training and the test images of a protocol, read once per process. Raises as `load_data` does."""
     train, test = (load_data(protocol.data, split, data_dir=data_dir) for split in ("train", "test"))
     return (train if protocol.per_class is None else first_of_each(train, protocol.per_class)), test
@@ -84,7 +84,7 @@ def teacher_logits(protocol: Protocol, data_dir: Path | None = None) -> StoredLo
     Unlike the paper's teacher, it does not see the student's augmentations. It was trained on all 60,000 images, so its
     logits carry information beyond the labels.
     """
-    train, _ = images(protocol, data_dir)
+    train, _ = load_images(protocol, data_dir)
     network = trained_network()
     batches = TestBatches(train, smallest_size(network.config), network.config.in_channels, protocol.recipe.batch)
     return StoredLogits.collect(network_teacher(network), (batch for batch, _ in loader(batches)))

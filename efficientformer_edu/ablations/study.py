@@ -56,7 +56,7 @@ def run_of(protocol: Protocol, name: str, variant: Variant, seed: int, data_dir:
         seed: random seed.
         data_dir: folder with the files of Fashion-MNIST.
     """
-    train, test = protocols.images(protocol, data_dir)
+    train, test = protocols.load_images(protocol, data_dir)
     recipe = protocol.recipe.replace(**variant.recipe(protocol.recipe))
     distils = recipe.distillation is not None
     return Run(

@@ -24,7 +24,6 @@ from efficientformer_edu.dense.layers import NORMS, ConvNormAct
 
 torch.fx.wrap("anchors_at")  # a leaf for torch.fx: the number of anchors depends on the feature map sizes
 
-PRIOR = 0.01  # initial probability of each class
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ MODES = {1: "L", 3: "RGB"}
 ERASED_AREA = (0.02, 1 / 3)  # relative to the area of the image
 ERASED_ASPECT = (0.3, 1 / 0.3)
 
-Batch = tuple[Float[Tensor, "B C size size"], Int[Tensor, " B"]]
+LabeledBatch = tuple[Float[Tensor, "B C size size"], Int[Tensor, " B"]]
 
 
 class Evaluation:
@@ -55,7 +55,7 @@ class Evaluation:
         self.size, self.channels = _shape(size, channels)
         self.rule = get_rule(rule)
 
-    def __call__(self, samples: Sequence[Sample]) -> Batch:
+    def __call__(self, samples: Sequence[Sample]) -> LabeledBatch:
         """The images, (B, channels, size, size), and their labels, (B,)."""
         pictures, labels = _apart(samples)
         frames = _framed(pictures, self.channels, lambda picture: self.rule.cut(picture, self.size))
@@ -89,7 +89,7 @@ class Training:
             )
         self.recipe = recipe
 
-    def __call__(self, samples: Sequence[Sample], generator: torch.Generator) -> Batch:
+    def __call__(self, samples: Sequence[Sample], generator: torch.Generator) -> LabeledBatch:
         """The images, (B, channels, size, size), and their labels, (B,). All randomness comes from `generator`."""
         pictures, labels = _apart(samples)
         random = numpy_generator(generator)

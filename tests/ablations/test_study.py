@@ -14,7 +14,7 @@ import torch
 from ablation_runs import EXPLODING, PLANTED, QUICK, TWO
 
 from efficientformer_edu.ablations.outcome import load_outcome
-from efficientformer_edu.ablations.protocol import PROTOCOLS, first_of_each, get_protocol, images, teacher_logits
+from efficientformer_edu.ablations.protocol import PROTOCOLS, first_of_each, get_protocol, load_images, teacher_logits
 from efficientformer_edu.ablations.study import get_study, run_of
 from efficientformer_edu.ablations.variants import BASE, VARIANTS
 from efficientformer_edu.training import data
