@@ -71,7 +71,7 @@ def get_protocol(name: str | None = None, data_dir: Path | None = None) -> str:
 
 
 @cache
-def load_load_images(protocol: Protocol, data_dir: Path | None = None) -> tuple[Images, Images]:
+def load_images(protocol: Protocol, data_dir: Path | None = None) -> tuple[Images, Images]:
     """The training and the test images of a protocol, read once per process. Raises as `load_data` does."""
     train, test = (load_data(protocol.data, split, data_dir=data_dir) for split in ("train", "test"))
     return (train if protocol.per_class is None else first_of_each(train, protocol.per_class)), test

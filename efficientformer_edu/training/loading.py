@@ -59,8 +59,8 @@ class TrainBatches(Dataset[Batch]):
         self.images, self.recipe = images, recipe
         self.numbers = seed, epoch, share.process  # with the batch index, these seed the randomness in a batch
         self.augment = Training(size, channels, recipe)
-        epoch_batches = batches.epoch_batches(len(images), recipe.batch, seed=seed, epoch=epoch, repeats=recipe.repeats)
-        self.shares = [share.of_batch(batch) for batch in epoch_batches]
+        index_batches = batches.epoch_batches(len(images), recipe.batch, seed=seed, epoch=epoch, repeats=recipe.repeats)
+        self.shares = [share.of_batch(batch) for batch in index_batches]
 
     def __len__(self) -> int:
         return len(self.shares)

@@ -192,7 +192,7 @@ def test_a_study_that_cannot_write_reports_it(tmp_path: Path) -> None:
 
 
 def test_distilled_rows_learn_from_the_trained_network() -> None:
-    train_images, _ = images(QUICK)
+    train_images, _ = load_images(QUICK)
     logits = teacher_logits(QUICK).logits
     assert logits.shape == (2000, 10)
     right = (logits.argmax(1) == torch.tensor(train_images.labels)).float().mean()
