@@ -1,7 +1,7 @@
 """EfficientFormer, taken apart: readable code, runnable chapters, and numbers you can audit.
 
 The names below are imported when they are first used, so that `import efficientformer_edu` costs nothing. The classes
-of Hugging Face's EfficientFormer are in `efficientformer_edu.weights.huggingface`.
+of Hugging Face's EfficientFormer are in `efficientformer_edu.hf`.
 """
 
 from __future__ import annotations

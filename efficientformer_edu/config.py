@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from efficientformer_edu import config_formats
-from efficientformer_edu import config_values as values
+from efficientformer_edu import _formats
+from efficientformer_edu import _validation as values
 
 SMALLEST_INPUT = 32  # the stem and three embeddings halve the size five times: 32 pixels leave one token
 
@@ -48,7 +48,7 @@ class EfficientFormerConfig:
         proj_drop_rate: dropout in the MLPs.
         attn_drop_rate: dropout of attention probabilities.
         drop_path_rate: stochastic depth of the last block; it increases linearly from 0 at the first block.
-        act: activation of the blocks, one of `config_values.ACTIVATIONS`.
+        act: activation of the blocks, one of `_validation.ACTIVATIONS`.
         stem_act: activation of the stem. The released code uses ReLU here and GELU everywhere else.
 
     Raises:
@@ -180,7 +180,7 @@ class EfficientFormerConfig:
         Raises:
             ValueError: for a field that is unknown in all of them, and for a value that is not supported here.
         """
-        return cls(**config_formats.from_dict(fields, cls.__dataclass_fields__))
+        return cls(**_formats.from_dict(fields, cls.__dataclass_fields__))
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> EfficientFormerConfig:
@@ -194,7 +194,7 @@ class EfficientFormerConfig:
                 field.
         """
         try:
-            return cls(**config_formats.from_yaml(Path(path), cls.__dataclass_fields__))
+            return cls(**_formats.from_yaml(Path(path), cls.__dataclass_fields__))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
@@ -205,7 +205,7 @@ class EfficientFormerConfig:
 
     def to_yaml(self) -> str:
         """All fields as YAML, one per line."""
-        return config_formats.to_yaml(self.to_dict())
+        return _formats.to_yaml(self.to_dict())
 
 
 PRESETS = {

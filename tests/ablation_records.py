@@ -8,7 +8,7 @@ from pathlib import Path
 from efficientformer_edu.ablations.costs import Costs
 from efficientformer_edu.ablations.variants import BASE
 from efficientformer_edu.latency import Conditions, Measurement, Timing
-from efficientformer_edu.training.records import Record
+from efficientformer_edu.training.study import Record
 
 BASES = (0.70, 0.71, 0.72, 0.73, 0.74)  # accuracy of the base by seed
 RUN = {"train": "2 training images", "test": "10 test images", "size": 32}

@@ -7,15 +7,15 @@ from functools import partial
 from torch import nn
 from training_runs import CONFIG
 
-from efficientformer_edu.ablations.protocol import Protocol
+from efficientformer_edu.ablations.study import Protocol
 from efficientformer_edu.ablations.variants import BASE, VARIANTS, Variant
+from efficientformer_edu.data import datasets
 from efficientformer_edu.model import EfficientFormer
-from efficientformer_edu.training import data
 from efficientformer_edu.training.recipe import LAPTOP
 
 TINY = CONFIG.replace(depths=(1, 1, 1, 2), attn_drop_rate=0.0)
 RECIPE = LAPTOP.replace(epochs=1, batch=100, learning_rate=0.0625)  # a peak of 6e-3, as the laptop has
-QUICK = Protocol("tests", data.SMALL, 200, RECIPE, TINY)  # 2,000 images, 20 steps
+QUICK = Protocol("tests", datasets.SMALL, 200, RECIPE, TINY)  # 2,000 images, 20 steps
 
 
 def explode(network: EfficientFormer) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from dense_networks import SMALL
 
+from efficientformer_edu.data.examples import Example, Examples
+from efficientformer_edu.data.shapes import Shapes
+from efficientformer_edu.dense.defaults import usual
 from efficientformer_edu.dense.evaluation import evaluate_dense
-from efficientformer_edu.dense.examples import Example, Examples
 from efficientformer_edu.dense.loop import DenseLoop, DenseRun
 from efficientformer_edu.dense.recipe import SHAPES, DenseRecipe
-from efficientformer_edu.dense.shapes import Shapes
-from efficientformer_edu.dense.usual import usual
 
 SIZE = 64
 RECIPE = SHAPES.replace(epochs=2, batch=4, warm_up_steps=2, scale=(0.7, 1.4), drop_path=0.1, ema=0.9)

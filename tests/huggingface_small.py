@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from efficientformer_edu.weights import huggingface as hf
+from efficientformer_edu import hf
 
 CONFIG = hf.EfficientFormerConfig(
     depths=(1, 2, 1, 3),

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from efficientformer_edu.config import EfficientFormerConfig
-from efficientformer_edu.latency.lookup_parts import Part, macs, parts
-from efficientformer_edu.latency.lookup_table import Entry, Lookup
+from efficientformer_edu.latency.lookup_table import Entry, Lookup, Part, macs, parts
 from efficientformer_edu.latency.records import Conditions
 from efficientformer_edu.slimming.subnet import Candidate, Subnet
 from efficientformer_edu.slimming.supernet import Supernet

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from efficientformer_edu._validation import ACTIVATIONS
 from efficientformer_edu.config import EfficientFormerConfig
-from efficientformer_edu.config_values import ACTIVATIONS
 
 SMALL = EfficientFormerConfig(depths=(1, 1, 1, 2), embed_dims=(8, 8, 12, 16), num_heads=2, key_dim=4, num_classes=5)
 

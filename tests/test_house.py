@@ -17,27 +17,12 @@ PACKAGE = "efficientformer_edu"
 MODULES = sorted((ROOT / PACKAGE).rglob("*.py"))
 TOOLS = sorted((ROOT / "tools").glob("*.py"))
 
-# From the lowest layer up. A subpackage imports from layers below its own.
-# A module that is not on the layer of its subpackage has its own entry.
-DENSE_TRAINING = (  # a single subpackage, although in the folder of the networks below
-    *("boxes", "assignment", "losses", "places", "criteria", "detections"),
-    *("examples", "shapes", "coco", "mask_folders", "data", "views"),
-    *("recipe", "usual", "metrics", "evaluation", "loop", "files", "predict", "stored", "offset_tables"),
+# From the lowest layer up. A folder imports only from folders before it.
+LAYERS = (
+    *("utils", "config", "paper", "model", "audit", "data", "weights", "hf", "export", "latency", "training", "dense"),
+    *("ablations", "slimming", "exercises", "plots", "paper.report", "cli", ""),  # "" is the package's __init__
 )
-FLOORS = [
-    {"config", "files", "machine", "paper", "torchvision_build", "utils"},
-    {"model"},
-    {"audit", "weights", "export", "dense"},
-    {"latency", "training"},
-    {
-        "ablations",
-        "slimming",
-        *(f"dense.{name}" for name in DENSE_TRAINING),
-    },
-    {"figures", "exercises", "report"},
-    {"cli"},
-]
-ROOF = len(FLOORS)  # the package's __init__, which nothing inside the package imports
+TOP = {"__init__", "config", "_validation", "_formats"}  # both modules with an underscore belong to config
 
 
 def dotted(path: Path) -> str:
@@ -49,20 +34,12 @@ def dotted(path: Path) -> str:
 NAMES = {dotted(path) for path in MODULES}
 
 
-def place(module: str) -> tuple[int, str]:
-    """Layer and subpackage of a module; config_values etc. belong to config, cli_audit to cli."""
-    if module == "":
-        return ROOF, ""
-    spelled = re.sub(r"^(config|cli)_\w+", r"\1", module)
-    layers = [
-        (len(room), floor, room)
-        for floor, rooms in enumerate(FLOORS)
-        for room in rooms
-        if spelled == room or spelled.startswith(f"{room}.")
-    ]
-    assert layers, f"{module} has no floor: give its room one in FLOORS"
-    _, floor, room = max(layers)
-    return floor, "dense training" if room.removeprefix("dense.") in DENSE_TRAINING else room
+def layer(module: str) -> int:
+    """Index in LAYERS of the folder that a module belongs to."""
+    folder = module.split(".")[0]
+    if module.startswith("paper.report"):
+        folder = "paper.report"
+    return LAYERS.index("config" if folder in ("_validation", "_formats") else folder)
 
 
 def imported(tree: ast.AST, module: str, is_package: bool) -> Iterator[str]:
@@ -91,12 +68,15 @@ def inside(name: str) -> str:
 
 
 def faults(source: str, module: str, is_package: bool) -> list[str]:
-    floor, room = place(module)
     return [
-        f"{module} (floor {floor}) imports {name or PACKAGE} (floor {place(name)[0]})"
+        f"{module} imports {name or PACKAGE}, which is in a higher layer"
         for name in imported(ast.parse(source), module, is_package)
-        if place(name)[0] >= floor and place(name)[1] != room
+        if layer(name) > layer(module)
     ]
+
+
+def test_few_modules_at_the_top_level() -> None:
+    assert {path.stem for path in (ROOT / PACKAGE).glob("*.py")} == TOP
 
 
 @pytest.mark.parametrize("path", MODULES, ids=dotted)
@@ -108,11 +88,11 @@ def test_subpackages_only_import_from_lower_layers(path: Path) -> None:
     ("module", "source"),
     [
         ("model.blocks", "def later():\n    from efficientformer_edu.audit import count"),
-        ("audit.analytic", "import efficientformer_edu.weights"),
+        ("audit.ledger", "import efficientformer_edu.weights"),
         ("config", "from efficientformer_edu import model"),
-        ("weights.store", "from ..audit import count"),
+        ("audit.rules", "from ..weights import load"),
         ("paper.tables", "import efficientformer_edu as ef"),
-        ("figures.mermaid", "from efficientformer_edu.exercises import _check"),
+        ("plots.mermaid", "from efficientformer_edu.paper import report"),
         ("model.stem", "from importlib import import_module\nimport_module('efficientformer_edu.cli')"),
     ],
 )
@@ -124,7 +104,7 @@ def test_an_import_from_a_higher_layer_is_detected(module: str, source: str) -> 
 def test_modules_have_docstrings_and_are_short(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
     assert ast.get_docstring(ast.parse(source)), "a module starts with what it is"
-    assert len(source.splitlines()) <= 400
+    assert len(source.splitlines()) <= 500
 
 
 def project_files() -> list[Path]:

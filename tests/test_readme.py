@@ -8,8 +8,8 @@ from pathlib import Path
 import matplotlib
 import pytest
 
-from efficientformer_edu.figures.architecture import draw_architecture
-from efficientformer_edu.figures.style import save
+from efficientformer_edu.plots.architecture import draw_architecture
+from efficientformer_edu.plots.style import save
 from tools.readme import PICTURE, README, ROOT, filled, numbers
 
 TEXT = README.read_text(encoding="utf-8")

@@ -36,19 +36,19 @@ from typer.testing import CliRunner
 from efficientformer_edu.ablations.variants import variant_table
 from efficientformer_edu.audit import count, explain
 from efficientformer_edu.audit.modules import audit_module
-from efficientformer_edu.audit.tables import Table
 from efficientformer_edu.cli import app, main
 from efficientformer_edu.config import get_config
+from efficientformer_edu.data.datasets import Images
+from efficientformer_edu.data.shapes import Shapes
 from efficientformer_edu.dense import DenseNetwork
 from efficientformer_edu.dense.files import save_dense
 from efficientformer_edu.dense.recipe import ADE20K, SHAPES
-from efficientformer_edu.dense.shapes import Shapes
 from efficientformer_edu.latency import Measurement, Timing
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.slimming import protocol as slimming_protocol
 from efficientformer_edu.slimming.records import Search
-from efficientformer_edu.training.data import Images
 from efficientformer_edu.training.recipe import CODE, LAPTOP
+from efficientformer_edu.utils.tables import Table
 from efficientformer_edu.weights import save
 
 pytestmark = pytest.mark.slow
@@ -176,7 +176,7 @@ def not_installed(*_: Any) -> None:
 
 
 def watch_audit(recorder: Recorder) -> None:
-    recorder.watch("cli_audit.count")
+    recorder.watch("cli.audit.count")
 
 
 def watch_bench(recorder: Recorder) -> None:
@@ -200,9 +200,9 @@ def watch_observe(recorder: Recorder) -> None:
 
 
 def watch_diagram(recorder: Recorder) -> None:
-    recorder.watch("figures.mermaid.architecture_mermaid")
-    recorder.watch("figures.architecture.draw_architecture", lambda *_: None)
-    recorder.watch("figures.style.save", lambda *_: None)
+    recorder.watch("plots.mermaid.architecture_mermaid")
+    recorder.watch("plots.architecture.draw_architecture", lambda *_: None)
+    recorder.watch("plots.style.save", lambda *_: None)
 
 
 def watch_convert(recorder: Recorder) -> None:
@@ -215,30 +215,30 @@ def watch_predict(recorder: Recorder) -> None:
     recorder.watch("weights.get_model", lambda config, **_: EfficientFormer(config))
     recorder.watch("weights.from_weights")
     recorder.watch("dense.predict.predict_photo")
-    recorder.watch("figures.overlays.draw_overlay", lambda *_: None)
-    recorder.watch("figures.style.save", lambda *_: None)
+    recorder.watch("plots.overlays.draw_overlay", lambda *_: None)
+    recorder.watch("plots.style.save", lambda *_: None)
 
 
 def watch_train(recorder: Recorder) -> None:
-    recorder.watch("training.data.load_data", load_data)
+    recorder.watch("data.datasets.load_data", load_data)
     recorder.watch("training.loop.Loop", lambda *_, **__: None)
     recorder.watch("training.progress.follow", lambda _: None)
     recorder.watch("latency.peers.check_installed", lambda: None)
     recorder.watch("latency.peers.peer", lambda *_, **__: nn.Identity())
-    recorder.watch("dense.data.load_examples", lambda data, split, **_: Shapes(40, 64, split))
+    recorder.watch("data.dense_datasets.load_examples", lambda data, split, **_: Shapes(40, 64, split))
     recorder.watch("dense.loop.DenseLoop", lambda *_, **__: None)
 
 
 def watch_evaluate(recorder: Recorder) -> None:
-    recorder.watch("training.data.load_data", load_data)
+    recorder.watch("data.datasets.load_data", load_data)
     recorder.watch("training.loading.TestBatches")
     recorder.watch("training.loading.loader")
     recorder.watch("training.evaluation.evaluate")
     recorder.watch("weights.from_weights")
     recorder.watch("weights.get_model", lambda *_, **__: EfficientFormer(TINY))
-    recorder.watch("figures.training.draw_confusion", lambda _: None)
-    recorder.watch("figures.style.save", lambda *_: None)
-    recorder.watch("dense.data.load_examples", lambda data, split, **_: Shapes(10, 64, split))
+    recorder.watch("plots.training.draw_confusion", lambda _: None)
+    recorder.watch("plots.style.save", lambda *_: None)
+    recorder.watch("data.dense_datasets.load_examples", lambda data, split, **_: Shapes(10, 64, split))
     recorder.watch("dense.evaluation.evaluate_dense", lambda *_, **__: Scores())
 
 
@@ -249,9 +249,9 @@ def watch_ablate(recorder: Recorder) -> None:
 def watch_slim(recorder: Recorder) -> None:
     recorder.watch("slimming.protocol.load_data", load_data)
     recorder.watch("latency.lookup.build", lambda *_, **__: LOOKUP)
-    recorder.watch("slimming.learning.SupernetLoop", lambda *_, **__: None)
+    recorder.watch("slimming.protocol.SupernetLoop", lambda *_, **__: None)
     recorder.watch("training.progress.follow", lambda _: Trained(supernet(SEARCHED)))
-    recorder.watch("slimming.contenders.baselines", lambda *_: ())
+    recorder.watch("slimming.baselines.baselines", lambda *_: ())
     recorder.watch("slimming.front.get_study", stop)
     few = {"per_class": None, "held_out": 2, "compared": None, "tested": None}
     protocols = {name: dataclasses.replace(protocol, **few) for name, protocol in slimming_protocol.PROTOCOLS.items()}

@@ -28,24 +28,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from efficientformer_edu.ablations import protocol as ablations
+from efficientformer_edu.ablations import study as ablations
 from efficientformer_edu.ablations.study import run_of
 from efficientformer_edu.ablations.variants import BASE as BASE_VARIANT
 from efficientformer_edu.ablations.variants import VARIANTS
-from efficientformer_edu.dense.boxes import area
-from efficientformer_edu.dense.examples import Target
+from efficientformer_edu.data import datasets
+from efficientformer_edu.data.examples import Target
+from efficientformer_edu.data.images import MEAN, STD
+from efficientformer_edu.data.shapes import Shapes
+from efficientformer_edu.dense.detection.boxes import area
 from efficientformer_edu.dense.loop import DenseLoop
 from efficientformer_edu.dense.recipe import SHAPES, DenseRecipe
-from efficientformer_edu.dense.shapes import Shapes
 from efficientformer_edu.model.blocks import DropPath
 from efficientformer_edu.model.network import Heads
 from efficientformer_edu.model.stem import Stem
 from efficientformer_edu.slimming import protocol as slimming
-from efficientformer_edu.training import augment, checkpoints, data
+from efficientformer_edu.training import checkpoints, loading
 from efficientformer_edu.training.distillation import StoredLogits
 from efficientformer_edu.training.loop import Loop
 from efficientformer_edu.training.recipe import Recipe
-from efficientformer_edu.weights.images import MEAN, STD
 
 pytestmark = pytest.mark.slow
 
@@ -195,7 +196,7 @@ def observe_classification(recipe: Recipe, folder: Path, gray: bool) -> Observat
     strengths: list[float] = []
     with pytest.MonkeyPatch.context() as monkeypatch:
         operations = {"probe": lambda image, strength, *_: strengths.append(strength) or image}
-        monkeypatch.setattr(sys.modules[augment.rand_augment.__module__], "OPERATIONS", operations)
+        monkeypatch.setattr(sys.modules[loading.rand_augment.__module__], "OPERATIONS", operations)
         run_folder = folder / str(len(list(folder.iterdir())))
         seen = observe(Loop(run, run_folder), run_folder)
     batch = seen.pop("batch")
@@ -218,7 +219,7 @@ def gray_images(folder: Path) -> dict[str, Any]:
     (folder / "gray").mkdir(parents=True, exist_ok=True)
     for number in range(COUNT):
         Image.new("RGB", (40, 50), (GRAY,) * 3).save(folder / "gray" / f"{number}.png")
-    images = data.load_data(folder, "train")
+    images = datasets.load_data(folder, "train")
     return {"config": CONFIG.replace(in_channels=3, num_classes=1), "train": images, "test": images}
 
 
@@ -473,19 +474,19 @@ def test_fields_of_recipes_have_their_documented_effect(
     check_changes(before, after, expected)
 
 
-SLIMMING = slimming.Protocol("", data.SMALL, 20, 3, BASE, compared=10, tested=5)
-ABLATIONS = ablations.Protocol("", data.SMALL, 20, BASE, CONFIG, size=32)
+SLIMMING = slimming.Protocol("", datasets.SMALL, 20, 3, BASE, compared=10, tested=5)
+ABLATIONS = ablations.Protocol("", datasets.SMALL, 20, BASE, CONFIG, size=32)
 OTHER = BASE.replace(epochs=6)
 # fmt: off
 # The protocol, a field, its other value and what that changes. `words` appear in messages only.
 PROTOCOLS: list[tuple[Any, str, Any, dict[str, Any]]] = [
-    (SLIMMING, "data", data.FULL, {"data": [data.FULL] * 2}),
+    (SLIMMING, "data", datasets.FULL, {"data": [datasets.FULL] * 2}),
     (SLIMMING, "per_class", 15, {"learn": 120}),
     (SLIMMING, "held_out", 4, {"held_out": 40, "learn": 160}),
     (SLIMMING, "recipe", OTHER, {"recipe of the supernet|recipe of the evaluator": OTHER}),
     (SLIMMING, "compared", 8, {"train": 80}),
     (SLIMMING, "tested", 4, {"test": 40}),
-    (ABLATIONS, "data", data.FULL, {"data": [data.FULL] * 2}),
+    (ABLATIONS, "data", datasets.FULL, {"data": [datasets.FULL] * 2}),
     (ABLATIONS, "per_class", 15, {"train": 150}),
     (ABLATIONS, "recipe", OTHER, {"recipe": OTHER}),
     (ABLATIONS, "config", CONFIG.replace(pool_size=5), {"config": CONFIG.replace(pool_size=5)}),
@@ -498,7 +499,7 @@ def observe_protocol(protocol: Any) -> Observations:
     """The images of a protocol, and the runs that it defines."""
     names: list[str] = []
 
-    def load(name: str, split: str, **_: Any) -> data.Images:
+    def load(name: str, split: str, **_: Any) -> datasets.Images:
         names.append(name)
         return training_runs.images(split, 400)
 

@@ -13,14 +13,14 @@ import pytest
 
 from efficientformer_edu.audit import COUNTERS, count, explain
 from efficientformer_edu.config import PRESETS
-from efficientformer_edu.figures.live import answer, read
+from efficientformer_edu.plots.live import answer, read
 from tools import audit_page, page_python, site
 
 
 def test_reexporting_modules_are_documented_once() -> None:
     reference = site._reference("weights")
-    assert "::: efficientformer_edu.weights.huggingface\n    options:\n      members: false" in reference
-    assert "::: efficientformer_edu.weights.hf_config\n\n" in reference
+    assert "::: efficientformer_edu.hf\n    options:\n      members: false" in reference
+    assert "::: efficientformer_edu.hf.config\n\n" in reference
 
 
 def test_the_site_is_current_until_a_source_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +55,7 @@ def test_the_archive_is_the_same_and_runs_on_the_standard_library_alone(tmp_path
     assert (tmp_path / "first.zip").read_bytes() == (tmp_path / "second.zip").read_bytes()
     program = (
         "import sys; sys.path.insert(0, 'first.zip')\n"
-        "from efficientformer_edu.figures import live\n"
+        "from efficientformer_edu.plots import live\n"
         "assert 'first.zip' in live.__file__\n"
         "print(live.answer({'model': 'l3'})['summary'])"
     )

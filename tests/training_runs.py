@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 
 from efficientformer_edu.config import EfficientFormerConfig
-from efficientformer_edu.training import fashion_mnist
-from efficientformer_edu.training.data import Images
+from efficientformer_edu.data import fashion_mnist
+from efficientformer_edu.data.datasets import Images
 from efficientformer_edu.training.evaluation import evaluate
-from efficientformer_edu.training.guard import NotFiniteError, check_loss
 from efficientformer_edu.training.loading import TestBatches, TrainBatches, loader
 from efficientformer_edu.training.loop import Loop
+from efficientformer_edu.training.nan_checks import NotFiniteError, check_loss
 from efficientformer_edu.training.recipe import LAPTOP, Recipe
 from efficientformer_edu.training.run import Run
 

@@ -9,9 +9,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from efficientformer_edu.audit import COUNTERS, Form, count, explain
 from efficientformer_edu.audit.rules import Quantity
-from efficientformer_edu.audit.tables import Cell, Table
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig, get_config
-from efficientformer_edu.figures.live import DEFAULTS, answer
+from efficientformer_edu.plots.live import DEFAULTS, answer
+from efficientformer_edu.utils.tables import Cell, Table
 from tools import ROOT
 
 TEMPLATES = ROOT / "docs" / "includes"

@@ -18,8 +18,8 @@ from efficientformer_edu.latency import Conditions, Measurement, measure, save
 from efficientformer_edu.latency.engines import prepare
 from efficientformer_edu.latency.peers import FIGURE2, PEERS, gelu_for_hardswish, peer
 from efficientformer_edu.latency.profile import Profile, profile, save_profiles
-from efficientformer_edu.machine import cores
 from efficientformer_edu.model import EfficientFormer, fold
+from efficientformer_edu.utils.hardware import cores
 from tools import ROOT
 
 RECORDS, PROFILES = ROOT / "results" / "bench.json", ROOT / "results" / "profiles.json"

@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from efficientformer_edu.data.datasets import Images
 from efficientformer_edu.latency import Conditions, Measurement, measure, save
 from efficientformer_edu.latency.peers import peer
-from efficientformer_edu.machine import cores
 from efficientformer_edu.model import EfficientFormer
-from efficientformer_edu.training.data import Images
 from efficientformer_edu.training.loading import Batch
 from efficientformer_edu.training.loop import Loop
 from efficientformer_edu.training.optimization import parameter_groups
 from efficientformer_edu.training.recipe import CODE
 from efficientformer_edu.training.run import Run
+from efficientformer_edu.utils.hardware import cores
 from tools import ROOT
 
 RECORDS = ROOT / "results" / "bench_training.json"

@@ -14,7 +14,7 @@ from typing import Any
 
 import nbformat
 
-from efficientformer_edu.files import atomic_write
+from efficientformer_edu.utils.files import atomic_write
 
 Cell = Any  # a cell, an output and a notebook are nbformat's dictionaries with attributes
 Notebook = Any

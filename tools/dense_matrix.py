@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
 from efficientformer_edu.dense import DenseConfig, DenseNetwork
 from efficientformer_edu.dense.network import CLASSES, HEADS, MATRIX, NECKS, TASKS
-from efficientformer_edu.files import atomic_write
-from efficientformer_edu.machine import processor, versions
+from efficientformer_edu.utils.files import atomic_write
+from efficientformer_edu.utils.hardware import processor, versions
 from tools import ROOT
 
 RECORDS = ROOT / "results" / "dense_matrix.json"

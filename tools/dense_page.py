@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from efficientformer_edu.audit.tables import Table
 from efficientformer_edu.config import PRESETS
 from efficientformer_edu.dense import AnchorDecoupledHeadConfig, DenseConfig, FPNConfig
 from efficientformer_edu.dense.network import CLASSES, HEADS, NECKS, WITHOUT
-from efficientformer_edu.figures.dense import dense_mermaid
+from efficientformer_edu.plots.dense import dense_mermaid
+from efficientformer_edu.utils.tables import Table
 from tools.dense_matrix import Cell, stored
 
 YES = "✓"

@@ -14,13 +14,13 @@ from dataclasses import replace
 from datetime import date
 from multiprocessing import get_context
 
+from efficientformer_edu.data.shapes import Shapes
+from efficientformer_edu.dense.defaults import SMALL, usual
 from efficientformer_edu.dense.files import save_dense
 from efficientformer_edu.dense.loop import DenseLoop, DenseRun
 from efficientformer_edu.dense.recipe import SHAPES
-from efficientformer_edu.dense.shapes import Shapes
-from efficientformer_edu.dense.usual import SMALL, usual
-from efficientformer_edu.files import atomic_write
-from efficientformer_edu.machine import cores, processor, threads, versions
+from efficientformer_edu.utils.files import atomic_write
+from efficientformer_edu.utils.hardware import cores, processor, threads, versions
 from tools import ROOT
 
 SIZE, SCENES, TESTS, SEEDS = 96, 2000, 200, 3

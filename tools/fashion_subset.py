@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from efficientformer_edu.files import atomic_write
-from efficientformer_edu.training.fashion_mnist import CLASSES, full
+from efficientformer_edu.data.fashion_mnist import CLASSES, full
+from efficientformer_edu.utils.files import atomic_write
 from tools import ROOT
 
-TARGET = ROOT / "efficientformer_edu" / "training" / "fashion_mnist_small.npz"
+TARGET = ROOT / "efficientformer_edu" / "data" / "fashion_mnist_small.npz"
 OF_EACH_CLASS = {"train": 400, "test": 100}
 
 

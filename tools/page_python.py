@@ -1,6 +1,6 @@
 """Write the Python of the live audit page: Pyodide, and the files of this package that the page needs.
 
-The list of files is taken from a new Python process after importing `efficientformer_edu.figures.live`. They are served
+The list of files is taken from a new Python process after importing `efficientformer_edu.plots.live`. They are served
 unchanged, as one archive. A page opened from a folder cannot read files, so only the served version has them.
 """
 

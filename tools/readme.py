@@ -9,13 +9,13 @@ import re
 
 from efficientformer_edu.audit import count, explain
 from efficientformer_edu.config import PRESETS
-from efficientformer_edu.figures.architecture import draw_architecture
-from efficientformer_edu.figures.style import save
 from efficientformer_edu.latency.engines import ENGINES
 from efficientformer_edu.latency.records import load
 from efficientformer_edu.latency.speed import engines
 from efficientformer_edu.paper import table1
-from efficientformer_edu.slimming.stored import load_slimming
+from efficientformer_edu.plots.architecture import draw_architecture
+from efficientformer_edu.plots.style import save
+from efficientformer_edu.slimming.front import load_slimming
 from tools import NOTEBOOKS, ROOT
 from tools.chapters import chapters, read, write_text
 from tools.colab import repository

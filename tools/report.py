@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from efficientformer_edu.report import report, to_markdown
+from efficientformer_edu.paper.report import report, to_markdown
 from tools import ROOT
 from tools.chapters import write_text
 

@@ -9,14 +9,13 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from efficientformer_edu.data.datasets import load_data
 from efficientformer_edu.training import checkpoints
-from efficientformer_edu.training.data import load_data
 from efficientformer_edu.training.loop import Loop
 from efficientformer_edu.training.progress import follow
 from efficientformer_edu.training.recipe import LAPTOP
 from efficientformer_edu.training.run import Run
-from efficientformer_edu.training.small import SMALL
-from efficientformer_edu.training.trained import FOLDER
+from efficientformer_edu.training.small import FOLDER, SMALL
 
 RECIPE = LAPTOP.replace(epochs=12, crop=1)  # enough epochs to see every image in several crop positions
 KEPT = (checkpoints.WEIGHTS, checkpoints.LOG, checkpoints.RUN)

@@ -142,7 +142,7 @@
       return python.runPython(`
         import json, sys
         sys.path.insert(0, "package.zip")
-        from efficientformer_edu.figures.live import answer
+        from efficientformer_edu.plots.live import answer
         for _ in range(3):  # the first answers take longest: nobody waits for them here
             answer({})
         lambda fields: json.dumps(answer(json.loads(fields)))

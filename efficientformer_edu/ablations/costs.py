@@ -18,8 +18,7 @@ from efficientformer_edu.ablations.variants import BASE, Variant
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
 from efficientformer_edu.latency.engines import Prepared, prepare
 from efficientformer_edu.latency.records import Conditions, Measurement, load, save
-from efficientformer_edu.latency.subjects import Subject
-from efficientformer_edu.latency.subjects_norms import ChannelNorm
+from efficientformer_edu.latency.subjects import ChannelNorm, Subject
 from efficientformer_edu.latency.timer import measure
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.model.folding import folded_maps

@@ -3,9 +3,8 @@
 Only `audit.counters` and `audit.modules` import torch, because they run other tools on a real network.
 """
 
-from efficientformer_edu.audit.analytic import count
-from efficientformer_edu.audit.costs import Costs, Form, Kind, Operation, Sums
 from efficientformer_edu.audit.explain import Explanation, explain
+from efficientformer_edu.audit.ledger import Costs, Form, Kind, Operation, Sums, count
 from efficientformer_edu.audit.rules import COUNTERS
 
 __all__ = ["COUNTERS", "Costs", "Explanation", "Form", "Kind", "Operation", "Sums", "count", "explain"]

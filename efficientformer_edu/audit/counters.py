@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from efficientformer_edu.audit.costs import Costs
 from efficientformer_edu.audit.explain import get_rule
+from efficientformer_edu.audit.ledger import Costs
 from efficientformer_edu.model import EfficientFormer, fold
-from efficientformer_edu.torchvision_build import import_beside_torch
+from efficientformer_edu.utils.torchvision_build import import_beside_torch
 
 
 class Printed(NamedTuple):

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, get_args
 
-from efficientformer_edu.audit.analytic import count
-from efficientformer_edu.audit.costs import Costs, Form, Operation
+from efficientformer_edu.audit.ledger import Costs, Form, Operation, count
 from efficientformer_edu.audit.rules import AMOUNTS, ANY_ACT, ANY_STAGE, COUNTERS, Code, Quantity, Rule, Term
-from efficientformer_edu.audit.tables import Table
 from efficientformer_edu.config import EfficientFormerConfig, Resolution
+from efficientformer_edu.utils.tables import Table
 
 
 class Step(NamedTuple):

@@ -17,11 +17,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from efficientformer_edu.audit.analytic import count
-from efficientformer_edu.audit.costs import Costs
+from efficientformer_edu._validation import count as whole_number
+from efficientformer_edu._validation import positive
+from efficientformer_edu.audit.ledger import Costs, count
 from efficientformer_edu.config import EfficientFormerConfig, Resolution, get_config
-from efficientformer_edu.config_values import count as whole_number
-from efficientformer_edu.config_values import positive
 
 STEP = 16  # widths are multiples of it, as in the search space of section 4.2
 

@@ -1,4 +1,9 @@
-"""Count any torch module with fvcore and torch's FlopCounterMode.
+"""Compare the counts of fvcore and FlopCounterMode for any network, and explain the differences.
+
+Both count 1 per multiply-add in convolutions and matrix products. They differ in normalization layers, interpolation,
+and fused attention calls. The counts of a network determine which explanations apply to it.
+
+Count any torch module with fvcore and torch's FlopCounterMode.
 
 The rules in `audit.rules` are only for EfficientFormers. For any other network, two tools record the operations of an
 actual run; `ModuleAudit` compares them.
@@ -6,10 +11,12 @@ actual run; `ModuleAudit` compares them.
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
 
@@ -20,7 +27,155 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from efficientformer_edu.audit.counters import evaluating, fvcore_analysis, needs, run
-from efficientformer_edu.audit.module_audit import UNSEEN, ModuleAudit
+from efficientformer_edu.utils.tables import Format, Table
+
+KINDS = {
+    "convolution": {"conv", "convolution", "_convolution", "cudnn_convolution", "_slow_conv2d_forward"},
+    "matrix product": {
+        *("linear", "matmul", "einsum", "addmm", "bmm", "mm", "baddbmm"),
+        *("_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention"),
+        "_scaled_dot_product_cudnn_attention",
+    },
+    "norm": {"batch_norm", "layer_norm", "group_norm", "instance_norm"},
+    "other": set[str](),
+}
+"""The operators of both tools by kind; all unlisted operators are "other"."""
+
+PRODUCTS = {"scaled_dot_product_attention", "baddbmm", "lstm", "gru", "rnn_tanh", "rnn_relu", "mv", "addmv", "dot"}
+FUSED = {
+    "_scaled_dot_product_flash_attention_for_cpu",
+    "_native_multi_head_attention",
+    "_transformer_encoder_layer_fwd",
+}
+UNSEEN = PRODUCTS | FUSED | {"mkldnn_rnn_layer"}
+"""Operators that multiply matrices or vectors, but count as 0 in a tool that has no rule for them."""
+
+
+@dataclass(frozen=True)
+class ModuleAudit:
+    """The counts of two tools for a network on given images. All counts are MACs.
+
+    Attributes:
+        name: class name of the network.
+        images: shape of the input.
+        params: number of parameters; shared parameters count once.
+        fvcore: fvcore's count per operator; None if it failed.
+        flop_counter: FlopCounterMode's count per operator, halved.
+        uncounted: operators for which fvcore has no rule, and how often each is called.
+        unseen: operators that multiply matrices and that FlopCounterMode counts as 0, and how often each is called.
+        written_out: FlopCounterMode's MACs with attention computed as two matrix products.
+        failure: why fvcore failed, or "".
+    """
+
+    name: str
+    images: tuple[int, ...]
+    params: int
+    fvcore: Mapping[str, int] | None
+    flop_counter: Mapping[str, int]
+    uncounted: Mapping[str, int]
+    unseen: Mapping[str, int]
+    written_out: int
+    failure: str = ""
+
+    @property
+    def macs(self) -> int:
+        """FlopCounterMode's total, halved."""
+        return sum(self.flop_counter.values())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Explanations of the difference, and of what both tools leave out: one or two sentences each."""
+        return tuple(_notes(self))
+
+    def table(self) -> Table:
+        """Return MACs by kind of operator: fvcore, FlopCounterMode, and the difference."""
+        kinds = [kind for kind in KINDS if _of(self.fvcore or {}, kind) or _of(self.flop_counter, kind)]
+        rows = [self._row(kind, _of(self.fvcore or {}, kind), _of(self.flop_counter, kind)) for kind in kinds]
+        total = self._row("total", self.fvcore or {}, self.flop_counter)
+        columns = ("kind", "in fvcore", "in FlopCounterMode", "fvcore", "FlopCounterMode / 2", "difference")
+        return Table(columns, (*rows, (total[0], None, None, *total[3:])), total=True)
+
+    def to(self, format: Format) -> str:
+        """Format the table. Text and Markdown add the notes, JSON all counts."""
+        if format == "json":
+            return json.dumps({**asdict(self), "macs": self.macs, "notes": self.notes}, indent=2)
+        text = self.table().to(format)
+        if format == "csv":
+            return text
+        mark = "* " if format == "markdown" else ""
+        lines = "\n".join(f"{mark}{note}" for note in self.notes)
+        return f"{self!r}\n\n{text.rstrip()}\n\n{lines}\n"
+
+    def to_markdown(self) -> str:
+        """Return the table and the notes as Markdown."""
+        return self.to("markdown")
+
+    def _repr_markdown_(self) -> str:
+        return self.to_markdown()
+
+    def __repr__(self) -> str:
+        shape = "×".join(map(str, self.images))
+        return f"{self.name} on {shape}: {self.params:,} parameters, {self.macs:,} MACs by FlopCounterMode / 2"
+
+    def _row(
+        self, label: str, fvcore: Mapping[str, int], flop_counter: Mapping[str, int]
+    ) -> tuple[str | int | None, ...]:
+        fvcore_total, flop_counter_total = sum(fvcore.values()), sum(flop_counter.values())
+        known = self.fvcore is not None
+        numbers = (
+            fvcore_total if known else None,
+            flop_counter_total,
+            fvcore_total - flop_counter_total if known else None,
+        )
+        return (label, ", ".join(fvcore), ", ".join(flop_counter), *numbers)
+
+
+def _notes(audit: ModuleAudit) -> Iterator[str]:
+    fvcore, unseen = audit.fvcore or {}, audit.unseen
+    if audit.fvcore is None:
+        yield f"fvcore could not follow this network: {audit.failure}."
+    if norms := _of(fvcore, "norm"):
+        yield (
+            f"fvcore adds {sum(norms.values()):,} for {_and(norms)}: 2 for each number of a batch norm and 5 of any "
+            "other norm, 1 and 4 where no factor is learned. FlopCounterMode counts no norm."
+        )
+    if others := _of(fvcore, "other"):
+        yield f"fvcore adds {sum(others.values()):,} for {_and(others)}, which FlopCounterMode does not count."
+    for kind in ("convolution", "matrix product"):
+        more = sum(_of(audit.flop_counter, kind).values()) - sum(_of(fvcore, kind).values())
+        if more and audit.fvcore is not None:
+            yield f"In all {kind}s FlopCounterMode counts {abs(more):,} MACs {'more' if more > 0 else 'fewer'}."
+    known = {name: calls for name, calls in audit.uncounted.items() if name in UNSEEN}
+    if known:
+        yield f"fvcore counts 0 for {_calls(known)}, though it multiplies."
+    if unseen:
+        yield f"FlopCounterMode counts 0 for {_calls(unseen)}, though it multiplies."
+    elif "scaled_dot_product_attention" in known:
+        yield "FlopCounterMode counts scaled_dot_product_attention in full here: torch made plain products of it."
+    if hidden := audit.written_out - audit.macs:
+        yield f"With attention as plain products FlopCounterMode counts {audit.written_out:,} MACs, {hidden:,} more."
+    if extra := {name: calls for name, calls in audit.uncounted.items() if name not in known}:
+        yield f"fvcore has no rule for {_calls(extra)}; FlopCounterMode counts convolutions and matrix products alone."
+    if audit.fvcore is not None and sum(fvcore.values()) == audit.macs:
+        yield "The two totals agree."
+
+
+def _of(counts: Mapping[str, int], kind: str) -> dict[str, int]:
+    """Return the operators of a kind with nonzero counts."""
+    return {name: macs for name, macs in counts.items() if macs and _kind(name) == kind}
+
+
+def _kind(operator: str) -> str:
+    return next((kind for kind, names in KINDS.items() if operator in names), "other")
+
+
+def _calls(counts: Mapping[str, int]) -> str:
+    return _and(f"{name} ({calls:,} call{'s' * (calls > 1)})" for name, calls in counts.items())
+
+
+def _and(items: Iterable[str]) -> str:
+    *others, last = items
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def audit_module(network: nn.Module, images: Tensor) -> ModuleAudit:

@@ -1,4 +1,8 @@
-"""Derive every published count of parameters and operations exactly.
+"""A published count, the computed count that rounds to it, and sentences about their agreement.
+
+Paper: the columns "Params (M)" and "GMACs" of Table 1. `audit.published` derives the counts.
+
+Derive every published count of parameters and operations exactly.
 
 Paper: the columns "Params (M)" and "GMACs" of Table 1, and Table 6 as printed. Also the tables of mmpretrain, timm and
 NetsPresso. The printed numbers come from `efficientformer_edu.paper`; all others are computed.
@@ -7,16 +11,79 @@ NetsPresso. The printed numbers come from `efficientformer_edu.paper`; all other
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 from efficientformer_edu import paper
 from efficientformer_edu.audit import deit
-from efficientformer_edu.audit.analytic import count
-from efficientformer_edu.audit.derivation import Derivation, apart, nearest, ours_printed, printed_as
 from efficientformer_edu.audit.explain import Explanation, explain
+from efficientformer_edu.audit.ledger import count
 from efficientformer_edu.audit.rules import Quantity
-from efficientformer_edu.audit.tables import Table
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
 from efficientformer_edu.paper import Reported
+from efficientformer_edu.utils.tables import Table, shown
+
+SCALES = {"M": 10**6, "G": 10**9, "GMACs": 10**9, "": 1}
+"""Factor from a printed number to a count, by unit."""
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """A published number and the count behind it.
+
+    Attributes:
+        who: "paper", "mmpretrain", "timm" or "NetsPresso".
+        where: the table that prints it.
+        model: "l1", "l3", "l7" or "DeiT-S".
+        quantity: what is counted. "flops" counts two per MAC, regardless of the printed heading.
+        printed: the reported number.
+        ours: our count of the same network.
+        value: the count by the rule behind the printed number.
+        rule: short name of that rule; empty if it is our own.
+        how: the rule in full.
+    """
+
+    who: str
+    where: str
+    model: str
+    quantity: Literal["params", "macs", "flops"]
+    printed: Reported
+    ours: int
+    value: int
+    rule: str
+    how: str
+
+    @property
+    def exact(self) -> bool:
+        """Whether our own count rounds to the printed number."""
+        return self.printed.stands_for(self.ours / SCALES[self.printed.unit])
+
+    @property
+    def holds(self) -> bool:
+        """Whether the derived count rounds to the printed number."""
+        return self.printed.stands_for(self.value / SCALES[self.printed.unit])
+
+
+def printed_as(cell: Reported, *numbers: int) -> str:
+    """Format counts with the unit and digits of a cell, without repeats."""
+    return " and ".join(dict.fromkeys(f"{number / SCALES[cell.unit]:,.{cell.digits}f}" for number in numbers))
+
+
+def ours_printed(ours: int, cell: Reported) -> str:
+    """Return a sentence with our count in the format of a cell."""
+    return f"Ours would be printed as {printed_as(cell, ours)}."
+
+
+def nearest(cell: Reported, *numbers: int) -> int:
+    """Return the count nearest to the printed number."""
+    return min(numbers, key=lambda number: abs(number - cell.value * SCALES[cell.unit]))
+
+
+def apart(cell: Reported, number: int) -> str:
+    """Return a sentence with the difference between the printed number and a count, in per cent."""
+    off = cell.value * SCALES[cell.unit] - number
+    return f"The printed number is {shown(abs(off) / number, '.1%')} {'above' if off > 0 else 'below'} the nearer."
+
 
 Networks = Mapping[str, EfficientFormerConfig]
 

@@ -25,7 +25,7 @@ from math import prod
 from types import MappingProxyType
 from typing import Literal
 
-from efficientformer_edu.audit.costs import Kind, Operation
+from efficientformer_edu.audit.ledger import Kind, Operation
 from efficientformer_edu.config import EfficientFormerConfig
 
 Code = Literal["ours", "released", "huggingface"]

@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from efficientformer_edu.dense.boxes import area
-from efficientformer_edu.dense.detections import Detections, detect
-from efficientformer_edu.dense.examples import IGNORED, Example, Examples
+from efficientformer_edu.data.examples import IGNORED, Example, Examples
+from efficientformer_edu.data.letterbox import Placement, View
+from efficientformer_edu.dense.detection.boxes import area
+from efficientformer_edu.dense.detection.postprocess import Detections, detect
 from efficientformer_edu.dense.metrics import (
     DetectionScores,
     Gather,
@@ -26,9 +27,7 @@ from efficientformer_edu.dense.metrics import (
     judge_pixels,
 )
 from efficientformer_edu.dense.network import DenseNetwork
-from efficientformer_edu.dense.views import Placement, View
-from efficientformer_edu.training.batches import ALONE, Share
-from efficientformer_edu.training.loading import loader
+from efficientformer_edu.training.loading import ALONE, Share, loader
 
 Scores = DetectionScores | SegmentationScores
 

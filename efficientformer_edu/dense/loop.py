@@ -16,18 +16,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from efficientformer_edu.dense.criteria import criterion
+from efficientformer_edu.data.examples import Examples, Target
+from efficientformer_edu.data.letterbox import View
 from efficientformer_edu.dense.evaluation import Scores, classes_of, evaluate_dense
-from efficientformer_edu.dense.examples import Examples, Target
 from efficientformer_edu.dense.files import header, load_backbone, load_dense, save_dense, to_dict
+from efficientformer_edu.dense.losses import criterion
 from efficientformer_edu.dense.metrics import check_installed
 from efficientformer_edu.dense.network import DenseConfig, DenseNetwork
 from efficientformer_edu.dense.recipe import DenseRecipe
-from efficientformer_edu.dense.views import View
-from efficientformer_edu.training.batches import ALONE, Share, epoch_batches
-from efficientformer_edu.training.dice import generator
+from efficientformer_edu.training.loading import ALONE, Share, epoch_batches
 from efficientformer_edu.training.run import InitFrom, describe_init, fingerprint_init
 from efficientformer_edu.training.trainer import Trainer
+from efficientformer_edu.utils.rng import generator
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from typing import Any
 from jaxtyping import UInt8
 from torch import Tensor
 
-from efficientformer_edu.audit.tables import Table
-from efficientformer_edu.dense.detections import Detections
-from efficientformer_edu.dense.examples import IGNORED, Example
-from efficientformer_edu.torchvision_build import import_beside_torch
+from efficientformer_edu.data.examples import IGNORED, Example
+from efficientformer_edu.dense.detection.postprocess import Detections
+from efficientformer_edu.utils.tables import Table
+from efficientformer_edu.utils.torchvision_build import import_beside_torch
 
 Gather = Callable[[Any], list[Any]]
 """Maps the value of this process to the values of all processes, in rank order. Every process has to call it."""

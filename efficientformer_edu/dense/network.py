@@ -1,4 +1,20 @@
-"""A complete network for a task: a backbone, an optional neck, and a head.
+"""The backbone for dense tasks: four feature maps, each with its own norm.
+
+Paper: section 5.2. Released code: `detection/backbone.py` and `segmentation/backbone.py`, which apply a GroupNorm with
+one group to each of the four outputs; the classification network has none of them, but a LayerNorm before its mean.
+
+Why: the residual stream inside the network is not normalized, so the four feature maps have different scales. The
+classifier's norm normalizes the last one; necks and heads use all four.
+
+Input: images (B, in_channels, H, W). Output: feature maps (B, C_j, ⌈H/2^(j+1)⌉, ⌈W/2^(j+1)⌉) for j = 1 to 4.
+
+FC, the classification head: linear layers on the mean over all tokens.
+
+Source: NetsPresso Trainer's `FC`. With one layer it equals EfficientFormer's own head, without the distillation head.
+
+Input: (B, in_dim). Output: logits (B, num_classes).
+
+A complete network for a task: a backbone, an optional neck, and a head.
 
 Paper: section 5.2. The compatible necks and heads are those of NetsPresso's compatibility matrix; other combinations
 raise an error with the reason.
@@ -16,16 +32,100 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from efficientformer_edu import config_values as values
+from efficientformer_edu import _validation as values
 from efficientformer_edu.config import EfficientFormerConfig
-from efficientformer_edu.dense.all_mlp_decoder import ALLMLPDecoder, ALLMLPDecoderConfig
-from efficientformer_edu.dense.anchor_free_head import AnchorFreeDecoupledHead, AnchorFreeDecoupledHeadConfig
-from efficientformer_edu.dense.anchor_head import AnchorDecoupledHead, AnchorDecoupledHeadConfig
-from efficientformer_edu.dense.backbone import STRIDES, DenseBackbone
-from efficientformer_edu.dense.fc import FC, FCConfig
-from efficientformer_edu.dense.fpn import FPN, FPNConfig
-from efficientformer_edu.dense.pafpn import YOLOPAFPN, YOLOPAFPNConfig
-from efficientformer_edu.dense.semantic_fpn import SemanticFPN, SemanticFPNConfig
+from efficientformer_edu.dense.detection.heads import (
+    AnchorDecoupledHead,
+    AnchorDecoupledHeadConfig,
+    AnchorFreeDecoupledHead,
+    AnchorFreeDecoupledHeadConfig,
+)
+from efficientformer_edu.dense.necks import FPN, YOLOPAFPN, FPNConfig, YOLOPAFPNConfig
+from efficientformer_edu.dense.segmentation.heads import (
+    ALLMLPDecoder,
+    ALLMLPDecoderConfig,
+    SemanticFPN,
+    SemanticFPNConfig,
+)
+from efficientformer_edu.model.backbone import Backbone
+from efficientformer_edu.model.mlp import activation, init_linear
+
+STRIDES = (4, 8, 16, 32)  # of the four feature maps, if every stage except the first downsamples
+
+
+class DenseBackbone(Backbone):
+    """Four feature maps for a neck or a head.
+
+    The weights of a classification network fit: `load_state_dict(load(path, head=False), strict=False)`. The norms of
+    the outputs are then new, with scale 1 and shift 0. The norm before the classifier's mean remains a parameter, as in
+    the released backbones, but is not used; nor is the norm of a feature map that the neck does not use.
+
+    Args:
+        config: network configuration; fields of the classification heads are ignored.
+        norms: whether each output has a norm; without it the outputs are those of `features`.
+    """
+
+    def __init__(self, config: EfficientFormerConfig, norms: bool = True) -> None:
+        super().__init__(config)
+        self.norms = nn.ModuleList(nn.GroupNorm(1, dim) if norms else nn.Identity() for dim in config.embed_dims)
+
+    def forward(self, images: Float[Tensor, "B in_channels H W"]) -> list[Tensor]:
+        """The four feature maps, the finest first. Raises ValueError as `EfficientFormer` does."""
+        return [norm(x) for norm, x in zip(self.norms, self.features(images), strict=True)]
+
+
+@dataclass(frozen=True)
+class FCConfig:
+    """Fields, named as in NetsPresso.
+
+    Attributes:
+        num_layers: number of linear layers.
+        intermediate_channels: width between them; None for a single layer.
+        act_type: activation between them; None for a single layer.
+        dropout_prob: dropout before each layer.
+    """
+
+    num_layers: int = 1
+    intermediate_channels: int | None = None
+    act_type: str | None = None
+    dropout_prob: float = 0.0
+
+    def __post_init__(self) -> None:
+        values.count("num_layers", self.num_layers)
+        values.rate("dropout_prob", self.dropout_prob)
+        if self.num_layers > 1 or self.intermediate_channels is not None:
+            values.count("intermediate_channels", self.intermediate_channels)
+        if self.num_layers > 1 or self.act_type is not None:
+            values.activation("act_type", self.act_type)
+
+
+class FC(nn.Module):
+    """Linear layers with an activation between them.
+
+    Args:
+        in_dim: channels of a token.
+        num_classes: number of logits.
+        config: configuration.
+    """
+
+    def __init__(self, in_dim: int, num_classes: int, config: FCConfig) -> None:
+        super().__init__()
+        self.config = config
+        layers: list[nn.Module] = []
+        for _ in range(config.num_layers - 1):
+            assert config.intermediate_channels is not None
+            assert config.act_type is not None
+            hidden = config.intermediate_channels
+            layers += [nn.Dropout(config.dropout_prob), nn.Linear(in_dim, hidden), activation(config.act_type)]
+            in_dim = hidden
+        self.classifier = nn.Sequential(*layers, nn.Dropout(config.dropout_prob), nn.Linear(in_dim, num_classes))
+        for layer in self.classifier:
+            if isinstance(layer, nn.Linear):
+                init_linear(layer)
+
+    def forward(self, pooled: Float[Tensor, "B in_dim"]) -> Float[Tensor, "B num_classes"]:
+        return self.classifier(pooled)
+
 
 NeckConfig = FPNConfig | YOLOPAFPNConfig
 HeadConfig = (

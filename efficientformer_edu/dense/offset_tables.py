@@ -20,17 +20,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from efficientformer_edu.audit.tables import Table
 from efficientformer_edu.config import SMALLEST_INPUT
-from efficientformer_edu.machine import threads
+from efficientformer_edu.data.datasets import Images
 from efficientformer_edu.model import MB3D, Attention, offset_bias
 from efficientformer_edu.model.mixers import Grid
-from efficientformer_edu.training.data import Images
-from efficientformer_edu.training.dice import derive_seed
 from efficientformer_edu.training.loading import TestBatches, TrainBatches, loader
 from efficientformer_edu.training.optimization import learning_rate
 from efficientformer_edu.training.recipe import LAPTOP, Recipe
 from efficientformer_edu.training.small import SMALL
+from efficientformer_edu.utils.hardware import threads
+from efficientformer_edu.utils.rng import derive_seed
+from efficientformer_edu.utils.tables import Table
 
 COARSE: Grid = (4, 4)
 FINE: Grid = (8, 8)

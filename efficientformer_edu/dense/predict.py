@@ -1,7 +1,7 @@
 """Run detection or segmentation on one image of any size: predict boxes, or the class of each pixel.
 
 Input: an image. It is placed on the network's square input as in evaluation (see `views`). Output: predictions in the
-image's original pixels. `figures.overlays` draws them.
+image's original pixels. `plots.overlays` draws them.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from efficientformer_edu.dense.detections import Detections
+from efficientformer_edu.data.images import Picture, open_image, to_rgb
+from efficientformer_edu.data.letterbox import View
+from efficientformer_edu.dense.detection.postprocess import Detections
 from efficientformer_edu.dense.evaluation import answers
 from efficientformer_edu.dense.network import DenseNetwork
-from efficientformer_edu.dense.views import View
-from efficientformer_edu.weights.images import Picture, open_image, to_rgb
 
 
 @dataclass(frozen=True)

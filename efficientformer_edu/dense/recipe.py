@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from efficientformer_edu import config_values as values
+from efficientformer_edu import _validation as values
 from efficientformer_edu.training.recipe import CHECKS, Precision
 
 Schedule = Literal["cosine", "poly", "step"]

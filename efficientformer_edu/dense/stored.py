@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from efficientformer_edu.audit.tables import Table
+from efficientformer_edu.utils.tables import Table
 
 FOLDER = Path(__file__).parents[2] / "results" / "dense"
 

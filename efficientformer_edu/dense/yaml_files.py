@@ -12,8 +12,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from efficientformer_edu import config_formats
-from efficientformer_edu import config_values as values
+from efficientformer_edu import _formats
+from efficientformer_edu import _validation as values
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.dense.network import CLASSES, HEADS, NECKS, TASKS, DenseConfig, DenseNetwork
 
@@ -40,7 +40,7 @@ def from_yaml(path: str | Path, num_classes: int | None = None) -> DenseNetwork:
         UserWarning: naming the fields of the file that do not describe the network; they are ignored.
     """
     try:
-        return DenseNetwork(_config(config_formats.read_yaml(Path(path)), num_classes))
+        return DenseNetwork(_config(_formats.read_yaml(Path(path)), num_classes))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -72,11 +72,11 @@ def _config(content: Mapping[str, Any], num_classes: int | None) -> DenseConfig:
         raise ValueError(
             f"{ARCHITECTURE}.full={architecture['full']!r} is not possible; allowed: null, as EfficientFormer has"
         )
-    backbone = EfficientFormerConfig(**config_formats.from_netspresso(content))
+    backbone = EfficientFormerConfig(**_formats.from_netspresso(content))
     neck = None if architecture.get("neck") is None else _part(content, "neck", NECKS)
     head = _part(content, "head", HEADS)
     task = TASKS[architecture["head"]["name"]]
-    if (file_task := config_formats.at(content, "model.task")) != task:
+    if (file_task := _formats.at(content, "model.task")) != task:
         raise ValueError(f"model.task={file_task!r} is not possible; allowed: {task!r}, which is what the head is for")
     ignored = [name for name, value in content.items() if name != "model" and value is not None]
     ignored += [name for name, value in model.items() if name not in MODEL and value is not None]
@@ -93,10 +93,10 @@ def _part(content: Mapping[str, Any], which: str, known: Mapping[str, type[Part]
         raise ValueError(f"{where}.name: {values.unknown(name, known, which)}")
     kind = known[name]
     params: Mapping[str, Any] = {}
-    if config_formats.at(content, f"{where}.params") is not None:
+    if _formats.at(content, f"{where}.params") is not None:
         params = _mapping(content, f"{where}.params", [field.name for field in fields(kind)])  # type: ignore[arg-type]
     if isinstance(act := params.get("act_type"), str):
-        params = {**params, "act_type": config_formats.SAME_ACTIVATION.get(act.lower(), act.lower())}
+        params = {**params, "act_type": _formats.SAME_ACTIVATION.get(act.lower(), act.lower())}
     try:
         return kind(**params)
     except ValueError as error:
@@ -107,7 +107,7 @@ def _mapping(
     content: Mapping[str, Any], where: str, known: Collection[str], ignore_others: bool = False
 ) -> Mapping[str, Any]:
     """The mapping at a dotted path. An unknown field in it is an error, unless others are to be ignored."""
-    mapping = config_formats.at(content, where)
+    mapping = _formats.at(content, where)
     if not isinstance(mapping, Mapping):
         raise ValueError(f"{where}={mapping!r} is not possible; allowed: fields and values of {', '.join(known)}")
     for name in mapping:
@@ -143,7 +143,7 @@ def _told_backbone(config: EfficientFormerConfig) -> dict[str, Any]:
             {"num_blocks": depth, "channels": dim} for depth, dim in zip(config.depths, config.embed_dims, strict=True)
         ],
     }
-    read = EfficientFormerConfig(**config_formats.from_netspresso({"model": {"architecture": {"backbone": backbone}}}))
+    read = EfficientFormerConfig(**_formats.from_netspresso({"model": {"architecture": {"backbone": backbone}}}))
     skipped = {"num_classes", "distillation", "drop_rate", "num_vit"}  # fields of the heads; num_vit is checked below
     for name in (field.name for field in fields(config)):
         if name not in skipped and getattr(read, name) != getattr(config, name):

@@ -1,32 +1,270 @@
-"""Checks of chapter 9, detection and segmentation: IoU of boxes, NMS, SimOTA label assignment, mean IoU.
+"""Checks of chapter 9: IoU of boxes, NMS, SimOTA label assignment, mean IoU.
 
-Sources: those of `dense.boxes` and `dense.assignment`. The reference solutions use neither: they count unit squares and
-pixels in sets, and the test cases of NMS and SimOTA are small enough to solve by hand. Typical wrong answers are
-computed by `detection_and_segmentation_slips`.
+The reference solutions share no code with `dense.detection`: they count unit squares and pixels in sets, and the test
+cases of NMS and SimOTA are small enough to solve by hand. Typical wrong answers are computed too, each with the message
+shown to the learner. A wrong rule that gives the correct answer in every case would reject correct solutions: the
+tests exclude this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from efficientformer_edu.exercises import detection_and_segmentation_slips as slips
 from efficientformer_edu.exercises._check import ExerciseError, call, describe, done, expect_shape, require
+
+IGNORED = 255
+BEST = 10
+
+Box = tuple[float, float, float, float]
+Table = Sequence[Sequence[float]]
+Labels = NDArray[np.int64]
+
+
+def _sides(a: Box, b: Box, more: float = 0) -> tuple[float, float]:
+    """Width and height of the intersection; negative if the boxes do not overlap."""
+    return min(a[2], b[2]) - max(a[0], b[0]) + more, min(a[3], b[3]) - max(a[1], b[1]) + more
+
+
+def _shared(a: Box, b: Box, more: float = 0) -> float:
+    width, height = _sides(a, b, more)
+    return max(width, 0) * max(height, 0)
+
+
+def _quotient(shared: float, a: Box, b: Box, more: float = 0) -> float:
+    return shared / (_shared(a, a, more) + _shared(b, b, more) - shared)
+
+
+def _unclamped(a: Box, b: Box) -> float:
+    width, height = _sides(a, b)
+    return _quotient(width * height, a, b)
+
+
+def _clamped_late(a: Box, b: Box) -> float:
+    width, height = _sides(a, b)
+    return _quotient(max(width * height, 0), a, b)
+
+
+def _as_sizes(a: Box, b: Box) -> float:
+    a, b = ((x, y, x + width, y + height) for x, y, width, height in (a, b))
+    return _quotient(_shared(a, b), a, b)
+
+
+IOU: Mapping[str, Callable[[Box, Box], float]] = {
+    "Where two boxes lie apart, width and height of their intersection are negative. Cut each at 0.": _unclamped,
+    "Cut width and height at 0 each, before you multiply: where both are negative, their product is positive.": (
+        _clamped_late
+    ),
+    "You divide by the sum of both areas. The union is less: the intersection counts twice in that sum.": (
+        lambda a, b: _shared(a, b) / (_shared(a, a) + _shared(b, b))
+    ),
+    "You add 1 to each side, as the first PASCAL VOC did for boxes of whole pixels. Here a side is x₂ − x₁.": (
+        lambda a, b: _quotient(_shared(a, b, 1), a, b, 1)
+    ),
+    "You read a box as corner and size. It is two corners: x₁, y₁, x₂, y₂.": _as_sizes,
+    "You divide by the smaller area. A box in the middle of a large one would then count as a perfect match.": (
+        lambda a, b: _shared(a, b) / min(_shared(a, a), _shared(b, b))
+    ),
+    "You divide by the area of the box of a alone.": lambda a, b: _shared(a, b) / _shared(a, a),
+    "You divide by the area of the box of b alone.": lambda a, b: _shared(a, b) / _shared(b, b),
+    "This is 1 − IoU, a distance.": lambda a, b: 1 - _quotient(_shared(a, b), a, b),
+}
+
+
+def _nms(
+    boxes: Sequence[Box],
+    scores: Sequence[float],
+    threshold: float,
+    key: Callable[[float], float] = lambda score: -score,
+    drops: Callable[[float, float], bool] = lambda overlap, threshold: overlap > threshold,
+    rivals: Callable[[list[int], list[int]], list[int]] = lambda kept, seen: kept,
+) -> list[int]:
+    """Greedy suppression: a box is kept unless one of the boxes returned by `rivals` suppresses it."""
+    kept, seen = list[int](), list[int]()
+    for index in sorted(range(len(boxes)), key=lambda other: key(scores[other])):
+        overlaps = [
+            _quotient(_shared(boxes[index], boxes[other]), boxes[index], boxes[other]) for other in rivals(kept, seen)
+        ]
+        if not any(drops(overlap, threshold) for overlap in overlaps):
+            kept.append(index)
+        seen.append(index)
+    return kept
+
+
+def _ranks(boxes: Sequence[Box], scores: Sequence[float], threshold: float) -> list[int]:
+    order = sorted(range(len(boxes)), key=lambda index: -scores[index])
+    return [order.index(index) for index in _nms(boxes, scores, threshold)]
+
+
+def _in_order(boxes: Sequence[Box], scores: Sequence[float], threshold: float) -> list[int]:
+    return sorted(_nms(boxes, scores, threshold))
+
+
+NMS: Mapping[str, Callable[[Sequence[Box], Sequence[float], float], list[int]]] = {
+    "A box that has been dropped must not drop others: compare with the boxes that are kept.": (
+        partial(_nms, rivals=lambda kept, seen: seen)
+    ),
+    "You take the boxes in the order in which they come. Begin with the highest score.": (
+        partial(_nms, key=lambda score: 0)
+    ),
+    "You begin with the lowest score.": partial(_nms, key=lambda score: score),
+    "You drop what overlaps little and keep what overlaps much.": (
+        partial(_nms, drops=lambda overlap, threshold: overlap < threshold)
+    ),
+    "An IoU of exactly the threshold is no reason to drop a box; one above it is.": (
+        partial(_nms, drops=lambda overlap, threshold: overlap >= threshold)
+    ),
+    "You compare with the best box alone. Every box that is kept drops its neighbours.": (
+        partial(_nms, rivals=lambda kept, seen: kept[:1])
+    ),
+    "You compare with the box that was kept last alone. Every box that is kept drops its neighbours.": (
+        partial(_nms, rivals=lambda kept, seen: kept[-1:])
+    ),
+    "These are places in the sorted list. Wanted are the numbers that the boxes have in the input.": _ranks,
+    "The right boxes, in the order of the input; wanted is the best first.": _in_order,
+}
+
+
+def _assign(
+    costs: Table,
+    ious: Table,
+    count: Callable[[list[float]], int] = lambda best: max(1, int(sum(best[:BEST]))),
+    wants: Callable[[float, float], float] = lambda cost, iou: cost,
+    goes_to: Callable[[list[int], list[float], list[float]], int] = lambda boxes, costs, ious: min(
+        boxes, key=lambda box: costs[box]
+    ),
+) -> list[int]:
+    """Each box takes the first `count` positions sorted by `wants`; `goes_to` resolves conflicts between boxes."""
+    takers: list[list[int]] = [[] for _ in costs[0]]
+    for box, (box_costs, box_ious) in enumerate(zip(costs, ious, strict=True)):
+        order = sorted(range(len(box_costs)), key=lambda position: wants(box_costs[position], box_ious[position]))
+        for position in order[: count(sorted(box_ious, reverse=True))]:
+            takers[position].append(box)
+    columns = zip(takers, zip(*costs, strict=True), zip(*ious, strict=True), strict=True)
+    return [goes_to(boxes, list(cost), list(iou)) if boxes else -1 for boxes, cost, iou in columns]
+
+
+ASSIGN: Mapping[str, Callable[[Table, Table], list[int]]] = {
+    "Round the sum of the IoUs down, not to the nearest whole number.": (
+        partial(_assign, count=lambda best: max(1, round(sum(best[:BEST]))))
+    ),
+    "Every box gets at least one place, even if its IoUs sum to less than 1.": (
+        partial(_assign, count=lambda best: int(sum(best[:BEST])))
+    ),
+    "You sum all IoUs. k follows from the ten best.": (partial(_assign, count=lambda best: max(1, int(sum(best))))),
+    "Every box takes ten places here. Ten is how many IoUs are summed; the sum, rounded down, is k.": (
+        partial(_assign, count=lambda best: BEST)
+    ),
+    "A box takes the places that cost least, not those with the highest IoU; the IoUs only say how many.": (
+        partial(_assign, wants=lambda cost, iou: -iou)
+    ),
+    "You take the places that cost most.": partial(_assign, wants=lambda cost, iou: -cost),
+    "A place that two boxes want goes to the last of them here: the later one overwrites. The cheaper one gets it.": (
+        partial(_assign, goes_to=lambda boxes, costs, ious: boxes[-1])
+    ),
+    "A place that two boxes want goes to the first of them here. The one for which it costs less gets it.": (
+        partial(_assign, goes_to=lambda boxes, costs, ious: boxes[0])
+    ),
+    "A place that two boxes want goes to the one with the higher IoU here. The one for which it costs less gets it.": (
+        partial(_assign, goes_to=lambda boxes, costs, ious: max(boxes, key=lambda box: ious[box]))
+    ),
+    "A place that two boxes want is left to none here. The one for which it costs less gets it.": (
+        partial(
+            _assign,
+            goes_to=lambda boxes, costs, ious: boxes[0] if len(boxes) == 1 else -1,
+        )
+    ),
+    "Every place has a box here, the one for which it costs least. A box takes its k cheapest places and no more.": (
+        partial(_assign, count=lambda best: len(best))
+    ),
+}
+
+
+def _confusion(predicted: Labels, truth: Labels, classes: int, ignored: bool = False) -> Labels:
+    """Confusion matrix: rows true, columns predicted; ignored pixels, if counted, are in an additional row."""
+    rows = truth.ravel() if not ignored else np.minimum(truth.ravel(), classes)
+    known = rows != IGNORED
+    counts = np.zeros((classes + 1, classes), dtype=np.int64)
+    np.add.at(counts, (rows[known], predicted.ravel()[known]), 1)
+    return counts
+
+
+def _mean(predicted: Labels, truth: Labels, classes: int, **options: Any) -> float:
+    ious = _each(_confusion(predicted, truth, classes, options.pop("ignored", False)), **options)
+    return float(np.nanmean(ious))
+
+
+def _each(counts: Labels, empty: float = np.nan, below: str = "union") -> NDArray[np.float64]:
+    """The ratio for each class; `empty` where the denominator is 0."""
+    right = np.diagonal(counts).astype(float)
+    predicted, true = counts.sum(axis=0), counts.sum(axis=1)[:-1]
+    denominator = {
+        "union": predicted + true - right,
+        "sum": predicted + true,
+        "half": (predicted + true) / 2,
+        "true": true,
+        "told": predicted,
+    }[below]
+    return np.divide(right, denominator, out=np.full_like(right, empty), where=denominator > 0)
+
+
+def _accuracy(predicted: Labels, truth: Labels, classes: int) -> float:
+    counts = _confusion(predicted, truth, classes)
+    return float(np.trace(counts) / counts.sum())
+
+
+def _wrapped(predicted: Labels, truth: Labels, classes: int) -> float:
+    """With pair indices of eight bits, which overflow beyond 255."""
+    known = truth != IGNORED
+    pairs = (truth[known] * classes + predicted[known]) % 256
+    counts = np.bincount(pairs, minlength=classes**2)[: classes**2].reshape(classes, classes)
+    return float(np.nanmean(_each(np.vstack([counts, np.zeros((1, classes), dtype=np.int64)]))))
+
+
+MEAN_IOU: Mapping[str, Callable[[Labels, Labels, int], float]] = {
+    "You judge pixels whose true class is 255. Leave them out before anything is counted.": (
+        partial(_mean, ignored=True)
+    ),
+    "A class that neither occurs nor is answered has no IoU. You count it as 0; leave it out of the mean.": (
+        partial(_mean, empty=0.0)
+    ),
+    "A class that neither occurs nor is answered has no IoU. You count it as 1; leave it out of the mean.": (
+        partial(_mean, empty=1.0)
+    ),
+    "This is the part of the pixels that are right: large classes hide the small ones.": _accuracy,
+    "You divide by the sum of both areas. The union is less: the intersection counts twice in that sum.": (
+        partial(_mean, below="sum")
+    ),
+    "This is Dice's coefficient, twice the intersection over the sum of both areas; IoU divides by the union.": (
+        partial(_mean, below="half")
+    ),
+    "You divide by the true pixels of a class alone, so answering a class everywhere would cost it nothing.": (
+        partial(_mean, below="true")
+    ),
+    "You divide by the answered pixels of a class alone, so answering a class once would be enough for it.": (
+        partial(_mean, below="told")
+    ),
+    "The maps are of type uint8, and truth · classes goes beyond 255 there and begins again at 0. Take `.long()` "
+    "first.": _wrapped,
+}
+
 
 ROWS = [(0, 0, 4, 4), (1, 1, 7, 3), (8, 2, 12, 9), (3, 3, 5, 5)]  # corners (x₁, y₁, x₂, y₂)
 COLUMNS = [(0, 0, 4, 4), (2, 2, 6, 6), (9, 7, 12, 12)]
 
 
-def strip(*lefts: float) -> list[slips.Box]:
+def strip(*lefts: float) -> list[Box]:
     """Boxes of 10×10 on one line; two boxes shifted by d have an IoU of (10 − d) / (10 + d)."""
     return [(left, 0.0, left + 10.0, 10.0) for left in lefts]
 
 
-NMS_CASES: Sequence[tuple[list[slips.Box], list[float], float, list[int]]] = (  # last: the kept boxes, best first
+NMS_CASES: Sequence[tuple[list[Box], list[float], float, list[int]]] = (  # last: the kept boxes, best first
     (
         strip(4, 0, 2),
         [0.5, 0.75, 0.625],
@@ -62,7 +300,7 @@ def check_iou(iou: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Compare with ratios of unit squares; common mistakes are identified."""
     got = call(iou, torch.tensor(ROWS, dtype=torch.float), torch.tensor(COLUMNS, dtype=torch.float))
     expect_shape(got, (len(ROWS), len(COLUMNS)), "A row for each box of a, a column for each box of b.")
-    for sentence, ratio in slips.IOU.items():
+    for sentence, ratio in IOU.items():
         wrong = [[ratio(a, b) for b in COLUMNS] for a in ROWS]
         require(not _close(got, wrong), sentence)
     for row, a in zip(got.tolist(), ROWS, strict=True):
@@ -79,7 +317,7 @@ def check_nms(nms: Callable[[Tensor, Tensor, float], Any]) -> None:
         _numbers(call(nms, torch.tensor(boxes, dtype=torch.float), torch.tensor(scores), threshold), None)
         for boxes, scores, threshold, _ in NMS_CASES
     ]
-    for sentence, rule in slips.NMS.items():
+    for sentence, rule in NMS.items():
         require(answers != [rule(*case[:3]) for case in NMS_CASES], sentence)
     for answer, (boxes, scores, threshold, expected) in zip(answers, NMS_CASES, strict=True):
         lefts = ", ".join(f"{box[0]:g}" for box in boxes)
@@ -94,7 +332,7 @@ def check_assign(assign: Callable[[Tensor, Tensor], Any]) -> None:
         _numbers(call(assign, torch.tensor(costs, dtype=torch.float), torch.tensor(ious)), len(expected))
         for costs, ious, expected in ASSIGN_CASES
     ]
-    for sentence, rule in slips.ASSIGN.items():
+    for sentence, rule in ASSIGN.items():
         require(answers != [rule(costs, ious) for costs, ious, _ in ASSIGN_CASES], sentence)
     for answer, (costs, _, expected) in zip(answers, ASSIGN_CASES, strict=True):
         message = f"With {len(costs)} boxes and {len(expected)} places the answer is {expected}"
@@ -108,7 +346,7 @@ def check_mean_iou(mean_iou: Callable[[Tensor, Tensor, int], Any]) -> None:
         _number(call(mean_iou, *(torch.tensor(labels, dtype=torch.uint8) for labels in maps), classes))
         for *maps, classes in IOU_CASES
     ]
-    for sentence, mean in slips.MEAN_IOU.items():
+    for sentence, mean in MEAN_IOU.items():
         require(not _close(answers, [mean(np.array(p), np.array(t), n) for p, t, n in IOU_CASES]), sentence)
     for value, (predicted, truth, classes) in zip(answers, IOU_CASES, strict=True):
         expected = counted_iou(predicted, truth, classes)
@@ -119,7 +357,7 @@ def check_mean_iou(mean_iou: Callable[[Tensor, Tensor, int], Any]) -> None:
     done("what nobody knows is not judged, and what is nowhere has no IoU.")
 
 
-def squares(box: slips.Box) -> set[tuple[int, int]]:
+def squares(box: Box) -> set[tuple[int, int]]:
     """The unit squares covered by a box with integer corners, each represented by its upper left corner."""
     left, top, right, bottom = map(int, box)
     return {(x, y) for x in range(left, right) for y in range(top, bottom)}
@@ -127,7 +365,7 @@ def squares(box: slips.Box) -> set[tuple[int, int]]:
 
 def counted_iou(predicted: Sequence[Sequence[int]], truth: Sequence[Sequence[int]], classes: int) -> float:
     """The mean IoU from sets of pixels."""
-    known = {(y, x) for y, row in enumerate(truth) for x, label in enumerate(row) if label != slips.IGNORED}
+    known = {(y, x) for y, row in enumerate(truth) for x, label in enumerate(row) if label != IGNORED}
     ious = []
     for label in range(classes):
         predicted_pixels, true_pixels = (

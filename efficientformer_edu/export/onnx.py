@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from efficientformer_edu.config import Resolution
 from efficientformer_edu.export.program import BATCH, INPUT, OUTPUT, needs, prepare, program, quiet
-from efficientformer_edu.files import atomic_write
+from efficientformer_edu.utils.files import atomic_write
 
 
 def export_onnx(model: nn.Module, path: str | Path, resolution: Resolution | None = None) -> None:

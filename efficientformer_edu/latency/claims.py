@@ -18,9 +18,9 @@ from statistics import median
 from typing import Any, Literal
 
 from efficientformer_edu import paper
-from efficientformer_edu.audit.tables import Cell, Format, Table
 from efficientformer_edu.latency.records import TOO_FEW, Measurement, from_dict, save, to_dict
 from efficientformer_edu.utils.statistics import Agreement, Estimate, median_estimate, paired_ratio
+from efficientformer_edu.utils.tables import Cell, Format, Table
 
 STATUS: Mapping[Agreement, str] = {
     "supported": "same trend",

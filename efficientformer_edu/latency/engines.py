@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from efficientformer_edu.export.onnx import to_onnx
 from efficientformer_edu.export.openvino import to_openvino
 from efficientformer_edu.export.program import INPUT, INSTALL, OUTPUT, evaluated, needs
-from efficientformer_edu.machine import threads
 from efficientformer_edu.model import EfficientFormer, fold
 from efficientformer_edu.model.folding import fold_norms, folded_maps
+from efficientformer_edu.utils.hardware import threads
 
 TOLERANCE = 1e-4  # maximum difference from eager, relative to the largest logit
 COMPILER = "a C++ compiler"

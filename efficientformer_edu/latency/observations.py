@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 
 from efficientformer_edu.config import PRESETS
-from efficientformer_edu.latency import subjects, subjects_norms
+from efficientformer_edu.latency import subjects
+from efficientformer_edu.latency import subjects as subjects_norms
 from efficientformer_edu.latency.claims import ALONE, INSIDE, NETWORKS, Claim, Observation, load_observation
 from efficientformer_edu.latency.engines import ENGINES, prepare
 from efficientformer_edu.latency.records import Conditions, Measurement

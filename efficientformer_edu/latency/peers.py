@@ -11,7 +11,7 @@ from types import MappingProxyType, ModuleType
 
 from torch import nn
 
-from efficientformer_edu.torchvision_build import import_beside_torch
+from efficientformer_edu.utils.torchvision_build import import_beside_torch
 
 PEERS: Mapping[str, str] = MappingProxyType(
     {

@@ -20,13 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from efficientformer_edu.audit.tables import Table
-from efficientformer_edu.files import atomic_write
-from efficientformer_edu.latency.events import calls, profiler_cost, record, sums
-from efficientformer_edu.latency.operators import CLASSES, Classify, classify
+from efficientformer_edu.latency.operators import CLASSES, Classify, calls, classify, profiler_cost, record, sums
 from efficientformer_edu.latency.records import Conditions
 from efficientformer_edu.latency.timer import measure
+from efficientformer_edu.utils.files import atomic_write
 from efficientformer_edu.utils.statistics import MIN_SAMPLES
+from efficientformer_edu.utils.tables import Table
 
 RESHAPES = "LeViT-256"  # the paper calls the reshapes of this network a bottleneck
 

@@ -13,9 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from efficientformer_edu.audit.tables import Table
-from efficientformer_edu.files import atomic_write
+from efficientformer_edu.utils.files import atomic_write
 from efficientformer_edu.utils.statistics import MIN_SAMPLES, Estimate, median_estimate, paired_ratio
+from efficientformer_edu.utils.tables import Table
 
 DIGITS = 9  # of stored seconds, which are rounded to nanoseconds
 TOO_FEW = "too few rounds"  # printed instead of an interval or a verdict

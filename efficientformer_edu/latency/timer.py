@@ -21,7 +21,7 @@ from functools import partial
 import torch
 
 from efficientformer_edu.latency.records import Conditions, Measurement, Timing
-from efficientformer_edu.machine import accelerator, busy, keep_memory, page_faults, threads, versions
+from efficientformer_edu.utils.hardware import accelerator, busy, keep_memory, page_faults, threads, versions
 from efficientformer_edu.utils.statistics import MIN_SAMPLES
 
 Subject = Callable[[], object]

@@ -10,28 +10,38 @@ Nothing in this subpackage is computed or measured. `TAGS` explains the letters 
 
 from __future__ import annotations
 
-from efficientformer_edu.paper.design import (
+from efficientformer_edu.paper.records import TAGS, Reported, Statement
+from efficientformer_edu.paper.statements import (
     Architecture,
     Difference,
     Equation,
+    Observation,
     Printed,
+    Profile,
+    Setting,
+    Share,
+    Step,
+    algorithm1,
     architectures,
     differences,
     equation,
     equations,
+    figure2,
+    observations,
+    remarks,
+    settings,
+    slimming_actions,
 )
-from efficientformer_edu.paper.methods import Setting, Step, algorithm1, remarks, settings, slimming_actions
-from efficientformer_edu.paper.observations import Observation, Profile, Share, figure2, observations
-from efficientformer_edu.paper.ratios import Ratio, ratios
-from efficientformer_edu.paper.records import TAGS, Reported, Statement
 from efficientformer_edu.paper.tables import (
     Column,
+    Ratio,
     Row,
     Table,
     appendix_b,
     counted_elsewhere,
     evaluated_elsewhere,
     measured_elsewhere,
+    ratios,
     table1,
     table2,
 )

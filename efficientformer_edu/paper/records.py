@@ -2,16 +2,23 @@
 
 The paper's PDF was not available when this data was collected. Each value therefore has tags that name its sources, and
 values without a source are omitted: an empty cell means "not sourced".
+
+Read the TOML files of this folder into records.
+
+The files have one value per line, with its tags, so that a reader can compare them with the paper. Their field names
+are those of the records, so a misspelled name raises TypeError.
 """
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
+from importlib.resources import files
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 TAGS: Mapping[str, str] = MappingProxyType(
     {
@@ -126,3 +133,31 @@ def _normalize(name: str) -> str:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(repr(name) for name in names)
+
+
+def read(topic: str) -> dict[str, Any]:
+    """Return the content of `<topic>.toml` in this folder."""
+    return tomllib.loads(files(__package__).joinpath(f"{topic}.toml").read_text(encoding="utf-8"))
+
+
+def fields(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert lists to tuples, so that the data can be the arguments of a frozen record."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+
+
+def reported(data: Mapping[str, Any], quantity: str, **common: str) -> Reported:
+    """Create a number. `common` has the unit and the protocol of its column."""
+    also = tuple(reported(other, quantity, **common) for other in data.get("also", ()))
+    return Reported(quantity, **{**common, **fields(data), "also": also})
+
+
+def statement(data: Mapping[str, Any]) -> Statement:
+    """Create a statement."""
+    return Statement(**fields(data))
+
+
+def said(data: Mapping[str, Any] | None, quantity: str) -> Reported | Statement | None:
+    """Create a number if there is a value, else a statement; None for missing data."""
+    if data is None:
+        return None
+    return reported(data, quantity) if "value" in data else statement(data)

@@ -1,4 +1,16 @@
-"""Settings of a slimming besides targets and engine: supernet, images and recipes. All of them are our own.
+"""Accuracy of a slimmed supernet with the weights that it inherits, and fine-tuning between the steps.
+
+Paper: section 4.2, step 3 needs the accuracy drop of each action and does not say how the network is prepared for it.
+Our choices: batch-norm statistics are recalibrated, because they belong to the network before the action; accuracy is
+measured on held-out training images, which are used neither for training nor as test images. The network is fine-tuned
+briefly before the first step, because its blocks never ran alone, and after each step that is taken. Without it the
+drops of all steps would accumulate.
+
+Step 1 of the slimming: train the supernet while the temperature of its mixtures decreases.
+
+Paper: section 4.2. It does not give a recipe, a number of epochs or a temperature schedule; those here are our own.
+
+Settings of a slimming besides targets and engine: supernet, images and recipes. All of them are our own.
 
 The supernet halves its feature map between stages three times, because only an embedding lets stages differ in width.
 So it is trained on images of 128 pixels: with smaller images, its last stage would have fewer than 4×4 tokens. It is
@@ -10,18 +22,153 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 
+import torch
+from torch import Tensor, nn
+
 from efficientformer_edu.config import EfficientFormerConfig
-from efficientformer_edu.slimming.evaluator import Evaluator
-from efficientformer_edu.slimming.metapath import Noise
+from efficientformer_edu.data import datasets
+from efficientformer_edu.data.datasets import Images, apart, first_of_each, load_data
+from efficientformer_edu.model import EfficientFormer
+from efficientformer_edu.slimming.subnet import Noise
 from efficientformer_edu.slimming.supernet import Supernet
-from efficientformer_edu.training import data
-from efficientformer_edu.training.data import Images, apart, first_of_each, load_data
+from efficientformer_edu.training.evaluation import Evaluation
+from efficientformer_edu.training.loading import Batch, TestBatches, TrainBatches, loader
+from efficientformer_edu.training.loop import Loop
 from efficientformer_edu.training.recipe import LAPTOP, Recipe
-from efficientformer_edu.training.run import Run
+from efficientformer_edu.training.run import Run, Trained
 from efficientformer_edu.training.small import SMALL
+from efficientformer_edu.utils.rng import generator
+
+FINETUNE_RATE = 1 / 4  # learning rate of fine-tuning, relative to that of the supernet's training
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Evaluation and fine-tuning on fixed sets of images.
+
+    Attributes:
+        learn: images for fine-tuning and for recalibrating the batch norms.
+        held_out: images on which the accuracy is measured; none of `learn`.
+        recipe: recipe of the supernet, whose batches and augmentation are used.
+        size: height and width of the network's input in pixels.
+        seed: seed of everything that is random.
+        norm_batches: number of batches for recalibrating the batch norms.
+        finetune_steps: training steps before the first step of the slimming, and after each.
+    """
+
+    learn: Images
+    held_out: Images
+    recipe: Recipe
+    size: int
+    seed: int = 0
+    norm_batches: int = 2
+    finetune_steps: int = 12
+
+    def correct(self, supernet: Supernet) -> list[bool]:
+        """Whether each held-out image is classified correctly, in their order, after recalibrating the batch norms.
+
+        All networks are evaluated on the same images, so two of them can be compared image by image. Afterwards the
+        supernet is on the GPU if there is one.
+
+        Raises:
+            ValueError: if a logit is NaN or infinite.
+        """
+        config, recipe = supernet.config, self.recipe
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        supernet.to(device)
+        batches = TrainBatches(self.learn, recipe, self.size, config.in_channels, seed=self.seed, epoch=0)
+        recalibrate_batch_norm(
+            supernet, [batch.images.to(device) for batch in islice(loader(batches), self.norm_batches)]
+        )
+        was_training, answers = supernet.training, list[bool]()
+        supernet.eval()
+        with torch.inference_mode():
+            for images, labels in loader(TestBatches(self.held_out, self.size, config.in_channels, recipe.batch)):
+                logits = supernet(images.to(device)).float().cpu()  # (B, classes)
+                if not logits.isfinite().all():
+                    raise ValueError("logits of the slimmed network are NaN or infinite; train the supernet again")
+                answers += (logits.argmax(1) == labels).tolist()
+        supernet.train(was_training)
+        return answers
+
+    def accuracy(self, supernet: Supernet) -> float:
+        """Top-1 accuracy on the held-out images, from 0 to 1. Side effects and errors are those of `correct`."""
+        answers = self.correct(supernet)
+        return sum(answers) / len(answers)
+
+    def finetune(self, supernet: Supernet, step: int) -> None:
+        """Train the supernet with its current choices, in place; `step` determines which images are used."""
+        count = self.finetune_steps * self.recipe.batch
+        order = torch.randperm(len(self.learn), generator=generator(self.seed, step)).tolist()
+        indices = (order * -(-count // len(order)))[:count]
+        recipe = self.recipe.replace(
+            epochs=1, warm_up_epochs=0, learning_rate=FINETUNE_RATE * self.recipe.learning_rate, min_rate=0
+        )
+        images = self.learn.part(indices, f"{self.learn.words}, {count:,} at random")
+        run = Run(supernet.config, images, self.held_out, recipe, self.size, self.seed + step, build=lambda _: supernet)
+        for _ in Loop(run).steps():
+            pass
+        supernet.eval()
+
+
+@torch.no_grad()
+def recalibrate_batch_norm(network: nn.Module, batches: list[torch.Tensor]) -> None:
+    """Replace the statistics of all batch norms by their mean over some batches, each batch with equal weight.
+
+    A batch norm that does not run, because its block is not selected, has mean 0 and variance 1 afterwards.
+
+    Args:
+        network: the network; its training mode is restored.
+        batches: images, (B, C, H, W) each.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta, was_training = [norm.momentum for norm in norms], network.training
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative mean over all batches
+    network.eval()  # without dropout and stochastic depth, the statistics do not depend on the random state
+    for norm in norms:
+        norm.train()
+    for images in batches:
+        network(images)
+    network.train(was_training)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+HOTTEST, COLDEST = 1.0, 0.1
+
+
+def temperature(progress: float) -> float:
+    """Temperature τ at a training progress from 0 to 1: exponential decay from 1 to 0.1. The schedule is our own.
+
+    At τ = 1 every candidate contributes to every step and learns. At τ = 0.1 a mixture is close to a single candidate,
+    which is what the slimming extracts.
+    """
+    return HOTTEST * (COLDEST / HOTTEST) ** progress
+
+
+class SupernetLoop(Loop):
+    """Training loop for a run that builds a `Supernet`; the temperature is a function of the step."""
+
+    def step(self, batch: Batch, step: int, steps_per_epoch: int) -> Tensor:
+        """Set the temperature of this step and take the step. Returns the loss."""
+        assert isinstance(self.network, Supernet)
+        self.network.set_temperature(temperature(step / (steps_per_epoch * self.run.recipe.total_epochs)))
+        return super().step(batch, step, steps_per_epoch)
+
+    def finish(self) -> Trained[EfficientFormer, Evaluation]:
+        """The training result. The weights are only in the checkpoint, because no layout supports MetaPaths."""
+        folder, self.folder = self.folder, None
+        try:
+            return super().finish()
+        finally:
+            self.folder = folder
+
 
 SUPERNET = SMALL.replace(
     depths=(2, 2, 4, 4),  # MetaPaths
@@ -58,10 +205,10 @@ class Protocol:
 
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
     {
-        data.SMALL: Protocol(
-            "two cores, a quarter of an hour", data.SMALL, 200, 30, LAPTOP.replace(epochs=6, batch=64)
+        datasets.SMALL: Protocol(
+            "two cores, a quarter of an hour", datasets.SMALL, 200, 30, LAPTOP.replace(epochs=6, batch=64)
         ),
-        data.FULL: Protocol("two cores, two hours", data.FULL, 1_000, 100, LAPTOP.replace(epochs=5), 600, 250),
+        datasets.FULL: Protocol("two cores, two hours", datasets.FULL, 1_000, 100, LAPTOP.replace(epochs=5), 600, 250),
     }
 )
 """Protocols by the name of their data."""

@@ -13,10 +13,10 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from efficientformer_edu.audit.tables import Table
 from efficientformer_edu.config import EfficientFormerConfig
-from efficientformer_edu.files import atomic_write
 from efficientformer_edu.slimming.subnet import Action, Subnet
+from efficientformer_edu.utils.files import atomic_write
+from efficientformer_edu.utils.tables import Table
 
 if TYPE_CHECKING:
     from efficientformer_edu.utils.statistics import Estimate

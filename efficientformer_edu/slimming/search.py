@@ -16,13 +16,12 @@ from typing import Any
 import safetensors.torch
 
 from efficientformer_edu.config import EfficientFormerConfig
-from efficientformer_edu.files import atomic_write
 from efficientformer_edu.latency.lookup_table import Lookup
-from efficientformer_edu.slimming.evaluator import Evaluator
-from efficientformer_edu.slimming.narrow import brought_to
+from efficientformer_edu.slimming.protocol import Evaluator
 from efficientformer_edu.slimming.records import SEARCH, Search, Step, Trial
 from efficientformer_edu.slimming.subnet import Action, Subnet, actions
-from efficientformer_edu.slimming.supernet import Supernet
+from efficientformer_edu.slimming.supernet import Supernet, brought_to
+from efficientformer_edu.utils.files import atomic_write
 
 WEIGHTS = "weights_{}.safetensors"  # weights of the supernet after this number of steps
 

@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 
-from efficientformer_edu.files import atomic_write
+from efficientformer_edu.utils.files import atomic_write
 
 CHECKPOINT, LOG, RUN = "checkpoint.pt", "log.csv", "run.json"
 WEIGHTS, AVERAGE = "weights.safetensors", "average.safetensors"

@@ -19,9 +19,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from efficientformer_edu.files import atomic_write, fingerprint_tensors
 from efficientformer_edu.model.network import Heads
 from efficientformer_edu.training.recipe import CHECKS, Kind
+from efficientformer_edu.utils.files import atomic_write, fingerprint_tensors
 
 Indices = Int[Tensor, " B"] | list[int]
 

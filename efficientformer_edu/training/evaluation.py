@@ -1,6 +1,6 @@
 """Accuracy of a classifier: top-1, top-5 and the confusion matrix.
 
-Paper: the column "Top-1" of Table 1. Report an accuracy together with its crop rule (`weights.crops`) and its data.
+Paper: the column "Top-1" of Table 1. Report an accuracy together with its crop rule (`data.crops`) and its data.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from efficientformer_edu.audit.tables import Cell, Table
-from efficientformer_edu.weights.images import class_names
+from efficientformer_edu.data.images import class_names
+from efficientformer_edu.utils.tables import Cell, Table
 
 
 @dataclass(frozen=True)

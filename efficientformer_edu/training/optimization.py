@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from efficientformer_edu import config_values as values
+from efficientformer_edu import _validation as values
 from efficientformer_edu.training.recipe import CHECKS, Recipe
 
 SMALLEST_NORM = 1e-3  # lower bound on the norm of a unit's weights in clipping, so that zero weights can learn

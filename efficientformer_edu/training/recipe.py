@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from efficientformer_edu import config_values as values
+from efficientformer_edu import _validation as values
 from efficientformer_edu import paper
-from efficientformer_edu.audit.tables import Table
+from efficientformer_edu.utils.tables import Table
 
 Kind = Literal["hard", "soft"]
 Precision = Literal["fp32", "bf16"]

@@ -11,14 +11,14 @@ from typing import Any, Generic, TypeVar
 from torch import Tensor, nn
 
 from efficientformer_edu.config import EfficientFormerConfig
-from efficientformer_edu.files import fingerprint_tensors
+from efficientformer_edu.data.datasets import Images
 from efficientformer_edu.model import EfficientFormer
-from efficientformer_edu.training.data import Images
 from efficientformer_edu.training.distillation import Teacher
 from efficientformer_edu.training.evaluation import same_classes
 from efficientformer_edu.training.recipe import Recipe
+from efficientformer_edu.utils.files import fingerprint_tensors
 from efficientformer_edu.weights import files
-from efficientformer_edu.weights.infer import detect, select_network
+from efficientformer_edu.weights.conversion import detect, select_network
 from efficientformer_edu.weights.layouts import get_layout
 from efficientformer_edu.weights.networks import known_class_names
 from efficientformer_edu.weights.store import adopt, read

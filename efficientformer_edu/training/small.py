@@ -3,13 +3,26 @@
 The published networks end in a feature map of 1/32 of the image size. At 32 pixels this is a single token: its softmax
 is always 1, so attention, its bias and any comparison of token mixers are meaningless. Small networks therefore keep a
 grid of at least 4×4 tokens in the last stage: this one downsamples once between its stages instead of three times.
+
+The small pretrained network that comes with the package, trained on Fashion-MNIST.
+
+`make trained` trains it again. Its log and its settings are stored in the same folder.
 """
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import json
 from itertools import count
+from pathlib import Path
+from typing import Any
 
 from efficientformer_edu.config import SMALLEST_INPUT, EfficientFormerConfig
+from efficientformer_edu.data.fashion_mnist import CLASSES
+from efficientformer_edu.model import EfficientFormer
+from efficientformer_edu.training.checkpoints import LOG, RUN, WEIGHTS
+from efficientformer_edu.weights import load
 
 LEAST_GRID = 4  # tokens along each side of the last stage
 
@@ -32,3 +45,38 @@ SMALL = EfficientFormerConfig(
 def smallest_size(config: EfficientFormerConfig) -> int:
     """The smallest image size, a multiple of 32, with a grid of at least 4×4 tokens in the last stage."""
     return next(size for size in count(SMALLEST_INPUT, SMALLEST_INPUT) if config.grids(size)[-1][0] >= LEAST_GRID)
+
+
+FOLDER = Path(__file__).parent / "trained"
+
+
+def trained_network() -> EfficientFormer:
+    """The pretrained network, in evaluation mode.
+
+    The input is grey images of 32×32 pixels, (B, 1, 32, 32), preprocessed by `augment.Evaluation(32, 1)`; the output is
+    the logits of the ten classes in `fashion_mnist.CLASSES`. The last stage has 4×4 tokens.
+    """
+    config = EfficientFormerConfig.from_dict(_described()["config"])
+    network = EfficientFormer(config)
+    network.load_state_dict(load(FOLDER / WEIGHTS, config=config))
+    network.class_names = CLASSES
+    return network.eval()
+
+
+def trained_log() -> tuple[dict[str, float], ...]:
+    """The log of the training run, one row per epoch as from `Loop.epochs`."""
+    with (FOLDER / LOG).open(encoding="utf-8") as file:
+        return tuple({name: float(value) for name, value in row.items()} for row in csv.DictReader(file))
+
+
+def trained_words() -> str:
+    """A description of the network: training data, accuracy, and hash of its weights."""
+    run = _described()
+    top1, images = run["result"]["top1"], run["result"]["images"]
+    digest = hashlib.sha256((FOLDER / WEIGHTS).read_bytes()).hexdigest()
+    return f"trained on {run['train']}; top-1 {top1:.2%} of {images:,} test images; SHA-256 {digest[:12]}…"
+
+
+def _described() -> dict[str, Any]:
+    described: dict[str, Any] = json.loads((FOLDER / RUN).read_text(encoding="utf-8"))
+    return described

@@ -26,13 +26,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from efficientformer_edu.training import checkpoints
-from efficientformer_edu.training.batches import Share
-from efficientformer_edu.training.dice import seeded
 from efficientformer_edu.training.distributed import synchronize
-from efficientformer_edu.training.guard import NotFiniteError, check_gradients, check_loss
-from efficientformer_edu.training.loading import loader
+from efficientformer_edu.training.loading import Share, loader
+from efficientformer_edu.training.nan_checks import NotFiniteError, check_gradients, check_loss
 from efficientformer_edu.training.optimization import WeightAverage, clip_adaptive_, parameter_groups
 from efficientformer_edu.training.run import Trained
+from efficientformer_edu.utils.rng import seeded
 
 
 class Steps(Protocol):

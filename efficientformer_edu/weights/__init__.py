@@ -5,11 +5,10 @@ In reading order: layouts, convert, infer, files, store, download, networks, cro
 
 from __future__ import annotations
 
-from efficientformer_edu.weights.crops import RULES
-from efficientformer_edu.weights.images import class_names, preprocess
+from efficientformer_edu.data.crops import RULES
+from efficientformer_edu.data.images import class_names, preprocess
 from efficientformer_edu.weights.layouts import LAYOUTS, names
-from efficientformer_edu.weights.networks import from_weights, get_model
-from efficientformer_edu.weights.predict import inference_model
+from efficientformer_edu.weights.networks import from_weights, get_model, inference_model
 from efficientformer_edu.weights.store import load, save
 
 __all__ = [

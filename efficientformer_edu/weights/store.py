@@ -11,8 +11,15 @@ from torch import Tensor, nn
 from efficientformer_edu.config import EfficientFormerConfig, get_config
 from efficientformer_edu.model import EfficientFormer, unwrap
 from efficientformer_edu.weights import files
-from efficientformer_edu.weights.convert import Tensors, from_layout, merge_heads, to_layout
-from efficientformer_edu.weights.infer import detect, infer, select_network
+from efficientformer_edu.weights.conversion import (
+    Tensors,
+    detect,
+    from_layout,
+    infer,
+    merge_heads,
+    select_network,
+    to_layout,
+)
 from efficientformer_edu.weights.layouts import INDEX, get_layout
 
 # Fields that can be inferred from shapes, for the error message if the file contains a different network.

@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 from ablation_records import BASES, COSTS, records, stored
 
-from efficientformer_edu.ablations.findings import findings, save_findings
 from efficientformer_edu.ablations.outcome import COSTS as COSTS_FILE
-from efficientformer_edu.ablations.outcome import load_outcome, stored_outcome
+from efficientformer_edu.ablations.outcome import findings, load_outcome, save_findings, stored_outcome
 from efficientformer_edu.ablations.variants import BASE, REPORTED, VARIANTS
-from efficientformer_edu.report import rows
-from efficientformer_edu.report.findings import answered, read_findings
-from efficientformer_edu.training.records import load_records
+from efficientformer_edu.paper.report import rows
+from efficientformer_edu.paper.report.slimming import answered, read_findings
+from efficientformer_edu.training.study import load_records
 from efficientformer_edu.utils.statistics import paired_t_test
 
 SHIFTS: Mapping[str, Sequence[float]] = {

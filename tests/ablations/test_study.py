@@ -14,13 +14,19 @@ import torch
 from ablation_runs import EXPLODING, PLANTED, QUICK, TWO
 
 from efficientformer_edu.ablations.outcome import load_outcome
-from efficientformer_edu.ablations.protocol import PROTOCOLS, first_of_each, get_protocol, load_images, teacher_logits
-from efficientformer_edu.ablations.study import get_study, run_of
+from efficientformer_edu.ablations.study import (
+    PROTOCOLS,
+    first_of_each,
+    get_protocol,
+    get_study,
+    load_images,
+    run_of,
+    teacher_logits,
+)
 from efficientformer_edu.ablations.variants import BASE, VARIANTS
-from efficientformer_edu.training import data
-from efficientformer_edu.training.data import Images, load_data
-from efficientformer_edu.training.records import Record, load_records
-from efficientformer_edu.training.study import PLAN, train
+from efficientformer_edu.data import datasets
+from efficientformer_edu.data.datasets import Images, load_data
+from efficientformer_edu.training.study import PLAN, Record, load_records, train
 
 pytestmark = pytest.mark.slow
 
@@ -219,15 +225,15 @@ def test_the_protocol_is_that_of_the_images_at_hand(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ValueError, match="protocol 'gpu' is unknown; there are laptop, embedded"):
         get_protocol("gpu")
     with monkeypatch.context() as patch:
-        patch.setattr("efficientformer_edu.ablations.protocol.load_data", load)
+        patch.setattr("efficientformer_edu.ablations.study.load_data", load)
         assert get_protocol() == "embedded"
-        patch.setattr("efficientformer_edu.ablations.protocol.load_data", lambda *_, **__: None)
+        patch.setattr("efficientformer_edu.ablations.study.load_data", lambda *_, **__: None)
         assert get_protocol() == "laptop"
 
 
 def test_both_protocols_take_about_as_many_steps() -> None:
     laptop, embedded = PROTOCOLS["laptop"], PROTOCOLS["embedded"]
-    assert laptop.per_class is not None and laptop.data == data.FULL
+    assert laptop.per_class is not None and laptop.data == datasets.FULL
     steps = 10 * laptop.per_class // laptop.recipe.batch * laptop.recipe.epochs
-    few = len(load_data(data.SMALL, "train")) // embedded.recipe.batch * embedded.recipe.epochs
+    few = len(load_data(datasets.SMALL, "train")) // embedded.recipe.batch * embedded.recipe.epochs
     assert few == pytest.approx(steps, rel=0.1)

@@ -11,15 +11,14 @@ from ablation_runs import QUICK, TINY
 from torch import nn
 
 from efficientformer_edu import paper
-from efficientformer_edu.ablations.protocol import ABLATED, PROTOCOLS
-from efficientformer_edu.ablations.study import run_of
+from efficientformer_edu.ablations.study import ABLATED, PROTOCOLS, run_of
 from efficientformer_edu.ablations.variants import BASE, REPORTED, VARIANTS, get_variants, variant_table
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.model.mixers import Attention
-from efficientformer_edu.report import rows
-from efficientformer_edu.training.dice import derive_seed
+from efficientformer_edu.paper.report import rows
 from efficientformer_edu.training.loading import TrainBatches
 from efficientformer_edu.training.small import LEAST_GRID
+from efficientformer_edu.utils.rng import derive_seed
 
 CONFIG = {
     "late-attention": {"num_vit": [0, 0, 1, 2]},

@@ -12,8 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from efficientformer_edu import paper
 from efficientformer_edu.audit import count, deit, explain, published
-from efficientformer_edu.audit.derivation import Derivation
-from efficientformer_edu.audit.published import derivations
+from efficientformer_edu.audit.published import Derivation, derivations
 from efficientformer_edu.config import PRESETS
 
 pytestmark = pytest.mark.slow

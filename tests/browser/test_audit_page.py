@@ -17,7 +17,7 @@ from selenium.webdriver.common.keys import Keys
 
 from efficientformer_edu.audit import COUNTERS, count
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
-from efficientformer_edu.figures.live import answer
+from efficientformer_edu.plots.live import answer
 from tools.page_python import ARCHIVE, PYODIDE
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ from torch import nn
 from efficientformer_edu import EfficientFormer, fold, load, save
 from efficientformer_edu.config import PRESETS
 from efficientformer_edu.dense import DenseBackbone
-from efficientformer_edu.dense.backbone import STRIDES
+from efficientformer_edu.dense.network import STRIDES
 
 SIZES = [(64, 64), (65, 65), (100, 67)]
 

@@ -13,11 +13,11 @@ from dense_networks import dense_config, dense_network, images
 from torch import Tensor
 from torch.nn import functional as F
 
-from efficientformer_edu.dense.anchor_head import AnchorPredictions
-from efficientformer_edu.dense.anchors import anchors_at
-from efficientformer_edu.dense.criteria import criterion
-from efficientformer_edu.dense.detections import detect
-from efficientformer_edu.dense.examples import IGNORED, Target
+from efficientformer_edu.data.examples import IGNORED, Target
+from efficientformer_edu.dense.detection.heads import AnchorPredictions
+from efficientformer_edu.dense.detection.postprocess import detect
+from efficientformer_edu.dense.detection.priors import anchors_at
+from efficientformer_edu.dense.losses import criterion
 
 LN2, LN3 = math.log(2), math.log(3)  # sigmoid(ln 3) is 3/4
 DETECTORS = [("fpn", "anchor_decoupled_head"), ("fpn", "anchor_free_decoupled_head")]
@@ -173,9 +173,9 @@ def learn(outputs: list[Tensor], loss, steps: int, rate: float) -> None:
 
 
 def is_found(detections, expected: Target) -> None:
-    order = detections.labels.argsort()
-    assert detections.labels[order].tolist() == expected.labels.sort().values.tolist()
-    torch.testing.assert_close(detections.boxes[order], expected.boxes[expected.labels.argsort()], rtol=0, atol=1.0)
+    order = postprocess.labels.argsort()
+    assert postprocess.labels[order].tolist() == expected.labels.sort().values.tolist()
+    torch.testing.assert_close(postprocess.boxes[order], expected.boxes[expected.labels.argsort()], rtol=0, atol=1.0)
 
 
 def test_anchors_that_learn_find_the_objects():
@@ -229,7 +229,9 @@ sys.path.insert(0, sys.argv[1])
 from jaxtyping import install_import_hook, TypeCheckError
 
 with install_import_hook("efficientformer_edu.dense", "beartype.beartype"):
-    from efficientformer_edu.dense import criteria, detections, examples, losses
+    from efficientformer_edu.dense import losses as criteria, losses
+    from efficientformer_edu.dense.detection import postprocess
+    from efficientformer_edu.data import examples
 
 import torch
 import dense_networks as small
@@ -243,7 +245,7 @@ for pair in small.ALLOWED:
         output, strides = network(small.images(2, 64, 64)), getattr(network.head, "strides", ())
         criteria.criterion(network.config)(output, [some, none], strides)
         if strides:
-            detections.detect(output, strides, (64, 64), score=0.0, candidates=50)
+            postprocess.detect(output, strides, (64, 64), score=0.0, candidates=50)
 try:
     losses.iou_loss(torch.zeros(3, 4), torch.zeros(2, 4))
 except TypeCheckError:

@@ -10,14 +10,14 @@ from dense_networks import dense_network
 from dense_runs import Listed
 from torch import Tensor, nn
 
-from efficientformer_edu.dense.anchor_head import AnchorPredictions
-from efficientformer_edu.dense.boxes import encode
+from efficientformer_edu.data.examples import Example
+from efficientformer_edu.data.letterbox import View
+from efficientformer_edu.data.shapes import Shapes
+from efficientformer_edu.dense.detection.boxes import encode
+from efficientformer_edu.dense.detection.heads import AnchorPredictions
 from efficientformer_edu.dense.evaluation import Squares, answers, classes_of, evaluate_dense
-from efficientformer_edu.dense.examples import Example
 from efficientformer_edu.dense.network import DenseNetwork
-from efficientformer_edu.dense.shapes import Shapes
-from efficientformer_edu.dense.views import View
-from efficientformer_edu.training.batches import ALONE, Share
+from efficientformer_edu.training.loading import ALONE, Share
 
 pytestmark = pytest.mark.slow
 

@@ -16,18 +16,17 @@ import torch
 from dense_networks import SMALL
 from dense_runs import RECIPE, SIZE, STILL, Listed, first_step, run
 
+from efficientformer_edu.data.shapes import Shapes
 from efficientformer_edu.dense import DenseConfig, FCConfig
+from efficientformer_edu.dense.defaults import PARTS, usual
 from efficientformer_edu.dense.files import from_dict, load_dense
 from efficientformer_edu.dense.loop import DenseLoop, load_initial_dense
 from efficientformer_edu.dense.network import DenseNetwork
 from efficientformer_edu.dense.recipe import DenseRecipe
-from efficientformer_edu.dense.shapes import Shapes
-from efficientformer_edu.dense.usual import PARTS, usual
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.training import checkpoints
-from efficientformer_edu.training.batches import Share
-from efficientformer_edu.training.guard import NotFiniteError
-from efficientformer_edu.training.loading import loader
+from efficientformer_edu.training.loading import Share, loader
+from efficientformer_edu.training.nan_checks import NotFiniteError
 from efficientformer_edu.training.optimization import unit_norms
 from efficientformer_edu.weights import save
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from efficientformer_edu.dense.examples import IGNORED
+from efficientformer_edu.data.examples import IGNORED
 from efficientformer_edu.dense.losses import binary, cross_entropy, dice, focal, iou_loss, offsets_l1
 
 LN2, LN3 = math.log(2), math.log(3)  # sigmoid(ln 3) is 3/4

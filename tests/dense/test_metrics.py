@@ -7,9 +7,9 @@ import sys
 import pytest
 import torch
 
+from efficientformer_edu.data.examples import IGNORED, Example
 from efficientformer_edu.dense import metrics
-from efficientformer_edu.dense.detections import Detections
-from efficientformer_edu.dense.examples import IGNORED, Example
+from efficientformer_edu.dense.detection.postprocess import Detections
 from efficientformer_edu.dense.metrics import DetectionScores, SegmentationScores, judge_detections, judge_pixels
 
 CLASSES = ("cat", "dog", "owl")

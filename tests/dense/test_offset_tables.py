@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from torch.nn import functional as F
 
+from efficientformer_edu.data.datasets import Images, first_of_each, load_data
 from efficientformer_edu.dense import offset_tables
 from efficientformer_edu.dense.offset_tables import (
     ALONE,
@@ -30,7 +31,6 @@ from efficientformer_edu.dense.offset_tables import (
     trained_table,
 )
 from efficientformer_edu.model import offset_bias
-from efficientformer_edu.training.data import Images, first_of_each, load_data
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from efficientformer_edu.dense import YOLOPAFPN, YOLOPAFPNConfig
 from efficientformer_edu.dense.layers import ConvNormAct, SeparableConvNormAct
-from efficientformer_edu.dense.pafpn import CSPLayer
+from efficientformer_edu.dense.necks import CSPLayer
 
 STRIDES = (4, 8, 16, 32)
 

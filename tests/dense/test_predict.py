@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
-from efficientformer_edu.dense.anchor_head import AnchorPredictions
-from efficientformer_edu.dense.boxes import encode
+from efficientformer_edu.dense.detection.boxes import encode
+from efficientformer_edu.dense.detection.heads import AnchorPredictions
 from efficientformer_edu.dense.predict import predict_image, predict_photo
 
 PROGRAM = """

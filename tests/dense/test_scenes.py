@@ -7,8 +7,8 @@ import itertools
 import pytest
 import torch
 
-from efficientformer_edu.dense.examples import Example
-from efficientformer_edu.dense.shapes import LEAST, MOST, OUTLINES, PARTS, REACH, VISIBLE, Shapes, boxes_around
+from efficientformer_edu.data.examples import Example
+from efficientformer_edu.data.shapes import LEAST, MOST, OUTLINES, PARTS, REACH, VISIBLE, Shapes, boxes_around
 
 SIZES = [(32, 32), (128, 128), (40, 75), (96, 33)]
 FIRST = [

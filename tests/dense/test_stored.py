@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from efficientformer_edu.data.shapes import Shapes
+from efficientformer_edu.dense.defaults import HEAD
 from efficientformer_edu.dense.recipe import SHAPES
-from efficientformer_edu.dense.shapes import Shapes
 from efficientformer_edu.dense.stored import measured, stored_study, study_table
-from efficientformer_edu.dense.usual import HEAD
 from tools import dense_study
 
 STUDY = stored_study()

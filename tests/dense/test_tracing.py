@@ -6,7 +6,7 @@ import pytest
 import torch
 from dense_networks import ALLOWED, dense_network, images
 
-from efficientformer_edu.dense.anchors import anchors_at
+from efficientformer_edu.dense.detection.priors import anchors_at
 
 pytestmark = pytest.mark.slow
 

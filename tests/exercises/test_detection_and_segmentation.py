@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from efficientformer_edu.dense import boxes as package
+from efficientformer_edu.dense.detection import boxes as package
 from efficientformer_edu.exercises import detection_and_segmentation as checks
-from efficientformer_edu.exercises import detection_and_segmentation_slips as slips
+from efficientformer_edu.exercises import detection_and_segmentation as slips
 from efficientformer_edu.exercises._check import ExerciseError
 
 IGNORED = slips.IGNORED

@@ -14,8 +14,7 @@ import torch
 
 from efficientformer_edu.exercises import slimming as checks
 from efficientformer_edu.exercises._check import ExerciseError
-from efficientformer_edu.slimming.metapath import NOISES, Noise, mixture
-from efficientformer_edu.slimming.subnet import Action, Subnet, actions, importance
+from efficientformer_edu.slimming.subnet import NOISES, Action, Noise, Subnet, actions, importance, mixture
 
 Alphas = Sequence[Sequence[float]]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from efficientformer_edu.exercises import slimming_greedy as checks
+from efficientformer_edu.exercises import slimming as checks
 from efficientformer_edu.exercises._check import ExerciseError
-from efficientformer_edu.exercises.slimming_greedy import Actions, Amounts, Choose
+from efficientformer_edu.exercises.slimming import Actions, Amounts, Choose
 
 MIXED = [checks._table(seed, adds_up=False) for seed in range(checks.TABLES)]
 ADDING = [checks._table(seed, adds_up=True) for seed in range(checks.TABLES)]

@@ -22,12 +22,21 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from efficientformer_edu.audit import count
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
-from efficientformer_edu.latency import Conditions, Measurement, Timing, lookup_chains, lookup_errors
+from efficientformer_edu.latency import Conditions, Measurement, Timing
+from efficientformer_edu.latency import lookup as lookup_chains
+from efficientformer_edu.latency import lookup as lookup_errors
 from efficientformer_edu.latency import lookup as lookup_module
-from efficientformer_edu.latency.lookup import Errors, Lookup, build, prediction_errors, random_networks
-from efficientformer_edu.latency.lookup_chains import FORMS, cut_out, whole_network
-from efficientformer_edu.latency.lookup_parts import Part, macs, parts
-from efficientformer_edu.latency.lookup_table import Entry
+from efficientformer_edu.latency.lookup import (
+    FORMS,
+    Errors,
+    Lookup,
+    build,
+    cut_out,
+    prediction_errors,
+    random_networks,
+    whole_network,
+)
+from efficientformer_edu.latency.lookup_table import Entry, Part, macs, parts
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.training.small import SMALL
 

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from efficientformer_edu.config import EfficientFormerConfig
-from efficientformer_edu.latency import Conditions, Measurement, Timing, lookup_chains
+from efficientformer_edu.latency import Conditions, Measurement, Timing
+from efficientformer_edu.latency import lookup as lookup_chains
 from efficientformer_edu.latency import lookup as lookup_module
 from efficientformer_edu.latency.engines import ENGINES
-from efficientformer_edu.latency.lookup import build
-from efficientformer_edu.latency.lookup_chains import FORMS, ROW, Chain, chains, cut_out, layers, name, run_form
-from efficientformer_edu.latency.lookup_parts import Part, parts
+from efficientformer_edu.latency.lookup import FORMS, ROW, Chain, build, chains, cut_out, layers, name, run_form
+from efficientformer_edu.latency.lookup_table import Part, parts
 
 pytestmark = pytest.mark.slow
 

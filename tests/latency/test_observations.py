@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from efficientformer_edu import paper, report
-from efficientformer_edu.latency import Conditions, Measurement, Timing, claims, observations, subjects, subjects_norms
+from efficientformer_edu import paper
+from efficientformer_edu.latency import Conditions, Measurement, Timing, claims, observations, subjects
+from efficientformer_edu.latency import subjects as subjects_norms
 from efficientformer_edu.latency.observations import Claim, Observation, Session, load_observation, observe
 from efficientformer_edu.latency.records import stored
 from efficientformer_edu.latency.subjects import Subject
+from efficientformer_edu.paper import report
 from efficientformer_edu.utils.statistics import MIN_SAMPLES, Estimate
 
 FOUND = {"machine": "a laptop, 2 cores", "threads": 2, "versions": {"torch": "2.13.0"}, "date": "2026-11-21"}

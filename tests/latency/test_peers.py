@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from efficientformer_edu import torchvision_build
 from efficientformer_edu.latency.peers import FIGURE2, PEERS, gelu_for_hardswish, peer
 from efficientformer_edu.paper import table1
+from efficientformer_edu.utils import torchvision_build
 
 
 @pytest.fixture

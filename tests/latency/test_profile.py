@@ -13,8 +13,18 @@ import torch
 from strategies import SMALL
 from torch import Tensor, nn
 
-from efficientformer_edu.latency.events import Called, calls, profiler_cost, record, sums
-from efficientformer_edu.latency.operators import BRANCH, CLASSES, SPATIAL, classify, place
+from efficientformer_edu.latency.operators import (
+    BRANCH,
+    CLASSES,
+    SPATIAL,
+    Called,
+    calls,
+    classify,
+    place,
+    profiler_cost,
+    record,
+    sums,
+)
 from efficientformer_edu.latency.profile import (
     Profile,
     findings,

@@ -12,7 +12,8 @@ from torch.testing import assert_close
 from efficientformer_edu.audit import count, deit
 from efficientformer_edu.audit.counters import run
 from efficientformer_edu.config import PRESETS
-from efficientformer_edu.latency import subjects, subjects_norms
+from efficientformer_edu.latency import subjects
+from efficientformer_edu.latency import subjects as subjects_norms
 from efficientformer_edu.model import ConvMlp, EfficientFormer, Mlp
 
 L1 = count(PRESETS["l1"])

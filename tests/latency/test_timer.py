@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from efficientformer_edu.latency import Conditions, measure, timer
-from efficientformer_edu.machine import cores
+from efficientformer_edu.utils.hardware import cores
 
 pytestmark = pytest.mark.filterwarnings("ignore:the machine is busy", "ignore:.*interval is wide")
 

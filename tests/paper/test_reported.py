@@ -15,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from efficientformer_edu import paper
-from efficientformer_edu.paper.reading import read
-from efficientformer_edu.paper.records import TAGS, Reported, Statement, find
+from efficientformer_edu.paper.records import TAGS, Reported, Statement, find, read
 
 DATA = {
     file.name: tomllib.loads(file.read_text("utf-8")) for file in files(paper).iterdir() if file.name.endswith("toml")

@@ -11,11 +11,11 @@ from efficientformer_edu.paper import (
     counted_elsewhere,
     evaluated_elsewhere,
     measured_elsewhere,
-    ratios,
     table1,
     table2,
 )
-from efficientformer_edu.paper.ratios import UNITS, compare
+from efficientformer_edu.paper import tables as ratios
+from efficientformer_edu.paper.tables import UNITS, compare
 
 TABLES = {
     table.title: table for table in (table1(), table2(), appendix_b(), *measured_elsewhere(), *counted_elsewhere())

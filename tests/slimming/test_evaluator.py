@@ -11,12 +11,12 @@ from slimming_runs import SIZE, TINY, supernet
 from torch import Tensor, nn
 from training_runs import images
 
-from efficientformer_edu.slimming import evaluator as evaluator_module
-from efficientformer_edu.slimming.evaluator import Evaluator, recalibrate_batch_norm
+from efficientformer_edu.data import fashion_mnist
+from efficientformer_edu.data.datasets import Images
+from efficientformer_edu.slimming import protocol as evaluator_module
+from efficientformer_edu.slimming.protocol import Evaluator, recalibrate_batch_norm
 from efficientformer_edu.slimming.subnet import Subnet
 from efficientformer_edu.slimming.supernet import Supernet
-from efficientformer_edu.training import fashion_mnist
-from efficientformer_edu.training.data import Images
 from efficientformer_edu.training.loading import TrainBatches
 from efficientformer_edu.training.loop import Loop
 from efficientformer_edu.training.recipe import LAPTOP

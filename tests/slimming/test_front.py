@@ -11,9 +11,9 @@ from slimming_runs import LOOKUP, SEARCHED, Knowing, supernet
 
 from efficientformer_edu.audit import count
 from efficientformer_edu.config import EfficientFormerConfig
-from efficientformer_edu.latency.lookup_errors import Errors, Prediction
+from efficientformer_edu.latency.lookup import Errors, Prediction
 from efficientformer_edu.latency.records import Conditions
-from efficientformer_edu.slimming.contenders import (
+from efficientformer_edu.slimming.baselines import (
     METHODS,
     Contender,
     Method,
@@ -27,7 +27,7 @@ from efficientformer_edu.slimming.protocol import Protocol
 from efficientformer_edu.slimming.records import Search
 from efficientformer_edu.slimming.search import Slimming, begin
 from efficientformer_edu.training.recipe import LAPTOP
-from efficientformer_edu.training.records import Record
+from efficientformer_edu.training.study import Record
 from efficientformer_edu.utils.statistics import mean_estimate
 
 SMALLER = SEARCHED.replace(depths=(1, 1, 1, 1), embed_dims=(16, 16, 16, 16))

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from training_runs import images
 
 from efficientformer_edu.config import EfficientFormerConfig
-from efficientformer_edu.slimming.learning import SupernetLoop, temperature
-from efficientformer_edu.slimming.metapath import Noise
+from efficientformer_edu.slimming.protocol import SupernetLoop, temperature
+from efficientformer_edu.slimming.subnet import Noise
 from efficientformer_edu.slimming.supernet import Supernet
 from efficientformer_edu.training.recipe import LAPTOP
 from efficientformer_edu.training.run import Run

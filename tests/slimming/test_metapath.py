@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from slimming_runs import TINY, pictures, supernet
 from torch import nn
 
-from efficientformer_edu.slimming.metapath import UNIT, MetaPath, Noise, gumbel, mixture, uniform
+from efficientformer_edu.slimming.subnet import UNIT, MetaPath, Noise, gumbel, mixture, uniform
 
 LOG3 = math.log(3)
 

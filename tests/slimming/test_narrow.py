@@ -7,9 +7,8 @@ import torch
 from slimming_runs import TINY, pictures, supernet
 from torch import nn
 
-from efficientformer_edu.slimming.narrow import brought_to, narrowed
 from efficientformer_edu.slimming.subnet import Subnet
-from efficientformer_edu.slimming.supernet import Supernet
+from efficientformer_edu.slimming.supernet import Supernet, brought_to, narrowed
 
 MAPS = Subnet(TINY.embed_dims, (("MB4D",), ("MB4D", "MB4D"), ("MB4D", "MB4D"), ("MB4D", "MB4D")))
 GONE = torch.arange(1, 32, 2)  # every second of 32 channels

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from efficientformer_edu.audit import count
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
 from efficientformer_edu.latency import Conditions
-from efficientformer_edu.latency.lookup_chains import WIDTHS, groups
-from efficientformer_edu.latency.lookup_parts import Part, macs, parts
-from efficientformer_edu.latency.lookup_table import Entry, Lookup
+from efficientformer_edu.latency.lookup import WIDTHS, groups
+from efficientformer_edu.latency.lookup_table import Entry, Lookup, Part, macs, parts
 from efficientformer_edu.slimming.paper_scale import NEAR, kendall, ledger, neighbours, order, scale
 
 pytestmark = pytest.mark.slow

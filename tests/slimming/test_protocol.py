@@ -8,6 +8,8 @@ import pytest
 import torch
 from training_runs import images
 
+from efficientformer_edu.data import datasets
+from efficientformer_edu.data.datasets import Images
 from efficientformer_edu.slimming import protocol as protocol_module
 from efficientformer_edu.slimming.protocol import (
     PROTOCOLS,
@@ -24,11 +26,9 @@ from efficientformer_edu.slimming.protocol import (
 )
 from efficientformer_edu.slimming.subnet import Subnet
 from efficientformer_edu.slimming.supernet import Supernet
-from efficientformer_edu.training import data
-from efficientformer_edu.training.data import Images
 from efficientformer_edu.training.small import LEAST_GRID, smallest_size
 
-SMALL = PROTOCOLS[data.SMALL]
+SMALL = PROTOCOLS[datasets.SMALL]
 
 
 @pytest.fixture(scope="module")
@@ -77,14 +77,14 @@ def test_nothing_learns_from_the_evaluation_images(small: Material) -> None:
 def test_a_protocol_can_take_some_images_of_every_class(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = list[object]()
 
-    def load(name: str, split: data.Split, **options: object) -> Images:
+    def load(name: str, split: datasets.Split, **options: object) -> Images:
         calls.append((name, split, options))
         return images(split, 300)
 
     monkeypatch.setattr(protocol_module, "load_data", load)
-    few = Protocol("tests", data.FULL, 9, 4, SMALL.recipe)
+    few = Protocol("tests", datasets.FULL, 9, 4, SMALL.recipe)
     splits = material(few)
-    assert calls == [(data.FULL, split, {"data_dir": None}) for split in ("train", "test")]
+    assert calls == [(datasets.FULL, split, {"data_dir": None}) for split in ("train", "test")]
     assert [len(subset) for subset in (splits.learn, splits.held_out, splits.train, splits.test)] == [50, 40, 90, 300]
 
 

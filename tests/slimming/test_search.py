@@ -15,18 +15,16 @@ from training_runs import images
 
 from efficientformer_edu.audit import count
 from efficientformer_edu.config import EfficientFormerConfig
-from efficientformer_edu.latency.lookup_parts import Part, parts
-from efficientformer_edu.latency.lookup_table import Entry, Lookup
+from efficientformer_edu.latency.lookup_table import Entry, Lookup, Part, parts
 from efficientformer_edu.latency.records import Conditions
-from efficientformer_edu.slimming.evaluator import Evaluator
-from efficientformer_edu.slimming.metapath import UNIT
+from efficientformer_edu.slimming.protocol import Evaluator
 from efficientformer_edu.slimming.records import SEARCH, Search, Trial
 from efficientformer_edu.slimming.search import WEIGHTS, Slimming, applied, begin, check_targets, narrowest
-from efficientformer_edu.slimming.subnet import Action, Subnet
+from efficientformer_edu.slimming.subnet import UNIT, Action, Subnet
 from efficientformer_edu.slimming.supernet import Supernet
-from efficientformer_edu.training.dice import generator
 from efficientformer_edu.training.loading import TestBatches, loader
 from efficientformer_edu.training.recipe import LAPTOP
+from efficientformer_edu.utils.rng import generator
 
 pytestmark = pytest.mark.slow
 

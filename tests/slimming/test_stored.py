@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from slimming_runs import LOOKUP, SEARCHED
 
-from efficientformer_edu.latency.lookup_errors import Errors, Prediction
+from efficientformer_edu.latency.lookup import Errors, Prediction
 from efficientformer_edu.latency.records import Conditions
-from efficientformer_edu.slimming import stored
-from efficientformer_edu.slimming.contenders import CONTENDERS, Contender, found, save_contenders
+from efficientformer_edu.slimming import front as stored
+from efficientformer_edu.slimming.baselines import CONTENDERS, Contender, found, save_contenders
+from efficientformer_edu.slimming.front import LATENCY, TRAINED, load_slimming, stored_slimming
 from efficientformer_edu.slimming.records import SEARCH, Search, Step, Trial
-from efficientformer_edu.slimming.stored import LATENCY, TRAINED, load_slimming, stored_slimming
 from efficientformer_edu.slimming.subnet import Action, Subnet
-from efficientformer_edu.training.records import Record
+from efficientformer_edu.training.study import Record
 
 START = LOOKUP.predict(Subnet.largest(SEARCHED).config(SEARCHED))
 FIRST = Action("depth", 1, 0)

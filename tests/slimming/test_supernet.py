@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from slimming_runs import SIZE, TINY, pictures, subnets, supernet
 
 from efficientformer_edu import EfficientFormer, count, fold
-from efficientformer_edu.slimming.metapath import UNIT
-from efficientformer_edu.slimming.subnet import Candidate, Subnet
+from efficientformer_edu.slimming.subnet import UNIT, Candidate, Subnet
 from efficientformer_edu.slimming.supernet import Supernet, taken_out
 
 pytestmark = pytest.mark.slow

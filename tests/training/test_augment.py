@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 
 from efficientformer_edu import preprocess
-from efficientformer_edu.training.augment import Evaluation, Training
-from efficientformer_edu.training.data import load_data
-from efficientformer_edu.training.fashion_mnist import statistics
+from efficientformer_edu.data.crops import RULES
+from efficientformer_edu.data.datasets import load_data
+from efficientformer_edu.data.fashion_mnist import statistics
+from efficientformer_edu.training.loading import Evaluation, Training
 from efficientformer_edu.training.recipe import CODE, LAPTOP
-from efficientformer_edu.weights.crops import RULES
 
 SMALL = load_data("fashion-mnist-small", "test")
 SAMPLES = [SMALL[index] for index in range(24)]

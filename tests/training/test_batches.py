@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from efficientformer_edu.training.batches import Share, epoch_batches
-from efficientformer_edu.training.dice import derive_seed, generator
+from efficientformer_edu.training.loading import Share, epoch_batches
+from efficientformer_edu.utils.rng import derive_seed, generator
 
 
 @given(st.integers(1, 200), st.integers(1, 40), st.integers(0, 9), st.integers(0, 9))

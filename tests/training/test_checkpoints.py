@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from efficientformer_edu.files import fingerprint_files, fingerprint_tensors
 from efficientformer_edu.training import checkpoints
+from efficientformer_edu.utils.files import fingerprint_files, fingerprint_tensors
 
 pytestmark = pytest.mark.slow
 

@@ -12,8 +12,7 @@ from torch import nn
 from training_runs import STILL, first_step, images
 
 from efficientformer_edu.training import distributed
-from efficientformer_edu.training.batches import Share
-from efficientformer_edu.training.loading import TrainBatches
+from efficientformer_edu.training.loading import Share, TrainBatches
 
 pytestmark = pytest.mark.slow
 

@@ -20,14 +20,15 @@ import torch
 from PIL import Image
 from training_runs import ALIKE, CONFIG, LONG, RECIPE, STILL, images, run
 
+from efficientformer_edu.data import fashion_mnist
+from efficientformer_edu.data.datasets import Images, load_data
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.model.blocks import DropPath
-from efficientformer_edu.training import checkpoints, fashion_mnist
-from efficientformer_edu.training.data import Images, load_data
+from efficientformer_edu.training import checkpoints
 from efficientformer_edu.training.distillation import DistillationLoss, StoredLogits, network_teacher
-from efficientformer_edu.training.guard import NotFiniteError
 from efficientformer_edu.training.loading import Batch
 from efficientformer_edu.training.loop import Loop
+from efficientformer_edu.training.nan_checks import NotFiniteError
 from efficientformer_edu.training.optimization import learning_rate
 from efficientformer_edu.training.recipe import Recipe
 from efficientformer_edu.weights import from_weights, load, save

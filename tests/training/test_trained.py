@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from efficientformer_edu.training import trained
+from efficientformer_edu.data.datasets import load_data
+from efficientformer_edu.training import small as trained
 from efficientformer_edu.training.checkpoints import LOG, RUN, WEIGHTS
-from efficientformer_edu.training.data import load_data
 from efficientformer_edu.training.evaluation import evaluate
 from efficientformer_edu.training.loading import TestBatches, loader
 from efficientformer_edu.training.recipe import Recipe
-from efficientformer_edu.training.small import SMALL
-from efficientformer_edu.training.trained import FOLDER, trained_log, trained_network, trained_words
+from efficientformer_edu.training.small import FOLDER, SMALL, trained_log, trained_network, trained_words
 from tools import ROOT
 from tools import trained as tool
 

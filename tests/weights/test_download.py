@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 import efficientformer_edu as ef
-from efficientformer_edu.weights import class_names, download, from_weights
+from efficientformer_edu.weights import class_names, from_weights
+from efficientformer_edu.weights import files as download
 
 CONTENT = bytes(range(256)) * 40
 NAME = "efficientformer-l1_3rdparty_in1k_20220915-{}.pth"

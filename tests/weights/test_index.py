@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from efficientformer_edu import EfficientFormer
-from efficientformer_edu.weights.convert import table_order, to_layout
+from efficientformer_edu.weights.conversion import table_order, to_layout
 from efficientformer_edu.weights.store import adopt
 
 IMAGES = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))

@@ -10,8 +10,7 @@ from strategies import configs
 
 from efficientformer_edu import EfficientFormer, EfficientFormerConfig
 from efficientformer_edu.weights import LAYOUTS
-from efficientformer_edu.weights.convert import merge_heads, to_layout
-from efficientformer_edu.weights.infer import detect, infer
+from efficientformer_edu.weights.conversion import detect, infer, merge_heads, to_layout
 from efficientformer_edu.weights.store import adopt
 
 PUBLISHED = [layout for layout in LAYOUTS if layout != "native"]

@@ -12,8 +12,15 @@ from golden_weights import golden_state
 from efficientformer_edu import EfficientFormer, EfficientFormerConfig, load, save
 from efficientformer_edu.config import PRESETS
 from efficientformer_edu.weights import LAYOUTS, names
-from efficientformer_edu.weights.convert import from_layout, join_qkv, merge_heads, split_qkv, to_layout
-from efficientformer_edu.weights.infer import detect, infer
+from efficientformer_edu.weights.conversion import (
+    detect,
+    from_layout,
+    infer,
+    join_qkv,
+    merge_heads,
+    split_qkv,
+    to_layout,
+)
 
 LISTS = Path(__file__).parents[1] / "golden" / "layouts"
 PUBLISHED = [layout for layout in LAYOUTS if layout != "native"]

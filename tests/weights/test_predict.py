@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import efficientformer_edu as ef
-from efficientformer_edu.weights import class_names, download
+from efficientformer_edu.weights import class_names, files
 
 PICTURE = Image.effect_noise((260, 300), 80)
 
@@ -79,7 +79,7 @@ def test_a_published_file_of_any_name_has_imagenets_names(network, tmp_path, mon
     ef.save(network, tmp_path / "mine.pth", layout="mmpretrain")
     assert ef.from_weights(tmp_path / "mine.pth").class_names is None
     digest = hashlib.sha256((tmp_path / "mine.pth").read_bytes()).hexdigest()
-    monkeypatch.setitem(download.FILES, "l1", f"efficientformer-l1-{digest[:8]}.pth")
+    monkeypatch.setitem(files.FILES, "l1", f"efficientformer-l1-{digest[:8]}.pth")
     assert ef.from_weights(tmp_path / "mine.pth").class_names == tuple(class_names())
 
 

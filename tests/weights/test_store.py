@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 import efficientformer_edu as ef
 from efficientformer_edu.weights import LAYOUTS
-from efficientformer_edu.weights.convert import merge_heads, to_layout
+from efficientformer_edu.weights.conversion import merge_heads, to_layout
 
 IMAGES = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 import efficientformer_edu as ef
-from efficientformer_edu.weights.convert import to_layout
+from efficientformer_edu.weights.conversion import to_layout
 
 
 def refused(path, *parts, **arguments):

@@ -13,8 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 import efficientformer_edu as ef
 from efficientformer_edu.weights import LAYOUTS
-from efficientformer_edu.weights.convert import to_layout
-from efficientformer_edu.weights.infer import FIRST_TENSORS, select_network
+from efficientformer_edu.weights.conversion import FIRST_TENSORS, select_network, to_layout
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (80, 80, 3), dtype=np.uint8)
 

@@ -1,0 +1,1 @@
+"""Detection: heads, priors, label assignment, boxes and postprocessing."""

@@ -1,0 +1,36 @@
+"""EfficientFormer with Hugging Face's API: the examples of its documentation run after changing only the import.
+
+transformers removed EfficientFormer in version 5. These classes wrap our network with the same arguments, outputs and
+files. In reading order: hf_config, hf_outputs, hf_loss, hf_hub, hf_models, hf_pixels, hf_images, hf_auto.
+"""
+
+from __future__ import annotations
+
+from efficientformer_edu.hf.auto import AutoImageProcessor, AutoModelForImageClassification, pipeline
+from efficientformer_edu.hf.config import EfficientFormerConfig
+from efficientformer_edu.hf.images import BatchFeature, EfficientFormerImageProcessor
+from efficientformer_edu.hf.models import (
+    BaseModelOutput,
+    EfficientFormerForImageClassification,
+    EfficientFormerForImageClassificationWithTeacher,
+    EfficientFormerForImageClassificationWithTeacherOutput,
+    EfficientFormerModel,
+    EfficientFormerPreTrainedModel,
+    ImageClassifierOutput,
+)
+
+__all__ = [
+    "AutoImageProcessor",
+    "AutoModelForImageClassification",
+    "BaseModelOutput",
+    "BatchFeature",
+    "EfficientFormerConfig",
+    "EfficientFormerForImageClassification",
+    "EfficientFormerForImageClassificationWithTeacher",
+    "EfficientFormerForImageClassificationWithTeacherOutput",
+    "EfficientFormerImageProcessor",
+    "EfficientFormerModel",
+    "EfficientFormerPreTrainedModel",
+    "ImageClassifierOutput",
+    "pipeline",
+]

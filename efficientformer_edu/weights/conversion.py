@@ -1,0 +1,323 @@
+"""Conversion between our tensors and those of a published layout: everything that changes besides the names.
+
+There are three such changes. NetsPresso splits the attention's linear layer qkv into three, and has one head. The five
+published code bases store the index of the bias of each pair of tokens; ours computes it from the grid. Released
+code: `Attention` in `models/efficientformer.py`.
+
+Inspect a weight file: select the tensors of the network, detect their layout, infer the configuration.
+
+The configuration is inferred from the tensor shapes as far as possible. Pool size, dropouts, the kind of activation and
+the initial value of the layer scale cannot be inferred; they have the defaults of `EfficientFormerConfig`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Mapping
+from itertools import count
+
+import torch
+from torch import Tensor
+
+from efficientformer_edu.config import EfficientFormerConfig
+from efficientformer_edu.model import offset_index
+from efficientformer_edu.weights.layouts import INDEX, LAYOUTS, Layout, block_name, get_layout, names
+
+Tensors = Mapping[str, Tensor]
+
+
+def to_layout(state: Tensors, config: EfficientFormerConfig, layout: str) -> dict[str, Tensor]:
+    """Convert the tensors of a network to a published layout.
+
+    Args:
+        state: our complete `state_dict`.
+        config: configuration of the network.
+        layout: one of `LAYOUTS`.
+
+    Raises:
+        ValueError: if the layout is unknown or does not support this network.
+    """
+    key_map = names(config, layout)
+    tensors = dict(state)
+    if config.distillation and len(get_layout(layout).heads) == 1:
+        tensors = merge_heads(tensors)
+    for mixer in _token_mixers(key_map):
+        if f"{mixer}.{INDEX}" in key_map:
+            tensors[f"{mixer}.{INDEX}"] = offset_index(config.bias_grid)
+        if f"{mixer}.query.weight" in key_map:
+            for kind in ("weight", "bias"):
+                parts = split_qkv(tensors[f"{mixer}.qkv.{kind}"], config)
+                tensors |= {f"{mixer}.{name}.{kind}": part for name, part in parts.items()}
+    return {name: tensors[key] for key, name in key_map.items()}
+
+
+def from_layout(tensors: Tensors, config: EfficientFormerConfig, layout: str) -> dict[str, Tensor]:
+    """Convert the tensors of a published layout to our `state_dict`.
+
+    Args:
+        tensors: tensors of the file, with the names and shapes of the layout. Heads and index may be missing.
+        config: configuration of the network in the file.
+        layout: one of `LAYOUTS`.
+
+    Raises:
+        ValueError: if an index in the file does not describe a bias by offsets on `config.bias_grid`.
+    """
+    key_map = names(config, layout)
+    state = {key: tensors[name] for key, name in key_map.items() if name in tensors}
+    for mixer in _token_mixers(key_map):
+        if f"{mixer}.query.weight" in key_map:
+            for kind in ("weight", "bias"):
+                state[f"{mixer}.qkv.{kind}"] = join_qkv({n: state[f"{mixer}.{n}.{kind}"] for n in _QKV}, config)
+        if f"{mixer}.{INDEX}" in state:
+            order = table_order(state[f"{mixer}.{INDEX}"], config.bias_grid)
+            if order is None:
+                raise ValueError(
+                    f"{key_map[f'{mixer}.{INDEX}']} gives pairs of tokens with the same offset on a grid of "
+                    f"{config.bias_grid[0]}×{config.bias_grid[1]} different biases; give the config with its bias_grid"
+                )
+            state[f"{mixer}.attention_biases"] = state[f"{mixer}.attention_biases"][:, order]  # (heads, h·w)
+    return {name: state[name] for name in names(config, "native") if name in state}
+
+
+_QKV = ("query", "key", "value")
+
+
+def split_qkv(qkv: Tensor, config: EfficientFormerConfig) -> dict[str, Tensor]:
+    """Query, key and value rows of the attention's linear layer, which stores them head by head: (q k v)(q k v)."""
+    heads = qkv.unflatten(0, (config.num_heads, -1))  # (heads, 32 + 32 + 128, …)
+    parts = heads.split([config.key_dim, config.key_dim, config.value_dim], dim=1)
+    return {name: part.flatten(0, 1) for name, part in zip(_QKV, parts, strict=True)}  # (heads · 32, …)
+
+
+def join_qkv(parts: Tensors, config: EfficientFormerConfig) -> Tensor:
+    """The inverse of `split_qkv`."""
+    return torch.cat([parts[name].unflatten(0, (config.num_heads, -1)) for name in _QKV], dim=1).flatten(0, 1)
+
+
+def merge_heads(state: Tensors) -> dict[str, Tensor]:
+    """Merge two heads into one that computes the mean of their logits."""
+    merged = {name: value for name, value in state.items() if not name.startswith("head_dist.")}
+    for kind in ("weight", "bias"):
+        merged[f"head.{kind}"] = (state[f"head.{kind}"] + state[f"head_dist.{kind}"]) / 2
+    return merged
+
+
+def table_order(index: Tensor, grid: tuple[int, int]) -> Tensor | None:
+    """Map our offsets to the columns of a file's table of biases.
+
+    Args:
+        index: (N, N), for each pair of tokens the column in the file's table.
+        grid: height h and width w of the token grid, h·w = N.
+
+    Returns:
+        (N,), for each offset in our row-major order the column in the file's table, so that `table[:, order]` with our
+        index is the same function. None if pairs with the same offset have different columns, or a column does not
+        exist.
+    """
+    offsets, index = offset_index(grid), index.long()  # (N, N)
+    order = torch.empty(len(index), dtype=torch.long)
+    order[offsets.flatten()] = index.flatten()
+    exist = bool(((index >= 0) & (index < len(index))).all())
+    return order if exist and torch.equal(order[offsets], index) else None
+
+
+def _token_mixers(key_map: Mapping[str, str]) -> list[str]:
+    return [name.removesuffix(".attention_biases") for name in key_map if name.endswith(".attention_biases")]
+
+
+# Every layout has exactly one such tensor. The prefix of its name is the prefix of all names.
+FIRST_TENSORS = tuple(f"{layout.stem[0]}.weight" for layout in LAYOUTS.values())
+
+# Name components that torch.compile, FSDP and activation checkpointing add, also for modules inside the network.
+WRAPPER = re.compile(r"(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+AVERAGE = re.compile(r"(?<![^._])ema[._]")  # `ema.`, `model_ema.`, `ema_model.module.`
+COUNTERS = ("n_averaged", "steps")  # counters of updates in torch's AveragedModel and mmengine
+
+
+def select_network(tensors: Tensors, use_ema: bool | None = None) -> dict[str, Tensor]:
+    """The tensors of the network, without the prefixes of wrappers around it.
+
+    Prefixes are those of DataParallel and DistributedDataParallel (`module.`), torch.compile (`_orig_mod.`),
+    AveragedModel, Lightning and others (`model.`, `net.`), alone and combined: the part before the name of the
+    first convolution. Tensors of an unknown layout are returned unchanged.
+
+    Args:
+        tensors: tensors of a file, or a `state_dict`.
+        use_ema: which weights to use if there are raw weights and a moving average: True for the average, False for
+            the raw weights. None uses the average, with a warning.
+
+    Raises:
+        ValueError: if there are several networks, or the weights requested by `use_ema` are missing.
+
+    Warns:
+        UserWarning: if `use_ema` is None and there are two sets, and for tensors outside the network.
+    """
+    tensors = {WRAPPER.sub("", name): value for name, value in tensors.items()}
+    prefixes = {name.removesuffix(first) for name in tensors for first in FIRST_TENSORS if name.endswith(first)}
+    prefixes = {prefix for prefix in prefixes if prefix == "" or prefix.endswith(".")}
+    if not prefixes:
+        return tensors
+    averages = {p for p in prefixes if AVERAGE.search(p) or f"{p.removesuffix('module.')}n_averaged" in tensors}
+    candidates = averages if use_ema or (use_ema is None and averages) else prefixes - averages
+    if not candidates:
+        raise ValueError(f"there are no {'averaged' if use_ema else 'raw'} weights; leave use_ema={use_ema} out")
+    if len(candidates) > 1:
+        raise ValueError(f"there are several networks: {', '.join(sorted(candidates))}; save one of them alone")
+    (prefix,) = candidates
+    if use_ema is None and averages and averages != prefixes:
+        warnings.warn(
+            "the file has raw weights and their moving average; the average is loaded, as timm does. "
+            "use_ema=False loads the raw weights, use_ema=True the average without this warning",
+            stacklevel=4,
+        )
+    inner = [other for other in prefixes if other != prefix and other.startswith(prefix)]
+    network = {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix) and not name.startswith(tuple(inner))
+    }
+    outside = [name for name in tensors if not name.startswith(tuple(prefixes)) and not name.endswith(COUNTERS)]
+    if outside:
+        some = ", ".join(outside[:3]) + (", …" if len(outside) > 3 else "")
+        warnings.warn(f"tensors outside the network under {prefix!r} are ignored: {some}", stacklevel=4)
+    return network
+
+
+def detect(tensors: Tensors) -> str:
+    """Detect the layout from the names of the stem and of a block.
+
+    Raises:
+        ValueError: if the layout is unknown, or the network was folded and has no batch norms.
+    """
+    for name, layout in LAYOUTS.items():
+        if f"{layout.stem[0]}.weight" in tensors and any(sum(_blocks(tensors, layout, stage)) for stage in range(4)):
+            if f"{layout.stem[1]}.weight" not in tensors:
+                raise ValueError("the batch norms are missing: it was folded; take the weights from before folding")
+            return name
+    first = ", ".join(sorted(tensors)[:3])
+    raise ValueError(f"the names are of no known layout ({', '.join(LAYOUTS)}); they start with {first}")
+
+
+def infer(tensors: Tensors, layout: str) -> EfficientFormerConfig:
+    """Infer the configuration of a network from its tensors in a layout.
+
+    The token grid is inferred from the stored index of offsets; without an index it is assumed to be square.
+
+    Raises:
+        ValueError: if a required tensor is missing or has too few dimensions, or they do not form an EfficientFormer.
+    """
+    file_layout, native = LAYOUTS[layout], layout == "native"
+    blocks = [_blocks(tensors, file_layout, stage) for stage in range(4)]
+    for stage, counts in enumerate(blocks):
+        if sum(counts) == 0:
+            raise ValueError(f"no block of stage {stage} is there")
+    depths, vits = tuple(map(sum, blocks)), tuple(vit for _, vit in blocks)
+    kinds = ["mb4d" if mb4d else "mb3d" for mb4d, _ in blocks]
+    skeleton = EfficientFormerConfig(
+        depths=depths,
+        num_vit=vits if any(vits[:3]) else vits[3],
+        downsamples=_downsamples(tensors) if native else EfficientFormerConfig.downsamples,
+        embed_dims=(2, 2, 2, 2),  # not known yet; the names do not depend on widths
+        distillation=len(file_layout.heads) == 2 and f"{file_layout.heads[1]}.weight" in tensors,
+        act="prelu" if native and f"stages.0.{kinds[0]}.0.mlp.act.weight" in tensors else "gelu",
+        stem_act="prelu" if native and "stem.act1.weight" in tensors else "relu",
+    )
+    shapes = _Shapes(tensors, names(skeleton, layout))
+    mlps = [shapes(f"stages.{stage}.{kind}.0.mlp.fc1.weight") for stage, kind in enumerate(kinds)]
+    dims = tuple(dim for _, dim, *_ in mlps)
+    fields = {"num_classes": shapes("head.weight")[0]} if f"{file_layout.heads[0]}.weight" in tensors else {}
+    has_scale = shapes.has(f"stages.0.{kinds[0]}.0.layer_scale_1.gamma")
+    return skeleton.replace(
+        embed_dims=dims,
+        in_channels=shapes("stem.conv1.weight")[1],
+        mlp_ratio=_ratio([hidden for hidden, *_ in mlps], dims),
+        layer_scale_init=skeleton.layer_scale_init if has_scale else None,
+        **fields,
+        **_attention(tensors, shapes),
+    )
+
+
+class _Shapes:
+    """Shapes of a file's tensors by our names."""
+
+    def __init__(self, tensors: Tensors, key_map: Mapping[str, str]) -> None:
+        self.tensors, self.theirs = tensors, key_map
+
+    def has(self, key: str) -> bool:
+        return self.theirs[key] in self.tensors
+
+    def tensor(self, key: str) -> Tensor:
+        if not self.has(key):
+            raise ValueError(f"{self.theirs[key]} is missing")
+        return self.tensors[self.theirs[key]]
+
+    def __call__(self, key: str) -> tuple[int, ...]:
+        shape = tuple(self.tensor(key).shape)
+        if len(shape) < 2 or 0 in shape:
+            raise ValueError(f"{self.theirs[key]} has the impossible shape {shape}")
+        return shape
+
+
+def _blocks(tensors: Tensors, layout: Layout, stage: int) -> tuple[int, int]:
+    """MB4D and MB3D blocks of a stage, counted until the next name does not exist."""
+
+    def consecutive(template: str, first: int = 0) -> int:
+        return next(b for b in count() if not _holds(tensors, block_name(template, stage, b, first)))
+
+    mb4d = consecutive(layout.mb4d[stage == 3])
+    published = layout is not LAYOUTS["native"]  # these have MB3D blocks in the last stage only
+    return mb4d, 0 if published and stage < 3 else consecutive(layout.mb3d, first=mb4d + 1)
+
+
+def _downsamples(tensors: Tensors) -> tuple[bool, ...]:
+    return tuple(_holds(tensors, f"stages.{stage}.downsample") for stage in range(4))
+
+
+def _holds(tensors: Tensors, module: str) -> bool:
+    return any(name.startswith(f"{module}.") for name in tensors)
+
+
+def _attention(tensors: Tensors, shapes: _Shapes) -> dict[str, object]:
+    """Heads and their widths from the first MB3D; empty if there is none."""
+    tables = [name for name in shapes.theirs if name.endswith(".attention_biases")]
+    if not tables:
+        return {}
+    mixer = tables[0].removesuffix(".attention_biases")
+    heads, offsets = shapes(tables[0])
+    value_dim = shapes(f"{mixer}.proj.weight")[1] // heads
+    if f"{mixer}.query.weight" in shapes.theirs:
+        key_dim = shapes(f"{mixer}.query.weight")[0] // heads
+    else:
+        key_dim = (shapes(f"{mixer}.qkv.weight")[0] // heads - value_dim) // 2
+    index = shapes.tensor(f"{mixer}.{INDEX}") if shapes.theirs.get(f"{mixer}.{INDEX}") in tensors else None
+    return {
+        "num_heads": heads,
+        "key_dim": key_dim,
+        "attn_ratio": _ratio([value_dim], (key_dim,)),
+        "bias_grid": _grid(offsets, index),
+    }
+
+
+def _grid(offsets: int, index: Tensor | None) -> tuple[int, int]:
+    """The most nearly square token grid for which the index is a function of the offset; a square without index."""
+    grids = [(h, offsets // h) for h in range(1, offsets + 1) if offsets % h == 0]
+    grids.sort(key=lambda grid: abs(grid[0] - grid[1]))
+    if index is None or tuple(index.shape) != (offsets, offsets) or index.is_floating_point():
+        grids = [grid for grid in grids if grid[0] == grid[1]]
+    else:
+        grids = [grid for grid in grids if table_order(index, grid) is not None]
+    if not grids:
+        raise ValueError(
+            f"which token grid has its {offsets} offsets cannot be told; give the config with its bias_grid"
+        )
+    return grids[0]
+
+
+def _ratio(products: list[int], bases: tuple[int, ...]) -> float:
+    """The smallest ratio with int(ratio · base) equal to each product."""
+    ratio = max(product / max(base, 1) for product, base in zip(products, bases, strict=True))
+    if any(int(ratio * base) < product for product, base in zip(products, bases, strict=True)):
+        ratio = math.nextafter(ratio, math.inf)  # the division was rounded down
+    return ratio
