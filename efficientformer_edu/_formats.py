@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from efficientformer_edu._validation import unknown
+from efficientformer_edu._validation import unknown_name
 
 # Fields that have different names in timm and Lucid. Their remaining fields have the same names as here.
 TIMM_AND_LUCID = {
@@ -80,7 +80,7 @@ def from_dict(fields: Mapping[str, Any], ours: Collection[str]) -> dict[str, Any
     for name, value in fields.items():
         if name not in known:
             present = {known.get(other) for other in fields}
-            raise unknown(name, known, given=[other for other, field in known.items() if field in present])
+            raise unknown_name(name, known, present=[other for other, field in known.items() if field in present])
         if known[name] in config:
             raise ValueError(f"{name!r} and another field both give {known[name]!r}; keep one of them")
         config[known[name]] = value
@@ -193,7 +193,7 @@ def _only_known(fields: Any, known: Collection[str], where: str) -> None:
     """Raise ValueError for fields that NetsPresso does not have."""
     for name in fields if isinstance(fields, Mapping) else ():
         if name not in known:
-            raise ValueError(f"{where}: {unknown(name, known, given=fields)}")
+            raise ValueError(f"{where}: {unknown_name(name, known, present=fields)}")
 
 
 def _only(name: str, values: Iterable[Any]) -> Any:

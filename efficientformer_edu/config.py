@@ -85,18 +85,18 @@ class EfficientFormerConfig:
 
     def __post_init__(self) -> None:
         for name in ("num_classes", "in_channels", "num_heads", "key_dim", "pool_size"):
-            self._set(name, values.count(name, getattr(self, name)))
+            self._set(name, values.positive_int(name, getattr(self, name)))
         for name in ("depths", "embed_dims"):
-            self._set(name, values.four(name, getattr(self, name), values.count))
-        self._set("downsamples", values.four("downsamples", self.downsamples, values.flag))
-        self._set("distillation", values.flag("distillation", self.distillation))
+            self._set(name, values.per_stage(name, getattr(self, name), values.positive_int))
+        self._set("downsamples", values.per_stage("downsamples", self.downsamples, values.boolean))
+        self._set("distillation", values.boolean("distillation", self.distillation))
         self._set("bias_grid", values.pair("bias_grid", self.bias_grid))
         for name in ("mlp_ratio", "attn_ratio"):
-            self._set(name, values.positive(name, getattr(self, name)))
+            self._set(name, values.positive_float(name, getattr(self, name)))
         for name in ("drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate"):
-            self._set(name, values.rate(name, getattr(self, name)))
+            self._set(name, values.probability(name, getattr(self, name)))
         if self.layer_scale_init is not None:
-            self._set("layer_scale_init", values.real("layer_scale_init", self.layer_scale_init))
+            self._set("layer_scale_init", values.finite_float("layer_scale_init", self.layer_scale_init))
         for name in ("act", "stem_act"):
             self._set(name, values.activation(name, getattr(self, name)))
         self._check_together()
@@ -106,25 +106,29 @@ class EfficientFormerConfig:
 
     def _check_together(self) -> None:
         if self.pool_size % 2 == 0:
-            raise values.wrong("pool_size", self.pool_size, "an odd number, so that pooling keeps the size of the map")
+            raise values.invalid_value(
+                "pool_size", self.pool_size, "an odd number, so that pooling keeps the size of the map"
+            )
         if self.embed_dims[0] < 2:
-            raise values.wrong("embed_dims", self.embed_dims, "at least 2 channels in the first stage")
+            raise values.invalid_value("embed_dims", self.embed_dims, "at least 2 channels in the first stage")
         for j in range(1, 4):
             if not self.downsamples[j] and self.embed_dims[j] != self.embed_dims[j - 1]:
                 change = f"{self.embed_dims[j - 1]} channels into {self.embed_dims[j]}"
-                raise values.wrong(
+                raise values.invalid_value(
                     "downsamples", self.downsamples, f"True in place {j}, for only an embedding can turn {change}"
                 )
         if isinstance(self.num_vit, Iterable):
-            self._set("num_vit", values.four("num_vit", self.num_vit, values.natural))
+            self._set("num_vit", values.per_stage("num_vit", self.num_vit, values.non_negative_int))
         else:
-            self._set("num_vit", values.natural("num_vit", self.num_vit))
+            self._set("num_vit", values.non_negative_int("num_vit", self.num_vit))
         if any(vit > depth for vit, depth in zip(self.vits, self.depths, strict=True)):
-            raise values.wrong("num_vit", self.num_vit, f"at most the depth of its stage (depths={self.depths})")
+            raise values.invalid_value(
+                "num_vit", self.num_vit, f"at most the depth of its stage (depths={self.depths})"
+            )
         if self.value_dim < 1:
-            raise values.wrong("attn_ratio", self.attn_ratio, f"at least 1 / key_dim = 1 / {self.key_dim}")
+            raise values.invalid_value("attn_ratio", self.attn_ratio, f"at least 1 / key_dim = 1 / {self.key_dim}")
         if any(self.hidden_dim(j) < 1 for j in range(4)):
-            raise values.wrong("mlp_ratio", self.mlp_ratio, f"at least 1 / {min(self.embed_dims)}")
+            raise values.invalid_value("mlp_ratio", self.mlp_ratio, f"at least 1 / {min(self.embed_dims)}")
 
     @property
     def vits(self) -> tuple[int, ...]:
@@ -252,7 +256,7 @@ def resolution_pair(resolution: Resolution) -> tuple[int, int]:
     """Height and width in pixels from one number or a pair. Raises ValueError if one is below 32."""
     height, width = values.pair("resolution", resolution)
     if min(height, width) < SMALLEST_INPUT:
-        raise values.wrong("resolution", resolution, f"at least {SMALLEST_INPUT} pixels high and wide")
+        raise values.invalid_value("resolution", resolution, f"at least {SMALLEST_INPUT} pixels high and wide")
     return height, width
 
 

@@ -17,8 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from efficientformer_edu._validation import count as whole_number
-from efficientformer_edu._validation import positive
+from efficientformer_edu._validation import positive_float, positive_int
 from efficientformer_edu.audit.ledger import Costs, count
 from efficientformer_edu.config import EfficientFormerConfig, Resolution, get_config
 
@@ -109,7 +108,7 @@ def sweep_width(
     """
     config, points = get_config(model), []
     for factor in factors:
-        scaled = (positive("factor", factor) * width / STEP for width in config.embed_dims)
+        scaled = (positive_float("factor", factor) * width / STEP for width in config.embed_dims)
         widths = tuple(STEP * max(1, int(steps + 0.5)) for steps in scaled)
         points.append(Point(factor, count(config.replace(embed_dims=widths), resolution)))
     return tuple(points)
@@ -125,7 +124,7 @@ def sweep_depth(
     """
     config, points = get_config(model), []
     for factor in factors:
-        times = whole_number("factor", factor)
+        times = positive_int("factor", factor)
         deeper = config.replace(
             depths=tuple(times * depth for depth in config.depths), num_vit=tuple(times * vit for vit in config.vits)
         )

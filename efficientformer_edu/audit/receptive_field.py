@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from efficientformer_edu._validation import natural, wrong
+from efficientformer_edu._validation import invalid_value, non_negative_int, positive_int
 from efficientformer_edu.model import EfficientFormer
 
 
@@ -37,13 +37,13 @@ def receptive_field(
     Raises:
         ValueError: if the network does not have this stage or block, or does not accept the images.
     """
-    if natural("stage", stage, least=1) > len(network.stages):
-        raise wrong("stage", stage, f"1 to {len(network.stages)}")
+    if positive_int("stage", stage) > len(network.stages):
+        raise invalid_value("stage", stage, f"1 to {len(network.stages)}")
     part = network.get_submodule(f"stages.{stage - 1}")
     blocks = [*part.get_submodule("mb4d").children(), *part.get_submodule("mb3d").children()]
     steps = [part.get_submodule("downsample"), *blocks]
-    if block is not None and natural("block", block) >= len(steps):
-        raise wrong("block", block, f"0 to {len(steps) - 1} in stage {stage}, or None")
+    if block is not None and non_negative_int("block", block) >= len(steps):
+        raise invalid_value("block", block, f"0 to {len(steps) - 1} in stage {stage}, or None")
     outputs: list[Tensor] = []
     module = part if block is None else steps[block]
     hook = module.register_forward_hook(lambda *call: outputs.append(call[-1]))

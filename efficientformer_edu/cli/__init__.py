@@ -20,7 +20,7 @@ import typer
 
 from efficientformer_edu.cli.ablations import ablate
 from efficientformer_edu.cli.audit import audit
-from efficientformer_edu.cli.common import MODEL_HELP, Pixels, read_model, read_resolution, refuse
+from efficientformer_edu.cli.common import MODEL_HELP, Pixels, read_model, read_resolution, reject_options
 from efficientformer_edu.cli.dense import is_dense, predict_dense_file
 from efficientformer_edu.cli.latency import bench, export, observe
 from efficientformer_edu.cli.slimming import slim
@@ -133,7 +133,7 @@ def predict(
     """Predict the class of an image, detect its objects, or classify its pixels."""
     if weights is not None and is_dense(weights):
         options = {"--model": model, "--rule": rule, "--top": top, "--classes": classes}
-        refuse(f"{weights.name}, which is no classifier", options)
+        reject_options(f"{weights.name}, which is no classifier", options)
         return predict_dense_file(photo, weights, out)
     if out is not None:
         raise ValueError("--out draws what a detector or a segmentation found; give its file with --weights")

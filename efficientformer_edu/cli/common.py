@@ -44,7 +44,7 @@ def collect_warnings() -> Iterator[list[str]]:
     lines += dict.fromkeys(f"Warning: {warning.message}" for warning in caught)
 
 
-def refuse(what: str, options: Mapping[str, object]) -> None:
+def reject_options(what: str, options: Mapping[str, object]) -> None:
     """Raise ValueError for options that do not apply to a task, instead of ignoring them."""
     if unsupported := [name for name, value in options.items() if value]:
         message = (

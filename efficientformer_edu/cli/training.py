@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from efficientformer_edu.cli.common import MODEL_HELP, collect_warnings, read_model, refuse
+from efficientformer_edu.cli.common import MODEL_HELP, collect_warnings, read_model, reject_options
 from efficientformer_edu.cli.dense import evaluate_dense_file, is_dense, train_dense
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
 from efficientformer_edu.utils.tables import Format
@@ -87,14 +87,14 @@ def train(
     default_data, default_recipe = USUAL[task == "classification"]
     data, recipe, out = data or default_data, recipe or default_recipe, out or Path("runs") / Path(model).stem
     if task != "classification":
-        refuse(f"--task {task}", {"--teacher": teacher, "--data-dir": data_dir, "--download": download})
+        reject_options(f"--task {task}", {"--teacher": teacher, "--data-dir": data_dir, "--download": download})
         settings = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate}
         changed = {name: value for name, value in settings.items() if value is not None}
         options: dict[str, Any] = {"head": head, "init_from": init_from, "recipe": recipe, "changed": changed}
         return train_dense(
             model, task, data, out, **options, size=size, seed=seed, resume=resume, workers=workers, strict=strict
         )
-    refuse("--task classification", {"--head": head})
+    reject_options("--task classification", {"--head": head})
     config = _config(model)
     _check_split(data)
 
@@ -154,7 +154,7 @@ def evaluate(
     """
     if is_dense(weights):
         options = {"--rule": rule, "--out": out, "--data-dir": data_dir, "--download": download}
-        refuse(f"{Path(weights).name}, which is no classifier", options)
+        reject_options(f"{Path(weights).name}, which is no classifier", options)
         data = data or USUAL[False][0]
         return evaluate_dense_file(weights, data, format, size=size, batch=batch, workers=workers, strict=strict)
     data, rule = data or USUAL[True][0], rule or "official"

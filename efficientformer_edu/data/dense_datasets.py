@@ -35,7 +35,7 @@ def load_examples(data: str | Path, split: Split, *, strict: bool = False, size:
         ValueError: for an unknown split or layout, and as `read_coco` and `read_mask_folder`.
     """
     if split not in SCENES:
-        raise values.unknown(split, SCENES, "split")
+        raise values.unknown_name(split, SCENES, "split")
     if data == SHAPES:
         return Shapes(SCENES[split], size, split)
     root = Path(data)

@@ -75,7 +75,7 @@ def preprocess(image: Picture, size: int | None = None, rule: str = "official") 
             32; if the rule is unknown. The message names the file or lists the available rules.
     """
     cropping = get_rule(rule)
-    size = cropping.size if size is None else values.natural("size", size, least=SMALLEST_INPUT)
+    size = cropping.size if size is None else values.non_negative_int("size", size, minimum=SMALLEST_INPUT)
     rgb = cropping.cut(to_rgb(open_image(image)), size)
     pixels = torch.from_numpy(np.array(rgb)).permute(2, 0, 1).to(torch.float32) / 255  # (3, size, size)
     mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
@@ -184,7 +184,7 @@ def _loaded(source: Image.Image | BinaryIO, name: object) -> Image.Image:
 def _apply_pixel_limit() -> None:
     if limit := os.environ.get(PIXEL_LIMIT):
         if not limit.isdecimal():
-            raise values.wrong(PIXEL_LIMIT, limit, "a number of pixels")
+            raise values.invalid_value(PIXEL_LIMIT, limit, "a number of pixels")
         Image.MAX_IMAGE_PIXELS = int(limit)
 
 

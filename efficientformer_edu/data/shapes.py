@@ -83,9 +83,15 @@ class Shapes(Examples):
 
     def __init__(self, count: int, size: int | tuple[int, int] = 96, split: Split = "train", seed: int = 0) -> None:
         if split not in PARTS:
-            raise values.unknown(split, PARTS, "split")
-        self.count, self.seed, self.split = values.natural("count", count), values.natural("seed", seed), split
-        height, width = (values.natural("size", side, least=SMALLEST_INPUT) for side in values.pair("size", size))
+            raise values.unknown_name(split, PARTS, "split")
+        self.count, self.seed, self.split = (
+            values.non_negative_int("count", count),
+            values.non_negative_int("seed", seed),
+            split,
+        )
+        height, width = (
+            values.non_negative_int("size", side, minimum=SMALLEST_INPUT) for side in values.pair("size", size)
+        )
         self.height, self.width = height, width
         with Image.open(Path(mpl.get_data_path()) / "sample_data" / "grace_hopper.jpg") as image:
             self._photographs = [image.convert("RGB").crop(part) for part in PARTS[split]]

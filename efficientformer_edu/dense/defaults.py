@@ -75,10 +75,10 @@ def usual(backbone: EfficientFormerConfig, task: str, num_classes: int, head: st
         ValueError: for an unknown task or head, or a head for the other task.
     """
     if task not in HEAD:
-        raise values.wrong("task", task, " or ".join(HEAD))
+        raise values.invalid_value("task", task, " or ".join(HEAD))
     name = HEAD[task] if head is None else head
     compatible = [head_name for head_name in PARTS if TASKS[head_name] == task]
     if name not in compatible:
-        raise values.wrong("head", name, f"{', '.join(compatible)} for {task}")
+        raise values.invalid_value("head", name, f"{', '.join(compatible)} for {task}")
     neck, fields = (NARROW if backbone == SMALL else PARTS)[name]
     return DenseConfig(backbone, fields, neck, num_classes)

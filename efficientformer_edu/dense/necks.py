@@ -58,16 +58,16 @@ class FPNConfig:
     out_channels: int | None = None
 
     def __post_init__(self) -> None:
-        values.count("num_outs", self.num_outs)
-        values.natural("start_level", self.start_level)
-        values.natural("end_level", self.end_level, least=-1)
-        values.flag("relu_before_extra_convs", self.relu_before_extra_convs)
+        values.positive_int("num_outs", self.num_outs)
+        values.non_negative_int("start_level", self.start_level)
+        values.non_negative_int("end_level", self.end_level, minimum=-1)
+        values.boolean("relu_before_extra_convs", self.relu_before_extra_convs)
         if self.out_channels is not None:
-            values.count("out_channels", self.out_channels)
+            values.positive_int("out_channels", self.out_channels)
         if self.add_extra_convs is True:  # as in mmdetection and NetsPresso
             object.__setattr__(self, "add_extra_convs", "on_input")
         if not isinstance(self.add_extra_convs, (bool, str)) or self.add_extra_convs not in EXTRA:
-            raise values.wrong("add_extra_convs", self.add_extra_convs, ", ".join(map(repr, EXTRA)))
+            raise values.invalid_value("add_extra_convs", self.add_extra_convs, ", ".join(map(repr, EXTRA)))
 
 
 class FPN(nn.Module):
@@ -134,7 +134,7 @@ def _levels(config: FPNConfig, last: int, count: int) -> tuple[int, ...]:
     levels = tuple(range(config.start_level, last + 1))
     if config.num_outs < len(levels) or (config.num_outs > len(levels) and last != count - 1):
         allowed = f"{len(levels)}, one for each level" + (", or more" if last == count - 1 else "")
-        raise values.wrong("num_outs", config.num_outs, allowed)
+        raise values.invalid_value("num_outs", config.num_outs, allowed)
     return levels
 
 
@@ -157,8 +157,8 @@ class YOLOPAFPNConfig:
     act_type: str = "silu"
 
     def __post_init__(self) -> None:
-        values.positive("dep_mul", self.dep_mul)
-        values.flag("depthwise", self.depthwise)
+        values.positive_float("dep_mul", self.dep_mul)
+        values.boolean("depthwise", self.depthwise)
         values.activation("act_type", self.act_type)
 
 

@@ -91,10 +91,10 @@ class FCConfig:
     dropout_prob: float = 0.0
 
     def __post_init__(self) -> None:
-        values.count("num_layers", self.num_layers)
-        values.rate("dropout_prob", self.dropout_prob)
+        values.positive_int("num_layers", self.num_layers)
+        values.probability("dropout_prob", self.dropout_prob)
         if self.num_layers > 1 or self.intermediate_channels is not None:
-            values.count("intermediate_channels", self.intermediate_channels)
+            values.positive_int("intermediate_channels", self.intermediate_channels)
         if self.num_layers > 1 or self.act_type is not None:
             values.activation("act_type", self.act_type)
 
@@ -208,8 +208,8 @@ class DenseConfig:
     norms: bool = True
 
     def __post_init__(self) -> None:
-        values.count("num_classes", self.num_classes)
-        values.flag("norms", self.norms)
+        values.positive_int("num_classes", self.num_classes)
+        values.boolean("norms", self.norms)
         if reason := MATRIX[self.names]:
             neck, head = self.names
             compatible = [
@@ -217,7 +217,7 @@ class DenseConfig:
             ]
             raise ValueError(f"{head} with {neck} is not possible: {reason}; allowed: {', '.join(compatible)}")
         if self.backbone.downsamples != (False, True, True, True):
-            raise values.wrong(
+            raise values.invalid_value(
                 "downsamples", self.backbone.downsamples, "(False, True, True, True), for maps of strides 4 to 32"
             )
 
@@ -279,4 +279,4 @@ def _name(which: str, config: NeckConfig | HeadConfig, names: Mapping[str, type]
     for name, kind in names.items():
         if isinstance(config, kind):
             return name
-    raise values.wrong(which, config, " or ".join(kind.__name__ for kind in names.values()))
+    raise values.invalid_value(which, config, " or ".join(kind.__name__ for kind in names.values()))

@@ -66,14 +66,14 @@ class DenseRecipe:
             if name in CHECKS:
                 object.__setattr__(self, name, CHECKS[name](name, getattr(self, name)))
         if self.schedule not in SCHEDULES:
-            raise values.wrong("schedule", self.schedule, ", ".join(SCHEDULES))
-        values.natural("warm_up_steps", self.warm_up_steps)
+            raise values.invalid_value("schedule", self.schedule, ", ".join(SCHEDULES))
+        values.non_negative_int("warm_up_steps", self.warm_up_steps)
         allowed = "two factors above 0, the smaller first, such as (0.5, 2)"
         if not isinstance(self.scale, tuple | list) or len(self.scale) != 2:
-            raise values.wrong("scale", self.scale, allowed)
-        low, high = (values.positive("scale", factor) for factor in self.scale)
+            raise values.invalid_value("scale", self.scale, allowed)
+        low, high = (values.positive_float("scale", factor) for factor in self.scale)
         if low > high:
-            raise values.wrong("scale", self.scale, allowed)
+            raise values.invalid_value("scale", self.scale, allowed)
         object.__setattr__(self, "scale", (low, high))
 
     @property
@@ -140,5 +140,5 @@ def get_dense_recipe(recipe: str | DenseRecipe) -> DenseRecipe:
     if isinstance(recipe, DenseRecipe):
         return recipe
     if recipe not in PRESETS:
-        raise values.wrong("recipe", recipe, ", ".join(PRESETS))
+        raise values.invalid_value("recipe", recipe, ", ".join(PRESETS))
     return PRESETS[recipe]

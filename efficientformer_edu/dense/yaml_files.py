@@ -56,7 +56,9 @@ def to_yaml(network: DenseNetwork | DenseConfig) -> str:
     config = network.config if isinstance(network, DenseNetwork) else network
     neck, head = config.names
     if not config.norms:
-        raise values.wrong("norms", config.norms, "True, for NetsPresso's backbones have norms on their outputs")
+        raise values.invalid_value(
+            "norms", config.norms, "True, for NetsPresso's backbones have norms on their outputs"
+        )
     architecture: dict[str, Any] = {"full": None, "backbone": _told_backbone(config.backbone)}
     if config.neck is not None:
         architecture["neck"] = {"name": neck, "params": _told(config.neck)}
@@ -90,7 +92,7 @@ def _part(content: Mapping[str, Any], which: str, known: Mapping[str, type[Part]
     where = f"{ARCHITECTURE}.{which}"
     name = _mapping(content, where, ("name", "params")).get("name")
     if not isinstance(name, str) or name not in known:
-        raise ValueError(f"{where}.name: {values.unknown(name, known, which)}")
+        raise ValueError(f"{where}.name: {values.unknown_name(name, known, which)}")
     kind = known[name]
     params: Mapping[str, Any] = {}
     if _formats.at(content, f"{where}.params") is not None:
@@ -112,7 +114,7 @@ def _mapping(
         raise ValueError(f"{where}={mapping!r} is not possible; allowed: fields and values of {', '.join(known)}")
     for name in mapping:
         if name not in known and not ignore_others:
-            raise ValueError(f"{where}: {values.unknown(name, known, given=mapping)}")
+            raise ValueError(f"{where}: {values.unknown_name(name, known, present=mapping)}")
     return mapping
 
 
@@ -147,7 +149,9 @@ def _told_backbone(config: EfficientFormerConfig) -> dict[str, Any]:
     skipped = {"num_classes", "distillation", "drop_rate", "num_vit"}  # fields of the heads; num_vit is checked below
     for name in (field.name for field in fields(config)):
         if name not in skipped and getattr(read, name) != getattr(config, name):
-            raise values.wrong(name, getattr(config, name), f"{getattr(read, name)!r}, which NetsPresso's files imply")
+            raise values.invalid_value(
+                name, getattr(config, name), f"{getattr(read, name)!r}, which NetsPresso's files imply"
+            )
     if config.vits != read.vits:
-        raise values.wrong("num_vit", config.num_vit, "MB3D in the last stage alone, for a file has one number")
+        raise values.invalid_value("num_vit", config.num_vit, "MB3D in the last stage alone, for a file has one number")
     return backbone

@@ -125,21 +125,23 @@ class EfficientFormerConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ("dim", "hidden_size"):
             if getattr(self, name) not in (None, width):
-                raise values.wrong(name, getattr(self, name), f"{width}, the last of hidden_sizes")
+                raise values.invalid_value(name, getattr(self, name), f"{width}, the last of hidden_sizes")
             object.__setattr__(self, name, width)
         if self.problem_type not in (None, *PROBLEM_TYPES):
-            raise values.wrong("problem_type", self.problem_type, f"{', '.join(PROBLEM_TYPES)}, or None")
+            raise values.invalid_value("problem_type", self.problem_type, f"{', '.join(PROBLEM_TYPES)}, or None")
         changed = [f for f in dataclasses.fields(self) if f.name in UNREAD and getattr(self, f.name) != f.default]
         if changed:
             settings = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in changed)
             warnings.warn(f"nothing reads {settings}: it does not change the network", stacklevel=3)
 
     def _set_labels(self) -> None:
-        number = values.count("num_labels", 2 if self.num_labels is None else self.num_labels)
+        number = values.positive_int("num_labels", 2 if self.num_labels is None else self.num_labels)
         labels = {n: f"LABEL_{n}" for n in range(number)} if self.id2label is None else self.id2label
         id2label = {int(n): name for n, name in labels.items()}  # in a file the keys are strings
         if self.num_labels not in (None, len(id2label)):
-            raise values.wrong("num_labels", self.num_labels, f"{len(id2label)}, the number of names in id2label")
+            raise values.invalid_value(
+                "num_labels", self.num_labels, f"{len(id2label)}, the number of names in id2label"
+            )
         label2id = {name: n for n, name in id2label.items()} if self.label2id is None else dict(self.label2id)
         for name, value in {"id2label": id2label, "label2id": label2id, "num_labels": len(id2label)}.items():
             object.__setattr__(self, name, value)
@@ -178,7 +180,7 @@ class EfficientFormerConfig:
             ValueError: if the file belongs to another model; other errors are those of the constructor.
         """
         if fields.get("model_type", "efficientformer") != "efficientformer":
-            raise values.wrong("model_type", fields["model_type"], "'efficientformer'")
+            raise values.invalid_value("model_type", fields["model_type"], "'efficientformer'")
         known = {name: value for name, value in fields.items() if name not in (*ABOUT_THE_FILE, "model_type")}
         return cls(**without_unknown(known, cls.__dataclass_fields__))
 

@@ -151,7 +151,7 @@ class HubModel(
             dtype = next(value.dtype for value in tensors.values() if value.is_floating_point())
         torch_type = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype or torch.float32
         if not isinstance(torch_type, torch.dtype):
-            raise values.wrong("dtype", dtype, "a torch.dtype, its name, 'auto' or None")
+            raise values.invalid_value("dtype", dtype, "a torch.dtype, its name, 'auto' or None")
         return model.to(torch_type).eval()
 
     def save_pretrained(  # type: ignore[override]  # the mixin's `config` is not used here
@@ -195,21 +195,23 @@ class HubModel(
         for name in push_arguments:
             if name not in for_hub:
                 own = set(inspect.signature(self.save_pretrained).parameters) - {"push_arguments"}
-                raise values.unknown(name, sorted(own | for_hub), "argument", push_arguments)
+                raise values.unknown_name(name, sorted(own | for_hub), "argument", push_arguments)
             if not push_to_hub:
                 raise ValueError(f"{name} is for uploads; give push_to_hub=True as well, or leave it out")
-        if not values.flag("safe_serialization", safe_serialization):
-            raise values.wrong("safe_serialization", False, "True, because only safetensors are written")
+        if not values.boolean("safe_serialization", safe_serialization):
+            raise values.invalid_value("safe_serialization", False, "True, because only safetensors are written")
         if variant is not None:
-            raise values.wrong("variant", variant, f"None, because the file is always called {WEIGHTS[0]}")
+            raise values.invalid_value("variant", variant, f"None, because the file is always called {WEIGHTS[0]}")
         if config is not None:
-            raise values.wrong("config", config, "None, because the configuration of the model is written")
+            raise values.invalid_value("config", config, "None, because the configuration of the model is written")
         if push_to_hub and state_dict is not None:
             raise ValueError("push_to_hub uploads the model's own weights; load the state_dict into the model first")
         tensors = self.hub_tensors(state_dict)
         if split_torch_state_dict_into_shards(tensors, max_shard_size=max_shard_size).is_sharded:
             size = sum(value.nbytes for value in tensors.values())
-            raise values.wrong("max_shard_size", max_shard_size, f"at least {size} bytes, because one file is written")
+            raise values.invalid_value(
+                "max_shard_size", max_shard_size, f"at least {size} bytes, because one file is written"
+            )
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         if not is_main_process:

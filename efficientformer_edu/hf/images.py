@@ -40,8 +40,10 @@ def sides(name: str, size: Any) -> dict[str, int]:
         return dict(SQUARE)
     if isinstance(size, Mapping):
         if set(size) not in ({"height", "width"}, {"shortest_edge"}):
-            raise values.wrong(name, size, "{'height': …, 'width': …}, {'shortest_edge': …}, a number or a pair")
-        return {side: values.count(f"{name}[{side!r}]", number) for side, number in size.items()}
+            raise values.invalid_value(
+                name, size, "{'height': …, 'width': …}, {'shortest_edge': …}, a number or a pair"
+            )
+        return {side: values.positive_int(f"{name}[{side!r}]", number) for side, number in size.items()}
     height, width = values.pair(name, size)
     return {"height": height, "width": width}
 
@@ -113,7 +115,9 @@ def for_channels(name: str, numbers: float | Sequence[float], image: np.ndarray)
     channels = image.shape[2]
     per_channel = list(numbers) if isinstance(numbers, Iterable) else [numbers] * channels
     if len(per_channel) != channels:
-        raise values.wrong(name, numbers, f"{channels} numbers, one for each channel of the image, or one for all")
+        raise values.invalid_value(
+            name, numbers, f"{channels} numbers, one for each channel of the image, or one for all"
+        )
     return np.array(per_channel, dtype=image.dtype)
 
 
@@ -181,13 +185,13 @@ class EfficientFormerImageProcessor:
 
     def __post_init__(self) -> None:
         for name in ("do_resize", "do_center_crop", "do_rescale", "do_normalize"):
-            values.flag(name, getattr(self, name))
+            values.boolean(name, getattr(self, name))
         if self.resample not in list(Image.Resampling):
-            raise values.wrong("resample", self.resample, "one of Pillow's filters, 0 to 5")
-        factor = values.real("rescale_factor", self.rescale_factor)
+            raise values.invalid_value("resample", self.resample, "one of Pillow's filters, 0 to 5")
+        factor = values.finite_float("rescale_factor", self.rescale_factor)
         fields = {"size": sides("size", self.size), "crop_size": sides("crop_size", self.crop_size)}
         if "height" not in fields["crop_size"]:
-            raise values.wrong("crop_size", self.crop_size, "a height and a width")
+            raise values.invalid_value("crop_size", self.crop_size, "a height and a width")
         mean = MEAN if self.image_mean is None else self.image_mean
         std = STD if self.image_std is None else self.image_std
         for name, value in {"rescale_factor": factor, "image_mean": mean, "image_std": std, **fields}.items():
@@ -243,9 +247,9 @@ class EfficientFormerImageProcessor:
         steps = dataclasses.replace(self, **{name: value for name, value in options.items() if value is not None})
         for name, value in {"data_format": data_format, "input_data_format": input_data_format}.items():
             if value not in (None, *FORMATS):
-                raise values.wrong(name, value, f"{' or '.join(FORMATS)}, or None")
+                raise values.invalid_value(name, value, f"{' or '.join(FORMATS)}, or None")
         if return_tensors not in ("pt", "np", None):
-            raise values.wrong("return_tensors", return_tensors, "'pt', 'np' or None")
+            raise values.invalid_value("return_tensors", return_tensors, "'pt', 'np' or None")
         pictures = list(images) if isinstance(images, (list, tuple)) else [images]
         if not pictures:
             raise ValueError("images are none; give at least one")

@@ -20,7 +20,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 from PIL import Image
 
-from efficientformer_edu._validation import natural, pair, wrong
+from efficientformer_edu._validation import invalid_value, non_negative_int, pair
 from efficientformer_edu.dense.offset_tables import taken_for
 from efficientformer_edu.model import offset_index
 from efficientformer_edu.plots.style import FAINT, INK, PAPER, PARTS, SERIES, Drawing, array, bare, drawing, outline
@@ -269,8 +269,8 @@ def draw_resized_biases(
     for name, bias in ((name, array(bias)) for name, bias in biases.items()):
         if bias.ndim != 3 or bias.shape[1:] != (height * width, height * width):
             raise ValueError(f"{name} has shape {bias.shape}; allowed: (heads, {height * width}, {height * width})")
-        if natural("head", head) >= len(bias):
-            raise wrong("head", head, f"0 to {len(bias) - 1}")
+        if non_negative_int("head", head) >= len(bias):
+            raise invalid_value("head", head, f"0 to {len(bias) - 1}")
         matrices[name] = bias[head] - bias[head].mean(axis=1, keepdims=True)
     colours = _diverging(np.stack(list(matrices.values())))
     row = y * width + x
@@ -325,7 +325,7 @@ def check_query(query: tuple[int, int], grid: Grid) -> tuple[int, int]:
     """Row and column of a query. Raises ValueError if it is not on the grid."""
     y, x = query
     if not (0 <= y < grid[0] and 0 <= x < grid[1]):
-        raise wrong("query", query, f"a row from 0 to {grid[0] - 1} and a column from 0 to {grid[1] - 1}")
+        raise invalid_value("query", query, f"a row from 0 to {grid[0] - 1} and a column from 0 to {grid[1] - 1}")
     return y, x
 
 

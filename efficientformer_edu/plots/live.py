@@ -13,7 +13,7 @@ from html import escape
 from typing import Any, Literal, NamedTuple, get_args
 from urllib.parse import urlencode
 
-from efficientformer_edu._validation import known_fields, wrong
+from efficientformer_edu._validation import invalid_value, known_fields
 from efficientformer_edu.audit import COUNTERS, Costs, Form, count
 from efficientformer_edu.audit.explain import explain_costs, get_rule
 from efficientformer_edu.audit.growth import attention_share
@@ -91,10 +91,10 @@ def read(fields: Mapping[str, str]) -> Question:
         **{name: _parse(name, fields[name]) for name in SHAPE if name in fields}
     )
     if sum(config.depths) > MAX_BLOCKS:
-        raise wrong("depths", config.depths, f"at most {MAX_BLOCKS} blocks in all")
+        raise invalid_value("depths", config.depths, f"at most {MAX_BLOCKS} blocks in all")
     resolution = resolution_pair(_parse("resolution", re.sub("[x×]", ",", values["resolution"])))
     if values["form"] not in get_args(Form):
-        raise wrong("form", values["form"], ", ".join(get_args(Form)))
+        raise invalid_value("form", values["form"], ", ".join(get_args(Form)))
     get_rule(values["counter"])
     form: Form = "folded" if values["form"] == "folded" else "trained"
     return Question(config, resolution, form, values["counter"])
@@ -160,7 +160,7 @@ def _parse(name: str, text: str) -> Any:
         except ValueError:
             continue
         if abs(value) > MAX_VALUE:
-            raise wrong(name, text, f"numbers up to {MAX_VALUE:,}")
+            raise invalid_value(name, text, f"numbers up to {MAX_VALUE:,}")
         return value
     return text
 

@@ -31,7 +31,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
-from efficientformer_edu._validation import rate
+from efficientformer_edu._validation import probability
 from efficientformer_edu.data.examples import BACKGROUND, IGNORED
 from efficientformer_edu.dense.detection.postprocess import Detections
 from efficientformer_edu.dense.predict import Found
@@ -81,7 +81,7 @@ def draw_overlay(prediction: Found, score: float = SCORE) -> Drawing:
     Raises:
         ValueError: for a score outside 0 to 1.
     """
-    image, marks = to_pixels(prediction.image), score_marks(prediction, rate("score", score))
+    image, marks = to_pixels(prediction.image), score_marks(prediction, probability("score", score))
     height, width = image.shape[:2]
     zoom = math.ceil(MIN_SIDE / max(height, width))
     letter = max(MIN_LETTER, zoom * math.sqrt(width * height) / LETTERS)
@@ -108,7 +108,7 @@ def draw_overlay(prediction: Found, score: float = SCORE) -> Drawing:
 def overlay_alt_text(prediction: Found, score: float = SCORE) -> str:
     """A description of the figure for screen readers. Arguments and errors as for `draw_overlay`."""
     height, width = prediction.image.shape[1:]
-    marks = score_marks(prediction, rate("score", score))
+    marks = score_marks(prediction, probability("score", score))
     text = [f"An image of {width}×{height} pixels"]
     if marks:
         left, top, right, bottom = marks[0].box

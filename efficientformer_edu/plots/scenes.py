@@ -21,7 +21,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from efficientformer_edu._validation import rate
+from efficientformer_edu._validation import probability
 from efficientformer_edu.data.examples import IGNORED, Example
 from efficientformer_edu.dense.detection.boxes import LEAST_UNION, area, iou, shared_area
 from efficientformer_edu.dense.detection.postprocess import Detections
@@ -197,7 +197,7 @@ def scenes_alt_text(scenes: Sequence[Scene], score: float = SCORE) -> str:
 
 def _check(scenes: Sequence[Scene], score: float) -> bool:
     """Check the arguments; True if the predictions are boxes."""
-    rate("score", score)
+    probability("score", score)
     kinds = {prediction.detections is not None for _, prediction in scenes}
     if len(kinds) != 1:
         raise ValueError(f"{len(scenes)} scenes to draw; expected at least one, all with boxes or all without")

@@ -15,7 +15,7 @@ from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from efficientformer_edu._validation import count
+from efficientformer_edu._validation import positive_int
 from efficientformer_edu.data.fashion_mnist import statistics
 from efficientformer_edu.data.images import MEAN, STD
 from efficientformer_edu.plots.style import (
@@ -125,7 +125,7 @@ def draw_rates(recipes: Mapping[str, Recipe], steps_per_epoch: int) -> Drawing:
     """
     if not recipes:
         raise ValueError("no recipes to draw; expected at least one")
-    count("steps_per_epoch", steps_per_epoch)
+    positive_int("steps_per_epoch", steps_per_epoch)
     with drawing(height=3.4, width=min(WIDTH, 1.0 + 4.0 * len(recipes))) as figure:
         panels = figure.subplots(1, len(recipes), squeeze=False, sharey=True)[0]
         for axes, colour, (name, recipe) in zip(panels, RUNS * len(recipes), recipes.items(), strict=False):

@@ -182,8 +182,8 @@ def cover(image: Image.Image, size: int) -> Image.Image:
 
 def _shape(size: int, channels: int) -> tuple[int, int]:
     if channels not in MODES:
-        raise values.wrong("channels", channels, "1 or 3")
-    return values.natural("size", size, least=SMALLEST_INPUT), channels
+        raise values.invalid_value("channels", channels, "1 or 3")
+    return values.non_negative_int("size", size, minimum=SMALLEST_INPUT), channels
 
 
 def _apart(samples: Sequence[Sample]) -> tuple[tuple[Picture, ...], Tensor]:

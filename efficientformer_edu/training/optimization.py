@@ -63,7 +63,7 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     Raises:
         ValueError: if `step` is negative or `steps_per_epoch` is not positive.
     """
-    epoch = values.natural("step", step) / values.count("steps_per_epoch", steps_per_epoch)
+    epoch = values.non_negative_int("step", step) / values.positive_int("steps_per_epoch", steps_per_epoch)
     if epoch < recipe.warm_up_epochs:
         return recipe.warm_up_rate + (recipe.peak - recipe.warm_up_rate) * epoch / recipe.warm_up_epochs
     if epoch >= recipe.epochs:
@@ -88,7 +88,7 @@ def clip_adaptive_(parameters: Iterable[nn.Parameter], factor: float) -> None:
     Raises:
         ValueError: if the factor is not positive.
     """
-    factor = values.positive("factor", factor)
+    factor = values.positive_float("factor", factor)
     for parameter in parameters:
         if parameter.grad is not None:
             longest = factor * unit_norms(parameter).clamp(min=SMALLEST_NORM)
@@ -116,7 +116,7 @@ class WeightAverage:
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = values.rate("decay", decay)
+        self.decay = values.probability("decay", decay)
         self.network = copy.deepcopy(model).eval().requires_grad_(False)
 
     @torch.no_grad()

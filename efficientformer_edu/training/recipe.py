@@ -87,11 +87,11 @@ class Recipe:
         for name, check in CHECKS.items():
             object.__setattr__(self, name, check(name, getattr(self, name)))
         if self.warm_up_epochs >= self.epochs:
-            raise values.wrong("warm_up_epochs", self.warm_up_epochs, f"below epochs={self.epochs}")
+            raise values.invalid_value("warm_up_epochs", self.warm_up_epochs, f"below epochs={self.epochs}")
         for name in ("min_rate", "warm_up_rate"):
             if (rate := getattr(self, name)) > self.peak:
                 scaled = f"{self.learning_rate:g} × {self.batch} / {REFERENCE_BATCH} = {self.peak:g}"
-                raise values.wrong(name, rate, f"at most the highest rate, {scaled}")
+                raise values.invalid_value(name, rate, f"at most the highest rate, {scaled}")
 
     @property
     def peak(self) -> float:
@@ -113,17 +113,17 @@ Check = Callable[[str, Any], Any]
 
 
 def _from_zero(name: str, value: Any) -> float:
-    number = values.real(name, value, allowed := "a finite number, at least 0")
+    number = values.finite_float(name, value, allowed := "a finite number, at least 0")
     if number < 0:
-        raise values.wrong(name, value, allowed)
+        raise values.invalid_value(name, value, allowed)
     return number
 
 
 def _up_to(most: float) -> Check:
     def check(name: str, value: Any) -> float:
-        number = values.real(name, value, allowed := f"a number from 0 to {most:g}")
+        number = values.finite_float(name, value, allowed := f"a number from 0 to {most:g}")
         if not 0 <= number <= most:
-            raise values.wrong(name, value, allowed)
+            raise values.invalid_value(name, value, allowed)
         return number
 
     return check
@@ -132,7 +132,7 @@ def _up_to(most: float) -> Check:
 def _one_of(*allowed: str | None) -> Check:
     def check(name: str, value: Any) -> Any:
         if value not in allowed:
-            raise values.wrong(name, value, ", ".join(map(repr, allowed)))
+            raise values.invalid_value(name, value, ", ".join(map(repr, allowed)))
         return value
 
     return check
@@ -143,30 +143,30 @@ def _or_none(check: Check) -> Check:
 
 
 CHECKS: Mapping[str, Check] = {
-    "epochs": values.count,
-    "batch": values.count,
-    "learning_rate": values.positive,
+    "epochs": values.positive_int,
+    "batch": values.positive_int,
+    "learning_rate": values.positive_float,
     "min_rate": _from_zero,
     "warm_up_epochs": _from_zero,
     "warm_up_rate": _from_zero,
-    "cooldown_epochs": values.natural,
+    "cooldown_epochs": values.non_negative_int,
     "weight_decay": _from_zero,
-    "clipping": _or_none(values.positive),
-    "ema": _or_none(values.rate),
-    "label_smoothing": values.rate,
+    "clipping": _or_none(values.positive_float),
+    "ema": _or_none(values.probability),
+    "label_smoothing": values.probability,
     "mixup": _from_zero,
     "cutmix": _from_zero,
     "erasing": _up_to(1),
     "color_jitter": _up_to(1),
     "rand_augment": _or_none(_up_to(10)),
-    "repeats": values.count,
-    "flip": values.flag,
-    "crop": _or_none(values.natural),
-    "drop_path": values.rate,
+    "repeats": values.positive_int,
+    "flip": values.boolean,
+    "crop": _or_none(values.non_negative_int),
+    "drop_path": values.probability,
     "distillation": _one_of(None, "hard", "soft"),
     "alpha": _up_to(1),
-    "tau": values.positive,
-    "sync_bn": values.flag,
+    "tau": values.positive_float,
+    "sync_bn": values.boolean,
     "precision": _one_of("fp32", "bf16"),
 }
 """Validation of each field: returns the normalized value or raises ValueError."""
@@ -201,7 +201,7 @@ def get_recipe(recipe: str | Recipe) -> Recipe:
     if isinstance(recipe, Recipe):
         return recipe
     if recipe not in PRESETS:
-        raise values.wrong("recipe", recipe, ", ".join(PRESETS))
+        raise values.invalid_value("recipe", recipe, ", ".join(PRESETS))
     return PRESETS[recipe]
 
 

@@ -48,7 +48,7 @@ class AnchorFreeDecoupledHeadConfig:
     act_type: str = "silu"
 
     def __post_init__(self) -> None:
-        values.flag("depthwise", self.depthwise)
+        values.boolean("depthwise", self.depthwise)
         values.activation("act_type", self.act_type)
 
 
@@ -119,19 +119,21 @@ class AnchorDecoupledHeadConfig:
         allowed = "for each map a list of sizes in pixels, as many in each, such as [[32], [64], [128], [256]]"
         sizes = _rows(self.anchor_sizes)
         if not sizes or len({len(map_sizes) for map_sizes in sizes}) != 1 or not sizes[0]:
-            raise values.wrong("anchor_sizes", self.anchor_sizes, allowed)
+            raise values.invalid_value("anchor_sizes", self.anchor_sizes, allowed)
         object.__setattr__(
             self,
             "anchor_sizes",
-            tuple(tuple(values.positive("anchor_sizes", value) for value in map_sizes) for map_sizes in sizes),
+            tuple(tuple(values.positive_float("anchor_sizes", value) for value in map_sizes) for map_sizes in sizes),
         )
         ratios = self.aspect_ratios
         if isinstance(ratios, str) or not isinstance(ratios, Sequence) or not ratios:
-            raise values.wrong("aspect_ratios", ratios, "a list of heights over widths, such as [0.5, 1, 2]")
-        object.__setattr__(self, "aspect_ratios", tuple(values.positive("aspect_ratios", value) for value in ratios))
-        values.natural("num_layers", self.num_layers)
+            raise values.invalid_value("aspect_ratios", ratios, "a list of heights over widths, such as [0.5, 1, 2]")
+        object.__setattr__(
+            self, "aspect_ratios", tuple(values.positive_float("aspect_ratios", value) for value in ratios)
+        )
+        values.non_negative_int("num_layers", self.num_layers)
         if self.norm_type not in tuple(NORMS):  # a value from a file may not be hashable
-            raise values.wrong("norm_type", self.norm_type, ", ".join(NORMS))
+            raise values.invalid_value("norm_type", self.norm_type, ", ".join(NORMS))
 
 
 class AnchorPredictions(NamedTuple):
@@ -192,7 +194,7 @@ class AnchorDecoupledHead(nn.Module):
                 f"maps of {', '.join(map(str, in_dims))} channels; the towers are shared and need one width"
             )
         if len(config.anchor_sizes) != len(in_dims):
-            raise values.wrong("anchor_sizes", config.anchor_sizes, f"{len(in_dims)} lists, one for each map")
+            raise values.invalid_value("anchor_sizes", config.anchor_sizes, f"{len(in_dims)} lists, one for each map")
         self.config, self.strides = config, tuple(strides)
         num_anchors = len(config.anchor_sizes[0]) * len(config.aspect_ratios)
         prior = -math.log((1 - PRIOR) / PRIOR)

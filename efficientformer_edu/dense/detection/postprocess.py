@@ -68,10 +68,10 @@ def detect(
     Raises:
         ValueError: for thresholds outside [0, 1), and counts that are not integers above 0.
     """
-    values.rate("score", score)
-    values.rate("overlap", overlap)
-    values.count("candidates", candidates)
-    values.count("most", most)
+    values.probability("score", score)
+    values.probability("overlap", overlap)
+    values.positive_int("candidates", candidates)
+    values.positive_int("most", most)
     if isinstance(output, AnchorPredictions):
         boxes, scores = decode(output.boxes, output.anchors), precise(output.classes).sigmoid()
     else:

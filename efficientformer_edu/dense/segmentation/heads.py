@@ -44,8 +44,8 @@ class SemanticFPNConfig:
     classifier_dropout_prob: float = 0.1
 
     def __post_init__(self) -> None:
-        values.count("intermediate_channels", self.intermediate_channels)
-        values.rate("classifier_dropout_prob", self.classifier_dropout_prob)
+        values.positive_int("intermediate_channels", self.intermediate_channels)
+        values.probability("classifier_dropout_prob", self.classifier_dropout_prob)
 
 
 class SemanticFPN(nn.Module):
@@ -86,8 +86,8 @@ class ALLMLPDecoderConfig:
     classifier_dropout_prob: float = 0.0
 
     def __post_init__(self) -> None:
-        values.count("intermediate_channels", self.intermediate_channels)
-        values.rate("classifier_dropout_prob", self.classifier_dropout_prob)
+        values.positive_int("intermediate_channels", self.intermediate_channels)
+        values.probability("classifier_dropout_prob", self.classifier_dropout_prob)
 
 
 class ALLMLPDecoder(nn.Module):
