@@ -11,10 +11,10 @@ from efficientformer_edu.paper import (
     counted_elsewhere,
     evaluated_elsewhere,
     measured_elsewhere,
+    ratios,
     table1,
     table2,
 )
-from efficientformer_edu.paper import tables as ratios
 from efficientformer_edu.paper.tables import UNITS, compare
 
 TABLES = {

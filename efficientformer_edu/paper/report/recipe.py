@@ -75,7 +75,7 @@ def remarks(topic: str) -> Iterator[tuple[paper.Statement, Verdict]]:
 NEEDS_IMAGENET = "Needs ImageNet and GPUs; chapter 6 has the command."
 TRAINING = ("start", "data", "input", "teacher", "teacher's top-1 accuracy")
 SIDES: dict[str, Recipe] = {"paper": PAPER, "run": PAPER, "code": CODE}
-WORDS = {"RandAugment": f"m{CODE.rand_augment:g}-", "repeated augmentation": "on" if CODE.repeats > 1 else "off"}
+WORDS = {"RandAugment": f"m{CODE.rand_augment:g}-", "repeated augmentation": "on" if CODE.repeated_aug > 1 else "off"}
 """Notation of the released code for settings that are numbers in our recipes."""
 
 
@@ -92,7 +92,7 @@ def rows() -> Iterator[Row]:
 def judge(setting: paper.Setting) -> tuple[Verdict, str]:
     """Compare a stated setting with our recipes; also return the expression that gives our value."""
     if setting.name == "loss":
-        return loss(), "paper.report.recipe.loss()"
+        return loss(), "report.recipe.loss()"
     if setting.name in TRAINING:
         return Verdict("not reproducible here", why=NEEDS_IMAGENET), ""
     if setting.name not in FIELDS:
@@ -125,7 +125,7 @@ def _same(name: str, side: str, stated: paper.Reported | paper.Statement, shown:
     """Return whether a recipe has the stated number, or whether the stated text contains our value."""
     recipe = SIDES[side]
     if isinstance(stated, paper.Reported):
-        return stated.value == (recipe.peak if name == "learning rate" else getattr(recipe, FIELDS[name]))
+        return stated.value == (recipe.max_lr if name == "learning rate" else getattr(recipe, FIELDS[name]))
     if name == "learning rate":
         return stated.text == f"1e-3 × batch / {REFERENCE_BATCH}" and recipe.learning_rate == 1e-3
     if name == "distillation" and side == "paper":

@@ -14,7 +14,7 @@ are ignored. A measurement with too few rounds or pairs has no finding, and its 
 
 Answers to the steps of Algorithm 1: results of our own slimming, and the prediction error of lookup tables.
 
-They are computed from the records in `results/`: the lookup-table errors, and the folder `slimming`. The records are
+They are computed from the records in `results/`: the lookup-table errors, and `slimming.json`. The records are
 read each time, so a status cannot be out of date.
 """
 
@@ -42,6 +42,7 @@ from efficientformer_edu.slimming.baselines import METHODS
 from efficientformer_edu.slimming.front import AGREES, Slimmed, load_slimming
 from efficientformer_edu.slimming.records import SEARCH
 from efficientformer_edu.slimming.subnet import CANDIDATES, MetaPath, Subnet, actions, importance, mixture
+from efficientformer_edu.utils.records import exists
 
 PART = "Section 4.2: latency-driven slimming, Eq. 7, Algorithm 1"
 
@@ -53,12 +54,12 @@ def rows() -> Iterator[Row]:
         if equation.name not in OF_SECTION_4_1:
             where, command = f"Eq. {equation.number}" if equation.number else "§4.2", f'check("{equation.name}")'
             verdict = check(equation.name)
-            yield row(where, equation.name, equation, verdict=verdict, command=f"paper.report.slimming.{command}")
+            yield row(where, equation.name, equation, verdict=verdict, command=f"report.slimming.{command}")
     for step in paper.algorithm1():
         yield row("Algorithm 1", f"step {step.number}, {step.name}", step, verdict=WAITS)
     for operation in paper.slimming_actions():
         kind = operation.name.partition(" ")[0]
-        command = f'paper.report.slimming.action("{kind}")'
+        command = f'report.slimming.action("{kind}")'
         yield row(
             "Algorithm 1",
             f"action {operation.number}, {operation.name}",
@@ -220,7 +221,7 @@ def _field(data: Mapping[str, Any], name: str) -> Any:
     return data[name]
 
 
-FOLDER = "slimming"
+STUDY = "slimming.json"
 COMMAND = "efficientformer-edu slim --data fashion-mnist --baselines"
 
 
@@ -231,8 +232,8 @@ def findings(results: Path) -> Iterator[Finding]:
         ValueError: if a file has an unexpected content.
         OSError: if a file cannot be read.
     """
-    folder = results / FOLDER
-    slimmed = load_slimming(folder) if (folder / SEARCH).exists() else None
+    study = results / STUDY
+    slimmed = load_slimming(study) if exists(study / SEARCH) else None
     if slimmed:
         yield trained(slimmed)
     paths = sorted(results.glob("lookup_*_errors.json"))

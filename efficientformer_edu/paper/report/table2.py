@@ -15,7 +15,7 @@ import torch
 
 from efficientformer_edu import paper
 from efficientformer_edu.config import PRESETS
-from efficientformer_edu.data.letterbox import View
+from efficientformer_edu.data.letterbox import Letterbox
 from efficientformer_edu.dense.defaults import PARTS
 from efficientformer_edu.dense.necks import FPNConfig
 from efficientformer_edu.dense.recipe import ADE20K, COCO, DenseRecipe
@@ -62,7 +62,7 @@ def rows() -> Iterator[Row]:
         if setting.name in OPEN:
             yield row(item, setting, verdict=Verdict("not reproducible here", why=OPEN[setting.name]))
         else:
-            command = f'paper.report.table2.check("{setting.name}")'
+            command = f'report.table2.check("{setting.name}")'
             yield row(item, setting, verdict=check(setting.name), command=command)
 
 
@@ -110,17 +110,17 @@ def schedule(recipe: DenseRecipe) -> str:
     """Describe the learning-rate schedule. The power of a polynomial is computed from the rate at half of the run."""
     if recipe.schedule != "poly":
         return f"{recipe.schedule} schedule"
-    half_way = recipe.rate(recipe.epochs, 2)  # of two steps in each epoch
-    return f"polynomial schedule of power {math.log2(recipe.peak / half_way):.6g}"
+    half_way = recipe.lr_at_step(recipe.epochs, 2)  # of two steps in each epoch
+    return f"polynomial schedule of power {math.log2(recipe.max_lr / half_way):.6g}"
 
 
 def crop(stated: paper.Reported) -> Verdict:
     """Check the crop that training at the stated size takes from a larger image."""
     size = int(stated.value)
-    view, random = View(size, ADE20K.scale, ADE20K.flip), generator(0)
-    placement = view.placement(2 * size, 3 * size, random)
-    height, width = placement.image(torch.zeros(3, 2 * size, 3 * size, dtype=torch.uint8)).shape[1:]
-    least, most = (round(factor * size) for factor in view.scale)
+    letterbox, random = Letterbox(size, ADE20K.scale, ADE20K.flip), generator(0)
+    params = letterbox.params(2 * size, 3 * size, random)
+    height, width = params.image(torch.zeros(3, 2 * size, 3 * size, dtype=torch.uint8)).shape[1:]
+    least, most = (round(factor * size) for factor in letterbox.scale)
     value = f"{height}×{width} pixels of an image whose longer side was resized to {least:,} to {most:,}, at random"
     return _compared(value, height == width == stated.value)
 

@@ -137,7 +137,7 @@ def chapter(folder: Path, name: str) -> None:
 
 def test_a_row_shows_whether_its_chapter_exists(tmp_path: Path) -> None:
     chapter(tmp_path, "01_latency_observations")
-    rows = report(tmp_path)
+    rows = report(tmp_path, tmp_path / "results")
     observation = next(row for row in rows if row.name == "§3: observation 1")
     step = next(row for row in rows if row.where == "Algorithm 1")
     assert (observation.notebook, observation.place) == (
@@ -150,7 +150,7 @@ def test_a_row_shows_whether_its_chapter_exists(tmp_path: Path) -> None:
 
 def test_a_folder_without_chapters_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no chapters in .*give the top folder of the kit"):
-        report(tmp_path)
+        report(tmp_path, tmp_path / "results")
 
 
 def test_the_report_of_this_checkout_links_its_chapters() -> None:
@@ -173,9 +173,9 @@ def test_a_stored_result_answers_its_row_and_no_other(tmp_path: Path) -> None:
     chapter(tmp_path, "01_latency_observations")
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "other.json").write_text('[{"latency": 3}]', encoding="utf-8")
-    before = report(tmp_path)
+    before = report(tmp_path, tmp_path / "results")
     stored(tmp_path)
-    changed = [(a, b) for a, b in zip(before, report(tmp_path), strict=True) if a != b]
+    changed = [(a, b) for a, b in zip(before, report(tmp_path, tmp_path / "results"), strict=True) if a != b]
     assert [a.name for a, _ in changed] == ["§3: observation 1"]
     row: Row = changed[0][1]
     assert (row.status, row.ours, row.kind) == ("same trend", "2.4 times as slow", "measured")
@@ -187,7 +187,7 @@ def test_a_stored_result_answers_its_row_and_no_other(tmp_path: Path) -> None:
 def test_a_measured_answer_can_leave_a_row_open(tmp_path: Path, status: str) -> None:
     chapter(tmp_path, "01_latency_observations")
     stored(tmp_path, status=status)
-    rows = report(tmp_path)
+    rows = report(tmp_path, tmp_path / "results")
     assert next(row.status for row in rows if row.name == "§3: observation 1") == status
     page = to_markdown(rows)
     assert f"**{status}**<br>Large kernel. Measured on a laptop" in page
@@ -207,7 +207,7 @@ def test_a_result_without_a_matching_row_is_rejected(tmp_path: Path, changes: di
     chapter(tmp_path, "01_latency_observations")
     stored(tmp_path, **changes)
     with pytest.raises(ValueError, match=re.escape(sentence)):
-        report(tmp_path)
+        report(tmp_path, tmp_path / "results")
 
 
 @pytest.mark.parametrize("name", ["command", "machine", "date", "versions"])
@@ -218,7 +218,7 @@ def test_a_result_without_provenance_is_rejected(tmp_path: Path, name: str) -> N
     del data[name]
     path.write_text(json.dumps(data), encoding="utf-8")
     with pytest.raises(ValueError, match=f"1.json: the field '{name}' is missing"):
-        report(tmp_path)
+        report(tmp_path, tmp_path / "results")
 
 
 def test_two_answers_to_the_same_row_are_rejected(tmp_path: Path) -> None:
@@ -226,4 +226,4 @@ def test_two_answers_to_the_same_row_are_rejected(tmp_path: Path) -> None:
     path = stored(tmp_path)
     (path.parent / "again.json").write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
     with pytest.raises(ValueError, match="'§3: observation 1' already has an answer: 2.4 times as slow, measured"):
-        report(tmp_path)
+        report(tmp_path, tmp_path / "results")

@@ -27,7 +27,7 @@ GAIN = START - LOOKUP.predict(Subnet.largest(SEARCHED).after(FIRST).config(SEARC
 
 def stored(results: Path, difference: float, seeds: int = 5, methods: tuple[Method, ...] = ("uniform",)) -> None:
     """A slimming of one step, compared with methods whose networks are worse by the given difference."""
-    folder = results / "slimming"
+    folder = results / "slimming.json"
     (folder / TRAINED).mkdir(parents=True)
     search = Search(SEARCHED, ((1.0,), (0.5, 2.0), (1.0, 4.0), (1.0, 1.0)), (START - GAIN,), START, {"noise": "gumbel"})
     search = search.with_step(Step(0.8, (Trial(FIRST, GAIN, 0.01),)))
@@ -51,7 +51,7 @@ def stored(results: Path, difference: float, seeds: int = 5, methods: tuple[Meth
 def step(results: Path, number: int) -> Row:
     (results.parent / "notebooks").mkdir(exist_ok=True)
     (results.parent / "notebooks" / "08_latency_driven_slimming.ipynb").write_text("{}", encoding="utf-8")
-    return next(row for row in report(results.parent) if row.name.startswith(f"Algorithm 1: step {number}"))
+    return next(row for row in report(results.parent, results) if row.name.startswith(f"Algorithm 1: step {number}"))
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_step_3_reports_the_verdict_of_the_comparison(
 def test_step_3_names_every_way_and_the_error_of_the_predictions(results: Path) -> None:
     stored(results, 0.02, methods=("uniform", "random", "no-mb3d"))
     config = Subnet.largest(SEARCHED).after(FIRST).config(SEARCHED)
-    Errors(CONDITIONS, (Prediction(config, 0.2, 0.21, 0.25),)).save(results / "slimming" / LATENCY)
+    Errors(CONDITIONS, (Prediction(config, 0.2, 0.21, 0.25),)).save(results / "slimming.json" / LATENCY)
     row = step(results, 3)
     assert all(label in row.ours for method, label in METHODS.items() if method != "slimming")
     assert "Predicted and measured latency differ by 20.0% at most." in row.why
@@ -129,6 +129,6 @@ def test_without_records_there_are_no_answers(tmp_path: Path) -> None:
 
 def test_a_folder_with_other_files_is_rejected(results: Path) -> None:
     stored(results, 0.02)
-    (results / "slimming" / SEARCH).write_text("{}", encoding="utf-8")
+    (results / "slimming.json" / SEARCH).write_text("{}", encoding="utf-8")
     with pytest.raises(ValueError, match="holds no search"):
         list(slimmed.findings(results))

@@ -43,21 +43,21 @@ def test_the_steps_wait_and_the_remarks_are_background() -> None:
 
 def test_another_candidate_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
     late = subnet.CANDIDATES[3]
-    monkeypatch.setattr(metapath, "CANDIDATES", (late, *subnet.CANDIDATES[1:]))
+    monkeypatch.setattr(subnet, "CANDIDATES", (late, *subnet.CANDIDATES[1:]))
     assert slimming.check("supernet").status == "disagrees"
 
 
 @pytest.mark.parametrize("what", ["no noise", "another noise", "no temperature", "alpha alone"])
 def test_another_mixture_disagrees(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     if what == "another noise":
-        monkeypatch.setattr(metapath, "NOISES", {"uniform": subnet.gumbel})
+        monkeypatch.setattr(subnet, "NOISES", {"uniform": subnet.gumbel})
     else:
         mixtures: dict[str, Any] = {
             "no noise": lambda alpha, noise, tau: (alpha / tau).softmax(0),
             "no temperature": lambda alpha, noise, tau: (alpha + noise).softmax(0),
             "alpha alone": lambda alpha, noise, tau: alpha / alpha.sum(),
         }
-        monkeypatch.setattr(metapath, "mixture", mixtures[what])
+        monkeypatch.setattr(subnet, "mixture", mixtures[what])
     assert slimming.check("gumbel").status == "disagrees"
 
 

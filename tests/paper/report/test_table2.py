@@ -11,9 +11,9 @@ from dense_runs import run
 from efficientformer_edu import paper
 from efficientformer_edu.cli import dense
 from efficientformer_edu.config import PRESETS
-from efficientformer_edu.data.letterbox import Placement
+from efficientformer_edu.data.letterbox import LetterboxParams
 from efficientformer_edu.dense.defaults import PARTS
-from efficientformer_edu.dense.loop import DenseLoop
+from efficientformer_edu.dense.trainer import DenseTrainer
 from efficientformer_edu.dense.necks import FPN, FPNConfig
 from efficientformer_edu.dense.recipe import ADE20K, COCO, DenseRecipe
 from efficientformer_edu.paper.report import rows, table2
@@ -46,7 +46,7 @@ def test_a_setting(name: str, status: str, ours: str, why: str) -> None:
     assert (row.status, row.kind, row.chapter) == (status, "computed", 9)
     assert row.ours.startswith(ours) and row.why.startswith(why)
     assert bool(row.why) == (status == "disagrees")
-    assert row.command == f'paper.report.table2.check("{name}")'
+    assert row.command == f'report.table2.check("{name}")'
 
 
 def test_every_setting_is_checked_or_states_its_requirements() -> None:
@@ -102,7 +102,7 @@ def test_a_schedule_is_named_after_its_learning_rates(monkeypatch: pytest.Monkey
 
 
 def test_the_optimiser_is_the_named_optimiser() -> None:
-    optimizer = DenseLoop(run(recipe=ADE20K.replace(batch=4))).optimizer.optimizer
+    optimizer = DenseTrainer(run(recipe=ADE20K.replace(batch=4))).optimizer.optimizer
     assert isinstance(optimizer, torch.optim.AdamW)
     decays = {group["weight_decay"] for group in optimizer.param_groups}
     assert decays == {0.0, ADE20K.weight_decay}
@@ -122,7 +122,7 @@ def test_full_epochs_are_reported_as_nearest_only_if_they_are(
 def test_another_crop_disagrees_and_the_command_uses_the_stated_crop(monkeypatch: pytest.MonkeyPatch) -> None:
     crop = next(setting.paper for setting in paper.settings("table2") if setting.name == "ADE20K: crop")
     assert isinstance(crop, paper.Reported) and crop.value == dense.PHOTOGRAPH
-    monkeypatch.setattr(Placement, "_on_square", lambda self, pixels, fill: pixels)
+    monkeypatch.setattr(LetterboxParams, "_on_square", lambda self, pixels, fill: pixels)
     assert table2.check("ADE20K: crop").status == "disagrees"
 
 
