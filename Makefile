@@ -26,7 +26,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "[2/3] torch, alone (the largest download, a few minutes when it is the first)"
 	@$(PIP) install --no-warn-script-location $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c constraints.txt torch
 	@echo "[3/3] this package and its tools, about 160 packages (a minute or two)"
-	@$(PIP) install --quiet --no-warn-script-location -c constraints.txt -e ".[notebooks,docs,test,engines,dense]"
+	@$(PIP) install --quiet --no-warn-script-location -c constraints.txt -e ".[all]"
 	@touch $@
 
 site: $(READY)  ## build the web site from the stored chapters (runs those that are stale)

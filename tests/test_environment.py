@@ -13,10 +13,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 PINS = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
 
 
-def wanted() -> set[str]:
+def requirements() -> set[str]:
     """Everything that `make env` installs: all packages except the peers, which are not needed here."""
     extras = PROJECT["optional-dependencies"]
-    return set(PROJECT["dependencies"]).union(*(extras[name] for name in extras if name != "peers"))
+    return set(PROJECT["dependencies"]).union(*(extras[name] for name in extras if name not in ("peers", "all")))
 
 
 def bare(requirement: str) -> str:
@@ -29,19 +29,19 @@ def bare(requirement: str) -> str:
 def test_conda_gets_the_same_packages_and_bounds() -> None:
     conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
     pip = next(entry["pip"] for entry in conda if isinstance(entry, dict))
-    assert set(pip) == wanted() | {"-e ."}
+    assert set(pip) == requirements() | {"-e ."}
     assert f"python{PROJECT['requires-python']}" in conda
 
 
 def test_a_package_has_a_single_bound() -> None:
-    names = [bare(requirement) for requirement in wanted()]
+    names = [bare(requirement) for requirement in requirements()]
     assert len(names) == len(set(names))
 
 
 def test_every_requirement_is_pinned_within_its_bound() -> None:
     pinned = dict(line.split("==") for line in PINS)
     versions = {bare(name): version for name, version in pinned.items()}
-    for requirement in wanted():
+    for requirement in requirements():
         lower = re.search(r"[>=]=([\d.]+)", requirement)
         assert lower, f"{requirement} has no lower bound"
         assert numbers(versions[bare(requirement)]) >= numbers(lower[1]), requirement
