@@ -15,7 +15,7 @@ READY := $(VENV)/.ready
 help:  ## list these commands
 	@echo "EfficientFormer, taken apart. Commands:"
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## */\t/' | awk -F '\t' '{printf "  make %-11s %s\n", $$1, $$2}'
-	@echo "Settings: PYTHON=python3.12 (3.11 or later), VENV=folder, TORCH_INDEX=address (for the torch step only)."
+	@echo "Settings: PYTHON=python3.12 (3.11 or later), VENV=folder, TORCH_INDEX=address (for torch and torchvision)."
 
 env: $(READY)  ## create .venv and install everything (the other commands do this first)
 
@@ -23,8 +23,8 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "This kit needs Python 3.11 or later; $(PYTHON) is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12")'
 	@echo "[1/3] environment: $(VENV)"
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	@echo "[2/3] torch, alone (the largest download, a few minutes when it is the first)"
-	@$(PIP) install --no-warn-script-location $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c constraints.txt torch
+	@echo "[2/3] torch and torchvision (the largest download, a few minutes when it is the first)"
+	@$(PIP) install --no-warn-script-location $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c constraints.txt torch torchvision
 	@echo "[3/3] this package and its tools, about 160 packages (a minute or two)"
 	@$(PIP) install --quiet --no-warn-script-location -c constraints.txt -e ".[all]"
 	@touch $@
