@@ -47,14 +47,16 @@ from efficientformer_edu.latency import Measurement, Timing
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.slimming import protocol as slimming_protocol
 from efficientformer_edu.slimming.records import Search
+from efficientformer_edu.training import trainer
 from efficientformer_edu.training.recipe import CODE, LAPTOP
+from efficientformer_edu.utils.records import stored
 from efficientformer_edu.utils.tables import Table
 from efficientformer_edu.weights import save
 
 pytestmark = pytest.mark.slow
 
 PACKAGE = "efficientformer_edu"
-SEARCH = Path(__file__).parents[1] / "results/slimming/search.json"
+SEARCH = stored("slimming.json") / "search.json"
 IMAGE = "image.png"
 TINY = SMALL.replace(num_classes=10, in_channels=1)
 
@@ -150,6 +152,15 @@ def scores(model: Any, *_: Any) -> dict[str, Any]:
     return {"pred_scores": np.linspace(0.01, 0.02, count)}
 
 
+class FinishedTrainer:
+    """A trainer that returns a network without training it."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def fit(self) -> SimpleNamespace:
+        return SimpleNamespace(network=supernet(SEARCHED))
+
+
 class Stored:
     """An observation, without measuring it."""
 
@@ -214,24 +225,24 @@ def watch_predict(recorder: Recorder) -> None:
     recorder.watch("weights.inference_model", scores)
     recorder.watch("weights.get_model", lambda config, **_: EfficientFormer(config))
     recorder.watch("weights.from_weights")
-    recorder.watch("dense.predict.predict_photo")
+    recorder.watch("dense.evaluation.predict_photo")
     recorder.watch("plots.overlays.draw_overlay", lambda *_: None)
     recorder.watch("plots.style.save", lambda *_: None)
 
 
 def watch_train(recorder: Recorder) -> None:
     recorder.watch("data.datasets.load_data", load_data)
-    recorder.watch("training.loop.Loop", lambda *_, **__: None)
-    recorder.watch("training.progress.follow", lambda _: None)
+    recorder.watch("training.classification.ClassificationTrainer", FinishedTrainer)
     recorder.watch("latency.peers.check_installed", lambda: None)
+    recorder.monkeypatch.setattr(trainer, "is_tensorboard_available", lambda: True)
     recorder.watch("latency.peers.peer", lambda *_, **__: nn.Identity())
     recorder.watch("data.dense_datasets.load_examples", lambda data, split, **_: Shapes(40, 64, split))
-    recorder.watch("dense.loop.DenseLoop", lambda *_, **__: None)
+    recorder.watch("dense.trainer.DenseTrainer", FinishedTrainer)
 
 
 def watch_evaluate(recorder: Recorder) -> None:
     recorder.watch("data.datasets.load_data", load_data)
-    recorder.watch("training.loading.TestBatches")
+    recorder.watch("training.loading.EvalBatches")
     recorder.watch("training.loading.loader")
     recorder.watch("training.evaluation.evaluate")
     recorder.watch("weights.from_weights")
@@ -249,8 +260,7 @@ def watch_ablate(recorder: Recorder) -> None:
 def watch_slim(recorder: Recorder) -> None:
     recorder.watch("slimming.protocol.load_data", load_data)
     recorder.watch("latency.lookup.build", lambda *_, **__: LOOKUP)
-    recorder.watch("slimming.protocol.SupernetLoop", lambda *_, **__: None)
-    recorder.watch("training.progress.follow", lambda _: Trained(supernet(SEARCHED)))
+    recorder.watch("slimming.protocol.SupernetTrainer", FinishedTrainer)
     recorder.watch("slimming.baselines.baselines", lambda *_: ())
     recorder.watch("slimming.front.get_study", stop)
     few = {"per_class": None, "held_out": 2, "compared": None, "tested": None}
@@ -259,11 +269,6 @@ def watch_slim(recorder: Recorder) -> None:
     recorder.monkeypatch.setattr(slimming_protocol, "SUPERNET", SEARCHED)
     recorder.monkeypatch.setattr(slimming_protocol, "get_evaluator", lambda *_: Knowing(lambda subnet: 0.5))
     slimming_protocol.material.cache_clear()
-
-
-@dataclasses.dataclass
-class Trained:
-    network: nn.Module
 
 
 WATCH: dict[str, Callable[[Recorder], None]] = {
@@ -281,12 +286,12 @@ WATCH: dict[str, Callable[[Recorder], None]] = {
     "train": watch_train,
 }
 SEGMENT, DETECT = "tiny.yaml --task segmentation", "tiny.yaml --task detection"
-RUN, DENSE = "Loop.run", "DenseLoop.run"
+RUN, DENSE = "ClassificationTrainer.run", "DenseTrainer.run"
 TIMM = "classifier.safetensors new.pth --layout timm"
 SLIM = "--engine eager --targets 5ms"
 UNDISTILLED = CODE.replace(distillation=None)
 FILE, DETECTOR = "classifier.safetensors", "dense.safetensors"
-CLASSIFIED = r"(?:load_data|TestBatches|loader|evaluate|from_weights|inference_model)\..*"
+CLASSIFIED = r"(?:load_data|EvalBatches|loader|evaluate|from_weights|inference_model)\..*"
 
 
 def prints(text: str) -> Callable[[str, str], None]:
@@ -388,11 +393,11 @@ CASES: list[tuple[str, str, str, str, dict[str, Any]]] = [
         r"evaluate_dense\.size": 64, r"(?:evaluate_dense|load_examples)\..*": ANY, "std(?:out|err)": ANY}),
     ("evaluate", "--data", FILE, f"{FILE} --data other", {r"load_data\.data": "other"}),
     ("evaluate", "--data", DETECTOR, f"{DETECTOR} --data other", {r"load_examples\.data": "other"}),
-    ("evaluate", "--rule", FILE, f"{FILE} --rule timm", {r"TestBatches\.rule": "timm", "stdout": contains("timm")}),
-    ("evaluate", "--size", FILE, f"{FILE} --size 64", {r"TestBatches\.size": 64, "stdout": contains("64×64")}),
+    ("evaluate", "--rule", FILE, f"{FILE} --rule timm", {r"EvalBatches\.rule": "timm", "stdout": contains("timm")}),
+    ("evaluate", "--size", FILE, f"{FILE} --size 64", {r"EvalBatches\.size": 64, "stdout": contains("64×64")}),
     ("evaluate", "--size", DETECTOR, f"{DETECTOR} --size 96", {r"(?:load_examples|evaluate_dense)\.size": 96,
         "stdout": contains("96×96")}),
-    ("evaluate", "--batch", FILE, f"{FILE} --batch 3", {r"TestBatches\.batch": 3}),
+    ("evaluate", "--batch", FILE, f"{FILE} --batch 3", {r"EvalBatches\.batch": 3}),
     ("evaluate", "--batch", DETECTOR, f"{DETECTOR} --batch 3", {r"evaluate_dense\.batch": 3}),
     ("evaluate", "--format", FILE, f"{FILE} --format csv", {"stdout": contains("class,images,")}),
     ("evaluate", "--format", DETECTOR, f"{DETECTOR} --format csv", {"stdout": prints("class,score\ndisc,0.5")}),
@@ -456,8 +461,8 @@ CASES: list[tuple[str, str, str, str, dict[str, Any]]] = [
         {r"get_study\.data_dir": "there"}),
     ("slim", "--data", SLIM, f"{SLIM} --data fashion-mnist",
         {r"(?:load_data|get_study\.protocol)\.data": "fashion-mnist",
-        r"(?:SupernetLoop\.run|get_study\.protocol)\.recipe\.epochs": 5,
-        r"(?:SupernetLoop\.run|get_study\.protocol)\.recipe\.batch": 128, r"get_study\.protocol\.words": ANY,
+        r"(?:SupernetTrainer\.run|get_study\.protocol)\.recipe\.epochs": 5,
+        r"(?:SupernetTrainer\.run|get_study\.protocol)\.recipe\.batch": 128, r"get_study\.protocol\.words": ANY,
         "stderr": ANY}),
     ("slim", "--targets", SLIM, "--engine eager --targets 5.2ms,4.9ms",
         {r"get_study\.contenders\.0\.target": pytest.approx(0.0052),
@@ -465,30 +470,30 @@ CASES: list[tuple[str, str, str, str, dict[str, Any]]] = [
         "std(?:out|err)": ANY}),
     ("slim", "--engine", SLIM, SLIM.replace("eager", "folded"), {r"build\.engine": "folded",
         "stderr": contains("folded")}),
-    ("slim", "--noise", SLIM, f"{SLIM} --noise gumbel", {r"SupernetLoop\.run\.build\.noise": "gumbel",
-        r"SupernetLoop\.run\.variant": ANY}),
+    ("slim", "--noise", SLIM, f"{SLIM} --noise gumbel", {r"SupernetTrainer\.run\.build\.noise": "gumbel",
+        r"SupernetTrainer\.run\.variant": ANY}),
     ("slim", "--seeds", SLIM, f"{SLIM} --seeds 7", {r"get_study\.seeds": 7}),
     ("slim", "--baselines", SLIM, f"{SLIM} --baselines", {r"baselines\..*": ANY, "files": ANY, "stderr": ANY}),
     ("slim", "--out", SLIM, f"{SLIM} --out there", {r"build\.path": "there/lookup.json",
-        r"SupernetLoop\.folder": "there/supernet", r"get_study\.folder": "there/trained", "files": ANY}),
+        r"SupernetTrainer\.folder": "there/supernet", r"get_study\.folder": "there/trained", "files": ANY}),
     ("slim", "--resume", f"{SLIM} --out full", f"{SLIM} --out full --resume", {"error": "ReachedError()", ".*": ANY}),
     ("slim", "--replay", SLIM, f"{SLIM} --replay search.json",
-        {r"(?:load_data|build|SupernetLoop|follow|get_study)\..*": GONE, "files": [], "error": None,
+        {r"(?:load_data|build|SupernetTrainer|get_study)\..*": GONE, "files": [], "error": None,
         "stdout": contains(Search.load(SEARCH).table().to_text()), "stderr": ""}),
     ("slim", "--data-dir", SLIM, f"{SLIM} --data-dir there", {r"(?:load_data|get_study)\.data_dir": "there"}),
     ("train", "model", "tiny.yaml", "small", {rf"{RUN}\.config\.embed_dims": "(16, 64, 64, 64)",
-        rf"{RUN}\.config\..*": ANY, rf"{RUN}\.size": 32, r"Loop\.folder": "runs/small"}),
+        rf"{RUN}\.config\..*": ANY, rf"{RUN}\.size": 32, r"ClassificationTrainer\.folder": "runs/small"}),
     ("train", "model", SEGMENT, "small --task segmentation",
         {rf"{DENSE}\.config\.backbone\.embed_dims": "(24, 48, 96, 192)", rf"{DENSE}\.config\..*": ANY,
-        r"DenseLoop\.folder": "runs/small"}),
-    ("train", "--task", "tiny.yaml", SEGMENT, {r"(?:Loop|load_data)\..*": GONE,
-        rf"{DENSE}\.config\.head": "SemanticFPNConfig", r"(?:DenseLoop|load_examples)\..*": ANY, "stderr": ANY}),
+        r"DenseTrainer\.folder": "runs/small"}),
+    ("train", "--task", "tiny.yaml", SEGMENT, {r"(?:ClassificationTrainer|load_data)\..*": GONE,
+        rf"{DENSE}\.config\.head": "SemanticFPNConfig", r"(?:DenseTrainer|load_examples)\..*": ANY, "stderr": ANY}),
     ("train", "--task", SEGMENT, DETECT, {rf"{DENSE}\.config\.head": "AnchorFreeDecoupledHeadConfig",
         rf"{DENSE}\.config\.num_classes": 5, rf"{DENSE}\.config\.(?:head|neck).*": ANY}),
     ("train", "--data", "tiny.yaml", "tiny.yaml --data other", {r"load_data\.data": "other"}),
     ("train", "--data", SEGMENT, f"{SEGMENT} --data other", {r"load_examples\.data": "other", rf"{DENSE}\.size": 512}),
-    ("train", "--out", "tiny.yaml", "tiny.yaml --out there", {r"Loop\.folder": "there"}),
-    ("train", "--out", SEGMENT, f"{SEGMENT} --out there", {r"DenseLoop\.folder": "there"}),
+    ("train", "--out", "tiny.yaml", "tiny.yaml --out there", {r"ClassificationTrainer\.folder": "there"}),
+    ("train", "--out", SEGMENT, f"{SEGMENT} --out there", {r"DenseTrainer\.folder": "there"}),
     ("train", "--recipe", "tiny.yaml --teacher none", "tiny.yaml --teacher none --recipe code",
         {rf"{RUN}\.recipe\.{name}": value for name, value in differing(LAPTOP, UNDISTILLED).items()}),
     ("train", "--recipe", SEGMENT, f"{SEGMENT} --recipe ade20k",
@@ -500,9 +505,9 @@ CASES: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("train", "--batch", "tiny.yaml", "tiny.yaml --batch 7", {rf"{RUN}\.recipe\.batch": 7}),
     ("train", "--batch", SEGMENT, f"{SEGMENT} --batch 7", {rf"{DENSE}\.recipe\.batch": 7}),
     ("train", "--teacher", "tiny.yaml", f"tiny.yaml --teacher {FILE}", {rf"{RUN}\.recipe\.distillation": "hard",
-        rf"{RUN}\.teacher_words": FILE, rf"{RUN}\.teacher.*": ANY}),
+        rf"{RUN}\.teacher_description": FILE, rf"{RUN}\.teacher.*": ANY}),
     ("train", "--teacher", "tiny.yaml --recipe code --teacher timm:regnet", "tiny.yaml --recipe code --teacher none",
-        {rf"{RUN}\.recipe\.distillation": None, rf"{RUN}\.teacher_words": "", rf"{RUN}\.teacher.*": None,
+        {rf"{RUN}\.recipe\.distillation": None, rf"{RUN}\.teacher_description": "", rf"{RUN}\.teacher.*": None,
         r"peer\..*": GONE}),
     ("train", "--head", SEGMENT, f"{SEGMENT} --head all_mlp_decoder", {rf"{DENSE}\.config\.head": "ALLMLPDecoderConfig",
         rf"{DENSE}\.config\.neck": None, rf"{DENSE}\.config\.(?:head|neck)\..*": ANY}),
@@ -512,10 +517,14 @@ CASES: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("train", "--size", SEGMENT, f"{SEGMENT} --size 64", {rf"(?:{DENSE}|load_examples)\.size": 64}),
     ("train", "--seed", "tiny.yaml", "tiny.yaml --seed 7", {rf"{RUN}\.seed": 7}),
     ("train", "--seed", SEGMENT, f"{SEGMENT} --seed 7", {rf"{DENSE}\.seed": 7}),
-    ("train", "--resume", "tiny.yaml", "tiny.yaml --resume", {r"Loop\.resume": True}),
-    ("train", "--resume", SEGMENT, f"{SEGMENT} --resume", {r"DenseLoop\.resume": True}),
-    ("train", "--workers", "tiny.yaml", "tiny.yaml --workers 1", {r"Loop\.workers": 1}),
-    ("train", "--workers", SEGMENT, f"{SEGMENT} --workers 1", {r"DenseLoop\.workers": 1}),
+    ("train", "--resume", "tiny.yaml", "tiny.yaml --resume", {r"ClassificationTrainer\.options\.resume": True}),
+    ("train", "--resume", SEGMENT, f"{SEGMENT} --resume", {r"DenseTrainer\.options\.resume": True}),
+    ("train", "--workers", "tiny.yaml", "tiny.yaml --workers 1", {r"ClassificationTrainer\.options\.workers": 1}),
+    ("train", "--workers", SEGMENT, f"{SEGMENT} --workers 1", {r"DenseTrainer\.options\.workers": 1}),
+    ("train", "--tracker", "tiny.yaml", "tiny.yaml --tracker tensorboard",
+        {r"ClassificationTrainer\.options\.tracker": "tensorboard"}),
+    ("train", "--tracker", SEGMENT, f"{SEGMENT} --tracker tensorboard",
+        {r"DenseTrainer\.options\.tracker": "tensorboard"}),
     ("train", "--data-dir", "tiny.yaml", "tiny.yaml --data-dir there", {r"load_data\.data_dir": "there"}),
     ("train", "--download", "tiny.yaml", "tiny.yaml --download", {r"load_data\.download": True}),
     ("train", "--strict", "tiny.yaml", "tiny.yaml --strict", {r"load_data\.strict": True}),

@@ -1,4 +1,4 @@
-"""Compare the latency of L1 with timm's in one run, and store the records in results/: a part of `make bench`.
+"""Compare the latency of L1 with timm's in one run, and store the records in the package: a part of `make bench`.
 
 timm's EfficientFormer-L1 represents the public implementations. Every row is a ratio of paired rounds, next to its
 target. The records contain the milliseconds, the machine, and the fraction of the machine's matrix-multiply peak that
@@ -20,9 +20,9 @@ from efficientformer_edu.latency.peers import FIGURE2, PEERS, gelu_for_hardswish
 from efficientformer_edu.latency.profile import Profile, profile, save_profiles
 from efficientformer_edu.model import EfficientFormer, fold
 from efficientformer_edu.utils.hardware import cores
-from tools import ROOT
+from efficientformer_edu.utils.records import stored
 
-RECORDS, PROFILES = ROOT / "results" / "bench.json", ROOT / "results" / "profiles.json"
+RECORDS, PROFILES = stored("bench.json"), stored("profiles.json")
 ROUNDS = 40
 SIDE = 1024  # of the square matrices whose product defines the peak
 TIMM = "efficientformer_l1"
@@ -138,7 +138,6 @@ def store(records: Mapping[int, tuple[Measurement, ...]], path: Path) -> None:
         for threads, measured in records.items()
         for what, measurement in zip(("inference", "training"), measured, strict=True)
     }
-    path.parent.mkdir(exist_ok=True)
     save(named, path)
 
 

@@ -16,17 +16,16 @@ from efficientformer_edu.data.datasets import Images
 from efficientformer_edu.latency import Conditions, Measurement, measure, save
 from efficientformer_edu.latency.peers import peer
 from efficientformer_edu.model import EfficientFormer
+from efficientformer_edu.training.classification import ClassificationTrainer, Run
 from efficientformer_edu.training.loading import Batch
-from efficientformer_edu.training.loop import Loop
 from efficientformer_edu.training.optimization import parameter_groups
 from efficientformer_edu.training.recipe import CODE
-from efficientformer_edu.training.run import Run
 from efficientformer_edu.utils.hardware import cores
-from tools import ROOT
+from efficientformer_edu.utils.records import stored
 
-RECORDS = ROOT / "results" / "bench_training.json"
+RECORDS = stored("bench_training.json")
 ROUNDS, BATCH = 8, 16
-RECIPE = CODE.replace(distillation=None, clipping=None, ema=None, batch=BATCH)  # what a bare loop has, too
+RECIPE = CODE.replace(distillation=None, agc_clip=None, ema=None, batch=BATCH)  # what a bare loop has, too
 LAYOUT = torch.channels_last
 TARGETS = [("the kit's loop", "ours, bare loop", 1.03), ("ours, bare loop", "timm, bare loop", 1.0)]
 
@@ -35,7 +34,7 @@ def bare(network: nn.Module, batch: Batch) -> Callable[[], Tensor]:
     """A loop with nothing but forward, backward and optimizer, and the layout of memory that the kit's has."""
     network.train().to(memory_format=LAYOUT)  # type: ignore[call-overload]
     heads: Callable[[Tensor], Any] = network.forward_heads if isinstance(network, EfficientFormer) else network
-    optimizer = torch.optim.AdamW(parameter_groups(network, RECIPE.weight_decay), lr=RECIPE.peak)
+    optimizer = torch.optim.AdamW(parameter_groups(network, RECIPE.weight_decay), lr=RECIPE.max_lr)
 
     def step() -> Tensor:
         images = batch.images.to(memory_format=LAYOUT)
@@ -55,14 +54,14 @@ def training() -> Measurement:
     targets = nn.functional.one_hot(torch.arange(BATCH), 1000).float()
     batch = Batch(torch.randn(BATCH, 3, 224, 224), targets, torch.arange(BATCH))
     none = Images([], [], tuple(map(str, range(1000))), "no images: the batch is made up")
-    loop = Loop(Run(EfficientFormer().config, none, none, RECIPE, size=224))
+    loop = ClassificationTrainer(Run(EfficientFormer().config, none, none, RECIPE, size=224))
     loop.ddp_model.train()
     theirs: Any = peer("efficientformer_l1")
     theirs.set_distilled_training(True)  # else it returns the mean of both heads
     subjects = {
         "timm, bare loop": bare(theirs, batch),
         "ours, bare loop": bare(EfficientFormer(), batch),
-        "the kit's loop": lambda: loop.step(batch, 0, 1),
+        "the kit's loop": lambda: loop.step(batch, 0),
     }
     return measure(subjects, Conditions("make bench", batch=BATCH), rounds=ROUNDS, num_threads=cores())
 

@@ -2,7 +2,7 @@
 
 Supported pairs are built with random weights and run at four sizes. torch.fx and torch.export each trace one graph for
 all sizes; both graphs must give the same outputs at the two odd sizes. Unsupported pairs must raise an error. The
-results are stored per network in `results/dense_matrix.json`, from which `tools.dense_page` fills the site's table;
+results are stored per network in `dense_matrix.json`, from which `tools.dense_page` fills the site's table;
 tests/dense/test_matrix.py repeats the fast cases.
 
 It takes about seven minutes on one core, and less than 3 GB of memory.
@@ -10,11 +10,10 @@ It takes about seven minutes on one core, and less than 3 GB of memory.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
 from typing import Any
@@ -24,12 +23,12 @@ from torch import Tensor, nn
 
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
 from efficientformer_edu.dense import DenseConfig, DenseNetwork
-from efficientformer_edu.dense.network import CLASSES, HEADS, MATRIX, NECKS, TASKS
-from efficientformer_edu.utils.files import atomic_write
+from efficientformer_edu.dense.network import HEADS, MATRIX, NECKS, NUM_CLASSES
 from efficientformer_edu.utils.hardware import processor, versions
+from efficientformer_edu.utils.records import load_json, save_json, stored
 from tools import ROOT
 
-RECORDS = ROOT / "results" / "dense_matrix.json"
+RECORDS = stored("dense_matrix.json")
 SIZES = ((512, 512), (225, 225), (480, 640), (500, 333))  # height and width
 COMPARED = ((225, 225), (500, 333))  # sizes at which the graphs run, too
 # From this size on, the last stage's feature map is larger than the 7×7 grid for which the attention-bias table was
@@ -79,7 +78,8 @@ def pair(backbone: EfficientFormerConfig, neck: str, head: str) -> DenseConfig:
 
     Raises ValueError for an unsupported pair.
     """
-    return DenseConfig(backbone, HEADS[head](), NECKS[neck]() if neck in NECKS else None, CLASSES[TASKS[head]])
+    fields = NECKS[neck].config() if neck in NECKS else None
+    return DenseConfig(backbone, HEADS[head].config(), fields, NUM_CLASSES[HEADS[head].task])
 
 
 def tried(network: str, neck: str, head: str, sizes: Iterable[Size] = SIZES, forms: Iterable[str] = FORMS) -> Cell:
@@ -164,7 +164,7 @@ def size_text(size: Iterable[int]) -> str:
 
 def write(network: str, cells: list[Cell]) -> None:
     """Store the cells of one network with machine, versions and date; other networks are unchanged."""
-    networks = stored()["networks"] if RECORDS.exists() else {}
+    networks = load_matrix()["networks"] if RECORDS.exists() else {}
     networks[network] = {
         "date": date.today().isoformat(),
         "versions": {name: number for name, number in versions().items() if name in ("python", "torch")},
@@ -175,17 +175,18 @@ def write(network: str, cells: list[Cell]) -> None:
         "command": "python -m tools.dense_matrix",
         "networks": {name: networks[name] for name in sorted(networks)},
     }
-    with atomic_write(RECORDS) as file:
-        text = json.dumps(record, indent=1, ensure_ascii=False, default=asdict)
-        file.write_text(text + "\n", encoding="utf-8")
+    save_json(record, RECORDS, "dense matrix")
 
 
-def stored() -> dict[str, Any]:
+def load_matrix() -> dict[str, Any]:
     """Read the record, with its cells as `Cell`."""
-    record: dict[str, Any] = json.loads(RECORDS.read_text(encoding="utf-8"))
-    for network in record["networks"].values():
-        network["cells"] = [Cell(**cell) for cell in network["cells"]]
-    return record
+
+    def parse(record: dict[str, Any]) -> dict[str, Any]:
+        for network in record["networks"].values():
+            network["cells"] = [Cell(**cell) for cell in network["cells"]]
+        return record
+
+    return load_json(RECORDS, "dense matrix", parse)
 
 
 def main(networks: Iterable[str] = ()) -> int:

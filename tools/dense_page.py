@@ -7,24 +7,24 @@ from typing import Any
 
 from efficientformer_edu.config import PRESETS
 from efficientformer_edu.dense import AnchorDecoupledHeadConfig, DenseConfig, FPNConfig
-from efficientformer_edu.dense.network import CLASSES, HEADS, NECKS, WITHOUT
+from efficientformer_edu.dense.network import HEADS, NECKS, NO_NECK, NUM_CLASSES
 from efficientformer_edu.plots.dense import dense_mermaid
 from efficientformer_edu.utils.tables import Table
-from tools.dense_matrix import Cell, stored
+from tools.dense_matrix import Cell, load_matrix
 
 YES = "✓"
 
 
 def matrix() -> str:
-    """Return the compatibility tables of necks and heads, from `results/`."""
-    return of_record(stored())
+    """Return the compatibility tables of necks and heads, from the stored record."""
+    return of_record(load_matrix())
 
 
 def of_record(record: dict[str, Any]) -> str:
     """Return three Markdown tables and the origin of their cells."""
     networks = record["networks"]
     cells: list[Cell] = [cell for network in PRESETS for cell in networks[network]["cells"]]
-    necks = (WITHOUT, *NECKS)
+    necks = (NO_NECK, *NECKS)
     by_pair = {(neck, head): _of(cells, neck, head) for head in HEADS for neck in necks}
     heads = tuple((f"`{head}`", *(_works(by_pair[neck, head]) for neck in necks)) for head in HEADS)
     together = {pair: row for pair, row in by_pair.items() if not row[0].refused}
@@ -47,7 +47,7 @@ def of_record(record: dict[str, Any]) -> str:
             Table(("head", *map(_name, necks)), heads).to_markdown(),
             f"{YES} stands for {_and(name.upper() for name in PRESETS)}: each runs at {runs}, and what torch.fx and "
             f"torch.export make of it gives the same numbers at {graphs}. So many of the tries went well; parameters "
-            f"are for {_and(f'{count} classes in {task}' for task, count in CLASSES.items())}:",
+            f"are for {_and(f'{count} classes in {task}' for task, count in NUM_CLASSES.items())}:",
             Table(columns, tried).to_markdown(),
             *(["What went wrong:", "\n".join(faults)] if faults else []),
             f"Tried by `{record['command']}` {'; '.join(where)}. The tests try the smaller ones again.",
@@ -87,7 +87,7 @@ def _where(network: dict[str, Any]) -> str:
 
 
 def _name(neck: str) -> str:
-    return neck if neck == WITHOUT else f"`{neck}`"
+    return neck if neck == NO_NECK else f"`{neck}`"
 
 
 def _and(items: Iterable[str]) -> str:

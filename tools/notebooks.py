@@ -29,7 +29,7 @@ from tools import COPIES, NOTEBOOKS, ROOT
 from tools.chapters import Notebook, chapters, code_cells, output_text, read, tags, write
 from tools.shape import faults
 
-TRACKED = ("efficientformer_edu/", "results/")
+TRACKED = ("efficientformer_edu/",)
 PYCACHE = re.compile(r"__pycache__/(\w+)\.[\w-]+\.pyc(?:\.\d+)?$")
 MINUTES = 30
 WIDGET = "application/vnd.jupyter.widget-view+json"

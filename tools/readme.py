@@ -9,20 +9,19 @@ import re
 
 from efficientformer_edu.audit import count, explain
 from efficientformer_edu.config import PRESETS
-from efficientformer_edu.latency.engines import ENGINES
 from efficientformer_edu.latency.records import load
-from efficientformer_edu.latency.speed import engines
 from efficientformer_edu.paper import table1
 from efficientformer_edu.plots.architecture import draw_architecture
 from efficientformer_edu.plots.style import save
-from efficientformer_edu.slimming.front import load_slimming
+from efficientformer_edu.slimming.front import stored_slimming
+from efficientformer_edu.utils.records import stored
 from tools import NOTEBOOKS, ROOT
 from tools.chapters import chapters, read, write_text
 from tools.colab import repository
 from tools.reference import commands
 
 COUNTERS_SHOWN = ("fvcore", "flop_counter", "torchinfo", "ptflops", "thop")
-GRAPH_ENGINES = ("onnxruntime", "openvino")
+GRAPH_ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 README = ROOT / "README.md"
 PICTURE = ROOT / "docs" / "images" / "efficientformer_l1.svg"
 MINUTES = re.compile(r"(\d+) minutes")
@@ -49,9 +48,9 @@ def findings() -> str:
 
 
 def _speed() -> str:
-    record = load(ROOT / "results" / "speed_batch1_1thread.json")["bench"]
-    ratios = {engine: record.ratio(f"l1 {engine}", f"timm:mobilenetv2_140 {engine}") for engine in engines(record)}
-    names = {"eager": "eager PyTorch", "folded": "folded PyTorch"} | {e: ENGINES[e].words for e in GRAPH_ENGINES}
+    record = load(stored("speed_batch1_1thread.json"))["bench"]
+    ratios = {engine: record.ratio(f"l1 {engine}", f"timm:mobilenetv2_140 {engine}") for engine in record.engines}
+    names = {"eager": "eager PyTorch", "folded": "folded PyTorch"} | GRAPH_ENGINES
     shown = ", ".join(
         f"{ratio.value:.2f} ({ratio.low:.2f}–{ratio.high:.2f}) in {names[engine]}" for engine, ratio in ratios.items()
     )
@@ -72,7 +71,7 @@ def _counters() -> str:
 
 
 def _slimming() -> str:
-    front = load_slimming(ROOT / "results" / "slimming").front
+    front = stored_slimming().front
     comparison = front.compare("uniform")
     assert comparison
     difference = comparison.difference

@@ -32,7 +32,7 @@ SITE = ROOT / "site"
 FOLDER = ROOT / "site-folder"
 DOWNLOAD = SITE / "site-folder.zip"  # docs/overrides/partials/copyright.html links to it
 STAMP = ROOT / "build" / "site.sha256"
-SOURCES = ("mkdocs.yml", "docs", "tools", "notebooks", "efficientformer_edu", "results", "constraints.txt")
+SOURCES = ("mkdocs.yml", "docs", "tools", "notebooks", "efficientformer_edu", "constraints.txt")
 CHAPTERS_HERE = "<!-- chapters -->"
 MODULES_HERE = re.compile(r"<!-- modules of (\w+) -->")
 

@@ -6,7 +6,6 @@ few microseconds per operation, dominates, and the latency of a variant would on
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,12 @@ from torch import nn
 from efficientformer_edu.ablations.variants import BASE, Variant
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
 from efficientformer_edu.latency.engines import Prepared, prepare
-from efficientformer_edu.latency.records import Conditions, Measurement, load, save
-from efficientformer_edu.latency.subjects import ChannelNorm, Subject
+from efficientformer_edu.latency.records import MEASUREMENTS, Conditions, Measurement, measurements, save
+from efficientformer_edu.latency.workloads import ChannelNorm, Workload
 from efficientformer_edu.latency.timer import measure
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.model.folding import folded_maps
+from efficientformer_edu.utils.records import load_json
 from efficientformer_edu.utils.statistics import Estimate, median_estimate, paired_ratio
 
 EAGER, FOLDED = "eager", "folded"
@@ -71,11 +71,7 @@ def load_costs(path: Path) -> Costs:
         ValueError: if the file has other contents; the message names the file.
         OSError: if the file cannot be read.
     """
-    measurement = load(path).get("costs")
-    counts = json.loads(path.read_text(encoding="utf-8"))
-    if measurement is None or not {"params", "macs"} <= set(counts):
-        raise ValueError(f"{path.name} holds no costs of variants; measure them again")
-    return Costs(measurement, counts["params"], counts["macs"])
+    return load_json(path, MEASUREMENTS, lambda data: Costs(measurements(data)["costs"], data["params"], data["macs"]))
 
 
 def measure_costs(
@@ -108,7 +104,7 @@ def measure_costs(
     for name, variant in variants.items():
         network = variant.network(base.replace(**variant.fields(base))).eval()
         params[name] = sum(parameter.numel() for parameter in network.parameters())
-        macs[name] = Subject(network, images).macs
+        macs[name] = Workload(network, images).macs
         if variant.keeps_network:
             continue
         subjects[f"{name} {EAGER}"] = prepare("eager", network, images, 1)

@@ -2,7 +2,7 @@
 
 Verdicts are not stored; they are computed from the records.
 
-Findings of a study for the reproduction report, and the file in `results/` that stores them.
+Findings of a study for the reproduction report, and the file that stores them.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from typing import Any
 
 from efficientformer_edu.ablations.costs import EAGER, FOLDED, Costs, load_costs
 from efficientformer_edu.ablations.variants import BASE, REPORTED, VARIANTS, ReportedTrend, Variant
-from efficientformer_edu.latency.records import stored
 from efficientformer_edu.training.study import Record, load_records
-from efficientformer_edu.utils.files import atomic_write
+from efficientformer_edu.utils.records import exists, pack, stored
 from efficientformer_edu.utils.statistics import (
     LEVEL,
     MIN_SAMPLES,
@@ -205,10 +204,10 @@ def _named(ratio: Estimate) -> str:
 
 
 def load_outcome(folder: Path, variants: Mapping[str, Variant] = VARIANTS, command: str = COMMAND) -> Outcome:
-    """Compute the outcome from the records in a study's folder, with the costs if they were measured.
+    """Compute the outcome from the records of a study, with the costs if they were measured.
 
     Args:
-        folder: folder of the study.
+        folder: folder of the study, or the file into which it was packed.
         variants: variants by name, including the base.
         command: command that runs the study.
 
@@ -230,14 +229,13 @@ def load_outcome(folder: Path, variants: Mapping[str, Variant] = VARIANTS, comma
     base = {seed: record.top1 for seed, record in records[BASE].items()}
     results = [_result(name, variants[name], by_seed, base) for name, by_seed in records.items() if by_seed]
     not_run = tuple(name for name, by_seed in records.items() if not by_seed)
-    costs = load_costs(folder / COSTS) if (folder / COSTS).exists() else None
+    costs = load_costs(folder / COSTS) if exists(folder / COSTS) else None
     return Outcome(_corrected(results, base), command, not_run, costs, common, first.where)
 
 
-def stored_outcome(name: str = "ablations") -> Outcome | None:
-    """The study in the `results/` of the checkout that this package runs from; None if there is none."""
-    summary = stored(f"{name}.json")
-    return load_outcome(summary.with_suffix("")) if summary else None
+def stored_outcome() -> Outcome:
+    """The outcome of the study that the package contains."""
+    return load_outcome(stored("ablations.json"))
 
 
 def _result(name: str, variant: Variant, records: Mapping[int, Record], base: Mapping[int, float]) -> Result:
@@ -286,9 +284,15 @@ def findings(outcome: Outcome) -> list[dict[str, str]]:
     return answers
 
 
-def save_findings(outcome: Outcome, path: Path) -> None:
-    """Write findings and table as JSON for the report, atomically. Raises OSError if that fails."""
-    content = {
+def save_outcome(outcome: Outcome, folder: Path, path: Path) -> None:
+    """Write the records of a study into one file, with table and findings for the report. Raises OSError if that fails.
+
+    Args:
+        outcome: the outcome of the study.
+        folder: folder of the study.
+        path: the file, which `load_outcome` reads like the folder.
+    """
+    summary = {
         "command": outcome.command,
         **outcome.where,
         "words": outcome.words,
@@ -296,8 +300,7 @@ def save_findings(outcome: Outcome, path: Path) -> None:
         "table": json.loads(outcome.table().to_json()),
         "not_run": {name: outcome.to_run(name) for name in outcome.not_run},
     }
-    with atomic_write(path) as partial:
-        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    pack(folder, path, summary=summary)
 
 
 def _answer(result: Result) -> str:

@@ -21,12 +21,12 @@ from torch import Tensor
 from efficientformer_edu.ablations.variants import Variant
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.data import datasets
-from efficientformer_edu.data.datasets import Images, first_of_each, load_data
+from efficientformer_edu.data.datasets import Images, load_data, stratified_split
+from efficientformer_edu.training.classification import Run
 from efficientformer_edu.training.distillation import Indices, StoredLogits, network_teacher
-from efficientformer_edu.training.loading import TestBatches, loader
+from efficientformer_edu.training.loading import EvalBatches, loader
 from efficientformer_edu.training.recipe import LAPTOP, Recipe
-from efficientformer_edu.training.run import Run
-from efficientformer_edu.training.small import SMALL, smallest_size, trained_network, trained_words
+from efficientformer_edu.training.small import SMALL, smallest_size, trained_description, trained_network
 from efficientformer_edu.training.study import Study
 
 ABLATED = SMALL.replace(depths=(1, 1, 1, 4))
@@ -56,8 +56,8 @@ class Protocol:
 
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
     {
-        "laptop": Protocol("two cores, two hours", datasets.FULL, 1_500, LAPTOP.replace(epochs=5)),
-        "embedded": Protocol("what comes with the package", datasets.SMALL, None, LAPTOP.replace(epochs=20)),
+        "laptop": Protocol("two cores, two hours", datasets.FASHION_MNIST, 1_500, LAPTOP.replace(epochs=5)),
+        "embedded": Protocol("what comes with the package", datasets.FASHION_MNIST_SMALL, None, LAPTOP.replace(epochs=20)),
     }
 )
 """Protocols by name. The embedded images are few and get more epochs: both protocols take about as many steps."""
@@ -67,7 +67,7 @@ def get_protocol(name: str | None = None, data_dir: Path | None = None) -> str:
     """The name of a protocol; None selects the one for the available images. Raises ValueError for an unknown name."""
     if name is None:
         try:
-            load_data(datasets.FULL, "test", data_dir=data_dir)
+            load_data(datasets.FASHION_MNIST, "test", data_dir=data_dir)
         except FileNotFoundError:
             return "embedded"
         return "laptop"
@@ -80,7 +80,7 @@ def get_protocol(name: str | None = None, data_dir: Path | None = None) -> str:
 def load_images(protocol: Protocol, data_dir: Path | None = None) -> tuple[Images, Images]:
     """The training and the test images of a protocol, read once per process. Raises as `load_data` does."""
     train, test = (load_data(protocol.data, split, data_dir=data_dir) for split in ("train", "test"))
-    return (train if protocol.per_class is None else first_of_each(train, protocol.per_class)), test
+    return (train if protocol.per_class is None else stratified_split(train, protocol.per_class)[0]), test
 
 
 @cache
@@ -92,7 +92,7 @@ def teacher_logits(protocol: Protocol, data_dir: Path | None = None) -> StoredLo
     """
     train, _ = load_images(protocol, data_dir)
     network = trained_network()
-    batches = TestBatches(train, smallest_size(network.config), network.config.in_channels, protocol.recipe.batch)
+    batches = EvalBatches(train, smallest_size(network.config), network.config.in_channels, protocol.recipe.batch)
     return StoredLogits.collect(network_teacher(network), (batch for batch, _ in loader(batches)))
 
 
@@ -146,7 +146,7 @@ def run_of(protocol: Protocol, name: str, variant: Variant, seed: int, data_dir:
         size=protocol.size,
         seed=seed,
         teacher=partial(_teach, protocol, data_dir) if distils else None,
-        teacher_words=f"the package's network, {trained_words()}" if distils else "",
+        teacher_description=f"the package's network, {trained_description()}" if distils else "",
         build=variant.network,
         variant=f"{name}: {variant.words}",
     )

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from efficientformer_edu import paper
 from efficientformer_edu.config import EfficientFormerConfig
-from efficientformer_edu.latency.subjects import ChannelNorm, group_norm, identity
+from efficientformer_edu.latency.workloads import ChannelNorm, group_norm, identity
 from efficientformer_edu.model import MB3D, MB4D, EfficientFormer
 from efficientformer_edu.model.mixers import Attention, Grid
 from efficientformer_edu.training.recipe import Recipe

@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from efficientformer_edu.training.study import Study
 
-OUT = Path("results/ablations")
+OUT = Path("runs/ablations")
 
 
 def ablate(
@@ -40,7 +40,7 @@ def ablate(
         return
     variants = get_variants(rows.split(",") if rows is not None else None)
 
-    from efficientformer_edu.ablations.outcome import COMMAND, load_outcome, save_findings
+    from efficientformer_edu.ablations.outcome import COMMAND, load_outcome, save_outcome
     from efficientformer_edu.ablations.study import PROTOCOLS, get_protocol, get_study
 
     name = get_protocol(protocol, data_dir)
@@ -52,11 +52,11 @@ def ablate(
     options = {"protocol": protocol, "out": out if out != OUT else None}
     command = COMMAND + "".join(f" --{option} {value}" for option, value in options.items() if value is not None)
     outcome, summary = load_outcome(out, command=command), out.parent / f"{out.name}.json"
-    save_findings(outcome, summary)
+    save_outcome(outcome, out, summary)
     typer.echo(f"\n{outcome.table().to_text()}\n{outcome.words}")
     for row in outcome.not_run:
         typer.echo(f"Not run: {row}; {outcome.to_run(row)}")
-    typer.echo(f"Every run and the times: {out}; table and findings: {summary}")
+    typer.echo(f"Every run and the times: {out}; all of it in one file, with the findings: {summary}")
 
 
 def _train(study: Study) -> None:

@@ -5,28 +5,26 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from efficientformer_edu.utils.records import load_json, record_paths, stored
 from efficientformer_edu.utils.tables import Table
 
-FOLDER = Path(__file__).parents[2] / "results" / "dense"
 
+def stored_study(path: Path | None = None) -> dict[str, list[dict[str, Any]]]:
+    """The records of each variant, sorted by seed.
 
-def stored_study(folder: Path = FOLDER) -> dict[str, list[dict[str, Any]]]:
-    """The records of each variant, sorted by seed; empty outside a checkout, because the package contains no results.
+    Args:
+        path: folder of the study, or the file into which it was packed; None for the one that the package contains.
 
     Raises:
         ValueError: naming the file, if one is not a valid record.
     """
     records: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted(folder.glob("*_seed*.json")):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            records.setdefault(record["variant"], []).append(record)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path.name} is no record of the study: {error}; train it again") from error
+    for file in record_paths(path or stored("dense.json"), "*_seed*.json"):
+        variant, record = load_json(file, "training", lambda data: (str(data["variant"]), data))
+        records.setdefault(variant, []).append(record)
     return records
 
 

@@ -1,4 +1,4 @@
-"""Measurements as stored in `results/`: every sample, and the conditions.
+"""Measurements as they are stored: every sample, and the conditions.
 
 A latency is only meaningful together with the machine it was measured on. A record therefore contains the machine,
 threads, versions, date and command in addition to the samples. Every plot and table is generated from records.
@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from efficientformer_edu.utils.files import atomic_write
+from efficientformer_edu.utils.records import from_dict, load_json, save_json
 from efficientformer_edu.utils.statistics import MIN_SAMPLES, Estimate, median_estimate, paired_ratio
 from efficientformer_edu.utils.tables import Table
 
+MEASUREMENTS = "measurements"
 DIGITS = 9  # of stored seconds, which are rounded to nanoseconds
 TOO_FEW = "too few rounds"  # printed instead of an interval or a verdict
 
@@ -30,7 +31,7 @@ class Conditions:
         batch: batch size; 0 if the input is not images.
         resolution: height and width of the images in pixels; (0, 0) if the input is not images.
         precision: data type, "float32" or "bfloat16".
-        memory_format: memory format of feature maps, or "" if it differs between the subjects.
+        memory_format: memory format of feature maps, or "" if it differs between the functions.
         machine: processor or GPU.
         threads: number of torch threads.
         versions: versions of Python and the libraries.
@@ -59,24 +60,30 @@ class Conditions:
         """Command, machine, date and versions, for the report."""
         return {
             "command": self.command,
-            "machine": f"{self.machine}, {self.threads} thread{'s' * (self.threads != 1)}",
+            "machine": f"{self.machine}, {self._threads}",
             "date": self.date,
-            "versions": ", ".join(f"{name} {number}" for name, number in self.versions.items()),
+            "versions": self._libraries,
         }
 
     def __str__(self) -> str:
         """One line for the caption of a figure or table."""
-        threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
-        libraries = ", ".join(f"{name} {number}" for name, number in self.versions.items())
-        return f"{self.machine}; {threads}; batch {self.batch}; {libraries}; {self.date}"
+        return f"{self.machine}; {self._threads}; batch {self.batch}; {self._libraries}; {self.date}"
+
+    @property
+    def _threads(self) -> str:
+        return f"{self.threads} thread{'s' * (self.threads != 1)}"
+
+    @property
+    def _libraries(self) -> str:
+        return ", ".join(f"{name} {number}" for name, number in self.versions.items())
 
 
 @dataclass(frozen=True)
 class Timing:
-    """The samples of one subject.
+    """The samples of one timed function.
 
     Attributes:
-        name: name of the subject.
+        name: its name.
         seconds: seconds of one call, one value per round.
         faults: page faults per call, averaged over all rounds.
         calls: calls per sample.
@@ -107,29 +114,44 @@ class Timing:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Subjects that were timed in turns.
+    """Functions that were timed in turns.
 
     Attributes:
         conditions: the conditions of the measurement.
-        timings: the subjects, in the order in which they ran in each round.
+        timings: in the order in which the functions ran in each round.
     """
 
     conditions: Conditions
     timings: tuple[Timing, ...]
 
     def __getitem__(self, name: str) -> Timing:
-        """The timing of a subject. Raises KeyError with the available names."""
+        """The timing of a name. Raises KeyError with the available names."""
         timings = {timing.name: timing for timing in self.timings}
         if name not in timings:
-            raise KeyError(f"{name!r} was not timed; there are {', '.join(timings)}")
+            raise KeyError(f"{name!r} was not timed; allowed: {', '.join(timings)}")
         return timings[name]
 
     def ratio(self, name: str, against: str) -> Estimate:
-        """Latency relative to another subject: the median of the ratios by round, with its interval."""
+        """Latency divided by that of another name: the median of the ratios by round, with its interval."""
         return paired_ratio(self[name].seconds, self[against].seconds)
 
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """The engines of a record whose timings are named "network engine", in order."""
+        return tuple(dict.fromkeys(timing.name.rpartition(" ")[2] for timing in self.timings))
+
+    def in_engine(self, engine: str) -> Measurement:
+        """The timings of one engine, named by network. Raises ValueError if there are none."""
+        if engine not in self.engines:
+            raise ValueError(f"nothing was timed in engine {engine!r}; allowed: {', '.join(self.engines)}")
+        suffix = f" {engine}"
+        timings = (timing for timing in self.timings if timing.name.endswith(suffix))
+        return Measurement(
+            self.conditions, tuple(replace(timing, name=timing.name.removesuffix(suffix)) for timing in timings)
+        )
+
     def table(self, against: str | None = None) -> Table:
-        """Milliseconds with their interval, the ratio to a subject (the first if none is named), and page faults."""
+        """Milliseconds with their interval, the ratio to `against` (the first if None), and page faults."""
         base = against or self.timings[0].name
         rows = []
         for timing in self.timings:
@@ -156,17 +178,6 @@ def to_dict(measurement: Measurement) -> dict[str, Any]:
     return data
 
 
-def from_dict(data: Mapping[str, Any]) -> Measurement:
-    """The inverse of `to_dict`. Raises ValueError if a field is missing or unknown."""
-    try:
-        conditions = Conditions(**{**data["conditions"], "resolution": tuple(data["conditions"]["resolution"])})
-        timings = tuple(Timing(**{**timing, "seconds": tuple(timing["seconds"])}) for timing in data["timings"])
-    except (KeyError, TypeError) as error:
-        names = ", ".join(attribute.name for kind in (Conditions, Timing) for attribute in fields(kind))
-        raise ValueError(f"this is no measurement: {error}; its fields are conditions, timings, {names}") from error
-    return Measurement(conditions, timings)
-
-
 def save(records: Mapping[str, Measurement], path: Path, **more: Any) -> None:
     """Write measurements by name to a JSON file, atomically, with additional top-level fields.
 
@@ -174,8 +185,7 @@ def save(records: Mapping[str, Measurement], path: Path, **more: Any) -> None:
         OSError: if the folder does not exist or cannot be written.
     """
     data = {**more, "measurements": {name: to_dict(record) for name, record in records.items()}}
-    with atomic_write(path) as partial:
-        partial.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    save_json(data, path, MEASUREMENTS)
 
 
 def load(path: Path) -> dict[str, Measurement]:
@@ -185,16 +195,9 @@ def load(path: Path) -> dict[str, Measurement]:
         ValueError: if the file does not contain measurements; the message names the file.
         OSError: if the file cannot be read.
     """
-    try:
-        return {
-            name: from_dict(record)
-            for name, record in json.loads(path.read_text(encoding="utf-8"))["measurements"].items()
-        }
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path.name} holds no measurements: {error}") from error
+    return load_json(path, MEASUREMENTS, measurements)
 
 
-def stored(name: str) -> Path | None:
-    """The path of a file in `results/` of the checkout that this package runs from, or None if it does not exist."""
-    path = Path(__file__).parents[2] / "results" / name
-    return path if path.is_file() else None
+def measurements(data: Mapping[str, Any]) -> dict[str, Measurement]:
+    """The measurements in the content of a file, by name. Raises KeyError or ValueError if there are none."""
+    return {name: from_dict(Measurement, record) for name, record in data["measurements"].items()}

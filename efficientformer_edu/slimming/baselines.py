@@ -8,10 +8,9 @@ The networks that are compared at each target: the result of the search and thos
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice, product
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +23,7 @@ from efficientformer_edu.slimming.records import Search
 from efficientformer_edu.slimming.search import narrowest
 from efficientformer_edu.slimming.subnet import Candidate, Subnet
 from efficientformer_edu.slimming.supernet import Supernet, brought_to
-from efficientformer_edu.utils.files import atomic_write
+from efficientformer_edu.utils.records import from_dict, load_json, save_json
 
 NEAR = 0.05  # a network's latency is at most this share below the target
 FACTORS = tuple(number / 50 for number in range(1, 51))
@@ -194,9 +193,7 @@ def baselines(
 
 def save_contenders(contenders: Iterable[Contender], path: Path) -> None:
     """Write the networks as JSON, atomically. Raises OSError if that fails."""
-    records = [{**asdict(contender), "config": contender.config.to_dict()} for contender in contenders]
-    with atomic_write(path) as partial:
-        partial.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+    save_json({"networks": list(contenders)}, path, "networks")
 
 
 def load_contenders(path: Path) -> tuple[Contender, ...]:
@@ -207,10 +204,8 @@ def load_contenders(path: Path) -> tuple[Contender, ...]:
         OSError: if the file cannot be read.
     """
 
-    def one(record: dict[str, Any]) -> Contender:
-        return Contender(**{**record, "config": EfficientFormerConfig.from_dict(record["config"])})
+    def parse(data: Any) -> tuple[Contender, ...]:
+        entries = data if isinstance(data, list) else data["networks"]  # files of earlier versions contain a list
+        return tuple(from_dict(Contender, entry) for entry in entries)
 
-    try:
-        return tuple(map(one, json.loads(path.read_text(encoding="utf-8"))))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} holds no networks to compare: {error}") from error
+    return load_json(path, "networks", parse)

@@ -19,12 +19,12 @@ from efficientformer_edu.audit import count
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.latency.lookup import Errors, Prediction
 from efficientformer_edu.latency.lookup_table import Lookup
-from efficientformer_edu.latency.records import stored
 from efficientformer_edu.slimming.baselines import CONTENDERS, METHODS, Contender, Method, found, load_contenders
 from efficientformer_edu.slimming.protocol import SIZE, Material, Protocol, material
 from efficientformer_edu.slimming.records import SEARCH, Search
-from efficientformer_edu.training.run import Run
+from efficientformer_edu.training.classification import Run
 from efficientformer_edu.training.study import Record, Study, load_records
+from efficientformer_edu.utils.records import exists, stored
 from efficientformer_edu.utils.statistics import Estimate, mean_estimate
 from efficientformer_edu.utils.tables import Cell, Table
 
@@ -256,7 +256,7 @@ class Slimmed:
 
 
 def load_slimming(folder: Path) -> Slimmed:
-    """Load the slimming in a folder.
+    """Load the slimming in a folder, or in the file into which it was packed.
 
     Raises:
         ValueError: if a file has other contents, or a record belongs to a different network than its name indicates.
@@ -264,17 +264,16 @@ def load_slimming(folder: Path) -> Slimmed:
     """
     search, lookup = Search.load(folder / SEARCH), Lookup.load(folder / LOOKUP)
     others = folder / CONTENDERS
-    contenders = load_contenders(others) if others.exists() else found(search, lookup)
+    contenders = load_contenders(others) if exists(others) else found(search, lookup)
     records = load_records(folder / TRAINED)
     configs = {contender.name: contender.config.to_dict() for contender in contenders}
     for record in records:
         if configs.get(record.variant) != record.run["config"]:
             raise ValueError(f"{folder}: {record.variant}, seed {record.seed} is not one of the networks to compare")
-    errors = Errors.load(folder / LATENCY) if (folder / LATENCY).exists() else None
+    errors = Errors.load(folder / LATENCY) if exists(folder / LATENCY) else None
     return Slimmed(search, lookup, contenders, records, errors)
 
 
-def stored_slimming(name: str = "slimming") -> Slimmed | None:
-    """The slimming in the `results/` of the checkout that this package runs from; None if there is none."""
-    search = stored(f"{name}/{SEARCH}")
-    return load_slimming(search.parent) if search else None
+def stored_slimming() -> Slimmed:
+    """The slimming that the package contains."""
+    return load_slimming(stored("slimming.json"))

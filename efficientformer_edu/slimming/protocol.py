@@ -31,15 +31,12 @@ from torch import Tensor, nn
 
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.data import datasets
-from efficientformer_edu.data.datasets import Images, apart, first_of_each, load_data
-from efficientformer_edu.model import EfficientFormer
+from efficientformer_edu.data.datasets import Images, load_data, stratified_split
 from efficientformer_edu.slimming.subnet import Noise
 from efficientformer_edu.slimming.supernet import Supernet
-from efficientformer_edu.training.evaluation import Evaluation
-from efficientformer_edu.training.loading import Batch, TestBatches, TrainBatches, loader
-from efficientformer_edu.training.loop import Loop
+from efficientformer_edu.training.classification import ClassificationTrainer, Run
+from efficientformer_edu.training.loading import Batch, EvalBatches, TrainBatches, loader
 from efficientformer_edu.training.recipe import LAPTOP, Recipe
-from efficientformer_edu.training.run import Run, Trained
 from efficientformer_edu.training.small import SMALL
 from efficientformer_edu.utils.rng import generator
 
@@ -87,7 +84,7 @@ class Evaluator:
         was_training, answers = supernet.training, list[bool]()
         supernet.eval()
         with torch.inference_mode():
-            for images, labels in loader(TestBatches(self.held_out, self.size, config.in_channels, recipe.batch)):
+            for images, labels in loader(EvalBatches(self.held_out, self.size, config.in_channels, recipe.batch)):
                 logits = supernet(images.to(device)).float().cpu()  # (B, classes)
                 if not logits.isfinite().all():
                     raise ValueError("logits of the slimmed network are NaN or infinite; train the supernet again")
@@ -106,11 +103,11 @@ class Evaluator:
         order = torch.randperm(len(self.learn), generator=generator(self.seed, step)).tolist()
         indices = (order * -(-count // len(order)))[:count]
         recipe = self.recipe.replace(
-            epochs=1, warm_up_epochs=0, learning_rate=FINETUNE_RATE * self.recipe.learning_rate, min_rate=0
+            epochs=1, warmup_epochs=0, learning_rate=FINETUNE_RATE * self.recipe.learning_rate, min_lr=0
         )
-        images = self.learn.part(indices, f"{self.learn.words}, {count:,} at random")
+        images = self.learn.subset(indices, f"{self.learn.description}, {count:,} at random")
         run = Run(supernet.config, images, self.held_out, recipe, self.size, self.seed + step, build=lambda _: supernet)
-        for _ in Loop(run).steps():
+        for _ in ClassificationTrainer(run).steps():
             pass
         supernet.eval()
 
@@ -152,22 +149,18 @@ def temperature(progress: float) -> float:
     return HOTTEST * (COLDEST / HOTTEST) ** progress
 
 
-class SupernetLoop(Loop):
-    """Training loop for a run that builds a `Supernet`; the temperature is a function of the step."""
+class SupernetTrainer(ClassificationTrainer):
+    """Trains a `Supernet`; the temperature is a function of the step."""
 
-    def step(self, batch: Batch, step: int, steps_per_epoch: int) -> Tensor:
+    network: Supernet
+
+    def step(self, batch: Batch, step: int) -> Tensor:
         """Set the temperature of this step and take the step. Returns the loss."""
-        assert isinstance(self.network, Supernet)
-        self.network.set_temperature(temperature(step / (steps_per_epoch * self.run.recipe.total_epochs)))
-        return super().step(batch, step, steps_per_epoch)
+        self.network.set_temperature(temperature(step / (self.steps_per_epoch * self.run.recipe.total_epochs)))
+        return super().step(batch, step)
 
-    def finish(self) -> Trained[EfficientFormer, Evaluation]:
-        """The training result. The weights are only in the checkpoint, because no layout supports MetaPaths."""
-        folder, self.folder = self.folder, None
-        try:
-            return super().finish()
-        finally:
-            self.folder = folder
+    def save_weights(self, state: Mapping[str, Tensor], path: Path) -> None:
+        """Nothing: the weights are only in the checkpoint, because no layout supports MetaPaths."""
 
 
 SUPERNET = SMALL.replace(
@@ -205,10 +198,12 @@ class Protocol:
 
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
     {
-        datasets.SMALL: Protocol(
-            "two cores, a quarter of an hour", datasets.SMALL, 200, 30, LAPTOP.replace(epochs=6, batch=64)
+        datasets.FASHION_MNIST_SMALL: Protocol(
+            "two cores, a quarter of an hour", datasets.FASHION_MNIST_SMALL, 200, 30, LAPTOP.replace(epochs=6, batch=64)
         ),
-        datasets.FULL: Protocol("two cores, two hours", datasets.FULL, 1_000, 100, LAPTOP.replace(epochs=5), 600, 250),
+        datasets.FASHION_MNIST: Protocol(
+            "two cores, two hours", datasets.FASHION_MNIST, 1_000, 100, LAPTOP.replace(epochs=5), 600, 250
+        ),
     }
 )
 """Protocols by the name of their data."""
@@ -248,13 +243,13 @@ def material(protocol: Protocol, data_dir: Path | None = None) -> Material:
     """
     available, test = (load_data(protocol.data, split, data_dir=data_dir) for split in ("train", "test"))
     train = _some(available, protocol.per_class)
-    held_out, learn = apart(train, protocol.held_out)
+    held_out, learn = stratified_split(train, protocol.held_out)
     compared = train if protocol.compared is None else _some(available, protocol.compared)
     return Material(learn, held_out, compared, _some(test, protocol.tested))
 
 
 def _some(images: Images, per_class: int | None) -> Images:
-    return images if per_class is None else first_of_each(images, per_class)
+    return images if per_class is None else stratified_split(images, per_class)[0]
 
 
 def get_supernet(images: Material) -> EfficientFormerConfig:
@@ -263,7 +258,7 @@ def get_supernet(images: Material) -> EfficientFormerConfig:
 
 
 def supernet_run(protocol: Protocol, images: Material, seed: int = 0, noise: Noise = "uniform") -> Run:
-    """The run that trains the supernet, for `SupernetLoop`."""
+    """The run that trains the supernet, for `SupernetTrainer`."""
     return Run(
         config=get_supernet(images),
         train=images.learn,

@@ -5,9 +5,8 @@ A record contains no weights and does not need torch: a search can be replayed f
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.slimming.subnet import Action, Subnet
-from efficientformer_edu.utils.files import atomic_write
+from efficientformer_edu.utils.records import from_dict, load_json, save_json, to_dict
 from efficientformer_edu.utils.tables import Table
 
 if TYPE_CHECKING:
@@ -183,9 +182,7 @@ class Search:
     def save(self, path: Path) -> None:
         """Write everything as JSON, atomically. Raises OSError if that fails."""
         family = [{"target": target, "config": config.to_dict()} for target, config in self.family.items()]
-        data = {**asdict(self), "supernet": self.supernet.to_dict(), "family": family}
-        with atomic_write(path) as partial:
-            partial.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        save_json({**to_dict(self), "family": family}, path, "search")
 
     @classmethod
     def load(cls, path: Path) -> Search:
@@ -196,26 +193,15 @@ class Search:
                 message names the file.
             OSError: if the file cannot be read.
         """
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            written = {
-                entry["target"]: EfficientFormerConfig.from_dict(entry["config"]) for entry in data.pop("family")
-            }
-            data["supernet"] = EfficientFormerConfig.from_dict(data["supernet"])
-            data["importances"] = tuple(map(tuple, data["importances"]))
-            data["targets"], data["steps"] = tuple(data["targets"]), tuple(map(_step, data["steps"]))
-            search = cls(**data)
-            family = search.family
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"{path} holds no search: {error}") from error
-        if family != written:
-            raise ValueError(f"{path}: its steps lead to other networks than it names; it has been changed by hand")
-        return search
 
+        def parse(data: dict[str, Any]) -> Search:
+            entries = data.pop("family")
+            search = from_dict(cls, data)
+            if search.family != {item["target"]: EfficientFormerConfig.from_dict(item["config"]) for item in entries}:
+                raise ValueError("its steps lead to other networks than it names; it has been changed by hand")
+            return search
 
-def _step(data: Mapping[str, Any]) -> Step:
-    trials = tuple(Trial(**{**trial, "action": Action(**trial["action"])}) for trial in data["trials"])
-    return Step(**{**data, "trials": trials})
+        return load_json(path, "search", parse)
 
 
 def _score(trial: Trial) -> str:

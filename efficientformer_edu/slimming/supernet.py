@@ -24,8 +24,7 @@ from torch import Tensor, nn
 
 from efficientformer_edu.audit.growth import STEP
 from efficientformer_edu.config import EfficientFormerConfig
-from efficientformer_edu.model import EfficientFormer
-from efficientformer_edu.model.embedding import Embedding
+from efficientformer_edu.model import EfficientFormer, Embedding
 from efficientformer_edu.slimming.subnet import Candidate, MetaPath, Noise, Subnet, importance, mixture
 
 

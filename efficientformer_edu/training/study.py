@@ -14,18 +14,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
 from efficientformer_edu.training.checkpoints import differences
-from efficientformer_edu.training.loop import Loop
+from efficientformer_edu.training.classification import ClassificationTrainer, Run
 from efficientformer_edu.training.nan_checks import NotFiniteError
-from efficientformer_edu.training.run import Run
-from efficientformer_edu.utils.files import atomic_write
 from efficientformer_edu.utils.hardware import accelerator, cores, threads, versions
+from efficientformer_edu.utils.records import exists, from_dict, load_json, record_paths, save_json
 
 
 @dataclass(frozen=True)
@@ -57,28 +57,21 @@ class Record:
 
     def save(self, folder: Path) -> None:
         """Write the record into the folder of a study, atomically. Raises OSError if writing fails."""
-        with atomic_write(folder / f"{self.variant}_seed{self.seed}.json") as partial:
-            partial.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        save_json(self, folder / f"{self.variant}_seed{self.seed}.json", "training")
 
 
 def load_records(folder: Path) -> tuple[Record, ...]:
-    """All records in the folder of a study; empty if the folder does not exist.
+    """All records of a study; empty if the folder does not exist.
+
+    Args:
+        folder: folder of the study, or the file into which it was packed.
 
     Raises:
         ValueError: if a file is not a record; the message names it.
         OSError: if a file cannot be read.
     """
-    return tuple(_load(path) for path in sorted(folder.glob("*_seed*.json")))
-
-
-def _load(path: Path) -> Record:
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        return Record(**{**fields, "log": tuple(fields["log"])})
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path.name} is no record of a study: {error}; move it away, and its run is repeated"
-        ) from error
+    paths = record_paths(folder, "*_seed*.json")
+    return tuple(load_json(path, "training", partial(from_dict, Record)) for path in paths)
 
 
 PLAN = "plan.json"  # in the folder of a study: number of seeds planned when it was first run
@@ -95,7 +88,7 @@ def train(variant: str, run: Run) -> Record:
     """
     started = time.perf_counter()
     with threads(1):
-        loop, stopped = Loop(run), ""
+        loop, stopped = ClassificationTrainer(run), ""
         try:
             for row in loop.epochs():
                 top1: float = row["top1"]
@@ -164,8 +157,7 @@ class Study:
             OSError: if a record cannot be written; records stored before are kept.
         """
         if _load_plan(self.folder) != self.planned:
-            with atomic_write(self.folder / PLAN) as partial:
-                partial.write_text(json.dumps({"seeds": self.planned}) + "\n", encoding="utf-8")
+            save_json({"seeds": self.planned}, self.folder / PLAN, "study plan")
         count = min(processes or cores(), len(self.missing))
         if count <= 1:
             for job in self.missing:
@@ -193,13 +185,7 @@ def as_stored(run: Run) -> dict[str, Any]:
 
 def _load_plan(folder: Path) -> int | None:
     """The number of planned seeds; None if the file is missing. Raises ValueError if its content is invalid."""
-    path = folder / PLAN
-    if not path.exists():
-        return None
-    try:
-        return int(json.loads(path.read_text(encoding="utf-8"))["seeds"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not hold the planned seeds of a study: {error}") from error
+    return load_json(folder / PLAN, "study plan", lambda data: int(data["seeds"])) if exists(folder / PLAN) else None
 
 
 def _stored(folder: Path, run_of: Callable[[str, int], Run], planned: int, name: str, seed: int) -> Record:

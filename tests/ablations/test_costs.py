@@ -117,6 +117,6 @@ def test_a_file_and_back(costs: Costs, tmp_path: Path) -> None:
     assert loaded.milliseconds("relu", EAGER) == pytest.approx(costs.milliseconds("relu", EAGER), abs=1e-5)
     assert loaded.ratio("relu", EAGER) == pytest.approx(costs.ratio("relu", EAGER), abs=1e-3)
     save({"other": Measurement(Conditions(), (Timing("a", (1.0,)),))}, tmp_path / "other.json")
-    with pytest.raises(ValueError, match="other.json holds no costs of variants"):
+    with pytest.raises(ValueError, match="other.json"):
         load_costs(tmp_path / "other.json")
     assert set(get_variants()) == set(loaded.params)

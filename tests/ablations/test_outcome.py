@@ -11,7 +11,7 @@ import pytest
 from ablation_records import BASES, COSTS, records, stored
 
 from efficientformer_edu.ablations.outcome import COSTS as COSTS_FILE
-from efficientformer_edu.ablations.outcome import findings, load_outcome, save_findings, stored_outcome
+from efficientformer_edu.ablations.outcome import findings, load_outcome, save_outcome, stored_outcome
 from efficientformer_edu.ablations.variants import BASE, REPORTED, VARIANTS
 from efficientformer_edu.paper.report import rows
 from efficientformer_edu.paper.report.slimming import answered, read_findings
@@ -122,7 +122,7 @@ def test_seeds_that_were_added_later_are_marked(tmp_path: Path) -> None:
 
 def test_the_report_takes_the_findings_up(folder: Path) -> None:
     outcome = load_outcome(folder)
-    save_findings(outcome, folder.parent / "ablations.json")
+    save_outcome(outcome, folder, folder.parent / "ablations.json")
     report = {row.name: row for row in answered(rows(), read_findings(folder.parent))}
     relu, swish = (report[f"Appendix B: L3 with {name}, top-1 accuracy"] for name in ("ReLU", "HardSwish"))
     assert (relu.status, swish.status) == ("same trend", "disagrees")
@@ -158,11 +158,12 @@ def test_too_few_pairs_answer_nothing(tmp_path: Path) -> None:
 
 def test_the_stored_table_is_that_of_the_outcome(folder: Path) -> None:
     outcome = load_outcome(folder)
-    save_findings(outcome, folder.parent / "ablations.json")
+    save_outcome(outcome, folder, folder.parent / "ablations.json")
     stored = json.loads((folder.parent / "ablations.json").read_text(encoding="utf-8"))
     assert stored["table"] == json.loads(outcome.table().to_json())
     assert stored["words"] == outcome.words and stored["machine"] == "A processor"
     assert stored["not_run"]["patches"].endswith("--rows patches --resume")
+    assert load_outcome(folder.parent / "ablations.json") == outcome
 
 
 def test_runs_that_broke_off_are_counted(tmp_path: Path) -> None:
@@ -183,13 +184,10 @@ def test_a_variant_with_other_seeds_has_no_difference(tmp_path: Path) -> None:
         load_outcome(tmp_path)["patches"]
 
 
-def test_the_study_of_the_checkout(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = folder.with_suffix(".json")
-    monkeypatch.setattr(
-        "efficientformer_edu.ablations.outcome.stored", lambda name: path if name == path.name else None
-    )
-    assert stored_outcome() is None
-    assert stored_outcome(folder.name) == load_outcome(folder)
+def test_the_study_in_the_package_is_complete() -> None:
+    outcome = stored_outcome()
+    assert not outcome.not_run and all(len(result.top1) >= MIN_SAMPLES for result in outcome.results)
+    assert outcome.costs is not None and set(outcome.costs.params) == set(VARIANTS)
 
 
 def test_a_folder_that_is_not_a_study_is_rejected(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from ablation_runs import EXPLODING, PLANTED, QUICK, TWO
 from efficientformer_edu.ablations.outcome import load_outcome
 from efficientformer_edu.ablations.study import (
     PROTOCOLS,
-    first_of_each,
+    stratified_split,
     get_protocol,
     get_study,
     load_images,
@@ -178,7 +178,7 @@ def test_a_different_study_is_not_resumed(planted: Path, tmp_path: Path) -> None
         get_study(planted, QUICK, other, SEEDS, resume=True)
     (planted / "junk_seed0.json").write_text("{}", encoding="utf-8")
     try:
-        with pytest.raises(ValueError, match="junk_seed0.json is no record of a study"):
+        with pytest.raises(ValueError, match="junk_seed0.json"):
             get_study(planted, QUICK, PLANTED, SEEDS, resume=True)
     finally:
         (planted / "junk_seed0.json").unlink()
@@ -210,11 +210,11 @@ def test_distilled_rows_learn_from_the_trained_network() -> None:
 def test_the_first_images_per_class() -> None:
     labels = [2, 0, 0, 1, 2, 1, 0, 2]
     pictures = torch.arange(8, dtype=torch.uint8).view(8, 1, 1, 1).expand(8, 1, 28, 28)
-    selected = first_of_each(Images(pictures, labels, ("a", "b", "c"), "eight images"), 2)
-    assert selected.labels == [2, 0, 0, 1, 2, 1] and selected.words == "eight images, the first 2 of each class"
+    selected = stratified_split(Images(pictures, labels, ("a", "b", "c"), "eight images"), 2)[0]
+    assert selected.labels == [2, 0, 0, 1, 2, 1] and selected.description == "eight images, the first 2 of each class"
     assert [int(torch.as_tensor(selected[label][0])[0, 0, 0]) for label in range(6)] == [0, 1, 2, 3, 4, 5]
     with pytest.raises(ValueError, match="3 images of each class are asked for, and one has 2: eight images"):
-        first_of_each(Images(pictures, labels, ("a", "b", "c"), "eight images"), 3)
+        stratified_split(Images(pictures, labels, ("a", "b", "c"), "eight images"), 3)[0]
 
 
 def test_the_protocol_is_that_of_the_images_at_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_the_protocol_is_that_of_the_images_at_hand(monkeypatch: pytest.MonkeyPa
 
 def test_both_protocols_take_about_as_many_steps() -> None:
     laptop, embedded = PROTOCOLS["laptop"], PROTOCOLS["embedded"]
-    assert laptop.per_class is not None and laptop.data == datasets.FULL
+    assert laptop.per_class is not None and laptop.data == datasets.FASHION_MNIST
     steps = 10 * laptop.per_class // laptop.recipe.batch * laptop.recipe.epochs
-    few = len(load_data(datasets.SMALL, "train")) // embedded.recipe.batch * embedded.recipe.epochs
+    few = len(load_data(datasets.FASHION_MNIST_SMALL, "train")) // embedded.recipe.batch * embedded.recipe.epochs
     assert few == pytest.approx(steps, rel=0.1)

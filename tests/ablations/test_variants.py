@@ -61,10 +61,10 @@ def test_nothing_but_the_named_change_differs(name: str) -> None:
         **description,
         "config": config,
         "recipe": recipe,
-        "teacher": changed.teacher_words,
+        "teacher": changed.teacher_description,
         "variant": f"{name}: {VARIANTS[name].words}",
     }
-    assert bool(changed.teacher_words) == (changed.teacher is not None) == (name in ("soft", "hard"))
+    assert bool(changed.teacher_description) == (changed.teacher is not None) == (name in ("soft", "hard"))
     assert changed.train is base.train and changed.test is base.test
     for epoch in range(base.recipe.epochs):
         base_batches, changed_batches = (

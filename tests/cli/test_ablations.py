@@ -20,7 +20,7 @@ from efficientformer_edu.ablations import study as protocol
 from efficientformer_edu.ablations.costs import Costs
 from efficientformer_edu.ablations.variants import VARIANTS, variant_table
 from efficientformer_edu.cli.ablations import ablate
-from efficientformer_edu.data.datasets import SMALL, load_data
+from efficientformer_edu.data.datasets import FASHION_MNIST_SMALL, load_data
 from efficientformer_edu.training import study
 from efficientformer_edu.training.study import Record, load_records
 
@@ -34,8 +34,8 @@ app.command()(ablate)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty folder, a tiny protocol in one process, and a machine that appears to have the full data set."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(protocol, "load_data", lambda name, split, **_: load_data(SMALL, split))
-    (tmp_path / "results").mkdir()
+    monkeypatch.setattr(protocol, "load_data", lambda name, split, **_: load_data(FASHION_MNIST_SMALL, split))
+    (tmp_path / "runs").mkdir()
     monkeypatch.setattr(protocol, "PROTOCOLS", {"laptop": QUICK})
     monkeypatch.setattr(study, "cores", lambda: 1)
     yield tmp_path
@@ -73,9 +73,9 @@ def test_it_trains_times_and_reports(here: Path, timed: list[list[str]]) -> None
     (row,) = (line for line in lines[6:] if line.startswith("relu"))
     assert "too few" in row and "12" in row and "0.889" in row  # two seeds are too few for a verdict
     assert "Not run: patches; efficientformer-edu ablate --rows patches --resume" in lines
-    assert lines[-1] == "Every run and the times: results/ablations; table and findings: results/ablations.json"
-    assert len(load_records(here / "results/ablations")) == 6
-    assert json.loads((here / "results/ablations.json").read_text(encoding="utf-8"))["findings"] == []
+    assert lines[-1] == "Every run and the times: runs/ablations; table and findings: runs/ablations.json"
+    assert len(load_records(here / "runs/ablations")) == 6
+    assert json.loads((here / "runs/ablations.json").read_text(encoding="utf-8"))["findings"] == []
 
 
 def test_it_resumes(here: Path, timed: list[list[str]]) -> None:
@@ -95,7 +95,7 @@ def test_seeds_that_are_added_later_are_marked(here: Path, timed: list[list[str]
     out, _ = run("--rows", "relu", "--seeds", "2", "--resume")
     (row,) = (line for line in out.splitlines() if line.startswith("relu "))
     assert "1 + 1 added" in row
-    table = json.loads((here / "results/ablations.json").read_text(encoding="utf-8"))["table"]
+    table = json.loads((here / "runs/ablations.json").read_text(encoding="utf-8"))["table"]
     assert {row["seeds"] for row in table if row["top-1"] != "not run"} == {"1 + 1 added"}
 
 
@@ -117,7 +117,7 @@ def test_the_list_trains_nothing(here: Path) -> None:
     out, err = run("--list")
     assert out == variant_table().to_text() and err == ""
     assert all(name in out for name in VARIANTS)
-    assert not list((here / "results").iterdir())
+    assert not list((here / "runs").iterdir())
 
 
 def test_errors(here: Path) -> None:
@@ -130,7 +130,7 @@ def test_errors(here: Path) -> None:
     for arguments in (["--seeds", "0"], ["--format", "json"]):
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 2 and result.stderr.startswith("Usage:")
-    assert not list((here / "results").iterdir())
+    assert not list((here / "runs").iterdir())
 
 
 def test_to_import_it_loads_no_torch() -> None:

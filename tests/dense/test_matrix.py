@@ -11,13 +11,13 @@ from torch import nn
 
 from efficientformer_edu.config import PRESETS
 from efficientformer_edu.dense import DenseNetwork
-from efficientformer_edu.dense.network import CLASSES, HEADS, MATRIX, NECKS, TASKS
+from efficientformer_edu.dense.network import HEADS, MATRIX, NECKS, NUM_CLASSES
 from tools import dense_matrix, dense_page, pages
-from tools.dense_matrix import COMPARED, FORMS, SIZES, attempt, finite, pair, same, stored, tried
+from tools.dense_matrix import COMPARED, FORMS, SIZES, attempt, finite, load_matrix, pair, same, tried
 
 pytestmark = pytest.mark.slow
 
-RECORD = stored()
+RECORD = load_matrix()
 CELLS = {
     (cell.network, cell.neck, cell.head): cell for network in RECORD["networks"].values() for cell in network["cells"]
 }
@@ -79,7 +79,7 @@ def test_parameters_and_shapes_are_those_of_the_code(network: str, names: tuple[
 @pytest.mark.parametrize("names", GOOD, ids=" ".join)
 def test_shapes_follow_from_the_size_of_the_image(names: tuple[str, str]) -> None:
     neck, head = names
-    classes = CLASSES[TASKS[head]]
+    classes = NUM_CLASSES[HEADS[head].task]
     strides = [8, 16, 32] if neck == "yolopafpn" else [4, 8, 16, 32]
     for height, width in SIZES:
         maps = [(-(-height // stride), -(-width // stride)) for stride in strides]

@@ -17,10 +17,9 @@ from efficientformer_edu.slimming import protocol as evaluator_module
 from efficientformer_edu.slimming.protocol import Evaluator, recalibrate_batch_norm
 from efficientformer_edu.slimming.subnet import Subnet
 from efficientformer_edu.slimming.supernet import Supernet
+from efficientformer_edu.training.classification import ClassificationTrainer, Run
 from efficientformer_edu.training.loading import TrainBatches
-from efficientformer_edu.training.loop import Loop
 from efficientformer_edu.training.recipe import LAPTOP
-from efficientformer_edu.training.run import Run
 
 pytestmark = pytest.mark.slow
 
@@ -164,16 +163,16 @@ def test_finetuning_has_a_small_rate_and_sees_new_images_every_time(monkeypatch:
     """A quarter of the supernet's rate, falling to 0 without a warm-up; every image is used before any is repeated."""
     seen = list[Run]()
 
-    class Watched(Loop):
+    class Watched(ClassificationTrainer):
         def __init__(self, run: Run) -> None:
             seen.append(run)
             super().__init__(run)
 
-    monkeypatch.setattr(evaluator_module, "Loop", Watched)
+    monkeypatch.setattr(evaluator_module, "ClassificationTrainer", Watched)
     for number in (1, 2):
         recovered(number)
     first, second = seen
-    gentle = {"learning_rate": RECIPE.learning_rate / 4, "epochs": 1, "warm_up_epochs": 0, "min_rate": 0}
+    gentle = {"learning_rate": RECIPE.learning_rate / 4, "epochs": 1, "warmup_epochs": 0, "min_lr": 0}
     assert first.recipe == second.recipe == RECIPE.replace(**gentle)
     known = [bytes(EVALUATOR.learn[index][0].flatten().tolist()) for index in range(50)]
     orders = [[known.index(bytes(run.train[index][0].flatten().tolist())) for index in range(60)] for run in seen]

@@ -80,7 +80,7 @@ def test_contenders_come_back_from_their_file(tmp_path: Path) -> None:
     assert load_contenders(tmp_path / "contenders.json") == two
     assert [contender.name for contender in two] == ["slimming-12.5ms", "uniform-12.5ms"]
     (tmp_path / "contenders.json").write_text(json.dumps([{"method": "slimming"}]), encoding="utf-8")
-    with pytest.raises(ValueError, match="holds no networks to compare"):
+    with pytest.raises(ValueError, match="networks"):
         load_contenders(tmp_path / "contenders.json")
 
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from training_runs import images
 
 from efficientformer_edu.config import EfficientFormerConfig
-from efficientformer_edu.slimming.protocol import SupernetLoop, temperature
+from efficientformer_edu.slimming.protocol import SupernetTrainer, temperature
 from efficientformer_edu.slimming.subnet import Noise
 from efficientformer_edu.slimming.supernet import Supernet
+from efficientformer_edu.training.classification import Run
 from efficientformer_edu.training.recipe import LAPTOP
-from efficientformer_edu.training.run import Run
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +52,7 @@ def test_it_falls_in_equal_quotients(early: float, late: float) -> None:
 
 def test_every_step_has_its_temperature() -> None:
     """Two epochs of two steps; the last step does not reach the end."""
-    loop, taus = SupernetLoop(run()), list[set[float]]()
+    loop, taus = SupernetTrainer(run()), list[set[float]]()
     list(loop.epochs(lambda: taus.append({path.tau for path in loop.network.all_paths()})))
     assert [len(values) for values in taus] == [1, 1, 1, 1]
     assert [*map(min, taus)] == pytest.approx([1, 0.1**0.25, 0.1**0.5, 0.1**0.75])
@@ -60,11 +60,11 @@ def test_every_step_has_its_temperature() -> None:
 
 @pytest.mark.parametrize("noise", ["uniform", "gumbel"])
 def test_a_resumed_run_ends_with_the_same_weights(noise: Noise, tmp_path: Path) -> None:
-    unbroken = SupernetLoop(run(noise))
+    unbroken = SupernetTrainer(run(noise))
     list(unbroken.epochs())
-    next(SupernetLoop(run(noise), tmp_path).epochs())  # stopped after the first epoch
+    next(SupernetTrainer(run(noise), tmp_path).epochs())  # stopped after the first epoch
     torch.manual_seed(99)
-    resumed = SupernetLoop(run(noise), tmp_path, resume=True)
+    resumed = SupernetTrainer(run(noise), tmp_path, resume=True)
     assert len(list(resumed.epochs())) == 1
     expected, actual = unbroken.network.state_dict(), resumed.network.state_dict()
     assert all(torch.equal(actual[name], value) for name, value in expected.items())
@@ -73,9 +73,9 @@ def test_a_resumed_run_ends_with_the_same_weights(noise: Noise, tmp_path: Path) 
 
 
 def test_a_supernet_is_trained_into_a_folder(tmp_path: Path) -> None:
-    loop = SupernetLoop(run(recipe=RECIPE.replace(epochs=1)), tmp_path)
+    loop = SupernetTrainer(run(recipe=RECIPE.replace(epochs=1)), tmp_path)
     list(loop.epochs())
-    trained = loop.finish().network
+    trained = loop.finalize().network
     assert isinstance(trained, Supernet) and not trained.training
     assert all(torch.equal(value, loop.network.state_dict()[name]) for name, value in trained.state_dict().items())
 
@@ -95,8 +95,8 @@ def noisy(config: EfficientFormerConfig) -> Supernet:
 
 
 def test_a_block_that_does_harm_loses_importance() -> None:
-    recipe = RECIPE.replace(epochs=4, batch=40, learning_rate=0.1, warm_up_epochs=0)
-    loop = SupernetLoop(run(recipe=recipe, train=images("train", 240), build=noisy))
+    recipe = RECIPE.replace(epochs=4, batch=40, learning_rate=0.1, warmup_epochs=0)
+    loop = SupernetTrainer(run(recipe=recipe, train=images("train", 240), build=noisy))
     list(loop.epochs())
     worth = loop.network.importances()
     assert worth[1][0] < 0.3

@@ -28,7 +28,7 @@ from efficientformer_edu.slimming.subnet import Subnet
 from efficientformer_edu.slimming.supernet import Supernet
 from efficientformer_edu.training.small import LEAST_GRID, smallest_size
 
-SMALL = PROTOCOLS[datasets.SMALL]
+SMALL = PROTOCOLS[datasets.FASHION_MNIST_SMALL]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_nothing_learns_from_the_evaluation_images(small: Material) -> None:
     learn, held_out, train = (pixels(subset) for subset in (small.learn, small.held_out, small.train))
     assert not set(learn) & set(held_out)
     assert sorted(learn + held_out) == sorted(train)
-    assert small.test.words != small.train.words
+    assert small.test.description != small.train.description
     assert not set(pixels(small.test)) & set(held_out)
 
 
@@ -82,9 +82,9 @@ def test_a_protocol_can_take_some_images_of_every_class(monkeypatch: pytest.Monk
         return images(split, 300)
 
     monkeypatch.setattr(protocol_module, "load_data", load)
-    few = Protocol("tests", datasets.FULL, 9, 4, SMALL.recipe)
+    few = Protocol("tests", datasets.FASHION_MNIST, 9, 4, SMALL.recipe)
     splits = material(few)
-    assert calls == [(datasets.FULL, split, {"data_dir": None}) for split in ("train", "test")]
+    assert calls == [(datasets.FASHION_MNIST, split, {"data_dir": None}) for split in ("train", "test")]
     assert [len(subset) for subset in (splits.learn, splits.held_out, splits.train, splits.test)] == [50, 40, 90, 300]
 
 

@@ -189,14 +189,14 @@ def test_steps_that_are_not_possible_are_refused(tmp_path: Path) -> None:
     data = json.loads(text)
     data["steps"][1]["trials"][1]["action"] = {"kind": "depth", "stage": 0, "block": 0}
     (tmp_path / SEARCH).write_text(json.dumps(data), encoding="utf-8")
-    with pytest.raises(ValueError, match="holds no search: stage 1 has no block left"):
+    with pytest.raises(ValueError, match="search.*stage 1 has no block left"):
         Search.load(tmp_path / SEARCH)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"family": 3}', "{", '{"family": [], "supernet": {}}'])
 def test_a_file_without_a_search_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / SEARCH).write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match=r"search\.json holds no search"):
+    with pytest.raises(ValueError, match=r"search\.json"):
         Search.load(tmp_path / SEARCH)
 
 

@@ -22,7 +22,7 @@ from efficientformer_edu.slimming.records import SEARCH, Search, Trial
 from efficientformer_edu.slimming.search import WEIGHTS, Slimming, applied, begin, check_targets, narrowest
 from efficientformer_edu.slimming.subnet import UNIT, Action, Subnet
 from efficientformer_edu.slimming.supernet import Supernet
-from efficientformer_edu.training.loading import TestBatches, loader
+from efficientformer_edu.training.loading import EvalBatches, loader
 from efficientformer_edu.training.recipe import LAPTOP
 from efficientformer_edu.utils.rng import generator
 
@@ -108,7 +108,7 @@ def test_a_block_without_branches_is_identified_by_real_accuracy() -> None:
     evaluator = Resting(images("train", 60), held_out, LAPTOP.replace(batch=30), SIZE)
     evaluator.accuracy(network)
     with torch.no_grad():
-        logits = torch.cat([network(batch) for batch, _ in loader(TestBatches(held_out, SIZE, 1, 30))])
+        logits = torch.cat([network(batch) for batch, _ in loader(EvalBatches(held_out, SIZE, 1, 30))])
         network.head.bias.sub_(logits.mean(0))  # else it would predict the same for nearly all images
     answers = (logits - logits.mean(0)).argmax(1).tolist()
     assert len(set(answers)) > 5

@@ -10,7 +10,6 @@ from slimming_runs import LOOKUP, SEARCHED
 
 from efficientformer_edu.latency.lookup import Errors, Prediction
 from efficientformer_edu.latency.records import Conditions
-from efficientformer_edu.slimming import front as stored
 from efficientformer_edu.slimming.baselines import CONTENDERS, Contender, found, save_contenders
 from efficientformer_edu.slimming.front import LATENCY, TRAINED, load_slimming, stored_slimming
 from efficientformer_edu.slimming.records import SEARCH, Search, Step, Trial
@@ -71,8 +70,6 @@ def test_a_record_of_another_network_is_refused(folder: Path) -> None:
         load_slimming(folder)
 
 
-def test_without_a_checkout_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = list[str]()
-    monkeypatch.setattr(stored, "stored", lambda name: calls.append(name))
-    assert stored_slimming() is None
-    assert calls == ["slimming/search.json"]
+def test_the_slimming_in_the_package_is_complete() -> None:
+    slimmed = stored_slimming()
+    assert slimmed.search.done and all(point.top1 and point.prediction for point in slimmed.front.points)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from efficientformer_edu import paper
 from efficientformer_edu.audit import count, explain
 from efficientformer_edu.audit.published import Networks
-from efficientformer_edu.data.crops import RULES, Rule
+from efficientformer_edu.data.images import RULES, Rule
 from efficientformer_edu.paper import Difference
 from efficientformer_edu.paper.report.design import check, printed
 from efficientformer_edu.paper.report.rows import Row, Verdict, blocks

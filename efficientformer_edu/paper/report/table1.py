@@ -70,8 +70,8 @@ def published(table: paper.Table, networks: Networks) -> dict[tuple[str, str], D
 def counted(derivation: Derivation) -> Verdict:
     """Compare a printed count with ours."""
     if derivation.exact:
-        return Verdict("exact", f"{derivation.ours:,}", "computed")
-    shown = f"{derivation.ours:,}" + (f"; {derivation.rule} {derivation.value:,}" if derivation.rule else "")
+        return Verdict("exact", f"{derivation.own_count:,}", "computed")
+    shown = f"{derivation.own_count:,}" + (f"; {derivation.rule} {derivation.value:,}" if derivation.rule else "")
     why = f"{'Explained' if derivation.holds else 'Not explained'}. {derivation.how}"
     return Verdict("disagrees", shown, "computed", why)
 

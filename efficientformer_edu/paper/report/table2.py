@@ -1,4 +1,4 @@
-"""Table 2 and its settings, section 5.2, compared with `dense.recipe` and `dense.defaults` (chapter 9).
+"""Table 2 and its settings, section 5.2, compared with `dense.recipe` and `dense.network` (chapter 9).
 
 The accuracies need data and GPUs. The settings are compared with the recipes for COCO and ADE20K, field by field, and
 with the neck of the detector.
@@ -16,8 +16,8 @@ import torch
 from efficientformer_edu import paper
 from efficientformer_edu.config import PRESETS
 from efficientformer_edu.data.letterbox import Letterbox
-from efficientformer_edu.dense.defaults import PARTS
 from efficientformer_edu.dense.necks import FPNConfig
+from efficientformer_edu.dense.network import HEADS
 from efficientformer_edu.dense.recipe import ADE20K, COCO, DenseRecipe
 from efficientformer_edu.paper.report.rows import Row, Verdict, cells
 from efficientformer_edu.paper.report.table1 import OTHERS
@@ -127,7 +127,7 @@ def crop(stated: paper.Reported) -> Verdict:
 
 def pyramid(stated: paper.Reported) -> Verdict:
     """Check the width of the feature pyramid of RetinaNet, for L1."""
-    neck, _ = PARTS["anchor_decoupled_head"]
+    neck, _ = HEADS["anchor_decoupled_head"].default
     value = (isinstance(neck, FPNConfig) and neck.out_channels) or PRESETS["l1"].embed_dims[-1]
     why = "As NetsPresso has it, the pyramid before a detector is as wide as the backbone's last map. "
     why += f"FPNConfig(out_channels={stated.value:g}) makes the paper's."

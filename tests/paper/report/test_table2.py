@@ -12,10 +12,10 @@ from efficientformer_edu import paper
 from efficientformer_edu.cli import dense
 from efficientformer_edu.config import PRESETS
 from efficientformer_edu.data.letterbox import LetterboxParams
-from efficientformer_edu.dense.defaults import PARTS
-from efficientformer_edu.dense.trainer import DenseTrainer
 from efficientformer_edu.dense.necks import FPN, FPNConfig
+from efficientformer_edu.dense.network import HEADS
 from efficientformer_edu.dense.recipe import ADE20K, COCO, DenseRecipe
+from efficientformer_edu.dense.trainer import DenseTrainer
 from efficientformer_edu.paper.report import rows, table2
 
 ROWS = {row.item.removeprefix("set-up, "): row for row in rows() if row.where == "Table 2"}
@@ -127,9 +127,11 @@ def test_another_crop_disagrees_and_the_command_uses_the_stated_crop(monkeypatch
 
 
 def test_the_pyramid_has_its_documented_width(monkeypatch: pytest.MonkeyPatch) -> None:
-    neck, head = PARTS["anchor_decoupled_head"]
+    entry = HEADS["anchor_decoupled_head"]
+    neck, head = entry.default
     assert isinstance(neck, FPNConfig)
     widths = set(FPN(PRESETS["l1"].embed_dims, (4, 8, 16, 32), neck).out_dims)
     assert table2.check("COCO: FPN width").ours == f"{widths.pop()} channels for L1" and not widths
-    monkeypatch.setattr(table2, "PARTS", {"anchor_decoupled_head": (FPNConfig(out_channels=256), head)})
+    wide = replace(entry, default=(FPNConfig(out_channels=256), head))
+    monkeypatch.setattr(table2, "HEADS", {"anchor_decoupled_head": wide})
     assert table2.check("COCO: FPN width").status == "exact"

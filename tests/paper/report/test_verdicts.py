@@ -66,7 +66,7 @@ def test_table_1(item: str, status: str, ours: str) -> None:
             "timm, benchmark results: EfficientFormer-L7, infer_gmacs",
             "disagrees",
             "10,119,325,696; by the rule of fvcore 10,165,500,160",
-            "Explained. fvcore gives our count + 2 × each number of batch norm + 5 × each number of layer norm.",
+            "Explained. fvcore gives our count + 2 × each element of batch norm + 5 × each element of layer norm.",
         ),
         ("NetsPresso, table of models: EfficientFormer-L1, Params", "exact", "11,840,928", ""),
         (
