@@ -1,12 +1,8 @@
-"""A reported number or statement, together with its sources.
+"""Reported numbers and statements with their sources, read from the TOML files of this folder.
 
 The paper's PDF was not available when this data was collected. Each value therefore has tags that name its sources, and
-values without a source are omitted: an empty cell means "not sourced".
-
-Read the TOML files of this folder into records.
-
-The files have one value per line, with its tags, so that a reader can compare them with the paper. Their field names
-are those of the records, so a misspelled name raises TypeError.
+values without a source are omitted: an empty cell means "not sourced". The files have one value per line, so that a
+reader can compare them with the paper. Their field names are those of the records; a misspelled name raises TypeError.
 """
 
 from __future__ import annotations
@@ -48,7 +44,7 @@ class Reported:
         protocol: how it was measured, as far as that is sourced.
         note: the condition under which it is valid.
         also: other reported values of the same quantity, each with its condition as a note.
-        places: decimal places in print; needed if the last one is 0, else taken from the value.
+        decimals: decimal places in print; needed if the last one is 0, else taken from the value.
 
     Raises:
         ValueError: for no tag or an unknown one.
@@ -61,7 +57,7 @@ class Reported:
     protocol: str = ""
     note: str = ""
     also: tuple[Reported, ...] = ()
-    places: int | None = None
+    decimals: int | None = None
 
     def __post_init__(self) -> None:
         check_tags(self.quantity, self.tags)
@@ -69,8 +65,8 @@ class Reported:
     @property
     def digits(self) -> int:
         """Decimal places in print."""
-        if self.places is not None:
-            return self.places
+        if self.decimals is not None:
+            return self.decimals
         return max(0, -int(Decimal(str(self.value)).as_tuple().exponent))  # 1e-05 has five
 
     @property
@@ -156,7 +152,7 @@ def statement(data: Mapping[str, Any]) -> Statement:
     return Statement(**fields(data))
 
 
-def said(data: Mapping[str, Any] | None, quantity: str) -> Reported | Statement | None:
+def reported_or_statement(data: Mapping[str, Any] | None, quantity: str) -> Reported | Statement | None:
     """Create a number if there is a value, else a statement; None for missing data."""
     if data is None:
         return None

@@ -1,8 +1,7 @@
-"""Section 4: equations, released networks, Table 6, and the nine differences between paper and code.
+"""What the paper states outside of tables: observations, equations, networks, settings, Algorithm 1 and remarks.
 
-Methods: experiment settings, Algorithm 1, and remarks that are not part of a table.
-
-Section 3: the four observations on the phone, and Fig. 2, the latency profile behind them.
+Section 3 has the four observations and Fig. 2; section 4 the equations, the released networks and Table 6. The nine
+differences between paper and released code are listed here, too.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from efficientformer_edu.paper.records import (
     find,
     read,
     reported,
-    said,
+    reported_or_statement,
     statement,
 )
 
@@ -191,7 +190,10 @@ def settings(topic: str) -> tuple[Setting, ...]:
     """
     file, key = find(topic, _SETTINGS, "topic with settings")
     return tuple(
-        Setting(data["name"], **{side: said(value, data["name"]) for side, value in data.items() if side != "name"})
+        Setting(
+            data["name"],
+            **{side: reported_or_statement(value, data["name"]) for side, value in data.items() if side != "name"},
+        )
         for data in read(file)[key]
     )
 

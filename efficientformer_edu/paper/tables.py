@@ -1,7 +1,4 @@
-"""The paper's Table 1, Table 2 and Appendix B, and the same models as measured or counted by other projects.
-
-The comparisons with other networks that section 5.1 states in words, and their values from Table 1.
-"""
+"""Table 1, Table 2 and Appendix B, the same models as measured by other projects, and the ratios stated in the text."""
 
 from __future__ import annotations
 
@@ -99,7 +96,7 @@ class Table:
 def table1() -> Table:
     """Return Table 1, ImageNet-1K: `params` (M), `macs` (G), `epochs`, `top1` (%), `npu` and `cpu` latency (ms).
 
-    The latencies are for an iPhone 12 with iOS 15. They are not comparable with those of `measured_elsewhere`.
+    The latencies are for an iPhone 12 with iOS 15. They are not comparable with those of `external_latencies`.
     """
     return _table(read("table1"))
 
@@ -118,12 +115,12 @@ def appendix_b() -> Table:
     return _table(read("appendix_b"))
 
 
-def measured_elsewhere() -> tuple[Table, ...]:
+def external_latencies() -> tuple[Table, ...]:
     """Return latencies (ms) of the same models on other phones or systems, one table per protocol."""
     return tuple(_table(data) for data in read("elsewhere")["tables"])
 
 
-def counted_elsewhere() -> tuple[Table, ...]:
+def external_counts() -> tuple[Table, ...]:
     """Return parameters and operations of the same models as printed by other projects, one table per source.
 
     The columns are named by their quantity: `params`, `macs`, or `flops` if each MAC counts as two. Their labels are
@@ -132,7 +129,7 @@ def counted_elsewhere() -> tuple[Table, ...]:
     return tuple(_table(data) for data in read("counted")["tables"])
 
 
-def evaluated_elsewhere() -> tuple[Table, ...]:
+def external_accuracies() -> tuple[Table, ...]:
     """Return accuracies, `top1` and `top5` (%), of the published checkpoints with other projects' crops.
 
     They are not comparable with `table1`, because L1's published checkpoint is a different one.

@@ -53,7 +53,7 @@ def test_every_row_is_in_the_table_with_its_verdict(folder: Path) -> None:
     assert outcome.to_run("patches") == "efficientformer-edu ablate --rows patches --resume"
     assert set(outcome.not_run) == set(VARIANTS) - set(SHIFTS) - {BASE}
     for value in ("5 seeds", "within 0.5 points", "95 % confidence intervals", "all 5 rows", "A processor, 2026"):
-        assert value in outcome.words
+        assert value in outcome.description
 
 
 def test_times_have_intervals_and_ratios_are_paired(folder: Path) -> None:
@@ -126,14 +126,14 @@ def test_the_report_takes_the_findings_up(folder: Path) -> None:
     report = {row.name: row for row in answered(rows(), read_findings(folder.parent))}
     relu, swish = (report[f"Appendix B: L3 with {name}, top-1 accuracy"] for name in ("ReLU", "HardSwish"))
     assert (relu.status, swish.status) == ("same trend", "disagrees")
-    assert relu.ours.startswith("ReLU for GELU: -2.00 points (") and relu.ours.endswith("reported worse: supported")
-    assert "worse, Holm-corrected worse" in relu.ours and "all 5 rows" in relu.why
+    assert relu.result.startswith("ReLU for GELU: -2.00 points (") and relu.result.endswith("reported worse: supported")
+    assert "worse, Holm-corrected worse" in relu.result and "all 5 rows" in relu.why
     assert relu.command == "efficientformer-edu ablate" and "A processor" in relu.why and "2 training" in relu.why
     norms = report["Appendix B: remark 1"]
-    assert norms.status == "same trend" and "GN with one group for BN: +1.40" in norms.ours
-    assert "channel-wise LN for BN: +0.04" in norms.ours
+    assert norms.status == "same trend" and "GN with one group for BN: +1.40" in norms.result
+    assert "channel-wise LN for BN: +0.04" in norms.result
     teacher = report["Appendix B: remark 3"]
-    assert teacher.status == "inconclusive" and teacher.ours.endswith("reported better: inconclusive")
+    assert teacher.status == "inconclusive" and teacher.result.endswith("reported better: inconclusive")
     assert "MACs" not in teacher.why and "5 seeds" in teacher.why
     assert report["Appendix B: remark 4"].status == "not yet"  # it was not run
 
@@ -161,7 +161,7 @@ def test_the_stored_table_is_that_of_the_outcome(folder: Path) -> None:
     save_outcome(outcome, folder, folder.parent / "ablations.json")
     stored = json.loads((folder.parent / "ablations.json").read_text(encoding="utf-8"))
     assert stored["table"] == json.loads(outcome.table().to_json())
-    assert stored["words"] == outcome.words and stored["machine"] == "A processor"
+    assert stored["words"] == outcome.description and stored["machine"] == "A processor"
     assert stored["not_run"]["patches"].endswith("--rows patches --resume")
     assert load_outcome(folder.parent / "ablations.json") == outcome
 

@@ -26,8 +26,8 @@ ORDINALS = {"number"}  # counts the records of a list and reports nothing
 def records() -> list[Any]:
     """All that the subpackage returns."""
     return [
-        *(paper.table1(), paper.table2(), paper.appendix_b(), *paper.measured_elsewhere(), *paper.ratios()),
-        *(*paper.counted_elsewhere(), *paper.evaluated_elsewhere()),
+        *(paper.table1(), paper.table2(), paper.appendix_b(), *paper.external_latencies(), *paper.ratios()),
+        *(*paper.external_counts(), *paper.external_accuracies()),
         *(*paper.observations(), paper.figure2(), *paper.equations(), *paper.architectures(), *paper.differences()),
         *(*paper.algorithm1(), *paper.slimming_actions()),
         *(setting for topic in ("recipe", "table1", "table2", "architecture") for setting in paper.settings(topic)),
@@ -116,7 +116,7 @@ def test_two_readings_are_equal() -> None:
         (Reported("top1", 79.2, "%", ("V", "CP")), "79.2 % (reported, V, CP)"),
         (Reported("npu", 44.5, "ms", ("TR",), note="with HardSwish"), "44.5 ms (reported, TR; with HardSwish)"),
         (Reported("mixup", 0.8, "", ("V",)), "0.8 (reported, V)"),
-        (Reported("macs", 1.3, "G", ("PROJ",), places=2), "1.30 G (reported, PROJ)"),
+        (Reported("macs", 1.3, "G", ("PROJ",), decimals=2), "1.30 G (reported, PROJ)"),
         (Reported("epochs", 1000, "epochs", ("V",)), "1000 epochs (reported, V)"),
         (Reported("macs", 3_737_045_760, "", ("PROJ",)), "3,737,045,760 (reported, PROJ)"),
         (Reported("miou", 45.1, "%", ("D",)), "45.1 % (derived from what is reported, D)"),
@@ -128,10 +128,10 @@ def test_printed_values_say_that_they_are_reported(value: Reported | Statement, 
 
 
 @pytest.mark.parametrize(
-    ("value", "places", "digits"), [(12.3, None, 1), (31, None, 0), (45.25, None, 2), (1.3, 2, 2), (2.0, None, 1)]
+    ("value", "decimals", "digits"), [(12.3, None, 1), (31, None, 0), (45.25, None, 2), (1.3, 2, 2), (2.0, None, 1)]
 )
-def test_a_printed_number_stands_for_what_rounds_to_it(value: float, places: int | None, digits: int) -> None:
-    number = Reported("params", value, "M", ("V",), places=places)
+def test_a_printed_number_stands_for_what_rounds_to_it(value: float, decimals: int | None, digits: int) -> None:
+    number = Reported("params", value, "M", ("V",), decimals=decimals)
     assert number.digits == digits
     for sign in (-1, 1):
         assert number.stands_for(value + sign * 0.4 * 10.0**-digits)

@@ -8,18 +8,16 @@ from efficientformer_edu.config import PRESETS
 from efficientformer_edu.paper import (
     Table,
     appendix_b,
-    counted_elsewhere,
-    evaluated_elsewhere,
-    measured_elsewhere,
+    external_accuracies,
+    external_counts,
+    external_latencies,
     ratios,
     table1,
     table2,
 )
 from efficientformer_edu.paper.tables import UNITS, compare
 
-TABLES = {
-    table.title: table for table in (table1(), table2(), appendix_b(), *measured_elsewhere(), *counted_elsewhere())
-}
+TABLES = {table.title: table for table in (table1(), table2(), appendix_b(), *external_latencies(), *external_counts())}
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
@@ -65,9 +63,9 @@ def test_a_drawing_of_accuracy_over_latency_vouches_for_nothing_else() -> None:
 
 
 def test_the_same_model_from_another_source_has_another_protocol() -> None:
-    protocols = [column.protocol for table in (table1(), *measured_elsewhere()) for column in table.columns[-1:]]
+    protocols = [column.protocol for table in (table1(), *external_latencies()) for column in table.columns[-1:]]
     assert len(set(protocols)) == len(protocols) == 4
-    assert [[cell.value for row in table.rows for cell in row.cells] for table in measured_elsewhere()] == [
+    assert [[cell.value for row in table.rows for cell in row.cells] for table in external_latencies()] == [
         [1.4, 2.7, 6.6],
         [1.1, 2.0],
         [1.09, 69.7],
@@ -75,9 +73,7 @@ def test_the_same_model_from_another_source_has_another_protocol() -> None:
 
 
 def test_counts_of_other_projects() -> None:
-    printed = {
-        table.title: [[cell.printed for cell in row.cells] for row in table.rows] for table in counted_elsewhere()
-    }
+    printed = {table.title: [[cell.printed for cell in row.cells] for row in table.rows] for table in external_counts()}
     assert printed == {
         "mmpretrain, table of models": [["12.28", "1.30"], ["31.41", "3.74"], ["82.23", "10.16"]],
         "mmpretrain, metafile": [
@@ -92,7 +88,7 @@ def test_counts_of_other_projects() -> None:
 
 def test_accuracies_of_other_projects() -> None:
     printed = {
-        table.title: [[cell.printed for cell in row.cells] for row in table.rows] for table in evaluated_elsewhere()
+        table.title: [[cell.printed for cell in row.cells] for row in table.rows] for table in external_accuracies()
     }
     assert printed == {
         "mmpretrain, accuracies": [["80.46", "94.99"], ["82.45", "96.18"], ["83.40", "96.60"]],
@@ -101,7 +97,7 @@ def test_accuracies_of_other_projects() -> None:
 
 
 def test_a_table_rounds_the_metafile_next_to_it() -> None:
-    rounded, exact = counted_elsewhere()[:2]
+    rounded, exact = external_counts()[:2]
     for row in rounded.rows:
         for cell, scale in zip(row.cells, (1e6, 1e9), strict=True):
             assert cell.stands_for(exact[row.name, cell.quantity].value / scale)

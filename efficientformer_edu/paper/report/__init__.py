@@ -60,9 +60,9 @@ def rows(networks: Networks = PRESETS) -> Iterator[Row]:
     yield from table2.rows()
     yield from recipe.appendix_b()
     yield from differences.rows(networks)
-    yield from recipe.elsewhere()
-    yield from recipe.evaluated()
-    yield from table1.elsewhere(networks)
+    yield from recipe.external_latencies()
+    yield from recipe.external_accuracies()
+    yield from table1.external_counts(networks)
 
 
 def _notebooks(folder: Path) -> dict[int, str]:

@@ -1,9 +1,8 @@
-"""The equations of section 4.1, implemented directly and compared with the package's modules.
+"""Section 4.1: equations, published networks, their common settings, and the misprinted stages of Table 6.
 
-Each check returns three tensors: the equation as printed, the equation with the released code's additions, and the
-output of our module. All weights are random, so that no term vanishes, and in double precision.
-
-Section 4.1: equations, published networks, their common settings, and the misprinted stages of Table 6.
+The equations are implemented directly and compared with the package's modules. Each check returns three tensors: the
+equation as printed, the equation with the released code's additions, and the output of our module. All weights are
+random, so that no term vanishes, and in double precision.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class Sides(NamedTuple):
 
     printed: Tensor
     code: Tensor
-    ours: Tensor
+    output: Tensor
 
 
 def check(name: str) -> Verdict:
@@ -54,14 +53,14 @@ def check(name: str) -> Verdict:
     if name not in CHECKS:
         raise ValueError(f"{name!r} has no check; there are {', '.join(CHECKS)}")
     with torch.no_grad(), torch.random.fork_rng(devices=[]):  # a new module initializes its weights at random
-        return judge(CHECKS[name](), WHY.get(name, ""))
+        return compare_sides(CHECKS[name](), WHY.get(name, ""))
 
 
-def judge(sides: Sides, why: str) -> Verdict:
+def compare_sides(sides: Sides, why: str) -> Verdict:
     """Return the verdict on one equation; `why` names the additions of the released code."""
-    if _equal(sides.ours, sides.printed):
+    if _equal(sides.output, sides.printed):
         return Verdict("exact", f"equal to the formula, to {TOLERANCE:g}", "computed")
-    if _equal(sides.ours, sides.code):
+    if _equal(sides.output, sides.code):
         return Verdict("follows the code", f"equal to the released code's form, to {TOLERANCE:g}", "computed", why)
     return Verdict("disagrees", "equal to neither form", "computed", "The module computes something else.")
 

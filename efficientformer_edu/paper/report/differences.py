@@ -17,7 +17,7 @@ from efficientformer_edu.paper.report.design import check, printed
 from efficientformer_edu.paper.report.rows import Row, Verdict, blocks
 
 PART = "Where the paper and the released code differ"
-OTHERWISE = "Ours is not what the code is said to do."
+MISMATCH = "This package differs from the documented behaviour of the code."
 
 
 class Answer(NamedTuple):
@@ -44,9 +44,9 @@ def rows(networks: Networks) -> Iterator[Row]:
         )
 
 
-def follows(ours: str, said: bool, why: str = "") -> Verdict:
+def follows(value: str, matches: bool, why: str = "") -> Verdict:
     """Return the verdict of a check: whether our value is the released code's."""
-    return Verdict("follows the code" if said else "disagrees", ours, "computed", why if said else OTHERWISE)
+    return Verdict("follows the code" if matches else "disagrees", value, "computed", why if matches else MISMATCH)
 
 
 def _token_mixer(difference: Difference, networks: Networks) -> Verdict:
@@ -57,7 +57,7 @@ def _scale(difference: Difference, networks: Networks) -> Verdict:
     verdict, config = check("mhsa"), networks["l1"]
     scales = [f"{dim**-0.5:.3f}" for dim in (config.embed_dims[3], config.key_dim)]
     quoted = all(scale in difference.consequence.text for scale in scales) if difference.consequence else False
-    return follows(" becomes ".join(scales), quoted and verdict.status == "follows the code", verdict.ours)
+    return follows(" becomes ".join(scales), quoted and verdict.status == "follows the code", verdict.result)
 
 
 def _stem_activation(difference: Difference, networks: Networks) -> Verdict:
@@ -82,7 +82,7 @@ def _table_6(difference: Difference, networks: Networks) -> Verdict:
     depth, mb3d = config.depths[stage], config.vits[stage]
     built = blocks(depth - mb3d, mb3d) if mb3d else f"{depth} blocks"
     verdict = printed(network.printed, config)
-    return verdict if difference.code.text == built else Verdict("disagrees", verdict.ours, "computed", OTHERWISE)
+    return verdict if difference.code.text == built else Verdict("disagrees", verdict.result, "computed", MISMATCH)
 
 
 def _parameters(difference: Difference, networks: Networks) -> Verdict:

@@ -34,7 +34,7 @@ from efficientformer_edu.config import get_config
 from efficientformer_edu.training import recipe
 ```"""
 
-WORDS: dict[Kind, str] = {"computed": "computed", "measured": "measured", "reported": "from reported numbers"}
+LABELS: dict[Kind, str] = {"computed": "computed", "measured": "measured", "reported": "from reported numbers"}
 MARKUP = str.maketrans({sign: f"&#{ord(sign)};" for sign in "\\`*_[]|$"})
 
 
@@ -64,9 +64,9 @@ def _formulas(rows: Iterable[Row]) -> Iterator[str]:
 
 def _cells(row: Row) -> tuple[str, ...]:
     reported = f"{mark(row.reported, 'reported', origin(row.tags))} ({', '.join(row.tags)})"
-    own = f"{mark(row.ours, row.kind, WORDS[row.kind])}, {WORDS[row.kind]}" if row.kind else "–"
+    own = f"{mark(row.result, row.kind, LABELS[row.kind])}, {LABELS[row.kind]}" if row.kind else "–"
     status = f"**{row.status}**" + (f"<br>{_escape(row.why)}" if row.why else "")
-    chapter = f"[{row.place}](chapters/{row.notebook}.md)" if row.notebook else row.place
+    chapter = f"[{row.chapter_label}](chapters/{row.notebook}.md)" if row.notebook else row.chapter_label
     command = f"<br>`{row.command}`" if row.command else ""
     return _escape(row.name), reported, own, status, chapter + command
 

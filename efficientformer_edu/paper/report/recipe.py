@@ -1,8 +1,7 @@
-"""Rows without a check: items that a chapter measures, and items that need more than a laptop.
+"""Section 5.1: the recipes of `training.recipe` compared with the paper and the released main.py (chapter 6).
 
-A chapter stores its measurements in `results/`; `findings` then answers the row of that name.
-
-Compare the recipes of `training.recipe` with section 5.1 and the released main.py (chapter 6).
+Also the rows without a check here: items that a chapter measures, whose stored results answer the row (see
+`slimming.read_findings`), and items that need more than a laptop.
 """
 
 from __future__ import annotations
@@ -50,17 +49,17 @@ def appendix_b() -> Iterator[Row]:
         yield row(f"remark {number}", remark, verdict=verdict)
 
 
-def elsewhere() -> Iterator[Row]:
+def external_latencies() -> Iterator[Row]:
     """Yield the published networks on other phones, which are not comparable with Table 1."""
-    for table in paper.measured_elsewhere():
+    for table in paper.external_latencies():
         for _, item, cell in cells(table):
             verdict = Verdict("not reproducible here", why=NEEDS["npu"])
             yield Row("The same networks measured elsewhere", table.title, item, cell, 5, verdict)
 
 
-def evaluated() -> Iterator[Row]:
+def external_accuracies() -> Iterator[Row]:
     """Yield the accuracies of the published checkpoints with other projects' crops."""
-    for table in paper.evaluated_elsewhere():
+    for table in paper.external_accuracies():
         for _, item, cell in cells(table):
             verdict = Verdict("not reproducible here", why=NEEDS[cell.quantity])
             yield Row("The same checkpoints evaluated elsewhere", table.title, item, cell, 6, verdict)
@@ -75,7 +74,10 @@ def remarks(topic: str) -> Iterator[tuple[paper.Statement, Verdict]]:
 NEEDS_IMAGENET = "Needs ImageNet and GPUs; chapter 6 has the command."
 TRAINING = ("start", "data", "input", "teacher", "teacher's top-1 accuracy")
 SIDES: dict[str, Recipe] = {"paper": PAPER, "run": PAPER, "code": CODE}
-WORDS = {"RandAugment": f"m{CODE.rand_augment:g}-", "repeated augmentation": "on" if CODE.repeated_aug > 1 else "off"}
+NOTATION = {
+    "RandAugment": f"m{CODE.rand_augment:g}-",
+    "repeated augmentation": "on" if CODE.repeated_aug > 1 else "off",
+}
 """Notation of the released code for settings that are numbers in our recipes."""
 
 
@@ -83,13 +85,13 @@ def rows() -> Iterator[Row]:
     """Yield a row for every setting and every remark."""
     row = partial(Row, "Section 5.1: the training recipe", "recipe", chapter=6)
     for setting in paper.settings("recipe"):
-        verdict, command = judge(setting)
+        verdict, command = check_setting(setting)
         yield row(setting.name, setting, verdict=verdict, command=command)
     for number, (remark, _) in enumerate(remarks("recipe"), start=1):
         yield row(f"remark {number}", remark, verdict=Verdict("not reproducible here", why=NEEDS_IMAGENET))
 
 
-def judge(setting: paper.Setting) -> tuple[Verdict, str]:
+def check_setting(setting: paper.Setting) -> tuple[Verdict, str]:
     """Compare a stated setting with our recipes; also return the expression that gives our value."""
     if setting.name == "loss":
         return loss(), "report.recipe.loss()"
@@ -130,4 +132,4 @@ def _same(name: str, side: str, stated: paper.Reported | paper.Statement, shown:
         return stated.text == f"1e-3 × batch / {REFERENCE_BATCH}" and recipe.learning_rate == 1e-3
     if name == "distillation" and side == "paper":
         return stated.text == recipe.distillation
-    return WORDS.get(name, shown) in stated.text
+    return NOTATION.get(name, shown) in stated.text

@@ -1,7 +1,4 @@
-"""Describe a record of `efficientformer_edu.paper` in one line, for a table.
-
-A row of the report: the reported value, our value, and the verdict.
-"""
+"""A row of the report: the reported value as one line of text, our value, and the verdict."""
 
 from __future__ import annotations
 
@@ -141,16 +138,16 @@ class Verdict:
 
     Attributes:
         status: a key of `MEANINGS`.
-        ours: our value as text; empty if there is none.
-        kind: kind of the numbers in `ours`; None if it is empty.
+        result: our value as text; empty if there is none.
+        kind: kind of the numbers in `result`; None if it is empty.
         why: the reason for the status; empty if none is needed.
 
     Raises:
-        ValueError: for an unknown status or kind, or if only one of `ours` and `kind` is set.
+        ValueError: for an unknown status or kind, or if only one of `result` and `kind` is set.
     """
 
     status: Status
-    ours: str = ""
+    result: str = ""
     kind: Kind | None = None
     why: str = ""
 
@@ -159,8 +156,8 @@ class Verdict:
             raise ValueError(f"status={self.status!r} is not possible; allowed: {', '.join(MEANINGS)}")
         if self.kind not in (None, *get_args(Kind)):
             raise ValueError(f"kind={self.kind!r} is not possible; allowed: {', '.join(get_args(Kind))}, None")
-        if bool(self.ours) != bool(self.kind):
-            raise ValueError(f"ours={self.ours!r} with kind={self.kind!r}: set both or neither")
+        if bool(self.result) != bool(self.kind):
+            raise ValueError(f"result={self.result!r} with kind={self.kind!r}: set both or neither")
 
 
 @dataclass(frozen=True)
@@ -197,8 +194,8 @@ class Row:
         return self.verdict.status
 
     @property
-    def ours(self) -> str:
-        return self.verdict.ours
+    def result(self) -> str:
+        return self.verdict.result
 
     @property
     def kind(self) -> Kind | None:
@@ -220,7 +217,7 @@ class Row:
         return self.verdict.why
 
     @property
-    def place(self) -> str:
+    def chapter_label(self) -> str:
         """The chapter as text, and what is missing for a row without an answer."""
         if not self.notebook:
             return f"chapter {self.chapter}: not written yet"

@@ -1,21 +1,14 @@
-"""Section 4.2: candidates and importance of a MetaPath, and the three actions, compared with our `slimming` package.
+"""Section 4.2: MetaPaths, importance and the three actions of our `slimming` package, and Algorithm 1's steps.
 
-The steps of Algorithm 1 are answered by `slimmed`, from the records in `results/`.
-
-Measured answers to rows of the report, read from `results/`.
-
-A command or chapter stores one JSON file with the conditions of the measurement and the rows that it answers:
+The steps, and all rows that need a measurement, are answered from stored results. A command or chapter stores one JSON
+file with the conditions of the measurement and the rows that it answers:
 
     {"command": "efficientformer-edu observe", "machine": "...", "date": "2026-01-31", "versions": "torch 2.13.0",
      "findings": [{"row": "§3: observation 1", "status": "same trend", "ours": "2.4 times as slow", "why": "..."}]}
 
-`row` is the name of a row as `Row.name` spells it; `why` is optional. Files without "findings" hold other results and
-are ignored. A measurement with too few rounds or pairs has no finding, and its row stays unanswered.
-
-Answers to the steps of Algorithm 1: results of our own slimming, and the prediction error of lookup tables.
-
-They are computed from the records in `results/`: the lookup-table errors, and `slimming.json`. The records are
-read each time, so a status cannot be out of date.
+`row` is the name of a row, see `Row.name`; `why` is optional. Files without "findings" contain other results and are
+ignored. A measurement with too few rounds or pairs has no finding, and its row stays unanswered. The findings on
+Algorithm 1 are computed from the records each time, so a status cannot be out of date.
 """
 
 from __future__ import annotations
@@ -35,7 +28,7 @@ from efficientformer_edu.ablations.outcome import STATUSES
 from efficientformer_edu.latency.lookup import Errors
 from efficientformer_edu.paper.records import find
 from efficientformer_edu.paper.report.design import CHECKS as OF_SECTION_4_1
-from efficientformer_edu.paper.report.design import NARROW, TOLERANCE, Sides, judge
+from efficientformer_edu.paper.report.design import NARROW, TOLERANCE, Sides, compare_sides
 from efficientformer_edu.paper.report.recipe import WAITS, remarks
 from efficientformer_edu.paper.report.rows import Row, Verdict
 from efficientformer_edu.slimming.baselines import METHODS
@@ -106,7 +99,7 @@ def mixed() -> Verdict:
     powers = [((a + e) / path.tau).exp() for a, e in zip(path.alpha, epsilon, strict=True)]
     terms = [power * path.candidate(name, x) for power, name in zip(powers, path.candidates, strict=True)]
     printed = torch.stack(terms).sum(0) / sum(powers)
-    return judge(Sides(printed, printed, output), "")
+    return compare_sides(Sides(printed, printed, output), "")
 
 
 def weighed(candidates: int) -> Verdict:
@@ -183,7 +176,7 @@ def answered(rows: Iterable[Row], findings: Iterable[Finding]) -> tuple[Row, ...
     for finding in findings:
         row = find(finding.row, by_name, "row of the report")
         if row.kind is not None:
-            raise ValueError(f"{row.name!r} already has an answer: {row.ours}, {row.kind}")
+            raise ValueError(f"{row.name!r} already has an answer: {row.result}, {row.kind}")
         by_name[row.name] = replace(row, verdict=finding.verdict, command=finding.command)
     return tuple(by_name.values())
 

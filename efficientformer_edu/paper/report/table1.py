@@ -1,13 +1,8 @@
-"""Compare printed numbers, each of which stands for all numbers that round to it.
+"""Table 1, the comparisons that section 5.1 states in words, and counts published by other projects.
 
-Published counts of parameters and operations, from Table 1 and from other projects' tables.
-
-Each is compared with our own count. If ours does not round to the printed number, `audit.published` gives the counting
-rule that does, as the reason.
-
-Table 1, and the comparisons that section 5.1 states in words.
-
-Parameters and MACs are counted, see `counted`. Latency and accuracy need hardware and data that a laptop lacks.
+A printed number stands for all numbers that round to it. Parameters and operations are compared with our own count; if
+it does not round to the printed number, `audit.published` gives the counting rule that does, as the reason. Latency and
+accuracy need hardware and data that a laptop does not have.
 """
 
 from __future__ import annotations
@@ -49,9 +44,9 @@ COUNTING = 4  # the chapter
 PART = "The same networks counted elsewhere"
 
 
-def elsewhere(networks: Networks) -> Iterator[Row]:
+def external_counts(networks: Networks) -> Iterator[Row]:
     """Yield a row for every count that another project prints."""
-    for table in paper.counted_elsewhere():
+    for table in paper.external_counts():
         counts = published(table, networks)
         for model, item, cell in cells(table):
             derivation = counts[model.preset, cell.quantity]

@@ -27,7 +27,7 @@ TYPED = re.compile(r"\d[.,]\d|\d{3}")
 
 def known() -> list[Any]:
     """All that the paper subpackage returns, except the columns of its tables, which report nothing by themselves."""
-    external = (*paper.measured_elsewhere(), *paper.counted_elsewhere(), *paper.evaluated_elsewhere())
+    external = (*paper.external_latencies(), *paper.external_counts(), *paper.external_accuracies())
     tables = [paper.table1(), paper.table2(), paper.appendix_b(), *external]
     return [
         *(row for table in tables for row in table.rows),
@@ -102,9 +102,9 @@ def test_every_row_has_a_status_a_source_and_a_chapter() -> None:
     ("fields", "sentence"),
     [
         ({"status": "fine"}, "status='fine' is not possible; allowed: exact, follows the code, consistent"),
-        ({"status": "exact", "ours": "1", "kind": "guessed"}, "kind='guessed' is not possible; allowed: computed"),
-        ({"status": "exact", "ours": "1"}, "ours='1' with kind=None"),
-        ({"status": "exact", "kind": "computed"}, "ours='' with kind='computed'"),
+        ({"status": "exact", "result": "1", "kind": "guessed"}, "kind='guessed' is not possible; allowed: computed"),
+        ({"status": "exact", "result": "1"}, "result='1' with kind=None"),
+        ({"status": "exact", "kind": "computed"}, "result='' with kind='computed'"),
     ],
 )
 def test_a_wrong_verdict_is_rejected(fields: dict[str, Any], sentence: str) -> None:
@@ -140,11 +140,11 @@ def test_a_row_shows_whether_its_chapter_exists(tmp_path: Path) -> None:
     rows = report(tmp_path, tmp_path / "results")
     observation = next(row for row in rows if row.name == "§3: observation 1")
     step = next(row for row in rows if row.where == "Algorithm 1")
-    assert (observation.notebook, observation.place) == (
+    assert (observation.notebook, observation.chapter_label) == (
         "01_latency_observations",
         "chapter 1: no result stored yet",
     )
-    assert (step.notebook, step.place) == ("", "chapter 8: not written yet")
+    assert (step.notebook, step.chapter_label) == ("", "chapter 8: not written yet")
     assert [row.name for row in rows] == [row.name for row in ROWS]
 
 
@@ -178,9 +178,9 @@ def test_a_stored_result_answers_its_row_and_no_other(tmp_path: Path) -> None:
     changed = [(a, b) for a, b in zip(before, report(tmp_path, tmp_path / "results"), strict=True) if a != b]
     assert [a.name for a, _ in changed] == ["§3: observation 1"]
     row: Row = changed[0][1]
-    assert (row.status, row.ours, row.kind) == ("same trend", "2.4 times as slow", "measured")
+    assert (row.status, row.result, row.kind) == ("same trend", "2.4 times as slow", "measured")
     assert row.why == "Large kernel. Measured on a laptop; torch; 2026-01-31."
-    assert (row.command, row.place) == ("efficientformer-edu observe", "chapter 1")
+    assert (row.command, row.chapter_label) == ("efficientformer-edu observe", "chapter 1")
 
 
 @pytest.mark.parametrize("status", slimming.MEASURED)

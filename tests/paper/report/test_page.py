@@ -51,7 +51,7 @@ def test_every_row_is_a_single_line_and_its_number_is_marked() -> None:
     for row, line in zip(REPORT, lines, strict=True):
         assert SPAN.sub("", line).count("<span") == 0
         marked = [(kind, html.unescape(text)) for kind, text in SPAN.findall(line)]
-        expected = [("reported", row.reported), (row.kind, row.ours)] if row.kind else [("reported", row.reported)]
+        expected = [("reported", row.reported), (row.kind, row.result)] if row.kind else [("reported", row.reported)]
         assert marked == [(kind, " ".join(text.split())) for kind, text in expected]
         assert f"**{row.status}**" in line and f"({', '.join(row.tags)})" in line
 
@@ -107,7 +107,7 @@ def test_a_count_equals_the_result_of_its_command(namespace: dict[str, Any]) -> 
     counted = [row for row in rows() if row.command.startswith(starts)]
     assert len(counted) == 6 + 2 + 20
     for counted_row in counted:
-        assert counted_row.ours.partition(";")[0] == f"{eval(counted_row.command, namespace):,}"
+        assert counted_row.result.partition(";")[0] == f"{eval(counted_row.command, namespace):,}"
 
 
 def test_the_page_is_written(tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ from slimming_runs import LOOKUP, SEARCHED
 
 from efficientformer_edu.latency.lookup import Errors, Prediction
 from efficientformer_edu.latency.records import Conditions
-from efficientformer_edu.paper.report import Row, report
-from efficientformer_edu.paper.report import slimming as slimmed
+from efficientformer_edu.paper.report import Row, report, slimming
 from efficientformer_edu.slimming.baselines import CONTENDERS, METHODS, Contender, Method, save_contenders
 from efficientformer_edu.slimming.front import LATENCY, TRAINED
 from efficientformer_edu.slimming.front import LOOKUP as TABLE
@@ -43,9 +42,8 @@ def stored(results: Path, difference: float, seeds: int = 5, methods: tuple[Meth
     for network in networks:
         for seed in range(seeds):
             top1 = 0.8 + 0.001 * seed + (difference if network.method == "slimming" else 0.001 * (seed % 2))
-            Record(network.name, seed, top1, "", 1.0, {"config": network.config.to_dict()}, (), WHERE).save(
-                folder / TRAINED
-            )
+            run = {"config": network.config.to_dict()}
+            Record(network.name, seed, {"top1": top1}, run, where=WHERE).save(folder / TRAINED)
 
 
 def step(results: Path, number: int) -> Row:
@@ -69,11 +67,11 @@ def test_step_3_reports_the_verdict_of_the_comparison(
     stored(results, difference)
     row = step(results, 3)
     assert (row.status, row.kind) == (status, "measured")
-    assert row.ours.startswith("1 steps to 1 of 1 targets; against uniform scaling of widths and depths: ")
-    assert row.ours.endswith(f", {verdict}; 2 networks, 10 trainings, 1 targets") and "random" not in row.ours
+    assert row.result.startswith("1 steps to 1 of 1 targets; against uniform scaling of widths and depths: ")
+    assert row.result.endswith(f", {verdict}; 2 networks, 10 trainings, 1 targets") and "random" not in row.result
     assert "Measured on a laptop; torch; 2026-01-31." in row.why and "Predicted" not in row.why
     assert "By the table slimming's take 100% to 100% of the time of uniform scaling's." in row.why
-    assert row.command == f"{slimmed.COMMAND} --engine eager --noise gumbel --seeds 5"
+    assert row.command == f"{slimming.COMMAND} --engine eager --noise gumbel --seeds 5"
 
 
 def test_step_3_names_every_way_and_the_error_of_the_predictions(results: Path) -> None:
@@ -81,7 +79,7 @@ def test_step_3_names_every_way_and_the_error_of_the_predictions(results: Path) 
     config = Subnet.largest(SEARCHED).after(FIRST).config(SEARCHED)
     Errors(CONDITIONS, (Prediction(config, 0.2, 0.21, 0.25),)).save(results / "slimming.json" / LATENCY)
     row = step(results, 3)
-    assert all(label in row.ours for method, label in METHODS.items() if method != "slimming")
+    assert all(label in row.result for method, label in METHODS.items() if method != "slimming")
     assert "Predicted and measured latency differ by 20.0% at most." in row.why
 
 
@@ -94,7 +92,7 @@ def test_with_few_pairs_the_claim_stays_open(results: Path) -> None:
 def test_step_1_reports_the_accuracy_of_the_supernet(results: Path) -> None:
     stored(results, 0.02)
     row = step(results, 1)
-    assert (row.status, row.ours) == ("same trend", "7 MetaPaths, worth 0.5 to 4")
+    assert (row.status, row.result) == ("same trend", "7 MetaPaths, worth 0.5 to 4")
     assert row.why.startswith("With gumbel noise.")
 
 
@@ -114,7 +112,7 @@ def test_step_2_reports_the_prediction_error_of_the_table(
     assert row.status == status
     median, worst = (f"{100 * value:.1f}%" for value in (other.median_at_speed, other.worst_at_speed))
     assert (
-        row.ours
+        row.result
         == f"folded: off by 2.0% in the median, 2.0% at worst; openvino: off by {median} in the median, "
         + (f"{worst} at worst")
     )
@@ -124,11 +122,11 @@ def test_step_2_reports_the_prediction_error_of_the_table(
 
 
 def test_without_records_there_are_no_answers(tmp_path: Path) -> None:
-    assert list(slimmed.findings(tmp_path)) == []
+    assert list(slimming.findings(tmp_path)) == []
 
 
 def test_a_folder_with_other_files_is_rejected(results: Path) -> None:
     stored(results, 0.02)
     (results / "slimming.json" / SEARCH).write_text("{}", encoding="utf-8")
     with pytest.raises(ValueError, match="holds no search"):
-        list(slimmed.findings(results))
+        list(slimming.findings(results))

@@ -32,7 +32,7 @@ ROWS = {row.name: row for row in rows() if row.part == slimming.PART}
     ],
 )
 def test_a_computed_row(name: str, status: str, ours: str) -> None:
-    assert (ROWS[name].status, ROWS[name].ours) == (status, ours)
+    assert (ROWS[name].status, ROWS[name].result) == (status, ours)
 
 
 def test_the_steps_wait_and_the_remarks_are_background() -> None:
@@ -66,7 +66,7 @@ def test_a_quotient_of_alpha_would_be_called_exact(monkeypatch: pytest.MonkeyPat
     assert slimming.check("importance_late").status == "exact"
     monkeypatch.setattr(slimming, "importance", lambda weights: 1.0)
     verdict = slimming.check("importance_late")
-    assert (verdict.status, verdict.ours) == ("disagrees", "a different number")
+    assert (verdict.status, verdict.result) == ("disagrees", "a different number")
 
 
 def test_a_check_leaves_the_random_numbers_as_they_were() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -44,7 +45,7 @@ EPOCHS = "A run here has whole epochs, of 631 iterations on 20,210 images. This 
 def test_a_setting(name: str, status: str, ours: str, why: str) -> None:
     row = ROWS[name]
     assert (row.status, row.kind, row.chapter) == (status, "computed", 9)
-    assert row.ours.startswith(ours) and row.why.startswith(why)
+    assert row.result.startswith(ours) and row.why.startswith(why)
     assert bool(row.why) == (status == "disagrees")
     assert row.command == f'report.table2.check("{name}")'
 
@@ -121,7 +122,7 @@ def test_full_epochs_are_reported_as_nearest_only_if_they_are(
 
 def test_another_crop_disagrees_and_the_command_uses_the_stated_crop(monkeypatch: pytest.MonkeyPatch) -> None:
     crop = next(setting.paper for setting in paper.settings("table2") if setting.name == "ADE20K: crop")
-    assert isinstance(crop, paper.Reported) and crop.value == dense.PHOTOGRAPH
+    assert isinstance(crop, paper.Reported) and crop.value == dense.PHOTO_SIZE
     monkeypatch.setattr(LetterboxParams, "_on_square", lambda self, pixels, fill: pixels)
     assert table2.check("ADE20K: crop").status == "disagrees"
 
@@ -131,7 +132,7 @@ def test_the_pyramid_has_its_documented_width(monkeypatch: pytest.MonkeyPatch) -
     neck, head = entry.default
     assert isinstance(neck, FPNConfig)
     widths = set(FPN(PRESETS["l1"].embed_dims, (4, 8, 16, 32), neck).out_dims)
-    assert table2.check("COCO: FPN width").ours == f"{widths.pop()} channels for L1" and not widths
+    assert table2.check("COCO: FPN width").result == f"{widths.pop()} channels for L1" and not widths
     wide = replace(entry, default=(FPNConfig(out_channels=256), head))
     monkeypatch.setattr(table2, "HEADS", {"anchor_decoupled_head": wide})
     assert table2.check("COCO: FPN width").status == "exact"

@@ -41,7 +41,7 @@ def wrong(preset: str, **fields: Any) -> dict[str, Row]:
 )
 def test_table_1(item: str, status: str, ours: str) -> None:
     row = ROWS[f"Table 1: {item}"]
-    assert (row.status, row.ours, row.kind) == (status, ours, "computed")
+    assert (row.status, row.result, row.kind) == (status, ours, "computed")
     explained = "Explained. The repository's counter, toolbox.py, gives our count "
     assert row.why.startswith(explained) if status == "disagrees" else row.why == ""
 
@@ -59,7 +59,7 @@ def test_table_1(item: str, status: str, ours: str) -> None:
             "mmpretrain, table of models: EfficientFormer-L3, Flops",
             "disagrees",
             "3,906,573,312; by the rule of mmpretrain with num_vit=1 3,737,045,760",
-            "Counted on 1 MB3D block in place of 4: a network of 27,475,736 parameters, not 31,406,000.",
+            "Counted on 1 MB3D block instead of 4: a network of 27,475,736 parameters, not 31,406,000.",
         ),
         ("mmpretrain, metafile: EfficientFormer-L3, Parameters", "exact", "31,406,000", ""),
         (
@@ -81,13 +81,13 @@ def test_table_1(item: str, status: str, ours: str) -> None:
 )
 def test_counts_of_others(name: str, status: str, ours: str, why: str) -> None:
     row = ROWS[name]
-    assert (row.status, row.ours, row.kind) == (status, ours, "computed")
+    assert (row.status, row.result, row.kind) == (status, ours, "computed")
     assert why in row.why and bool(row.why) == (status == "disagrees")
 
 
 def test_every_count_of_other_projects_is_exact_or_explained() -> None:
     rows = [row for row in ROWS.values() if row.part == counted.PART]
-    assert len(rows) == sum(len(row.cells) for table in paper.counted_elsewhere() for row in table.rows) == 20
+    assert len(rows) == sum(len(row.cells) for table in paper.external_counts() for row in table.rows) == 20
     assert all(row.status == "exact" or row.why.startswith("Explained. ") for row in rows)
     assert sum(row.status == "exact" for row in rows) == 8
 
@@ -105,7 +105,7 @@ def test_table_6_as_printed_would_have_other_parameters(preset: str) -> None:
     assert slip
     row = next(row for row in ROWS.values() if row.record == slip)
     assert row.status == "follows the code"
-    as_printed = int(row.ours.partition("as printed ")[2].partition(" ")[0].replace(",", ""))
+    as_printed = int(row.result.partition("as printed ")[2].partition(" ")[0].replace(",", ""))
     assert round(as_printed / 1e6, 1) == slip.params.value != paper.table1()[preset, "params"].value
 
 
@@ -253,7 +253,7 @@ def test_ratios_follow_from_their_cells_or_have_none() -> None:
         exact = row.record.from_cells(paper.table1())
         assert (row.status == "consistent") == (exact is not None)
         assert row.kind == ("reported" if exact is not None else None)
-        assert exact is None or float(row.ours.split()[0]) == pytest.approx(exact, abs=0.005)
+        assert exact is None or float(row.result.split()[0]) == pytest.approx(exact, abs=0.005)
 
 
 @pytest.mark.parametrize("factor", [0.5, 2])
