@@ -7,14 +7,14 @@ from dense_networks import SMALL
 
 from efficientformer_edu.data.examples import Example, Examples
 from efficientformer_edu.data.shapes import Shapes
-from efficientformer_edu.dense.defaults import usual
 from efficientformer_edu.dense.evaluation import evaluate_dense
-from efficientformer_edu.dense.loop import DenseLoop, DenseRun
+from efficientformer_edu.dense.network import default_config
 from efficientformer_edu.dense.recipe import SHAPES, DenseRecipe
+from efficientformer_edu.dense.trainer import DenseRun, DenseTrainer
 
 SIZE = 64
-RECIPE = SHAPES.replace(epochs=2, batch=4, warm_up_steps=2, scale=(0.7, 1.4), drop_path=0.1, ema=0.9)
-STILL = SHAPES.replace(epochs=1, batch=4, warm_up_steps=0, flip=False, clipping=None)  # nothing is random
+RECIPE = SHAPES.replace(epochs=2, batch=4, warmup_steps=2, scale=(0.7, 1.4), drop_path=0.1, ema=0.9)
+STILL = SHAPES.replace(epochs=1, batch=4, warmup_steps=0, flip=False, agc_clip=None)  # nothing is random
 CLASSES = {"detection": 5, "segmentation": 6}
 HEAD = {"detection": "anchor_free_decoupled_head", "segmentation": "all_mlp_decoder"}  # without dropout
 
@@ -24,7 +24,7 @@ class Listed(Examples):
 
     def __init__(self, examples: list[Example], classes: tuple[str, ...], pixel_classes: tuple[str, ...]) -> None:
         self.examples, self.classes, self.pixel_classes = examples, classes, pixel_classes
-        self.words = f"{len(examples)} images"
+        self.description = f"{len(examples)} images"
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -35,7 +35,7 @@ class Listed(Examples):
 
 def run(task: str = "segmentation", recipe: DenseRecipe = RECIPE, head: str | None = None, **more: object) -> DenseRun:
     fields = {
-        "config": usual(SMALL, task, CLASSES[task], head or HEAD[task]),
+        "config": default_config(SMALL, task, CLASSES[task], head or HEAD[task]),
         "train": Shapes(8, SIZE),
         "test": Shapes(5, SIZE, "test"),  # two processes cannot share them equally
         "recipe": recipe,
@@ -46,14 +46,14 @@ def run(task: str = "segmentation", recipe: DenseRecipe = RECIPE, head: str | No
 
 def first_step(task: str, head: str | None, path: str) -> None:
     """Evaluate, take one step, and let the first process write the gradients, the statistics and the scores."""
-    loop = DenseLoop(run(task, STILL, head))
+    loop = DenseTrainer(run(task, STILL, head))
     before = loop.evaluate()
     if loop.accelerator.is_main_process:  # criteria and scores of a single process do not need the others
         batch, network = loop.batches()[0], loop.network.eval()
         loop.criterion(network(batch.images), batch.targets, getattr(network.head, "strides", ()))
         evaluate_dense(network, loop.run.test, SIZE, 4)
         network.train()
-    loss = loop.step(loop.batches()[0], 0, 2)
+    loss = loop.step(loop.batches()[0], 0)
     if loop.accelerator.is_main_process:
         values = {name: parameter.grad for name, parameter in loop.network.named_parameters()}
         values |= {name: buffer for name, buffer in loop.network.named_buffers() if "running" in name}

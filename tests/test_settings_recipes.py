@@ -36,16 +36,16 @@ from efficientformer_edu.data import datasets
 from efficientformer_edu.data.examples import Target
 from efficientformer_edu.data.images import MEAN, STD
 from efficientformer_edu.data.shapes import Shapes
-from efficientformer_edu.dense.detection.boxes import area
-from efficientformer_edu.dense.loop import DenseLoop
+from efficientformer_edu.dense.detection.boxes import box_area
 from efficientformer_edu.dense.recipe import SHAPES, DenseRecipe
+from efficientformer_edu.dense.trainer import DenseTrainer
 from efficientformer_edu.model.blocks import DropPath
 from efficientformer_edu.model.network import Heads
 from efficientformer_edu.model.stem import Stem
 from efficientformer_edu.slimming import protocol as slimming
 from efficientformer_edu.training import checkpoints, loading
+from efficientformer_edu.training.classification import ClassificationTrainer
 from efficientformer_edu.training.distillation import StoredLogits
-from efficientformer_edu.training.loop import Loop
 from efficientformer_edu.training.recipe import Recipe
 
 pytestmark = pytest.mark.slow
@@ -57,20 +57,20 @@ BASE = Recipe(
     epochs=4,
     batch=COUNT,
     learning_rate=0.128,  # a maximum learning rate of 1e-3
-    warm_up_epochs=2,
-    clipping=None,
+    warmup_epochs=2,
+    agc_clip=None,
     ema=None,
     label_smoothing=0.0,
     mixup=0.0,
     cutmix=0.0,
     erasing=0.0,
     rand_augment=None,
-    repeats=1,
+    repeated_aug=1,
     flip=False,
     crop=0,
     distillation=None,
 )
-DENSE = SHAPES.replace(epochs=4, batch=SCENES, warm_up_steps=2, flip=False, learning_rate=1e-3)
+DENSE = SHAPES.replace(epochs=4, batch=SCENES, warmup_steps=2, flip=False, learning_rate=1e-3)
 CONFIG = training_runs.CONFIG.replace(attn_drop_rate=0.0)
 
 
@@ -198,7 +198,7 @@ def observe_classification(recipe: Recipe, folder: Path, gray: bool) -> Observat
         operations = {"probe": lambda image, strength, *_: strengths.append(strength) or image}
         monkeypatch.setattr(sys.modules[loading.rand_augment.__module__], "OPERATIONS", operations)
         run_folder = folder / str(len(list(folder.iterdir())))
-        seen = observe(Loop(run, run_folder), run_folder)
+        seen = observe(ClassificationTrainer(run, run_folder), run_folder)
     batch = seen.pop("batch")
     assert torch.equal(seen["images"], batch.images)
     logits = Heads(seen.pop("head"), seen.pop("head_dist"))
@@ -210,7 +210,7 @@ def observe_classification(recipe: Recipe, folder: Path, gray: bool) -> Observat
         "indices": batch.indices.tolist(),
         "logits": torch.stack(logits),
         "strengths": strengths,
-        "batch norms": norms_of_two_processes(lambda: Loop(run)),
+        "batch norms": norms_of_two_processes(lambda: ClassificationTrainer(run)),
     }
 
 
@@ -240,7 +240,7 @@ def loss_of(recipe: Recipe, logits: Heads, targets: Tensor, teacher: Tensor | No
 def observe_dense(recipe: DenseRecipe, folder: Path, task: str) -> Observations:
     run = dense_runs.run(task, recipe, train=Shapes(SCENES, SIDE))
     run_folder = folder / f"{task}{len(list(folder.iterdir()))}"
-    seen = observe(DenseLoop(run, run_folder), run_folder)
+    seen = observe(DenseTrainer(run, run_folder), run_folder)
     batch = seen.pop("batch")
     assert torch.equal(seen["images"], batch.images)
     for target, loaded in zip(seen.pop("targets of the loss"), batch.targets, strict=True):
@@ -249,7 +249,7 @@ def observe_dense(recipe: DenseRecipe, folder: Path, task: str) -> Observations:
         **seen,
         "boxes": [target.boxes for target in batch.targets],
         "pixels": [target.semantic for target in batch.targets],
-        "batch norms": norms_of_two_processes(lambda: DenseLoop(run)),
+        "batch norms": norms_of_two_processes(lambda: DenseTrainer(run)),
     }
 
 
@@ -365,7 +365,7 @@ def dropped(_: Any, after: dict[str, list[tuple[bool, ...]]]) -> None:
 
 def halved(before: list[Tensor], after: list[Tensor]) -> None:
     """Each box is half as wide and high."""
-    assert all(torch.allclose(area(old) / 4, area(new)) for old, new in zip(before, after, strict=True))
+    assert all(torch.allclose(box_area(old) / 4, box_area(new)) for old, new in zip(before, after, strict=True))
 
 
 def smoothed(before: Tensor, after: Tensor) -> None:
@@ -384,13 +384,13 @@ CASES: list[tuple[str, dict[str, Any], str, Any, dict[str, Any]]] = [
     ("classification", {}, "batch", 4, {"learning rates": rates(top=5e-4, per_epoch=2),
         "indices": lambda before, after: check_sizes(before, after, 4), "kept branches": ANY, **IMAGES}),
     ("classification", {}, "learning_rate", 0.256, {"learning rates": rates(top=2e-3)}),
-    ("classification", {}, "min_rate", 1e-4, {"learning rates": rates(low=1e-4)}),
-    ("classification", {}, "warm_up_epochs", 3, {"learning rates": rates(warm_up=3)}),
-    ("classification", {}, "warm_up_rate", 1e-4, {"learning rates": rates(start=1e-4)}),
+    ("classification", {}, "min_lr", 1e-4, {"learning rates": rates(low=1e-4)}),
+    ("classification", {}, "warmup_epochs", 3, {"learning rates": rates(warm_up=3)}),
+    ("classification", {}, "warmup_lr", 1e-4, {"learning rates": rates(start=1e-4)}),
     ("classification", {}, "cooldown_epochs", 2, {"epochs": 6, "learning rates": rates(cooldown=2),
         "kept branches": ANY}),
     ("classification", {}, "weight_decay", 0.5, {"weight decay": [0.5, 0.0]}),
-    ("classification", {}, "clipping", 1e-3, {"clipping": pytest.approx(1e-3, rel=1e-3)}),
+    ("classification", {}, "agc_clip", 1e-3, {"clipping": pytest.approx(1e-3, rel=1e-3)}),
     ("classification", {}, "ema", 0.75, {"average": pytest.approx(0.75, abs=1e-3)}),
     ("classification", {}, "label_smoothing", 0.3, {"targets": smoothed, "loss": ANY}),
     ("classification", {}, "mixup", 1e6, {"images": averaged, "targets": averaged, **FORWARD}),
@@ -398,7 +398,7 @@ CASES: list[tuple[str, dict[str, Any], str, Any, dict[str, Any]]] = [
     ("classification", {}, "erasing", 0.5, {"images": erased, **FORWARD}),
     ("classification", PARTS, "color_jitter", 0.4, {"images": jittered, "logits": ANY}),
     ("classification", PARTS, "rand_augment", 6.0, {"strengths": about(0.6, 0.03), "images": ANY, **FORWARD}),
-    ("classification", {}, "repeats", 2, {"indices": lambda _, after: check_repeats(after, 2), **IMAGES}),
+    ("classification", {}, "repeated_aug", 2, {"indices": lambda _, after: check_repeats(after, 2), **IMAGES}),
     ("classification", {}, "flip", True, {"images": mirrored, **FORWARD}),
     ("classification", PARTS, "flip", True, {"images": ANY, **FORWARD}),
     ("classification", {}, "crop", 3, {"images": shifted(3), **FORWARD}),
@@ -418,9 +418,9 @@ CASES: list[tuple[str, dict[str, Any], str, Any, dict[str, Any]]] = [
     ("detection", {}, "learning_rate", 2e-3, {"learning rates": dense_rates(top=2e-3)}),
     ("detection", {}, "schedule", "poly", {"learning rates": dense_rates(schedule="poly")}),
     ("detection", {}, "schedule", "step", {"learning rates": dense_rates(schedule="step")}),
-    ("detection", {}, "warm_up_steps", 3, {"learning rates": dense_rates(warm_up=3)}),
+    ("detection", {}, "warmup_steps", 3, {"learning rates": dense_rates(warm_up=3)}),
     ("detection", {}, "weight_decay", 0.5, {"weight decay": [0.5, 0.0]}),
-    ("detection", {}, "clipping", 1e-3, {"clipping": pytest.approx(1e-3, rel=1e-3)}),
+    ("detection", {}, "agc_clip", 1e-3, {"clipping": pytest.approx(1e-3, rel=1e-3)}),
     ("detection", {}, "ema", 0.75, {"average": pytest.approx(0.75, abs=1e-3)}),
     ("detection", {}, "scale", (0.5, 0.5), {"boxes": halved, "images|loss": ANY}),
     ("detection", {}, "flip", True, {"images": mirrored, "boxes": mirrored, "loss": ANY}),
@@ -474,19 +474,19 @@ def test_fields_of_recipes_have_their_documented_effect(
     check_changes(before, after, expected)
 
 
-SLIMMING = slimming.Protocol("", datasets.SMALL, 20, 3, BASE, compared=10, tested=5)
-ABLATIONS = ablations.Protocol("", datasets.SMALL, 20, BASE, CONFIG, size=32)
+SLIMMING = slimming.Protocol("", datasets.FASHION_MNIST_SMALL, 20, 3, BASE, compared=10, tested=5)
+ABLATIONS = ablations.Protocol("", datasets.FASHION_MNIST_SMALL, 20, BASE, CONFIG, size=32)
 OTHER = BASE.replace(epochs=6)
 # fmt: off
 # The protocol, a field, its other value and what that changes. `words` appear in messages only.
 PROTOCOLS: list[tuple[Any, str, Any, dict[str, Any]]] = [
-    (SLIMMING, "data", datasets.FULL, {"data": [datasets.FULL] * 2}),
+    (SLIMMING, "data", datasets.FASHION_MNIST, {"data": [datasets.FASHION_MNIST] * 2}),
     (SLIMMING, "per_class", 15, {"learn": 120}),
     (SLIMMING, "held_out", 4, {"held_out": 40, "learn": 160}),
     (SLIMMING, "recipe", OTHER, {"recipe of the supernet|recipe of the evaluator": OTHER}),
     (SLIMMING, "compared", 8, {"train": 80}),
     (SLIMMING, "tested", 4, {"test": 40}),
-    (ABLATIONS, "data", datasets.FULL, {"data": [datasets.FULL] * 2}),
+    (ABLATIONS, "data", datasets.FASHION_MNIST, {"data": [datasets.FASHION_MNIST] * 2}),
     (ABLATIONS, "per_class", 15, {"train": 150}),
     (ABLATIONS, "recipe", OTHER, {"recipe": OTHER}),
     (ABLATIONS, "config", CONFIG.replace(pool_size=5), {"config": CONFIG.replace(pool_size=5)}),

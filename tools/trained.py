@@ -11,10 +11,8 @@ from tempfile import TemporaryDirectory
 
 from efficientformer_edu.data.datasets import load_data
 from efficientformer_edu.training import checkpoints
-from efficientformer_edu.training.loop import Loop
-from efficientformer_edu.training.progress import follow
+from efficientformer_edu.training.classification import ClassificationTrainer, Run
 from efficientformer_edu.training.recipe import LAPTOP
-from efficientformer_edu.training.run import Run
 from efficientformer_edu.training.small import FOLDER, SMALL
 
 RECIPE = LAPTOP.replace(epochs=12, crop=1)  # enough epochs to see every image in several crop positions
@@ -25,7 +23,7 @@ def main() -> int:
     """Train, and copy weights, log and description into the package; on failure the old files are kept."""
     train, test = (load_data("fashion-mnist", split) for split in ("train", "test"))
     with TemporaryDirectory() as folder:
-        follow(Loop(Run(SMALL, train, test, RECIPE, size=32), Path(folder, "run")))
+        ClassificationTrainer(Run(SMALL, train, test, RECIPE, size=32), Path(folder, "run")).fit()
         for name in KEPT:
             shutil.copyfile(Path(folder, "run", name), FOLDER / name)
     return 0

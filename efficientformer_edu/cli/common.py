@@ -5,11 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from efficientformer_edu.config import EfficientFormerConfig, Resolution, get_config
+
+if TYPE_CHECKING:
+    from efficientformer_edu.training.trainer import Trainer
 
 YAML = (".yaml", ".yml")
 MODEL_HELP = "l1, l3 or l7, or a YAML file with a configuration"
@@ -51,3 +54,19 @@ def reject_options(what: str, options: Mapping[str, object]) -> None:
             "means nothing for {}; leave it out" if len(unsupported) == 1 else "mean nothing for {}; leave them out"
         )
         raise ValueError(f"{' and '.join(unsupported)} {message.format(what)}")
+
+
+def print_notes(lines: list[str], *data: Any) -> None:
+    """Print warnings, and a description of each data set, on standard error."""
+    for line in (*lines, *(images.description for images in data)):
+        typer.echo(line, err=True)
+
+
+def fit(trainer: Trainer) -> None:
+    """Train to the end. Raises ValueError, which is reported in one line, if the loss is not finite."""
+    from efficientformer_edu.training.nan_checks import NotFiniteError
+
+    try:
+        trainer.fit()
+    except NotFiniteError as error:
+        raise ValueError(str(error)) from error

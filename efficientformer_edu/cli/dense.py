@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from efficientformer_edu._formats import read_yaml
-from efficientformer_edu.cli.common import YAML, collect_warnings, read_model
+from efficientformer_edu.cli.common import YAML, collect_warnings, fit, print_notes, read_model
 from efficientformer_edu.utils.tables import Format
 
 if TYPE_CHECKING:
-    from efficientformer_edu.data.examples import Examples
     from efficientformer_edu.dense.network import DenseConfig
 
-SMALL = "small"
 SHAPES = "shapes"
-SCENE, PHOTOGRAPH = 96, 512  # side length in pixels for synthetic scenes, and for photos
+SHAPES_SIZE, PHOTO_SIZE = 96, 512  # input height and width in pixels for synthetic scenes, and for photos
 
 
 def train_dense(
@@ -33,34 +31,29 @@ def train_dense(
     changed: dict[str, Any],
     size: int | None,
     seed: int,
-    resume: bool,
-    workers: int,
     strict: bool,
+    **trainer_options: Any,
 ) -> None:
     """Train a network for a task. Arguments as for the command; `changed` contains changed fields of the recipe."""
-    from efficientformer_edu.data.dense_datasets import load_examples
+    from efficientformer_edu.data.datasets import load_examples
     from efficientformer_edu.dense.evaluation import classes_of
-    from efficientformer_edu.dense.loop import DenseLoop, DenseRun
     from efficientformer_edu.dense.metrics import check_installed
     from efficientformer_edu.dense.recipe import get_dense_recipe
-    from efficientformer_edu.training.nan_checks import NotFiniteError
-    from efficientformer_edu.training.progress import follow
+    from efficientformer_edu.dense.trainer import DenseRun, DenseTrainer
 
     check_installed(task)
-    side = size or SCENE
     with collect_warnings() as data_warnings:
-        examples, tests = (load_examples(data, split, strict=strict, size=side) for split in ("train", "test"))
+        examples, tests = (
+            load_examples(data, split, strict=strict, size=size or SHAPES_SIZE) for split in ("train", "test")
+        )
     config = _config(model, task, len(classes_of(examples, task)), head)
     selected_recipe = get_dense_recipe(recipe).replace(**changed)
-    pixels = size or (SCENE if data == SHAPES else PHOTOGRAPH)
+    pixels = size or (SHAPES_SIZE if data == SHAPES else PHOTO_SIZE)
     run = DenseRun(config, examples, tests, selected_recipe, pixels, seed, init_from)
     with collect_warnings() as run_warnings:
-        loop = DenseLoop(run, out, resume=resume, workers=workers)
-    _say([*data_warnings, *run_warnings], examples, tests)
-    try:
-        follow(loop)
-    except NotFiniteError as error:
-        raise ValueError(str(error)) from error
+        trainer = DenseTrainer(run, out, **trainer_options)
+    print_notes([*data_warnings, *run_warnings], examples, tests)
+    fit(trainer)
 
 
 def evaluate_dense_file(
@@ -69,7 +62,7 @@ def evaluate_dense_file(
     """Evaluate the network in a file and print its table."""
     import torch
 
-    from efficientformer_edu.data.dense_datasets import load_examples
+    from efficientformer_edu.data.datasets import load_examples
     from efficientformer_edu.dense.evaluation import classes_of, evaluate_dense
     from efficientformer_edu.dense.files import load_dense
     from efficientformer_edu.dense.metrics import check_installed
@@ -82,7 +75,7 @@ def evaluate_dense_file(
         tests = load_examples(data, "test", strict=strict, size=pixels)
     check_classes(saved.classes, classes_of(tests, saved.network.config.task), weights)
     result = evaluate_dense(saved.network.to(device), tests, pixels, batch, device=device, workers=workers)
-    _say(data_warnings, tests)
+    print_notes(data_warnings, tests)
     typer.echo(result.table().to(format), nl=False)
     if format == "table":
         typer.echo(f"\n{result}; {pixels}×{pixels} pixels")
@@ -90,13 +83,13 @@ def evaluate_dense_file(
 
 def predict_dense_file(photo: Path, weights: Path, out: Path | None) -> None:
     """Print the predictions of the network in a file for a photo, and draw them to `out`."""
+    from efficientformer_edu.dense.evaluation import predict_photo
     from efficientformer_edu.dense.files import load_dense
-    from efficientformer_edu.dense.predict import predict_photo
     from efficientformer_edu.plots.overlays import SCORE, class_shares, draw_overlay
     from efficientformer_edu.plots.style import FORMATS, save
 
     if out is not None and out.suffix not in FORMATS:
-        raise ValueError(f"--out {out.name} is no picture; wanted: a name that ends in {' or '.join(FORMATS)}")
+        raise ValueError(f"--out {out.name} is not an image file; allowed are names that end in {' or '.join(FORMATS)}")
     saved = load_dense(weights)
     prediction = predict_photo(saved.network, saved.classes, photo, saved.size)
     if prediction.detections is not None:
@@ -125,22 +118,20 @@ def is_dense(weights: str | Path) -> bool:
 def _config(model: str, task: str, num_classes: int, head: str | None) -> DenseConfig:
     """The configuration: a backbone by name or from a file, or a complete network from a NetsPresso file."""
     from efficientformer_edu.dense import from_yaml
-    from efficientformer_edu.dense.defaults import SMALL as SMALL_BACKBONE
-    from efficientformer_edu.dense.defaults import usual
+    from efficientformer_edu.dense.network import SMALL_BACKBONE, default_config
 
     if model.endswith(YAML) and "model" in read_yaml(Path(model)):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             config = from_yaml(model, num_classes).config
         if config.task != task or head is not None:
-            raise ValueError(f"{model} is a whole network for {config.task}; give --task {config.task} and no --head")
+            raise ValueError(
+                f"{model} is a complete network for {config.task}; use --task {config.task} without --head"
+            )
         for warning in caught:
             typer.echo(f"Warning: {warning.message}.", err=True)
         return config
-    backbone = SMALL_BACKBONE if model == SMALL else read_model(model)
-    return usual(backbone.replace(in_channels=3), task, num_classes, head)  # all of these data sets are in colour
-
-
-def _say(lines: list[str], *data: Examples) -> None:
-    for line in (*lines, *(examples.words for examples in data)):
-        typer.echo(line, err=True)
+    backbone = SMALL_BACKBONE if model == "small" else read_model(model)
+    return default_config(
+        backbone.replace(in_channels=3), task, num_classes, head
+    )  # all of these data sets are in colour

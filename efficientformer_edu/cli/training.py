@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from efficientformer_edu.cli.common import MODEL_HELP, collect_warnings, read_model, reject_options
+from efficientformer_edu.cli.common import MODEL_HELP, collect_warnings, fit, print_notes, read_model, reject_options
 from efficientformer_edu.cli.dense import evaluate_dense_file, is_dense, train_dense
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
 from efficientformer_edu.utils.tables import Format
@@ -19,58 +19,60 @@ if TYPE_CHECKING:
     from efficientformer_edu.training.distillation import Teacher
     from efficientformer_edu.training.recipe import Recipe
 
-SMALL = "small"
 NONE, TIMM, LOGITS = "none", "timm:", "logits:"
-PHOTOGRAPH = 224  # pixels
+COLOR_SIZE = 224  # pixels
 DATA_HELP = (
-    "fashion-mnist-small, which is in the package; fashion-mnist, the whole; or a folder of class folders. "
-    "For detection and segmentation: shapes, which are drawn; or a folder like COCO's, or of images and masks"
+    "fashion-mnist-small, which is part of the package; fashion-mnist, the full data set; or a folder with a subfolder "
+    "per class. For detection and segmentation: shapes, which are drawn; a folder in COCO's layout; or one of images "
+    "and masks"
 )
 Data = Annotated[str | None, typer.Option(help=DATA_HELP, show_default="fashion-mnist-small, or shapes")]
 Task = Literal["classification", "segmentation", "detection"]
-USUAL: Mapping[bool, tuple[str, str]] = {True: ("fashion-mnist-small", "laptop"), False: ("shapes", "shapes")}
+DEFAULTS: Mapping[bool, tuple[str, str]] = {True: ("fashion-mnist-small", "laptop"), False: ("shapes", "shapes")}
 """Default data and recipe, by whether the task is classification."""
-DataDir = Annotated[Path | None, typer.Option(help="where Fashion-MNIST's files lie")]
-Download = Annotated[bool, typer.Option("--download", help="fetch Fashion-MNIST if it is not there, 30 MB")]
-Strict = Annotated[
-    bool, typer.Option("--strict", help="refuse images that cannot be read; otherwise they are left out")
-]
-Workers = Annotated[int, typer.Option(min=0, help="processes that read images, besides each that trains")]
-Size = Annotated[int | None, typer.Option(min=32, help="height and width in pixels that the network sees")]
+DataDir = Annotated[Path | None, typer.Option(help="folder with the files of Fashion-MNIST")]
+Download = Annotated[bool, typer.Option("--download", help="download Fashion-MNIST if it is missing, 30 MB")]
+Tracker = Literal["tensorboard"]
+Strict = Annotated[bool, typer.Option("--strict", help="stop at images that cannot be read, instead of skipping them")]
+Workers = Annotated[int, typer.Option(min=0, help="number of processes that load images, per training process")]
+Size = Annotated[int | None, typer.Option(min=32, help="input height and width of the network, in pixels")]
 
 
 def train(
     model: Annotated[str, typer.Argument(help=f"{MODEL_HELP}; or small, for Fashion-MNIST or drawn shapes")],
-    task: Annotated[Task, typer.Option(help="what the network is to learn")] = "classification",
+    task: Annotated[Task, typer.Option(help="what the network learns")] = "classification",
     data: Data = None,
-    out: Annotated[Path | None, typer.Option(help="the folder of the run; without it runs/MODEL")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the run; runs/MODEL by default")] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="laptop, paper, or code for the released one's; otherwise shapes, ade20k or coco",
+            help="laptop, paper, or code (of the released code); for detection and segmentation shapes, ade20k or coco",
             show_default="laptop, or shapes",
         ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="instead of the recipe's; may grow with --resume")] = None,
-    batch: Annotated[int | None, typer.Option(min=2, help="images in a step, over all processes")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="replaces that of the recipe; may increase with --resume")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=2, help="images per step, over all processes")] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="instead of the recipe's; for classification per 1,024 images in a batch")
+        float | None, typer.Option(help="replaces that of the recipe; for classification, for a batch of 1,024")
     ] = None,
     teacher: Annotated[
         str | None,
         typer.Option(metavar="FILE|timm:NAME|logits:FILE|none", help="teacher for distillation"),
     ] = None,
-    head: Annotated[str | None, typer.Option(help="of segmentation or detection, instead of the default one")] = None,
+    head: Annotated[str | None, typer.Option(help="head for segmentation or detection")] = None,
     init_from: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE", help="weights to start from; the head is kept if the file has the same classes as the data"
+            metavar="FILE", help="initial weights; the head is loaded if the file has the same classes as the data"
         ),
     ] = None,
     size: Size = None,
-    seed: Annotated[int, typer.Option(min=0, help="of all that is random")] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in the folder")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="random seed")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="continue the run in the folder")] = False,
     workers: Workers = 0,
+    tracker: Annotated[Tracker | None, typer.Option(help="also write the log for TensorBoard")] = None,
     data_dir: DataDir = None,
     download: Download = False,
     strict: Strict = False,
@@ -84,25 +86,25 @@ def train(
     """
     for file in (init_from, teacher):
         _check_exists(file)
-    default_data, default_recipe = USUAL[task == "classification"]
+    default_data, default_recipe = DEFAULTS[task == "classification"]
     data, recipe, out = data or default_data, recipe or default_recipe, out or Path("runs") / Path(model).stem
+    if tracker is not None:
+        from efficientformer_edu.training.trainer import check_tracker
+
+        check_tracker(tracker, out)
+    trainer_options: dict[str, Any] = {"resume": resume, "workers": workers, "tracker": tracker}
     if task != "classification":
         reject_options(f"--task {task}", {"--teacher": teacher, "--data-dir": data_dir, "--download": download})
         settings = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate}
         changed = {name: value for name, value in settings.items() if value is not None}
         options: dict[str, Any] = {"head": head, "init_from": init_from, "recipe": recipe, "changed": changed}
-        return train_dense(
-            model, task, data, out, **options, size=size, seed=seed, resume=resume, workers=workers, strict=strict
-        )
+        return train_dense(model, task, data, out, **options, **trainer_options, size=size, seed=seed, strict=strict)
     reject_options("--task classification", {"--head": head})
     config = _config(model)
     _check_split(data)
 
     from efficientformer_edu.data.datasets import load_data
-    from efficientformer_edu.training.loop import Loop
-    from efficientformer_edu.training.nan_checks import NotFiniteError
-    from efficientformer_edu.training.progress import follow
-    from efficientformer_edu.training.run import Run
+    from efficientformer_edu.training.classification import ClassificationTrainer, Run
 
     with collect_warnings() as data_warnings:
         images, tests = (
@@ -110,25 +112,22 @@ def train(
         )
     config = config.replace(num_classes=len(images.classes), in_channels=images.channels)
     selected_recipe = _recipe(recipe, teacher, epochs=epochs, batch=batch, learning_rate=learning_rate)
-    distiller = _teacher(teacher, images) if selected_recipe.distillation else None
+    teacher_network = _teacher(teacher, images) if selected_recipe.distillation else None
     run = Run(
         config,
         images,
         tests,
         selected_recipe,
-        size or _usual_size(config, images),
+        size or _default_size(config, images),
         seed,
-        distiller,
-        teacher if distiller and teacher else "",
-        init_from=init_from,
+        init_from,
+        teacher_network,
+        teacher if teacher_network and teacher else "",
     )
     with collect_warnings() as run_warnings:
-        loop = Loop(run, out, resume=resume, workers=workers)
-    _say([*data_warnings, *run_warnings], images, tests)
-    try:
-        follow(loop)
-    except NotFiniteError as error:
-        raise ValueError(str(error)) from error
+        trainer = ClassificationTrainer(run, out, **trainer_options)
+    print_notes([*data_warnings, *run_warnings], images, tests)
+    fit(trainer)
 
 
 def evaluate(
@@ -136,12 +135,12 @@ def evaluate(
     data: Data = None,
     rule: Annotated[
         str | None,
-        typer.Option(help="whose crop: official, timm, mmpretrain, hf or netspresso", show_default="official"),
+        typer.Option(help="crop rule: official, timm, mmpretrain, hf or netspresso", show_default="official"),
     ] = None,
     size: Size = None,
-    batch: Annotated[int, typer.Option(min=1, help="images at once")] = 64,
-    format: Annotated[Format, typer.Option(help="of the table of classes")] = "table",
-    out: Annotated[Path | None, typer.Option(help="a .png or .svg file for the confusion matrix")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="images per batch")] = 64,
+    format: Annotated[Format, typer.Option(help="format of the table")] = "table",
+    out: Annotated[Path | None, typer.Option(help="file for the confusion matrix, .png or .svg")] = None,
     workers: Workers = 0,
     data_dir: DataDir = None,
     download: Download = False,
@@ -155,19 +154,19 @@ def evaluate(
     if is_dense(weights):
         options = {"--rule": rule, "--out": out, "--data-dir": data_dir, "--download": download}
         reject_options(f"{Path(weights).name}, which is no classifier", options)
-        data = data or USUAL[False][0]
+        data = data or DEFAULTS[False][0]
         return evaluate_dense_file(weights, data, format, size=size, batch=batch, workers=workers, strict=strict)
-    data, rule = data or USUAL[True][0], rule or "official"
+    data, rule = data or DEFAULTS[True][0], rule or "official"
     if out is not None and out.suffix not in (".png", ".svg"):
-        raise ValueError(f"--out {out.name} is no picture; wanted: a name that ends in .png or .svg")
+        raise ValueError(f"--out {out.name} is not an image file; allowed are names that end in .png or .svg")
 
     import torch
 
-    from efficientformer_edu.data.crops import get_rule
+    from efficientformer_edu.data.images import get_rule
     from efficientformer_edu.data.datasets import load_data
     from efficientformer_edu.training.evaluation import check_classes
     from efficientformer_edu.training.evaluation import evaluate as evaluate_network
-    from efficientformer_edu.training.loading import TestBatches, loader
+    from efficientformer_edu.training.loading import EvalBatches, loader
     from efficientformer_edu.weights import from_weights, get_model
 
     published = weights in PRESETS and not Path(weights).exists()
@@ -176,11 +175,11 @@ def evaluate(
         tests = load_data(data, "test", data_dir=data_dir, download=download, strict=strict)
     if note := check_classes(network.class_names, tests.classes, weights):
         data_warnings.append(f"Note: {note}.")
-    pixels = size or (get_rule(rule).size if tests.channels == 3 else _usual_size(network.config, tests))
+    pixels = size or (get_rule(rule).size if tests.channels == 3 else _default_size(network.config, tests))
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    batches = TestBatches(tests, pixels, network.config.in_channels, batch, rule)
+    batches = EvalBatches(tests, pixels, network.config.in_channels, batch, rule)
     result = evaluate_network(network.to(device), loader(batches, workers), tests.classes, device)
-    _say(data_warnings, tests)
+    print_notes(data_warnings, tests)
     typer.echo(result.table().to(format), nl=False)
     if format == "table":
         typer.echo(f"\n{result}; {pixels}×{pixels} pixels, crop rule {rule}")
@@ -192,7 +191,7 @@ def evaluate(
 
 
 def _config(model: str) -> EfficientFormerConfig:
-    if model != SMALL:
+    if model != "small":
         return read_model(model)
     from efficientformer_edu.training import small
 
@@ -204,9 +203,9 @@ def _check_split(data: str) -> None:
     from efficientformer_edu.data import datasets as named
 
     root = Path(data)
-    if data not in (named.FULL, named.SMALL) and root.is_dir() and not (root / "train").is_dir():
+    if data not in (named.FASHION_MNIST, named.FASHION_MNIST_SMALL) and root.is_dir() and not (root / "train").is_dir():
         raise ValueError(
-            f"{root} has no folder train; wanted: class folders in train to learn from, in val to judge by"
+            f"{root} has no folder train; it needs class folders in train for training and in val for evaluation"
         )
 
 
@@ -240,7 +239,7 @@ def _teacher(teacher: str | None, images: Images) -> Teacher:
 
     if teacher is None:
         raise ValueError(
-            "the recipe distils: give --teacher FILE, timm:NAME or logits:FILE, or --teacher none to learn from labels"
+            "the recipe needs a teacher: --teacher FILE, timm:NAME or logits:FILE; --teacher none learns from labels"
         )
     if teacher.startswith(LOGITS):
         return StoredLogits.load(teacher.removeprefix(LOGITS), len(images), len(images.classes))
@@ -257,13 +256,8 @@ def _teacher(teacher: str | None, images: Images) -> Teacher:
     return network_teacher(network)
 
 
-def _usual_size(config: EfficientFormerConfig, images: Images) -> int:
+def _default_size(config: EfficientFormerConfig, images: Images) -> int:
     """The paper's size for colour images; for small images, the smallest size with enough tokens for attention."""
     from efficientformer_edu.training.small import smallest_size
 
-    return PHOTOGRAPH if images.channels == 3 else smallest_size(config)
-
-
-def _say(lines: list[str], *data: Images) -> None:
-    for line in (*lines, *(images.words for images in data)):
-        typer.echo(line, err=True)
+    return COLOR_SIZE if images.channels == 3 else smallest_size(config)

@@ -24,7 +24,7 @@ from efficientformer_edu.config import SMALLEST_INPUT
 from efficientformer_edu.data.datasets import Images
 from efficientformer_edu.model import MB3D, Attention, offset_bias
 from efficientformer_edu.model.mixers import Grid
-from efficientformer_edu.training.loading import TestBatches, TrainBatches, loader
+from efficientformer_edu.training.loading import EvalBatches, TrainBatches, loader
 from efficientformer_edu.training.optimization import learning_rate
 from efficientformer_edu.training.recipe import LAPTOP, Recipe
 from efficientformer_edu.training.small import SMALL
@@ -37,14 +37,14 @@ FINE: Grid = (8, 8)
 PATCH = 8  # pixels along each side of a token, on every grid
 CONFIG = SMALL.replace(embed_dims=(32, 32, 32, 32), layer_scale_init=None, distillation=False)
 
-LOOKED_AT = 100  # number of images on which attention probabilities are compared
+NUM_ATTENTION_IMAGES = 100  # number of images on which attention probabilities are compared
 
-WHOLE = LAPTOP.replace(epochs=20, batch=50, learning_rate=0.06, weight_decay=0.05, crop=4)
+NETWORK_RECIPE = LAPTOP.replace(epochs=20, batch=50, learning_rate=0.06, weight_decay=0.05, crop=4)
 """Recipe for training the network including its table. Random crops shift images by up to 4 pixels, so that the network
 cannot memorize patch positions.
 """
 
-ALONE = WHOLE.replace(epochs=6, learning_rate=0.6, weight_decay=0.0)
+TABLE_RECIPE = NETWORK_RECIPE.replace(epochs=6, learning_rate=0.6, weight_decay=0.0)
 """Recipe for training only a table, from zeros."""
 
 
@@ -65,7 +65,7 @@ def resized_matrix(table: Float[Tensor, "heads offsets"], bias_grid: Grid, grid:
     return F.interpolate(matrix[None], size=(count, count), mode="bicubic")[0]  # (heads, N, N)
 
 
-def taken_for(bias_grid: Grid, grid: Grid) -> list[list[tuple[int, int]]]:
+def source_tokens(bias_grid: Grid, grid: Grid) -> list[list[tuple[int, int]]]:
     """The row and column of the token of `bias_grid` that the released code uses for each token of `grid` (nearest)."""
     source_count, count = math.prod(bias_grid), math.prod(grid)
     nearest = [int((token + 0.5) * source_count / count) for token in range(count)]
@@ -82,7 +82,7 @@ def affine_table(down: float, across: float, bias_grid: Grid, grid: Grid) -> Flo
     return (down * y[:, None] + across * x).flatten()[None]  # (1, h·w)
 
 
-class GivenBias(Attention):
+class ExternalBiasAttention(Attention):
     """Attention with an arbitrary bias matrix, set from outside."""
 
     matrix: Float[Tensor, "heads N N"]
@@ -104,7 +104,7 @@ class PatchNetwork(nn.Module):
         dim = CONFIG.embed_dims[-1]
         self.embed = nn.Linear(PATCH**2, dim)
         self.block = MB3D(CONFIG, 3, 0.0)
-        self.attention = self.block.token_mixer = GivenBias(
+        self.attention = self.block.token_mixer = ExternalBiasAttention(
             dim, CONFIG.num_heads, CONFIG.key_dim, CONFIG.value_dim, COARSE, 0.0
         )
         self.norm = nn.LayerNorm(dim)
@@ -122,7 +122,7 @@ class PatchNetwork(nn.Module):
 
 
 @dataclass(frozen=True)
-class Way:
+class BiasResult:
     """One way to obtain a bias, and its results.
 
     Attributes:
@@ -152,22 +152,27 @@ class Comparison:
         fine: on the finer grid: no bias, the matrix resized, the table resized, and a table trained there.
     """
 
-    coarse: tuple[Way, ...]
-    fine: tuple[Way, ...]
+    coarse: tuple[BiasResult, ...]
+    fine: tuple[BiasResult, ...]
 
     def table(self) -> Table:
         """A row for each method; errors are relative to the trained table of the same grid."""
         rows = [
-            (f"{side}×{side}", way.name, f"{way.top1:.1%}", f"{way.error:.2f}", f"{way.attention:.3f}")
-            for ways in (self.coarse, self.fine)
-            for way in ways
-            for side in [math.isqrt(math.isqrt(way.bias[0].numel()))]
+            (f"{side}×{side}", result.name, f"{result.top1:.1%}", f"{result.error:.2f}", f"{result.attention:.3f}")
+            for results in (self.coarse, self.fine)
+            for result in results
+            for side in [math.isqrt(math.isqrt(result.bias[0].numel()))]
         ]
         return Table(("tokens", "bias", "top-1", "error", "of attention"), tuple(rows))
 
 
 def compare_tables(
-    train_images: Images, test_images: Images, *, whole: Recipe = WHOLE, alone: Recipe = ALONE, seed: int = 0
+    train_images: Images,
+    test_images: Images,
+    *,
+    network_recipe: Recipe = NETWORK_RECIPE,
+    table_recipe: Recipe = TABLE_RECIPE,
+    seed: int = 0,
 ) -> Comparison:
     """Train a network on 4×4 tokens, transfer its offset table to 8×8 tokens with each method, and compare.
 
@@ -177,8 +182,8 @@ def compare_tables(
     Args:
         train_images: images of Fashion-MNIST for training.
         test_images: other images for evaluation.
-        whole: recipe for the network.
-        alone: recipe for training only a table.
+        network_recipe: recipe for the network.
+        table_recipe: recipe for training only a table.
         seed: seed of the network's weights and all randomness in training.
 
     Raises:
@@ -187,9 +192,11 @@ def compare_tables(
     with threads(1):
         network = fresh_network(seed)
         learned = network.attention.attention_biases
-        train(network, learned, COARSE, network.parameters(), train_images, whole, seed)
+        train(network, learned, COARSE, network.parameters(), train_images, network_recipe, seed)
         network.requires_grad_(False)
-        retrained, fine_table = (trained_table(network, grid, train_images, alone, seed) for grid in (COARSE, FINE))
+        retrained, fine_table = (
+            trained_table(network, grid, train_images, table_recipe, seed) for grid in (COARSE, FINE)
+        )
         coarse = {
             "none": offset_bias(torch.zeros_like(learned), COARSE, COARSE),
             "trained again": offset_bias(retrained, COARSE, COARSE),
@@ -201,7 +208,7 @@ def compare_tables(
             "table resized": offset_bias(learned, COARSE, FINE),
             "trained": offset_bias(fine_table, FINE, FINE),
         }
-        return Comparison(judge(network, coarse, test_images), judge(network, fine, test_images))
+        return Comparison(compare_biases(network, coarse, test_images), compare_biases(network, fine, test_images))
 
 
 def fresh_network(seed: int) -> PatchNetwork:
@@ -229,13 +236,15 @@ def train(
     recipe: Recipe,
     seed: int,
 ) -> None:
-    """Train `parameters` in place, on this grid with this table. Clipping and EMA of the recipe are not used."""
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.peak, weight_decay=recipe.weight_decay)
+    """Train `parameters` in place, on this grid with this table. Clipping and EMA of the recipe are not used.
+
+    `Trainer` trains networks that depend on the image only; this one also needs the bias of the grid.
+    """
+    optimizer = torch.optim.AdamW(parameters, weight_decay=recipe.weight_decay)
     for epoch in range(recipe.total_epochs):
         batches = TrainBatches(images, recipe, SMALLEST_INPUT, 1, seed=seed, epoch=epoch)
-        for number, batch in enumerate(loader(batches)):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(recipe, epoch * len(batches) + number, len(batches))
+        for step, batch in enumerate(loader(batches), epoch * len(batches)):
+            optimizer.param_groups[0]["lr"] = learning_rate(recipe, step, len(batches))
             logits = network(batch.images, offset_bias(table, grid, grid))  # (B, num_classes)
             optimizer.zero_grad()
             F.cross_entropy(logits, batch.targets).backward()
@@ -243,17 +252,19 @@ def train(
 
 
 @torch.no_grad()
-def judge(network: PatchNetwork, biases: dict[str, Float[Tensor, "heads N N"]], images: Images) -> tuple[Way, ...]:
+def compare_biases(
+    network: PatchNetwork, biases: dict[str, Float[Tensor, "heads N N"]], images: Images
+) -> tuple[BiasResult, ...]:
     """Evaluate each bias on the images, and compare it with the one named "trained"."""
-    batches = list(loader(TestBatches(images, SMALLEST_INPUT, 1, LOOKED_AT)))
+    batches = list(loader(EvalBatches(images, SMALLEST_INPUT, 1, NUM_ATTENTION_IMAGES)))
     compared_images, trained_bias = batches[0][0], biases["trained"]
     reference = probabilities(network, compared_images, trained_bias)
-    ways = []
+    results = []
     for name, bias in biases.items():
         correct = sum(int((network(batch_images, bias).argmax(1) == labels).sum()) for batch_images, labels in batches)
         difference = (probabilities(network, compared_images, bias) - reference).abs().sum(-1).mean() / 2
-        ways.append(Way(name, bias, correct / len(images), bias_error(bias, trained_bias), float(difference)))
-    return tuple(ways)
+        results.append(BiasResult(name, bias, correct / len(images), bias_error(bias, trained_bias), float(difference)))
+    return tuple(results)
 
 
 def probabilities(
@@ -269,7 +280,7 @@ def probabilities(
     return maps[0]
 
 
-def bias_error(bias: Float[Tensor, "heads N N"], wanted: Float[Tensor, "heads N N"]) -> float:
-    """Relative error of a bias, as in `Way.error`: 0 if equal, 1 for no bias at all."""
-    difference, size = (values - values.mean(-1, keepdim=True) for values in (bias - wanted, wanted))
+def bias_error(bias: Float[Tensor, "heads N N"], expected: Float[Tensor, "heads N N"]) -> float:
+    """Relative error of a bias, as in `BiasResult.error`: 0 if equal, 1 for no bias at all."""
+    difference, size = (values - values.mean(-1, keepdim=True) for values in (bias - expected, expected))
     return float(difference.norm() / size.norm())

@@ -6,14 +6,13 @@ protocols of mmdetection and mmsegmentation, whose schedules have the same names
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from efficientformer_edu import _validation as values
-from efficientformer_edu.training.recipe import CHECKS, Precision
+from efficientformer_edu.training.recipe import BaseRecipe
 
 Schedule = Literal["cosine", "poly", "step"]
 SCHEDULES = ("cosine", "poly", "step")
@@ -23,51 +22,29 @@ DROPS, DROP = (2 / 3, 11 / 12), 0.1  # of `step`: after epochs 8 and 11 of 12, b
 
 
 @dataclass(frozen=True)
-class DenseRecipe:
+class DenseRecipe(BaseRecipe):
     """All settings of a training run except the network, the data and the image size.
 
     Attributes:
-        epochs: passes over all images.
-        batch: images per step, over all processes.
-        learning_rate: maximum learning rate, independent of the batch size.
+        epochs: see `BaseRecipe`, as for the other fields that are not listed here.
+        learning_rate: highest learning rate, independent of the batch.
         schedule: decay over the run: `"cosine"` to 0; `"poly"`, the 0.9th power of the remaining fraction; `"step"`, by
             a factor of 10 after two thirds of the epochs and again after eleven twelfths.
-        warm_up_steps: steps in which the learning rate rises from a thousandth of the schedule's value to that value.
-        weight_decay: AdamW's, for the parameters that are not exempt.
-        clipping: largest gradient of a unit relative to the norm of its weights; None for no clipping.
-        ema: decay of the exponential moving average of the weights; None for no average.
+        warmup_steps: steps in which the learning rate rises from a thousandth of the schedule's value to that value.
         scale: an image's longer side is resized to the network's size times a random factor between these two; larger
             images are cropped, smaller ones padded.
-        flip: whether half of the images are mirrored.
-        drop_path: stochastic depth of the backbone's last block.
-        sync_bn: whether batch norms share their statistics across processes.
-        precision: of the network's forward and backward pass, `"fp32"` or `"bf16"`.
-
-    Raises:
-        ValueError: naming the field, its value and the allowed values.
     """
 
-    epochs: int
-    batch: int
-    learning_rate: float
-    schedule: Schedule = "cosine"
-    warm_up_steps: int = 0
     weight_decay: float = 1e-4
-    clipping: float | None = None
-    ema: float | None = None
+    schedule: Schedule = "cosine"
+    warmup_steps: int = 0
     scale: tuple[float, float] = (1.0, 1.0)
-    flip: bool = True
-    drop_path: float = 0.0
-    sync_bn: bool = True
-    precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
-        for name in (field.name for field in dataclasses.fields(self)):
-            if name in CHECKS:
-                object.__setattr__(self, name, CHECKS[name](name, getattr(self, name)))
+        super().__post_init__()
         if self.schedule not in SCHEDULES:
             raise values.invalid_value("schedule", self.schedule, ", ".join(SCHEDULES))
-        values.non_negative_int("warm_up_steps", self.warm_up_steps)
+        values.non_negative_int("warmup_steps", self.warmup_steps)
         allowed = "two factors above 0, the smaller first, such as (0.5, 2)"
         if not isinstance(self.scale, tuple | list) or len(self.scale) != 2:
             raise values.invalid_value("scale", self.scale, allowed)
@@ -76,17 +53,7 @@ class DenseRecipe:
             raise values.invalid_value("scale", self.scale, allowed)
         object.__setattr__(self, "scale", (low, high))
 
-    @property
-    def peak(self) -> float:
-        """The maximum learning rate."""
-        return self.learning_rate
-
-    @property
-    def total_epochs(self) -> int:
-        """Number of epochs of the run."""
-        return self.epochs
-
-    def rate(self, step: int, steps_per_epoch: int) -> float:
+    def lr_at_step(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate of one step; steps of the run are counted from 0."""
         progress = step / (self.epochs * steps_per_epoch)  # completed fraction of the run
         if self.schedule == "cosine":
@@ -96,13 +63,8 @@ class DenseRecipe:
         else:  # changes only between epochs
             epoch_progress = step // steps_per_epoch / self.epochs
             decay = DROP ** sum(epoch_progress >= milestone for milestone in DROPS)
-        warm_up = min(1.0, max(1e-3, step / self.warm_up_steps)) if self.warm_up_steps else 1.0
-        return self.learning_rate * decay * warm_up
-
-    def replace(self, **fields: Any) -> DenseRecipe:
-        """A copy with some fields changed. Raises ValueError, also for an unknown field."""
-        values.known_fields(fields, self.__dataclass_fields__)
-        return dataclasses.replace(self, **fields)
+        warmup = min(1.0, max(1e-3, step / self.warmup_steps)) if self.warmup_steps else 1.0
+        return self.learning_rate * decay * warmup
 
 
 ADE20K = DenseRecipe(
@@ -119,7 +81,7 @@ COCO = DenseRecipe(
     batch=16,  # 2 on each of 8 GPUs
     learning_rate=2e-4,
     schedule="step",
-    warm_up_steps=500,
+    warmup_steps=500,
 )
 """The paper's detection recipe: 12 epochs, AdamW; the paper's images are 1333×800, here they are square."""
 
@@ -127,7 +89,7 @@ SHAPES = DenseRecipe(
     epochs=6,
     batch=8,
     learning_rate=2e-3,
-    warm_up_steps=50,
+    warmup_steps=50,
     weight_decay=0.05,
 )
 """For synthetic scenes, in a few minutes on two cores."""

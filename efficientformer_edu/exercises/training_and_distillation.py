@@ -20,7 +20,7 @@ Box = tuple[int, int, int, int]  # top, bottom, left, right in pixels; bottom an
 Targets = Callable[[Tensor, int, Box, int, float], Tensor]
 
 BOXES = ((0, 4, 0, 4), (2, 6, 4, 8), (-3, 5, 6, 14), (5, 13, -2, 6))  # the last two extend beyond an image of 8×8
-RECIPES = (CODE, PAPER, LAPTOP, LAPTOP.replace(epochs=10, warm_up_epochs=2.5, min_rate=1e-4, warm_up_rate=5e-5))
+RECIPES = (CODE, PAPER, LAPTOP, LAPTOP.replace(epochs=10, warmup_epochs=2.5, min_lr=1e-4, warmup_lr=5e-5))
 QUARTERS = 4  # points per epoch at which the rate is compared
 
 
@@ -90,22 +90,22 @@ def check_rate(rate: Callable[[Recipe, float], float]) -> None:
 
 
 def _explain_rate(got: float, expected: float, recipe: Recipe, epoch: float) -> None:
-    at = f"In epoch {epoch:g} of {recipe.epochs}, with a warm-up of {recipe.warm_up_epochs:g}"
-    low, peak, first, span = recipe.min_rate, recipe.peak, recipe.warm_up_rate, recipe.warm_up_epochs
+    at = f"In epoch {epoch:g} of {recipe.epochs}, with a warm-up of {recipe.warmup_epochs:g}"
+    low, peak, first, span = recipe.min_lr, recipe.max_lr, recipe.warmup_lr, recipe.warmup_epochs
     wave = math.cos(math.pi * epoch / recipe.epochs)
     late = math.cos(math.pi * (epoch - span) / (recipe.epochs - span))
     slips = {
-        "you take learning_rate, which is for a batch of 1024. recipe.peak is scaled to the batch": (
+        "you take learning_rate, which is for a batch of 1024. recipe.max_lr is scaled to the batch": (
             first + (recipe.learning_rate - first) * epoch / (span or 1)
             if epoch < span
             else low + (recipe.learning_rate - low) * (1 + wave) / 2
         ),
-        "the warm-up starts at warm_up_rate, not at 0": peak * epoch / span if epoch < span else math.nan,
+        "the warm-up starts at warmup_lr, not at 0": peak * epoch / span if epoch < span else math.nan,
         "your cosine starts when the warm-up ends. Here it starts with the run, so it is already on its way down": (
             low + (peak - low) * (1 + late) / 2
         ),
-        "your cosine ends at 0; it should end at min_rate": peak * (1 + wave) / 2,
-        "you put min_rate under the whole cosine, so that it starts above the peak": low + peak * (1 + wave) / 2,
+        "your cosine ends at 0; it should end at min_lr": peak * (1 + wave) / 2,
+        "you put min_lr under the whole cosine, so that it starts above the peak": low + peak * (1 + wave) / 2,
         "1 + cos goes from 2 down to 0: halve it": low + (peak - low) * (1 + wave),
     }
     for sentence, slip in slips.items():

@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 
+from efficientformer_edu.training.recipe import rename_old_fields
 from efficientformer_edu.utils.files import atomic_write
 
 CHECKPOINT, LOG, RUN = "checkpoint.pt", "log.csv", "run.json"
@@ -75,11 +76,12 @@ def load_checkpoint(folder: Path, run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
-    """Compare two descriptions of runs: name of each setting that differs -> a sentence with both values.
+    """Compare a stored description of a run with the current one: name of each setting that differs -> a sentence.
 
     Settings that only one of them has are not compared, because a different version of this package wrote the other.
     Settings with a fingerprint in both are compared by fingerprint only, not by description.
     """
+    before = {**before, "recipe": rename_old_fields(before.get("recipe", {}))}
     prints, others = (run.get("fingerprints", {}) for run in (before, now))
     by_content = {name for name, value in others.items() if value and prints.get(name)}
     stored, current = (dict(_flat({**run, "fingerprints": {}})) for run in (before, now))

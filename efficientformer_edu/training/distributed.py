@@ -1,16 +1,35 @@
-"""Synchronized batch normalization: statistics over the complete batch when several processes share it.
+"""Several processes that share a batch: sums over processes, and synchronized batch normalization.
 
 Released code: `SyncBatchNorm` in `main.py`. torch's version only works on GPUs. This one works on CPUs too, so that two
-processes on a laptop can be compared with one. All other communication between processes is in `trainer`.
+processes on a laptop can be compared with one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Tensor, nn
+
+
+def sum_over_processes(sums: Mapping[str, Tensor], accelerator: Accelerator) -> dict[str, Tensor]:
+    """Sum tensors over all processes. All processes must call this function.
+
+    Gradients only flow back to the local process, multiplied by the number of processes. If all processes compute
+    the same loss from these sums, the mean of their gradients therefore equals the gradient of a single process.
+    """
+    processes = accelerator.num_processes
+    if processes == 1:
+        return dict(sums)
+    flat = torch.cat([value.detach().reshape(-1).double() for value in sums.values()])
+    totals = accelerator.reduce(flat).split([value.numel() for value in sums.values()])
+    return {
+        name: total.view_as(value).to(value.dtype) + processes * (value - value.detach())
+        for (name, value), total in zip(sums.items(), totals, strict=True)
+    }
 
 
 class SynchronizedBatchNorm2d(nn.BatchNorm2d):

@@ -1,18 +1,13 @@
-"""Batch sampling: the images of a batch, as a function of the seed and the epoch only.
-
-A run that was killed therefore continues with the same batches, and several processes share the batches that a single
-process would use. Released code: `RASampler` in `util/samplers.py` for repeated augmentation.
-
-Image preprocessing: random augmentation for training, deterministic transforms for evaluation.
-
-Paper: section 5.1 follows DeiT's recipe. Released code: `build_transform` in `util/datasets.py`. Both classes take
-all samples of a batch at once, like a `collate_fn` of torch's loaders. Small images in memory are then cropped and
-mirrored together, which is many times faster than one by one.
-
-Data loading: sample, read, augment and mix the images of a batch.
+"""Data loading: sample the images of a batch, read, augment and mix them.
 
 A batch is a function of the seed, the epoch and its index, independent of the number of worker processes. Therefore an
-item of these data sets is a complete batch.
+item of the data sets here is a complete batch, a run that was killed continues with the same batches, and several
+processes share the batches that a single process would use.
+
+Paper: section 5.1 follows DeiT's recipe. Released code: `build_transform` in `util/datasets.py` and, for repeated
+augmentation, `RASampler` in `util/samplers.py`. Both transforms take all samples of a batch at once, like a
+`collate_fn` of torch's loaders. Small images in memory are then cropped and mirrored together, which is many times
+faster than separately.
 """
 
 from __future__ import annotations
@@ -30,8 +25,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from efficientformer_edu import _validation as values
 from efficientformer_edu.config import SMALLEST_INPUT
-from efficientformer_edu.data.crops import BICUBIC, center_crop, get_rule, resize_shorter
-from efficientformer_edu.data.datasets import Images, Picture, Sample
+from efficientformer_edu.data.images import BICUBIC, center_crop, get_rule, resize_shorter
+from efficientformer_edu.data.datasets import Images, LoadedImage, Sample
 from efficientformer_edu.data.fashion_mnist import SIDE, statistics
 from efficientformer_edu.data.images import MEAN, STD
 from efficientformer_edu.data.transforms import color_jitter, mix, rand_augment, random_part
@@ -39,7 +34,7 @@ from efficientformer_edu.training.recipe import Recipe
 from efficientformer_edu.utils.rng import generator, numpy_generator, rectangle
 
 
-def epoch_batches(count: int, batch: int, *, seed: int, epoch: int, repeats: int = 1) -> list[list[int]]:
+def epoch_batches(count: int, batch: int, *, seed: int, epoch: int, repeated_aug: int = 1) -> list[list[int]]:
     """The batches of one epoch, as lists of image indices.
 
     Args:
@@ -47,8 +42,8 @@ def epoch_batches(count: int, batch: int, *, seed: int, epoch: int, repeats: int
         batch: number of images in a batch, over all processes.
         seed: of the run.
         epoch: from 0.
-        repeats: how often an image occurs in an epoch, with a different augmentation each time. The length of an epoch
-            does not change: it samples fewer distinct images.
+        repeated_aug: how often an image occurs in an epoch, with a different augmentation each time. The length of an
+            epoch does not change: it samples fewer distinct images.
 
     Returns:
         count // batch lists of `batch` indices each. Images that are left over occur in other epochs.
@@ -58,29 +53,31 @@ def epoch_batches(count: int, batch: int, *, seed: int, epoch: int, repeats: int
     """
     if count < batch:
         raise ValueError(f"{count} images do not fill a batch of {batch}; take a smaller batch, or more images")
-    order = torch.randperm(count, generator=generator(seed, epoch)).repeat_interleave(repeats)
+    order = torch.randperm(count, generator=generator(seed, epoch)).repeat_interleave(repeated_aug)
     complete = order[: count // batch * batch].view(-1, batch)
     return complete.tolist()
 
 
-class Share(NamedTuple):
-    """One of several processes that share the images; `ALONE` stands for a single process."""
+class Shard(NamedTuple):
+    """The part of the images that one of several processes handles; `UNSHARDED` stands for a single process."""
 
-    process: int
-    processes: int
+    rank: int
+    world_size: int
 
-    def of(self, numbers: Sequence[int]) -> Sequence[int]:
-        """This process's share of some images."""
-        return numbers[self.process :: self.processes]
+    def select(self, indices: Sequence[int]) -> Sequence[int]:
+        """This process's part of some images."""
+        return indices[self.rank :: self.world_size]
 
-    def of_batch(self, batch: Sequence[int]) -> Sequence[int]:
-        """This process's share of a batch. Raises ValueError if the batch cannot be divided equally."""
-        if len(batch) % self.processes:
-            raise ValueError(f"a batch of {len(batch)} cannot be shared by {self.processes} processes; take a multiple")
-        return self.of(batch)
+    def split_batch(self, batch: Sequence[int]) -> Sequence[int]:
+        """This process's part of a batch. Raises ValueError if the batch cannot be divided equally."""
+        if len(batch) % self.world_size:
+            raise ValueError(
+                f"a batch of {len(batch)} cannot be shared by {self.world_size} processes; take a multiple"
+            )
+        return self.select(batch)
 
 
-ALONE = Share(0, 1)
+UNSHARDED = Shard(0, 1)
 
 
 BORDER = (SMALLEST_INPUT - SIDE) // 2  # black pixels around Fashion-MNIST's images: 28 + 2 · 2 = 32
@@ -91,7 +88,7 @@ ERASED_ASPECT = (0.3, 1 / 0.3)
 LabeledBatch = tuple[Float[Tensor, "B C size size"], Int[Tensor, " B"]]
 
 
-class Evaluation:
+class EvalTransform:
     """Preprocess samples for evaluation.
 
     Images from files are cropped by a rule. A Fashion-MNIST image is padded with 2 black pixels on each side to 32×32,
@@ -114,12 +111,12 @@ class Evaluation:
 
     def __call__(self, samples: Sequence[Sample]) -> LabeledBatch:
         """The images, (B, channels, size, size), and their labels, (B,)."""
-        pictures, labels = _apart(samples)
-        frames = _framed(pictures, self.channels, lambda picture: self.rule.cut(picture, self.size))
-        return _normalised(frames, self.size, self.channels), labels
+        pictures, labels = _stack_labels(samples)
+        frames = _frames(pictures, self.channels, lambda picture: self.rule.cut(picture, self.size))
+        return _normalize(frames, self.size, self.channels), labels
 
 
-class Training:
+class TrainTransform:
     """Preprocess samples for training with the random augmentation of a recipe.
 
     With `recipe.crop`, images are framed as in evaluation (images from files: the largest centered square), shifted by
@@ -148,19 +145,19 @@ class Training:
 
     def __call__(self, samples: Sequence[Sample], generator: torch.Generator) -> LabeledBatch:
         """The images, (B, channels, size, size), and their labels, (B,). All randomness comes from `generator`."""
-        pictures, labels = _apart(samples)
+        pictures, labels = _stack_labels(samples)
         random = numpy_generator(generator)
         if self.recipe.crop is None:
             frames = torch.stack([_pixels(self._view(picture, random)) for picture in pictures])
         else:
-            frames = _framed(pictures, self.channels, lambda picture: cover(picture, self.size))
-            frames = _moved(frames, self.recipe.crop, self.recipe.flip, random)
-        images = _normalised(frames, self.size, self.channels)
+            frames = _frames(pictures, self.channels, lambda picture: cover(picture, self.size))
+            frames = _shift_and_flip(frames, self.recipe.crop, self.recipe.flip, random)
+        images = _normalize(frames, self.size, self.channels)
         if self.recipe.erasing:
             _erase(images, self.recipe.erasing, generator, random)
         return images, labels
 
-    def _view(self, picture: Picture, random: np.random.Generator) -> Image.Image:
+    def _view(self, picture: LoadedImage, random: np.random.Generator) -> Image.Image:
         """A randomly augmented view of one image."""
         if isinstance(picture, Tensor):
             picture = Image.fromarray(F.pad(picture[0], [BORDER] * 4).numpy())
@@ -186,13 +183,13 @@ def _shape(size: int, channels: int) -> tuple[int, int]:
     return values.non_negative_int("size", size, minimum=SMALLEST_INPUT), channels
 
 
-def _apart(samples: Sequence[Sample]) -> tuple[tuple[Picture, ...], Tensor]:
+def _stack_labels(samples: Sequence[Sample]) -> tuple[tuple[LoadedImage, ...], Tensor]:
     pictures, labels = zip(*samples, strict=True)
     return pictures, torch.tensor(labels)
 
 
-def _framed(
-    pictures: Sequence[Picture], channels: int, cut: Callable[[Image.Image], Image.Image]
+def _frames(
+    pictures: Sequence[LoadedImage], channels: int, cut: Callable[[Image.Image], Image.Image]
 ) -> UInt8[Tensor, "B C side side"]:
     """Images of equal size: images from files are cropped with `cut`, Fashion-MNIST images are padded."""
     frames = torch.stack(
@@ -216,7 +213,7 @@ def _statistics(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return (mean,), (std,)
 
 
-def _normalised(frames: Tensor, size: int, channels: int) -> Float[Tensor, "B channels size size"]:
+def _normalize(frames: Tensor, size: int, channels: int) -> Float[Tensor, "B channels size size"]:
     images = frames.float() / 255
     if images.shape[-1] != size:  # Fashion-MNIST's, enlarged
         images = F.interpolate(images, size=(size, size), mode="bilinear")
@@ -224,7 +221,7 @@ def _normalised(frames: Tensor, size: int, channels: int) -> Float[Tensor, "B ch
     return (images - mean) / std  # one grey channel is broadcast to the number of means
 
 
-def _moved(frames: Tensor, most: int, flip: bool, random: np.random.Generator) -> Tensor:
+def _shift_and_flip(frames: Tensor, most: int, flip: bool, random: np.random.Generator) -> Tensor:
     """Shift each image by up to `most` pixels in both directions, fill with black, and mirror half of the images."""
     count, channels, side, _ = frames.shape
     padded = F.pad(frames, [most] * 4)
@@ -255,7 +252,7 @@ class Batch(NamedTuple):
 
 
 class TrainBatches(Dataset[Batch]):
-    """The batches of one epoch, or one process's share of each batch.
+    """The batches of one epoch, or one process's shard of each batch.
 
     Args:
         images: images to sample from.
@@ -264,7 +261,7 @@ class TrainBatches(Dataset[Batch]):
         channels: number of input channels of the network.
         seed: seed of the run.
         epoch: epoch, from 0.
-        share: this process's share.
+        shard: this process's shard.
 
     Raises:
         ValueError: if there are fewer images than one batch needs, or a batch cannot be divided equally.
@@ -279,28 +276,30 @@ class TrainBatches(Dataset[Batch]):
         *,
         seed: int,
         epoch: int,
-        share: Share = ALONE,
+        shard: Shard = UNSHARDED,
     ) -> None:
         self.images, self.recipe = images, recipe
-        self.numbers = seed, epoch, share.process  # with the batch index, these seed the randomness in a batch
-        self.augment = Training(size, channels, recipe)
-        index_batches = epoch_batches(len(images), recipe.batch, seed=seed, epoch=epoch, repeats=recipe.repeats)
-        self.shares = [share.of_batch(batch) for batch in index_batches]
+        self.numbers = seed, epoch, shard.rank  # with the batch index, these seed the randomness in a batch
+        self.augment = TrainTransform(size, channels, recipe)
+        index_batches = epoch_batches(
+            len(images), recipe.batch, seed=seed, epoch=epoch, repeated_aug=recipe.repeated_aug
+        )
+        self.batches = [shard.split_batch(batch) for batch in index_batches]
 
     def __len__(self) -> int:
-        return len(self.shares)
+        return len(self.batches)
 
     def __getitem__(self, number: int) -> Batch:
         random = generator(*self.numbers, number)
-        indices, recipe = self.shares[number], self.recipe
+        indices, recipe = self.batches[number], self.recipe
         images, labels = self.augment([self.images[index] for index in indices], random)
         classes = len(self.images.classes)
         mixed = mix(images, labels, classes, recipe.mixup, recipe.cutmix, recipe.label_smoothing, random)
         return Batch(*mixed, torch.tensor(indices))
 
 
-class TestBatches(Dataset[tuple[Tensor, Tensor]]):
-    """Batches of preprocessed images and labels for evaluation, in order; all images or one process's share.
+class EvalBatches(Dataset[tuple[Tensor, Tensor]]):
+    """Batches of preprocessed images and labels for evaluation, in order; all images or one process's shard.
 
     Args:
         images: images to evaluate on.
@@ -308,7 +307,7 @@ class TestBatches(Dataset[tuple[Tensor, Tensor]]):
         channels: number of input channels of the network.
         batch: number of images per batch.
         rule: crop rule for images from files.
-        share: this process's share.
+        shard: this process's shard.
     """
 
     __test__ = False  # not a test class, despite its name
@@ -320,17 +319,17 @@ class TestBatches(Dataset[tuple[Tensor, Tensor]]):
         channels: int,
         batch: int,
         rule: str = "official",
-        share: Share = ALONE,
+        shard: Shard = UNSHARDED,
     ) -> None:
-        self.images, self.crop = images, Evaluation(size, channels, rule)
-        mine = share.of(range(len(images)))
-        self.shares = [mine[first : first + batch] for first in range(0, len(mine), batch)]
+        self.images, self.crop = images, EvalTransform(size, channels, rule)
+        indices = shard.select(range(len(images)))
+        self.batches = [indices[first : first + batch] for first in range(0, len(indices), batch)]
 
     def __len__(self) -> int:
-        return len(self.shares)
+        return len(self.batches)
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
-        return self.crop([self.images[index] for index in self.shares[number]])
+        return self.crop([self.images[index] for index in self.batches[number]])
 
 
 def loader(batches: Dataset[Any], workers: int = 0) -> DataLoader[Any]:

@@ -51,7 +51,7 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """The learning rate of one step: linear warm-up, cosine decay to the minimum rate, and cooldown at that rate.
 
     The cosine starts with the run, not at the end of the warm-up. At that point, the rate therefore drops from almost
-    `recipe.peak` to the current value of the cosine. At the start of each epoch, the rate equals that of timm's
+    `recipe.max_lr` to the current value of the cosine. At the start of each epoch, the rate equals that of timm's
     scheduler. timm keeps it for the epoch; here it changes with every step, which matters for runs of few epochs.
     (`main.py` updates its scheduler one epoch late, so its first two epochs both have the initial warm-up rate.)
 
@@ -64,11 +64,11 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
         ValueError: if `step` is negative or `steps_per_epoch` is not positive.
     """
     epoch = values.non_negative_int("step", step) / values.positive_int("steps_per_epoch", steps_per_epoch)
-    if epoch < recipe.warm_up_epochs:
-        return recipe.warm_up_rate + (recipe.peak - recipe.warm_up_rate) * epoch / recipe.warm_up_epochs
+    if epoch < recipe.warmup_epochs:
+        return recipe.warmup_lr + (recipe.max_lr - recipe.warmup_lr) * epoch / recipe.warmup_epochs
     if epoch >= recipe.epochs:
-        return recipe.min_rate
-    return recipe.min_rate + (recipe.peak - recipe.min_rate) * (1 + math.cos(math.pi * epoch / recipe.epochs)) / 2
+        return recipe.min_lr
+    return recipe.min_lr + (recipe.max_lr - recipe.min_lr) * (1 + math.cos(math.pi * epoch / recipe.epochs)) / 2
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from efficientformer_edu import _validation as values
 from efficientformer_edu import paper
@@ -23,33 +23,19 @@ REFERENCE_BATCH = 1024  # batch size that a recipe's learning rate refers to
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """All settings of a training run except network, data and teacher. The defaults are those of the released code.
+class BaseRecipe:
+    """The settings of every training run; subclasses add a learning-rate schedule and augmentation.
 
     Attributes:
-        epochs: length of the cosine in epochs, warm-up included.
+        epochs: length of the learning-rate schedule in epochs, warm-up included.
         batch: number of images in one step, over all processes.
-        learning_rate: highest learning rate for a batch of 1024; it is scaled linearly with the batch, see `peak`.
-        min_rate: learning rate at the end of the cosine, independent of the batch.
-        warm_up_epochs: length of the linear warm-up in epochs; can be a fraction.
-        warm_up_rate: learning rate at the start of the warm-up, independent of the batch.
-        cooldown_epochs: additional epochs at `min_rate`, after `epochs`.
+        learning_rate: highest learning rate; see `max_lr`.
         weight_decay: weight decay of AdamW, for the parameters that are not exempt.
-        clipping: maximum ratio of a unit's gradient norm to its weight norm; None for no clipping.
-        ema: decay of the moving average of the weights; None for no average.
-        label_smoothing: fraction of the target that is spread over all classes.
-        mixup: α of the Beta distribution that mixes two images; 0 for no mixup.
-        cutmix: α of the Beta distribution that pastes one image into another; 0 for no cutmix.
-        erasing: probability that a rectangle of an image is replaced by noise.
-        color_jitter: maximum relative change of brightness, contrast and saturation; 0 for none.
-        rand_augment: magnitude of RandAugment, up to 10; None for no RandAugment.
-        repeats: how often an image occurs in an epoch; the number of distinct images decreases accordingly.
+        agc_clip: adaptive gradient clipping: maximum ratio of a unit's gradient norm to its weight norm; None for no
+            clipping.
+        ema: decay of the exponential moving average of the weights; None for no average.
         flip: whether half of the images are mirrored.
-        crop: padding in pixels before random cropping of small images; None for a random resized crop.
         drop_path: stochastic depth rate of the last block.
-        distillation: how the second head learns from a teacher, `"hard"` or `"soft"`; None for no teacher.
-        alpha: weight of the teacher's term in the loss.
-        tau: temperature of soft distillation.
         sync_bn: whether batch norms are synchronized over the processes.
         precision: precision of the forward and backward pass, `"fp32"` or `"bf16"`.
 
@@ -57,44 +43,94 @@ class Recipe:
         ValueError: if a value is not allowed; the message names the field, the value and the allowed values.
     """
 
+    epochs: int
+    batch: int
+    learning_rate: float
+    weight_decay: float = 0.025
+    agc_clip: float | None = None
+    ema: float | None = None
+    flip: bool = True
+    drop_path: float = 0.0
+    sync_bn: bool = True
+    precision: Precision = "fp32"
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if field.name in CHECKS:
+                object.__setattr__(self, field.name, CHECKS[field.name](field.name, getattr(self, field.name)))
+
+    @property
+    def max_lr(self) -> float:
+        """The highest learning rate of the run."""
+        return self.learning_rate
+
+    @property
+    def total_epochs(self) -> int:
+        """Number of epochs in the run."""
+        return self.epochs
+
+    def replace(self, **fields: Any) -> Self:
+        """A copy with some fields replaced. Raises ValueError for an invalid value or an unknown field."""
+        values.known_fields(fields, self.__dataclass_fields__)
+        return dataclasses.replace(self, **fields)
+
+
+@dataclass(frozen=True)
+class Recipe(BaseRecipe):
+    """All settings of a classifier's training except network, data and teacher. Defaults are the released code's.
+
+    Attributes:
+        epochs: see `BaseRecipe`, as for the other fields that are not listed here.
+        learning_rate: highest learning rate for a batch of 1024; it is scaled linearly with the batch, see `max_lr`.
+        min_lr: learning rate at the end of the cosine, independent of the batch.
+        warmup_epochs: length of the linear warm-up in epochs; can be a fraction.
+        warmup_lr: learning rate at the start of the warm-up, independent of the batch.
+        cooldown_epochs: additional epochs at `min_lr`, after `epochs`.
+        label_smoothing: fraction of the target that is spread over all classes.
+        mixup: α of the Beta distribution that mixes two images; 0 for no mixup.
+        cutmix: α of the Beta distribution that pastes one image into another; 0 for no cutmix.
+        erasing: probability that a rectangle of an image is replaced by noise.
+        color_jitter: maximum relative change of brightness, contrast and saturation; 0 for none.
+        rand_augment: magnitude of RandAugment, up to 10; None for no RandAugment.
+        repeated_aug: how often an image occurs in an epoch; the number of distinct images decreases accordingly.
+        crop: padding in pixels before random cropping of small images; None for a random resized crop.
+        distillation: how the second head learns from a teacher, `"hard"` or `"soft"`; None for no teacher.
+        alpha: weight of the teacher's term in the loss.
+        tau: temperature of soft distillation.
+    """
+
     epochs: int = 300
     batch: int = 1024  # 128 images on each of 8 GPUs, as in the authors' README for L1
     learning_rate: float = 1e-3
-    min_rate: float = 1e-5
-    warm_up_epochs: float = 5.0
-    warm_up_rate: float = 1e-5
-    cooldown_epochs: int = 0
-    weight_decay: float = 0.025
-    clipping: float | None = 0.01
+    agc_clip: float | None = 0.01
     ema: float | None = 0.99996
+    min_lr: float = 1e-5
+    warmup_epochs: float = 5.0
+    warmup_lr: float = 1e-5
+    cooldown_epochs: int = 0
     label_smoothing: float = 0.1
     mixup: float = 0.8
     cutmix: float = 1.0
     erasing: float = 0.25
     color_jitter: float = 0.0
     rand_augment: float | None = 9.0
-    repeats: int = 3  # `RASampler` in util/samplers.py
-    flip: bool = True
+    repeated_aug: int = 3  # `RASampler` in util/samplers.py
     crop: int | None = None
-    drop_path: float = 0.0
     distillation: Kind | None = "hard"
     alpha: float = 0.5
     tau: float = 1.0
-    sync_bn: bool = True
-    precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
-        for name, check in CHECKS.items():
-            object.__setattr__(self, name, check(name, getattr(self, name)))
-        if self.warm_up_epochs >= self.epochs:
-            raise values.invalid_value("warm_up_epochs", self.warm_up_epochs, f"below epochs={self.epochs}")
-        for name in ("min_rate", "warm_up_rate"):
-            if (rate := getattr(self, name)) > self.peak:
-                scaled = f"{self.learning_rate:g} × {self.batch} / {REFERENCE_BATCH} = {self.peak:g}"
-                raise values.invalid_value(name, rate, f"at most the highest rate, {scaled}")
+        super().__post_init__()
+        if self.warmup_epochs >= self.epochs:
+            raise values.invalid_value("warmup_epochs", self.warmup_epochs, f"below epochs={self.epochs}")
+        for name in ("min_lr", "warmup_lr"):
+            if (lr := getattr(self, name)) > self.max_lr:
+                scaled = f"{self.learning_rate:g} × {self.batch} / {REFERENCE_BATCH} = {self.max_lr:g}"
+                raise values.invalid_value(name, lr, f"at most the highest learning rate, {scaled}")
 
     @property
-    def peak(self) -> float:
+    def max_lr(self) -> float:
         """The highest learning rate: `learning_rate` scaled to the batch."""
         return self.learning_rate * self.batch / REFERENCE_BATCH
 
@@ -103,10 +139,20 @@ class Recipe:
         """Number of epochs in the run, including cooldown."""
         return self.epochs + self.cooldown_epochs
 
-    def replace(self, **fields: Any) -> Recipe:
-        """A copy with some fields replaced. Raises ValueError for an invalid value or an unknown field."""
-        values.known_fields(fields, self.__dataclass_fields__)
-        return dataclasses.replace(self, **fields)
+
+OLD_NAMES = {
+    "min_rate": "min_lr",
+    "warm_up_epochs": "warmup_epochs",
+    "warm_up_rate": "warmup_lr",
+    "warm_up_steps": "warmup_steps",
+    "clipping": "agc_clip",
+    "repeats": "repeated_aug",
+}
+
+
+def rename_old_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a stored recipe under their current names; files of earlier versions have other names."""
+    return {OLD_NAMES.get(name, name): value for name, value in fields.items()}
 
 
 Check = Callable[[str, Any], Any]
@@ -129,7 +175,7 @@ def _up_to(most: float) -> Check:
     return check
 
 
-def _one_of(*allowed: str | None) -> Check:
+def _choice(*allowed: str | None) -> Check:
     def check(name: str, value: Any) -> Any:
         if value not in allowed:
             raise values.invalid_value(name, value, ", ".join(map(repr, allowed)))
@@ -146,12 +192,12 @@ CHECKS: Mapping[str, Check] = {
     "epochs": values.positive_int,
     "batch": values.positive_int,
     "learning_rate": values.positive_float,
-    "min_rate": _from_zero,
-    "warm_up_epochs": _from_zero,
-    "warm_up_rate": _from_zero,
+    "min_lr": _from_zero,
+    "warmup_epochs": _from_zero,
+    "warmup_lr": _from_zero,
     "cooldown_epochs": values.non_negative_int,
     "weight_decay": _from_zero,
-    "clipping": _or_none(values.positive_float),
+    "agc_clip": _or_none(values.positive_float),
     "ema": _or_none(values.probability),
     "label_smoothing": values.probability,
     "mixup": _from_zero,
@@ -159,15 +205,15 @@ CHECKS: Mapping[str, Check] = {
     "erasing": _up_to(1),
     "color_jitter": _up_to(1),
     "rand_augment": _or_none(_up_to(10)),
-    "repeats": values.positive_int,
+    "repeated_aug": values.positive_int,
     "flip": values.boolean,
     "crop": _or_none(values.non_negative_int),
     "drop_path": values.probability,
-    "distillation": _one_of(None, "hard", "soft"),
+    "distillation": _choice(None, "hard", "soft"),
     "alpha": _up_to(1),
     "tau": values.positive_float,
     "sync_bn": values.boolean,
-    "precision": _one_of("fp32", "bf16"),
+    "precision": _choice("fp32", "bf16"),
 }
 """Validation of each field: returns the normalized value or raises ValueError."""
 
@@ -180,14 +226,14 @@ PAPER = CODE.replace(batch=3072)
 LAPTOP = Recipe(
     epochs=4,
     batch=128,
-    learning_rate=0.048,  # highest rate 6e-3: a small network allows larger steps than L1
-    warm_up_epochs=0.5,
+    learning_rate=0.048,  # highest learning rate 6e-3: a small network allows larger steps than L1
+    warmup_epochs=0.5,
     ema=None,  # the released average covers about 25,000 steps, which is longer than the run
     mixup=0.0,  # with few epochs, every image should be seen unmodified
     cutmix=0.0,
     erasing=0.0,
     rand_augment=None,
-    repeats=1,
+    repeated_aug=1,
     crop=0,
     distillation=None,
 )
@@ -215,19 +261,19 @@ FIELDS: Mapping[str, str] = {
     "epochs": "epochs",
     "learning rate": "learning_rate",
     "batch": "batch",
-    "minimum learning rate": "min_rate",
-    "warm-up": "warm_up_epochs",
-    "warm-up learning rate": "warm_up_rate",
+    "minimum learning rate": "min_lr",
+    "warm-up": "warmup_epochs",
+    "warm-up learning rate": "warmup_lr",
     "cooldown": "cooldown_epochs",
     "weight decay": "weight_decay",
-    "gradient clipping": "clipping",
+    "gradient clipping": "agc_clip",
     "weight average": "ema",
     "BatchNorm": "sync_bn",
     "precision": "precision",
     "colour jitter": "color_jitter",
     "RandAugment": "rand_augment",
     "label smoothing": "label_smoothing",
-    "repeated augmentation": "repeats",
+    "repeated augmentation": "repeated_aug",
     "random erasing": "erasing",
     "mixup": "mixup",
     "cutmix": "cutmix",
@@ -252,7 +298,7 @@ def differences() -> Table:
 def _shown(name: str, recipe: Recipe) -> str:
     value = getattr(recipe, FIELDS[name])
     if name == "learning rate":
-        return f"{value:g} × batch / {REFERENCE_BATCH} = {recipe.peak:g}"
+        return f"{value:g} × batch / {REFERENCE_BATCH} = {recipe.max_lr:g}"
     if name == "distillation" and value:
         return f"{value}, α {recipe.alpha:g}, τ {recipe.tau:g}"
     if value is None:

@@ -1,12 +1,10 @@
-"""A small EfficientFormer for small images, and the minimum size of an image.
+"""A small EfficientFormer for small images: its configuration, and the trained network that comes with the package.
 
 The published networks end in a feature map of 1/32 of the image size. At 32 pixels this is a single token: its softmax
 is always 1, so attention, its bias and any comparison of token mixers are meaningless. Small networks therefore keep a
 grid of at least 4×4 tokens in the last stage: this one downsamples once between its stages instead of three times.
 
-The small pretrained network that comes with the package, trained on Fashion-MNIST.
-
-`make trained` trains it again. Its log and its settings are stored in the same folder.
+`make trained` trains the network again, on Fashion-MNIST. Its log and its settings are stored in the same folder.
 """
 
 from __future__ import annotations
@@ -53,7 +51,7 @@ FOLDER = Path(__file__).parent / "trained"
 def trained_network() -> EfficientFormer:
     """The pretrained network, in evaluation mode.
 
-    The input is grey images of 32×32 pixels, (B, 1, 32, 32), preprocessed by `augment.Evaluation(32, 1)`; the output is
+    The input is grey images of 32×32 pixels, (B, 1, 32, 32), preprocessed by `loading.EvalTransform(32, 1)`; the output is
     the logits of the ten classes in `fashion_mnist.CLASSES`. The last stage has 4×4 tokens.
     """
     config = EfficientFormerConfig.from_dict(_described()["config"])
@@ -64,12 +62,12 @@ def trained_network() -> EfficientFormer:
 
 
 def trained_log() -> tuple[dict[str, float], ...]:
-    """The log of the training run, one row per epoch as from `Loop.epochs`."""
+    """The log of the training run, one row per epoch as from `Trainer.epochs`."""
     with (FOLDER / LOG).open(encoding="utf-8") as file:
         return tuple({name: float(value) for name, value in row.items()} for row in csv.DictReader(file))
 
 
-def trained_words() -> str:
+def trained_description() -> str:
     """A description of the network: training data, accuracy, and hash of its weights."""
     run = _described()
     top1, images = run["result"]["top1"], run["result"]["images"]

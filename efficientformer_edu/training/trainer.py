@@ -1,8 +1,8 @@
 """The training loop for all tasks, from a laptop to several machines.
 
 Released code: `train_one_epoch` in `util/engine.py` and `main.py`. Distributed training uses accelerate: under
-`torchrun`, each process trains on its share of every batch. All communication between processes is in this module;
-losses and metrics do not communicate. (Synchronized batch norms do, in the forward pass in training mode.)
+`torchrun`, each process trains on its shard of every batch. Losses and metrics do not communicate; the trainers do.
+(Synchronized batch norms also communicate, in the forward pass in training mode.)
 
 Randomness in a step depends only on the seed, the epoch and the step. Therefore only weights, optimizer and averages
 are stored, and a run that was killed and resumed ends with the same weights as an uninterrupted run. The global random
@@ -12,219 +12,191 @@ state is not changed.
 from __future__ import annotations
 
 import os
+import sys
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import gather_object
+from accelerate.utils import is_tensorboard_available
 from jaxtyping import Float
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from efficientformer_edu.training import checkpoints
 from efficientformer_edu.training.distributed import synchronize
-from efficientformer_edu.training.loading import Share, loader
+from efficientformer_edu.training.loading import Shard, loader
 from efficientformer_edu.training.nan_checks import NotFiniteError, check_gradients, check_loss
 from efficientformer_edu.training.optimization import WeightAverage, clip_adaptive_, parameter_groups
-from efficientformer_edu.training.run import Trained
+from efficientformer_edu.training.run import BaseRun, InitFrom, TrainingResult
 from efficientformer_edu.utils.rng import seeded
 
+Tracker = Literal["tensorboard"]
 
-class Steps(Protocol):
-    """The fields of a recipe that a trainer uses; see `recipe.Recipe`."""
-
-    @property
-    def batch(self) -> int: ...
-    @property
-    def peak(self) -> float: ...
-    @property
-    def epochs(self) -> int: ...
-    @property
-    def total_epochs(self) -> int: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def clipping(self) -> float | None: ...
-    @property
-    def ema(self) -> float | None: ...
-    @property
-    def drop_path(self) -> float: ...
-    @property
-    def sync_bn(self) -> bool: ...
-    @property
-    def precision(self) -> str: ...
+COLUMNS = {
+    "epoch": ("epoch", 5, "d"),
+    "learning_rate": ("lr", 10, ".2e"),
+    "train_loss": ("train loss", 12, ".4f"),
+    "test_loss": ("test loss", 11, ".4f"),
+    "top1": ("top-1", 9, ".2%"),
+    "top5": ("top-5", 9, ".2%"),
+    "miou": ("mIoU", 9, ".4f"),
+    "pixel_accuracy": ("pixels", 9, ".2%"),
+    "ap": ("AP", 9, ".4f"),
+    "ap50": ("AP50", 9, ".4f"),
+    "seconds": ("seconds", 9, ".1f"),
+}
+"""Columns of the printed log: title, width and number format."""
 
 
-class Worded(Protocol):
-    """Images with a description."""
+class Trainer:
+    """Trains a network. `fit` trains to the end and prints the log; `for row in trainer.epochs()` goes epoch by epoch.
 
-    @property
-    def words(self) -> str: ...
-
-
-class Described(Protocol):
-    """Everything that the result of a run depends on."""
-
-    @property
-    def recipe(self) -> Steps: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def test(self) -> Worded: ...
-    def described(self) -> dict[str, Any]:
-        """The run as a dictionary, which is stored and compared when the run is resumed."""
-
-
-class Scored(Protocol):
-    """The evaluation of a network."""
-
-    @property
-    def scores(self) -> Mapping[str, float]:
-        """The metrics in a row of the log."""
-
-    @property
-    def result(self) -> Mapping[str, Any]:
-        """The metrics stored at the end of a run."""
-
-
-R = TypeVar("R", bound=Described)
-N = TypeVar("N", bound=nn.Module)
-E = TypeVar("E", bound=Scored)
-
-
-class Trainer(ABC, Generic[R, N, E]):
-    """A run in progress: `for row in trainer.epochs()` trains epoch by epoch.
-
-    A subclass defines the network, the batches of an epoch, the loss and the evaluation.
+    A subclass defines the network, the batches, the loss and the evaluation: the methods up to `save_weights`.
 
     Args:
         run: network, data and recipe.
         folder: folder to store the run in; None stores nothing.
         resume: continue the run in the folder. The number of epochs may increase, see `checkpoints`.
         workers: number of additional processes that load images, per training process.
+        tracker: `"tensorboard"` also writes the log to the folder as TensorBoard events.
 
     Attributes:
         network: the network being trained.
         epoch: number of complete epochs.
         log: one row per epoch.
+        evaluation: evaluation after the last epoch; its `scores` are in the log, its `result` is stored at the end.
         extended: one entry for each increase of the number of epochs: after which epoch, and the number before.
         notes: messages for the user about the start of training.
 
     Raises:
-        ValueError: if the folder contains another run.
+        ValueError: if the folder contains another run, or a tracker has no folder to write to.
         FileExistsError: if it contains a run and `resume` is False.
         FileNotFoundError: if it does not contain a run and `resume` is True.
+        ModuleNotFoundError: if the tracker is not installed.
     """
 
-    metric_names: tuple[str, ...]  # names of `Scored.scores`, in the order of the log
-    unused_parameters: ClassVar[bool] = False  # whether some parameters have no gradient; DDP would wait for them
+    metric_names: tuple[str, ...]  # names of the evaluation's `scores`, in the order of the log
+    unused_parameters = False  # whether some parameters have no gradient; DDP would wait for them
 
-    def __init__(self, run: R, folder: Path | None = None, *, resume: bool = False, workers: int = 0) -> None:
-        recipe = run.recipe
+    def __init__(
+        self,
+        run: BaseRun,
+        folder: Path | None = None,
+        *,
+        resume: bool = False,
+        workers: int = 0,
+        tracker: Tracker | None = None,
+    ) -> None:
+        check_tracker(tracker, folder)
         self.run, self.folder, self.workers = run, folder, workers
-        unused = DistributedDataParallelKwargs(find_unused_parameters=self.unused_parameters)
-        # Without a GPU, accelerate only connects the processes if `cpu` is set; else each would train alone.
-        cpu = "LOCAL_RANK" in os.environ and not torch.cuda.is_available()
-        # accelerate's precision cannot change within a Python process; `autocast` sets that of the run.
-        self.accelerator = Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[unused])
-        self.share = Share(self.accelerator.process_index, self.accelerator.num_processes)
-        self.notes = list[str]()
-        with seeded(self.accelerator.device, run.seed):
-            self.network = self.build_model(recipe.drop_path)
-            self.initialize()
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on every device
-        if recipe.sync_bn and self.accelerator.num_processes > 1:
-            synchronize(self.network, self.accelerator.device)
-        groups = parameter_groups(self.network, recipe.weight_decay)
-        optimizer = torch.optim.AdamW(groups, lr=recipe.peak, fused=True)  # one call for all parameters
-        self.ddp_model, self.optimizer = self.accelerator.prepare(self.training_module(), optimizer)
-        self.average = WeightAverage(self.network, recipe.ema) if recipe.ema else None
+        self.accelerator = accelerator = Accelerator(
+            # Without a GPU, accelerate only connects the processes if `cpu` is set; else each would train alone.
+            cpu="LOCAL_RANK" in os.environ and not torch.cuda.is_available(),
+            mixed_precision="no",  # it cannot change within a Python process; `autocast` sets that of the run
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=self.unused_parameters)],
+            log_with=tracker,
+            project_dir=folder,
+        )
+        self.shard = Shard(accelerator.process_index, accelerator.num_processes)
         self.epoch, self.log, self.extended = 0, list[dict[str, Any]](), list[dict[str, int]]()
-        self.evaluation: E | None = None
+        self.evaluation: Any = None
+        self.notes = list[str]()
+        recipe = run.recipe
+        with seeded(accelerator.device, run.seed):
+            self.network = self.build_model(recipe.drop_path)
+            if run.init_from is not None:
+                self.notes.append(self.load_initial(run.init_from))
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on every device
+        if recipe.sync_bn and accelerator.num_processes > 1:
+            synchronize(self.network, accelerator.device)
+        groups = parameter_groups(self.network, recipe.weight_decay)
+        optimizer = torch.optim.AdamW(groups, lr=recipe.max_lr, fused=True)  # one call for all parameters
+        self.ddp_model, self.optimizer = accelerator.prepare(self.training_module(), optimizer)
+        self.average = WeightAverage(self.network, recipe.ema) if recipe.ema else None
         if folder is not None and resume:
             self._restore(checkpoints.load_checkpoint(folder, run.described()))
         elif folder is not None:
             checkpoints.begin(folder)
-        self.accelerator.wait_for_everyone()
+        accelerator.wait_for_everyone()
+        if tracker:
+            accelerator.init_trackers(tracker)  # in the folder of this name
 
-    @abstractmethod
-    def build_model(self, drop_path: float | None = None) -> N:
+    def build_model(self, drop_path: float | None = None) -> nn.Module:
         """Create a network with random weights. If `drop_path` is None, the rate of the configuration is used."""
+        raise NotImplementedError
 
-    @abstractmethod
-    def initialize(self) -> None:
-        """Load the initial weights, if the run has any."""
+    def load_initial(self, init_from: InitFrom) -> str:
+        """Load initial weights. Returns a sentence about what was loaded."""
+        raise NotImplementedError
 
     def training_module(self) -> nn.Module:
         """The module whose `forward` is called in distributed training."""
         return self.network
 
-    @property
-    @abstractmethod
-    def steps_per_epoch(self) -> int:
-        """Number of steps in one epoch."""
-
-    @abstractmethod
     def batches(self) -> Dataset[Any]:
-        """This process's share of each batch of the epoch. A batch has an attribute `images`."""
+        """This process's shard of each batch of the epoch. A batch has an attribute `images`."""
+        raise NotImplementedError
 
-    @abstractmethod
-    def lr_at_step(self, step: int, steps_per_epoch: int) -> float:
+    def lr_at_step(self, step: int) -> float:
         """The learning rate of a step, counted from the start of the run."""
+        raise NotImplementedError
 
-    @abstractmethod
     def compute_loss(self, images: Float[Tensor, "B C H W"], batch: Any) -> Tensor:
-        """The loss of this process's share, computed with `ddp_model` under `autocast()`. The images are on the device.
+        """The loss of this process's shard, computed with `ddp_model` under `autocast()`. The images are on the device.
 
         The gradient of the complete batch is the mean of the processes' gradients.
         """
+        raise NotImplementedError
 
-    @abstractmethod
-    def score(self) -> E:
-        """Evaluate the network on all test images. Each process evaluates its share."""
+    def evaluate_network(self) -> Any:
+        """Evaluate the network on all test images. Each process evaluates its shard."""
+        raise NotImplementedError
 
-    @abstractmethod
-    def save(self, state: Mapping[str, Tensor], path: Path) -> None:
+    def save_weights(self, state: Mapping[str, Tensor], path: Path) -> None:
         """Write weights of the network to a file."""
+        raise NotImplementedError
 
-    def autocast(self) -> torch.autocast:
-        """The precision of the network's forward pass."""
-        enabled = self.run.recipe.precision == "bf16"
-        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=enabled)
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of steps in one epoch."""
+        return len(self.run.train) // self.run.recipe.batch
 
-    def evaluate(self) -> E:
-        """Evaluate the current network on all test images. With several processes, all must call this method.
+    def fit(self) -> TrainingResult:
+        """Train to the end: print a line per epoch, and show the steps in a progress bar on a terminal.
 
-        All processes use the running statistics of the main process, because these are saved.
+        Only the main process prints. Raises the same errors as `epochs`.
         """
-        if self.accelerator.num_processes > 1:
-            for buffer in self.network.buffers():
-                torch.distributed.broadcast(buffer, 0)
-        return self.score()
-
-    def gather(self, value: Any) -> list[Any]:
-        """Collect a value from each process, in rank order. All processes must call this method."""
-        return [value] if self.accelerator.num_processes == 1 else gather_object([value])
-
-    def sum_over_processes(self, sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Sum tensors over all processes. All processes must call this method.
-
-        Gradients only flow back to the local process, multiplied by the number of processes. If all processes compute
-        the same loss from these sums, the mean of their gradients therefore equals the gradient of a single process.
-        """
-        processes = self.accelerator.num_processes
-        if processes == 1:
-            return dict(sums)
-        flat = torch.cat([value.detach().reshape(-1).double() for value in sums.values()])
-        totals = self.accelerator.reduce(flat).split([value.numel() for value in sums.values()])
-        return {
-            name: total.view_as(value).to(value.dtype) + processes * (value - value.detach())
-            for (name, value), total in zip(sums.items(), totals, strict=True)
-        }
+        main = self.accelerator.is_main_process
+        columns = ("epoch", "learning_rate", "train_loss", *self.metric_names, "seconds")
+        if main:
+            for note in self.notes:
+                print(f"Note: {note}.")
+            print("".join(f"{title:>{width}}" for title, width, _ in map(COLUMNS.__getitem__, columns)))
+        bar = Progress(
+            *(TextColumn("steps"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not (main and sys.stderr.isatty()),
+        )
+        total, completed = (self.steps_per_epoch * count for count in (self.run.recipe.total_epochs, self.epoch))
+        with bar:
+            task = bar.add_task("", total=total, completed=completed)
+            for row in self.epochs(lambda: bar.advance(task)):
+                if main:
+                    cells = ((row[name], *COLUMNS[name][1:]) for name in columns)
+                    print("".join(f"{value:{width}{form}}" for value, width, form in cells), flush=True)
+        result = self.finalize()
+        if main:
+            print(result.evaluation)
+            print(f"evaluated on: {self.run.test.description}")
+            if self.folder is not None:
+                print(f"Weights, log and everything else: {self.folder}")
+        return result
 
     def epochs(self, after_step: Callable[[], None] = lambda: None) -> Iterator[dict[str, Any]]:
         """Train epoch by epoch.
@@ -258,35 +230,21 @@ class Trainer(ABC, Generic[R, N, E]):
             if self.folder is not None and self.accelerator.is_main_process:
                 checkpoints.save_checkpoint(self.folder, self._state())
                 checkpoints.write_log(self.folder, self.log)
+            self.accelerator.log(row, step=self.epoch)  # to the tracker, if there is one
             yield row
-
-    def finish(self) -> Trained[N, E]:
-        """Store the network, its weight average and the result, and return network and result."""
-        with seeded(self.accelerator.device, self.run.seed):
-            network = self.build_model()
-        network.load_state_dict(self.network.state_dict())
-        evaluation = self.evaluation or self.evaluate()
-        if self.folder is not None and self.accelerator.is_main_process:
-            self.save(network.state_dict(), self.folder / checkpoints.WEIGHTS)
-            if self.average is not None:
-                self.save(self.average.state_dict(), self.folder / checkpoints.AVERAGE)
-            result = {"extended": self.extended} if self.extended else {}
-            checkpoints.write_run(self.folder, {**self.run.described(), **result, "result": dict(evaluation.result)})
-        return Trained(network.eval(), evaluation, tuple(self.log))
 
     def steps(self) -> Iterator[Tensor]:
         """Train one epoch. Yields the loss after each step."""
-        batches, per_epoch = self.batches(), self.steps_per_epoch
         self.ddp_model.train()
-        for number, batch in enumerate(loader(batches, self.workers)):
-            yield self.step(batch, self.epoch * per_epoch + number, per_epoch)
+        for step, batch in enumerate(loader(self.batches(), self.workers), self.epoch * self.steps_per_epoch):
+            yield self.step(batch, step)
 
-    def step(self, batch: Any, step: int, steps_per_epoch: int) -> Tensor:
+    def step(self, batch: Any, step: int) -> Tensor:
         """One training step: forward, backward, optimizer. Returns the loss of the complete batch, detached."""
         recipe, accelerator = self.run.recipe, self.accelerator
         images = batch.images.to(accelerator.device, memory_format=torch.channels_last)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr_at_step(step, steps_per_epoch)
+            group["lr"] = self.lr_at_step(step)
         with seeded(accelerator.device, self.run.seed, step, accelerator.process_index):  # drop path and dropout
             loss = self.compute_loss(images, batch)
         batch_loss = accelerator.reduce(loss.detach(), "mean")
@@ -296,12 +254,43 @@ class Trainer(ABC, Generic[R, N, E]):
         self.optimizer.zero_grad()
         accelerator.backward(loss)
         check_gradients(self.network.named_parameters(), step)
-        if recipe.clipping:
-            clip_adaptive_(self.network.parameters(), recipe.clipping)
+        if recipe.agc_clip:
+            clip_adaptive_(self.network.parameters(), recipe.agc_clip)
         self.optimizer.step()
         if self.average is not None:
             self.average.update(self.network)
         return batch_loss
+
+    def autocast(self) -> torch.autocast:
+        """The precision of the network's forward pass."""
+        enabled = self.run.recipe.precision == "bf16"
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=enabled)
+
+    def evaluate(self) -> Any:
+        """Evaluate the current network on all test images. With several processes, all must call this method.
+
+        All processes use the running statistics of the main process, because these are saved.
+        """
+        if self.accelerator.num_processes > 1:
+            for buffer in self.network.buffers():
+                torch.distributed.broadcast(buffer, 0)
+        return self.evaluate_network()
+
+    def finalize(self) -> TrainingResult:
+        """Store the network, its weight average and the result, and return network and result."""
+        with seeded(self.accelerator.device, self.run.seed):
+            network = self.build_model()
+        network.load_state_dict(self.network.state_dict())
+        evaluation = self.evaluation or self.evaluate()
+        if self.folder is not None and self.accelerator.is_main_process:
+            self.save_weights(network.state_dict(), self.folder / checkpoints.WEIGHTS)
+            if self.average is not None:
+                self.save_weights(self.average.state_dict(), self.folder / checkpoints.AVERAGE)
+            result = {"extended": self.extended} if self.extended else {}
+            checkpoints.write_run(self.folder, {**self.run.described(), **result, "result": dict(evaluation.result)})
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
+        return TrainingResult(network.eval(), evaluation, tuple(self.log))
 
     def _state(self) -> Mapping[str, Any]:
         return {
@@ -327,3 +316,11 @@ class Trainer(ABC, Generic[R, N, E]):
                 f"the schedule now has {now} epochs instead of {before}; from epoch {self.epoch + 1} on, the learning "
                 "rate is that of the longer schedule"
             )
+
+
+def check_tracker(tracker: Tracker | None, folder: Path | None) -> None:
+    """Raise an error if a tracker is not installed or has no folder; accelerate would silently ignore the tracker."""
+    if tracker is not None and not is_tensorboard_available():
+        raise ModuleNotFoundError(f"{tracker} is not installed; pip install {tracker}", name=tracker)
+    if tracker is not None and folder is None:
+        raise ValueError(f"the tracker {tracker} needs a folder to write to")

@@ -10,23 +10,23 @@ import torch
 from hypothesis import given
 from torch.nn import functional as F
 
-from efficientformer_edu.data.datasets import Images, first_of_each, load_data
+from efficientformer_edu.data.datasets import Images, load_data, stratified_split
 from efficientformer_edu.dense import offset_tables
 from efficientformer_edu.dense.offset_tables import (
-    ALONE,
     COARSE,
     CONFIG,
     FINE,
-    WHOLE,
+    NETWORK_RECIPE,
+    TABLE_RECIPE,
     Comparison,
     affine_table,
     bias_error,
+    compare_biases,
     compare_tables,
     fresh_network,
-    judge,
     probabilities,
     resized_matrix,
-    taken_for,
+    source_tokens,
     train,
     trained_table,
 )
@@ -39,7 +39,7 @@ slopes = st.floats(-2, 2)
 
 
 def images(split: str, per_class: int) -> Images:
-    return first_of_each(load_data("fashion-mnist-small", split), per_class)  # type: ignore[arg-type]
+    return stratified_split(load_data("fashion-mnist-small", split), per_class)[0]  # type: ignore[arg-type]
 
 
 @given(st.tuples(sides, sides), st.tuples(sides, sides), slopes, slopes)
@@ -88,10 +88,10 @@ def test_the_matrix_is_resized_as_an_image_with_the_cubic_of_torch() -> None:
 
 
 def test_tokens_of_the_resized_matrix_are_taken_for_those_of_other_rows() -> None:
-    assert taken_for((2, 2), (2, 2)) == [[(0, 0), (0, 1)], [(1, 0), (1, 1)]]
-    assert taken_for((1, 2), (1, 4)) == [[(0, 0), (0, 0), (0, 1), (0, 1)]]
+    assert source_tokens((2, 2), (2, 2)) == [[(0, 0), (0, 1)], [(1, 0), (1, 1)]]
+    assert source_tokens((1, 2), (1, 4)) == [[(0, 0), (0, 0), (0, 1), (0, 1)]]
     # Two rows of four tokens share the values of the first row of two.
-    assert taken_for((2, 2), (4, 4))[:2] == [[(0, 0)] * 4, [(0, 1)] * 4]
+    assert source_tokens((2, 2), (4, 4))[:2] == [[(0, 0)] * 4, [(0, 1)] * 4]
 
 
 @given(st.tuples(sides, sides), st.tuples(sides, sides))
@@ -99,7 +99,7 @@ def test_taken_for_is_the_nearest_in_the_resized_matrix(before: tuple[int, int],
     numbers = torch.arange(math.prod(before), dtype=torch.float64)[None, None]
     count = math.prod(now)
     nearest = F.interpolate(numbers, size=count, mode="nearest-exact").long().view(now)
-    assert taken_for(before, now) == [[divmod(index, before[1]) for index in row] for row in nearest.tolist()]
+    assert source_tokens(before, now) == [[divmod(index, before[1]) for index in row] for row in nearest.tolist()]
 
 
 def test_the_error_of_a_bias() -> None:
@@ -159,10 +159,18 @@ def test_a_fresh_network_depends_on_its_seed_alone() -> None:
 def test_training_a_table_moves_nothing_else_and_helps() -> None:
     some = images("train", 10)
     network = fresh_network(0)
-    train(network, network.attention.attention_biases, COARSE, network.parameters(), some, WHOLE.replace(epochs=2), 0)
+    train(
+        network,
+        network.attention.attention_biases,
+        COARSE,
+        network.parameters(),
+        some,
+        NETWORK_RECIPE.replace(epochs=2),
+        0,
+    )
     network.requires_grad_(False)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    table = trained_table(network, FINE, some, ALONE.replace(epochs=1), 0)
+    table = trained_table(network, FINE, some, TABLE_RECIPE.replace(epochs=1), 0)
     assert table.shape == (CONFIG.num_heads, 64) and table.abs().min() > 0 and not table.requires_grad
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
     assert not before["attention.attention_biases"].equal(torch.zeros(4, 16))
@@ -177,7 +185,7 @@ def test_judging_by_hand() -> None:
         network.attention.qkv.weight.zero_()
         network.head.weight.zero_()
         network.head.bias[4] = 1.0  # and coat is the only prediction
-    first, second = judge(network, {"none": none, "trained": look}, some)
+    first, second = compare_biases(network, {"none": none, "trained": look}, some)
     assert (first.top1, second.top1) == (pytest.approx(0.1), pytest.approx(0.1))
     assert (first.error, second.error, second.attention) == (pytest.approx(1), 0, 0)
     assert first.attention == pytest.approx(15 / 16)
@@ -185,7 +193,7 @@ def test_judging_by_hand() -> None:
 
 @pytest.fixture(scope="module")
 def small_comparison() -> Comparison:
-    short = {"whole": WHOLE.replace(epochs=2), "alone": ALONE.replace(epochs=1)}
+    short = {"network_recipe": NETWORK_RECIPE.replace(epochs=2), "table_recipe": TABLE_RECIPE.replace(epochs=1)}
     return compare_tables(images("train", 20), images("test", 5), **short)
 
 
@@ -205,7 +213,7 @@ def test_a_comparison_has_every_method_and_a_table_row_per_method(small_comparis
 
 
 def test_a_comparison_depends_on_its_arguments_alone(small_comparison: Comparison) -> None:
-    short = {"whole": WHOLE.replace(epochs=2), "alone": ALONE.replace(epochs=1)}
+    short = {"network_recipe": NETWORK_RECIPE.replace(epochs=2), "table_recipe": TABLE_RECIPE.replace(epochs=1)}
     again = compare_tables(images("train", 20), images("test", 5), **short)
     other = compare_tables(images("train", 20), images("test", 5), **short, seed=1)
     assert again.table() == small_comparison.table()

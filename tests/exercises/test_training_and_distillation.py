@@ -44,17 +44,17 @@ def test_a_wrong_divergence_is_named(soft_loss: Any, match: str) -> None:
 
 
 def rate(recipe: Recipe, epoch: float, low: float | None = None) -> float:
-    low = recipe.min_rate if low is None else low
-    if epoch < recipe.warm_up_epochs:
-        return recipe.warm_up_rate + (recipe.peak - recipe.warm_up_rate) * epoch / recipe.warm_up_epochs
-    return low + (recipe.peak - low) * (1 + math.cos(math.pi * epoch / recipe.epochs)) / 2
+    low = recipe.min_lr if low is None else low
+    if epoch < recipe.warmup_epochs:
+        return recipe.warmup_lr + (recipe.max_lr - recipe.warmup_lr) * epoch / recipe.warmup_epochs
+    return low + (recipe.max_lr - low) * (1 + math.cos(math.pi * epoch / recipe.epochs)) / 2
 
 
 @pytest.mark.parametrize(
     ("answer", "match"),
     [
-        (lambda r, e: rate(r, e) if e < r.warm_up_epochs else r.min_rate + rate(r, e, low=0), "under the whole cosine"),
-        (lambda r, e: rate(r, e) if e < r.warm_up_epochs else 2 * rate(r, e) - r.min_rate, "halve it"),
+        (lambda r, e: rate(r, e) if e < r.warmup_epochs else r.min_lr + rate(r, e, low=0), "under the whole cosine"),
+        (lambda r, e: rate(r, e) if e < r.warmup_epochs else 2 * rate(r, e) - r.min_lr, "halve it"),
         (lambda r, e: rate(r, e + 1), "the rate is"),
         (lambda r, e: None, "a `return` is missing"),
     ],

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from efficientformer_edu import preprocess
-from efficientformer_edu.data.crops import RULES
 from efficientformer_edu.data.datasets import load_data
 from efficientformer_edu.data.fashion_mnist import statistics
-from efficientformer_edu.training.loading import Evaluation, Training
+from efficientformer_edu.data.images import RULES
+from efficientformer_edu.training.loading import EvalTransform, TrainTransform
 from efficientformer_edu.training.recipe import CODE, LAPTOP
 
 SMALL = load_data("fashion-mnist-small", "test")
@@ -39,7 +39,7 @@ def pixels(images: torch.Tensor) -> torch.Tensor:
 
 
 def test_tiny_images_get_a_border() -> None:
-    images, labels = Evaluation(32, 1)(SAMPLES)
+    images, labels = EvalTransform(32, 1)(SAMPLES)
     assert images.shape == (24, 1, 32, 32) and images.dtype == torch.float32
     assert labels.tolist() == SMALL.labels[:24] and labels.dtype == torch.int64
     shown = pixels(images)
@@ -49,20 +49,20 @@ def test_tiny_images_get_a_border() -> None:
 
 def test_the_training_images_have_mean_0_and_deviation_1() -> None:
     train = load_data("fashion-mnist-small", "train")
-    images = Evaluation(32, 1)([train[index] for index in range(len(train))])[0][:, :, 2:-2, 2:-2]
+    images = EvalTransform(32, 1)([train[index] for index in range(len(train))])[0][:, :, 2:-2, 2:-2]
     assert float(images.mean()) == pytest.approx(0, abs=0.01)
     assert float(images.std()) == pytest.approx(1, abs=0.01)
 
 
 def test_tiny_images_are_enlarged() -> None:
-    large = pixels(Evaluation(64, 1)(SAMPLES)[0]).float()
-    small = pixels(Evaluation(32, 1)(SAMPLES)[0]).float()
+    large = pixels(EvalTransform(64, 1)(SAMPLES)[0]).float()
+    small = pixels(EvalTransform(32, 1)(SAMPLES)[0]).float()
     assert large.shape == (24, 1, 64, 64)
     assert float((torch.nn.functional.avg_pool2d(large, 2) - small).abs().mean()) < 8
 
 
 def test_grey_images_for_three_channels_are_normalised_as_imagenet_is() -> None:
-    images, _ = Evaluation(32, 3)(SAMPLES[:1])
+    images, _ = EvalTransform(32, 3)(SAMPLES[:1])
     padded = np.pad(SAMPLES[0][0][0].numpy(), 2)
     expected = preprocess(np.kron(padded, np.ones((8, 8), np.uint8)), 32, "hf")  # of one size, and shrunk again
     assert images.shape == (1, 3, 32, 32)
@@ -71,27 +71,27 @@ def test_grey_images_for_three_channels_are_normalised_as_imagenet_is() -> None:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_photographs_are_cut_as_preprocess_cuts_them(rule: str) -> None:
-    images, labels = Evaluation(48, 3, rule)(PHOTOGRAPHS)
+    images, labels = EvalTransform(48, 3, rule)(PHOTOGRAPHS)
     assert torch.equal(images, torch.cat([preprocess(picture, 48, rule) for picture, _ in PHOTOGRAPHS]))
     assert labels.tolist() == [3, 1]
 
 
 def test_images_with_a_single_channel_are_grey() -> None:
-    images, _ = Evaluation(48, 1, "hf")(PHOTOGRAPHS)
+    images, _ = EvalTransform(48, 1, "hf")(PHOTOGRAPHS)
     expected = PHOTOGRAPHS[0][0].resize((48, 48), Image.Resampling.BICUBIC).convert("L")
     assert images.shape == (2, 1, 48, 48)
     assert np.array_equal(pixels(images)[0, 0].numpy(), np.asarray(expected))
 
 
 def test_training_without_any_randomness_is_evaluation() -> None:
-    assert torch.equal(Training(32, 1, PLAIN)(SAMPLES, generator())[0], Evaluation(32, 1)(SAMPLES)[0])
+    assert torch.equal(TrainTransform(32, 1, PLAIN)(SAMPLES, generator())[0], EvalTransform(32, 1)(SAMPLES)[0])
     square = [(photograph(2, (80, 80)), 0)]
-    assert torch.equal(Training(48, 3, PLAIN)(square, generator())[0], Evaluation(48, 3, "hf")(square)[0])
+    assert torch.equal(TrainTransform(48, 3, PLAIN)(square, generator())[0], EvalTransform(48, 3, "hf")(square)[0])
 
 
 def test_tiny_images_move_and_flip() -> None:
     """Every output is one of the possible shifts, and every shift occurs."""
-    moved = pixels(Training(32, 1, MOVING)([SAMPLES[0]] * 2000, generator())[0])[:, 0]
+    moved = pixels(TrainTransform(32, 1, MOVING)([SAMPLES[0]] * 2000, generator())[0])[:, 0]
     shown = np.pad(SAMPLES[0][0][0].numpy(), 4)  # 2 of the border, 2 to move
     views = {}
     for flipped in (False, True):
@@ -107,14 +107,14 @@ def test_tiny_images_move_and_flip() -> None:
 
 def test_a_recipe_without_flip_does_not_flip() -> None:
     shown = [(torch.arange(784).view(1, 28, 28).remainder(28).to(torch.uint8), 0)] * 50  # brighter to the right
-    moved = pixels(Training(32, 1, MOVING.replace(flip=False))(shown, generator())[0]).int()
+    moved = pixels(TrainTransform(32, 1, MOVING.replace(flip=False))(shown, generator())[0]).int()
     assert (moved[:, 0, 16, 20] > moved[:, 0, 16, 10]).all()
 
 
 @pytest.mark.parametrize(("samples", "channels"), [(SAMPLES[:4], 1), (SAMPLES[:4], 3), (PHOTOGRAPHS, 3)])
 @pytest.mark.parametrize("recipe", [CODE, CODE.replace(color_jitter=0.4, rand_augment=None), MOVING])
 def test_the_generator_decides_alone(samples: list, channels: int, recipe: object) -> None:
-    augment = Training(40, channels, recipe)
+    augment = TrainTransform(40, channels, recipe)
     first, labels = augment(samples, generator(4))
     torch.manual_seed(1)
     np.random.seed(1)
@@ -128,8 +128,8 @@ def test_the_generator_decides_alone(samples: list, channels: int, recipe: objec
 
 def test_erasing_leaves_noise_in_a_part_of_the_images() -> None:
     black = [(torch.zeros(1, 28, 28, dtype=torch.uint8), 0)] * 1000
-    images, _ = Training(32, 1, PLAIN.replace(erasing=0.25))(black, generator())
-    erased = images != Evaluation(32, 1)(black[:1])[0]
+    images, _ = TrainTransform(32, 1, PLAIN.replace(erasing=0.25))(black, generator())
+    erased = images != EvalTransform(32, 1)(black[:1])[0]
     touched = erased.flatten(1).any(1)
     assert float(touched.float().mean()) == pytest.approx(0.25, abs=0.04)
     areas = erased[touched].float().mean((1, 2, 3))
@@ -147,14 +147,14 @@ def test_erasing_leaves_noise_in_a_part_of_the_images() -> None:
 )
 def test_what_no_network_takes_is_refused(arguments: tuple[int, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Evaluation(*arguments)
+        EvalTransform(*arguments)
     with pytest.raises(ValueError, match=message):
-        Training(*arguments, MOVING)
+        TrainTransform(*arguments, MOVING)
 
 
 def test_recipes_and_rules_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="rule='best' is unknown; use one of official"):
-        Evaluation(32, 3, "best")
+        EvalTransform(32, 3, "best")
     for fields in ({"rand_augment": 9}, {"color_jitter": 0.4}):
         with pytest.raises(ValueError, match="crop=2 moves whole batches"):
-            Training(32, 1, MOVING.replace(**fields))
+            TrainTransform(32, 1, MOVING.replace(**fields))

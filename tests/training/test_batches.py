@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from efficientformer_edu.training.loading import Share, epoch_batches
+from efficientformer_edu.training.loading import Shard, epoch_batches
 from efficientformer_edu.utils.rng import derive_seed, generator
 
 
@@ -34,7 +34,7 @@ def test_another_seed_or_epoch_is_another_order() -> None:
 
 
 def test_repeated_augmentation_samples_fewer_images_equally_often() -> None:
-    batches = epoch_batches(90, 30, seed=0, epoch=0, repeats=3)
+    batches = epoch_batches(90, 30, seed=0, epoch=0, repeated_aug=3)
     times = Counter(number for indices in batches for number in indices)
     assert len(batches) == 3
     assert set(times.values()) == {3}
@@ -44,14 +44,14 @@ def test_repeated_augmentation_samples_fewer_images_equally_often() -> None:
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_the_shares_of_all_processes_are_the_batch(processes: int) -> None:
     batch = list(range(100, 112))
-    shares = [Share(process, processes).of_batch(batch) for process in range(processes)]
+    shares = [Shard(process, processes).split_batch(batch) for process in range(processes)]
     assert sorted(number for indices in shares for number in indices) == batch
     assert len({len(indices) for indices in shares}) == 1
 
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     with pytest.raises(ValueError, match="a batch of 10 cannot be shared by 4 processes"):
-        Share(0, 4).of_batch(list(range(10)))
+        Shard(0, 4).split_batch(list(range(10)))
 
 
 def test_seeds_are_the_same_everywhere_and_differ() -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from training_runs import STILL, first_step, images
 
 from efficientformer_edu.training import distributed
-from efficientformer_edu.training.loading import Share, TrainBatches
+from efficientformer_edu.training.loading import Shard, TrainBatches
 
 pytestmark = pytest.mark.slow
 
@@ -96,4 +96,4 @@ def test_a_synchronised_norm_is_the_norm_it_replaces(monkeypatch: pytest.MonkeyP
 def test_a_batch_that_two_processes_cannot_share() -> None:
     recipe = STILL.replace(batch=25)
     with pytest.raises(ValueError, match="a batch of 25 cannot be shared by 2 processes"):
-        TrainBatches(images("train", 100), recipe, 32, 1, seed=0, epoch=0, share=Share(0, 2))
+        TrainBatches(images("train", 100), recipe, 32, 1, seed=0, epoch=0, shard=Shard(0, 2))

@@ -25,9 +25,9 @@ from efficientformer_edu.data.datasets import Images, load_data
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.model.blocks import DropPath
 from efficientformer_edu.training import checkpoints
+from efficientformer_edu.training.classification import ClassificationTrainer
 from efficientformer_edu.training.distillation import DistillationLoss, StoredLogits, network_teacher
 from efficientformer_edu.training.loading import Batch
-from efficientformer_edu.training.loop import Loop
 from efficientformer_edu.training.nan_checks import NotFiniteError
 from efficientformer_edu.training.optimization import learning_rate
 from efficientformer_edu.training.recipe import Recipe
@@ -37,9 +37,9 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_run_leaves_everything_in_its_folder(tmp_path: Path) -> None:
-    loop = Loop(run(), tmp_path)
+    loop = ClassificationTrainer(run(), tmp_path)
     rows = list(loop.epochs())
-    trained = loop.finish()
+    trained = loop.finalize()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "average.safetensors",
         "checkpoint.pt",
@@ -66,7 +66,7 @@ def test_a_run_leaves_everything_in_its_folder(tmp_path: Path) -> None:
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
     def weights(seed: int, workers: int = 0) -> torch.Tensor:
-        loop = Loop(run(RECIPE.replace(epochs=1), seed=seed), workers=workers)
+        loop = ClassificationTrainer(run(RECIPE.replace(epochs=1), seed=seed), workers=workers)
         list(loop.epochs())
         return loop.network.state_dict()["head.weight"].clone()
 
@@ -81,11 +81,11 @@ KILLED = """
 import sys
 from pathlib import Path
 from training_runs import LONG, run
-from efficientformer_edu.training.loop import Loop
-loop = Loop(run(LONG), Path(sys.argv[1]), resume=sys.argv[2] == "resume")
+from efficientformer_edu.training.classification import ClassificationTrainer
+loop = ClassificationTrainer(run(LONG), Path(sys.argv[1]), resume=sys.argv[2] == "resume")
 for row in loop.epochs(lambda: (print("step", flush=True), input())):  # goes on when it is told to
     pass
-loop.finish()
+loop.finalize()
 print("done", flush=True)
 """
 
@@ -141,18 +141,18 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
 
 
 def test_a_finished_run_that_is_resumed_is_finished(tmp_path: Path) -> None:
-    first = Loop(run(), tmp_path)
+    first = ClassificationTrainer(run(), tmp_path)
     list(first.epochs())
-    top1 = first.finish().evaluation.top1
-    again = Loop(run(), tmp_path, resume=True)
+    top1 = first.finalize().evaluation.top1
+    again = ClassificationTrainer(run(), tmp_path, resume=True)
     assert list(again.epochs()) == []
-    assert again.finish().evaluation.top1 == top1
+    assert again.finalize().evaluation.top1 == top1
 
 
 def test_another_run_is_not_mistaken_for_this_run(tmp_path: Path) -> None:
-    list(Loop(run(), tmp_path).epochs())
+    list(ClassificationTrainer(run(), tmp_path).epochs())
     with pytest.raises(FileExistsError, match="add --resume"):
-        Loop(run(), tmp_path)
+        ClassificationTrainer(run(), tmp_path)
     for changed, difference in (
         (run(seed=1), "seed was 0 and now is 1"),
         (run(RECIPE.replace(ema=0.99)), r"recipe\.ema was 0\.9 and now is 0\.99"),
@@ -160,26 +160,26 @@ def test_another_run_is_not_mistaken_for_this_run(tmp_path: Path) -> None:
         (run(size=64), "size was 32 and now is 64"),
     ):
         with pytest.raises(ValueError, match=rf"checkpoint\.pt: {difference}\. ") as caught:
-            Loop(changed, tmp_path, resume=True)
+            ClassificationTrainer(changed, tmp_path, resume=True)
         assert str(caught.value).count(" was ") == 1  # equal settings are not named
 
 
 def test_more_epochs_continue_a_run_with_the_longer_schedule(tmp_path: Path) -> None:
-    first, longer = Loop(run(), tmp_path), run(RECIPE.replace(epochs=4))
+    first, longer = ClassificationTrainer(run(), tmp_path), run(RECIPE.replace(epochs=4))
     log = list(first.epochs())
-    weights = first.finish().network.state_dict()
-    again = Loop(longer, tmp_path, resume=True)
+    weights = first.finalize().network.state_dict()
+    again = ClassificationTrainer(longer, tmp_path, resume=True)
     assert all(torch.equal(value, weights[name]) for name, value in again.network.state_dict().items())
     assert "4 epochs instead of 2" in again.notes[0]
     rows = list(again.epochs())
-    again.finish()
+    again.finalize()
     assert [row["epoch"] for row in rows] == [3, 4]
     rates = [learning_rate(longer.recipe, epoch * STEPS - 1, STEPS) for epoch in (3, 4)]  # of every epoch's last step
     assert [row["learning_rate"] for row in rows] == rates
     assert rates[0] > log[-1]["learning_rate"]
     data = json.loads((tmp_path / checkpoints.RUN).read_text(encoding="utf-8"))
     assert (data["recipe"]["epochs"], data["extended"]) == (4, [{"after_epoch": 2, "epochs": 2}])
-    assert Loop(longer, tmp_path, resume=True).extended == [{"after_epoch": 2, "epochs": 2}]
+    assert ClassificationTrainer(longer, tmp_path, resume=True).extended == [{"after_epoch": 2, "epochs": 2}]
 
 
 def photographs(root: Path, brightness: int = 0) -> Images:
@@ -193,12 +193,14 @@ def photographs(root: Path, brightness: int = 0) -> Images:
 
 
 def test_data_sets_and_teachers_are_compared_by_their_content(tmp_path: Path) -> None:
-    def loop(data: str, teacher: torch.Tensor, *, brightness: int = 0, resume: bool = True) -> Loop:
+    def loop(data: str, teacher: torch.Tensor, *, brightness: int = 0, resume: bool = True) -> ClassificationTrainer:
         images = photographs(tmp_path / data, brightness)
         recipe = RECIPE.replace(batch=2, crop=None, distillation="hard", epochs=1)
         config = CONFIG.replace(num_classes=2, in_channels=3)
-        more = {"teacher": StoredLogits(teacher), "teacher_words": f"teacher for {data}"}
-        return Loop(run(recipe, config=config, train=images, test=images, **more), tmp_path / "run", resume=resume)
+        more = {"teacher": StoredLogits(teacher), "teacher_description": f"teacher for {data}"}
+        return ClassificationTrainer(
+            run(recipe, config=config, train=images, test=images, **more), tmp_path / "run", resume=resume
+        )
 
     list(loop("pets", torch.eye(2).repeat(2, 1), resume=False).epochs())
     loop("moved", torch.eye(2).repeat(2, 1))  # the same content under other names
@@ -210,7 +212,7 @@ def test_data_sets_and_teachers_are_compared_by_their_content(tmp_path: Path) ->
 
 
 def test_a_run_whose_numbers_explode_stops_and_keeps_what_it_had(tmp_path: Path) -> None:
-    loop = Loop(run(RECIPE.replace(clipping=None)), tmp_path)
+    loop = ClassificationTrainer(run(RECIPE.replace(agc_clip=None)), tmp_path)
     rows = loop.epochs()
     next(rows)
     with torch.no_grad():
@@ -228,16 +230,16 @@ def test_random_labels_stay_at_chance() -> None:
     """Memorizing does not help: of 500 test images 10 % are right, within 4 standard deviations."""
     shuffled = torch.randint(10, (1000,), generator=torch.Generator().manual_seed(0)).tolist()
     train = Images(fashion_mnist.small("train")[0][:1000], shuffled, fashion_mnist.CLASSES, "random labels")
-    quick = RECIPE.replace(epochs=5, learning_rate=0.1, clipping=None)
-    loop = Loop(run(quick, train=train, test=images("test", 500)))
+    quick = RECIPE.replace(epochs=5, learning_rate=0.1, agc_clip=None)
+    loop = ClassificationTrainer(run(quick, train=train, test=images("test", 500)))
     accuracy = [row["top1"] for row in loop.epochs()][-1]
     # The test labels are correct: a network trained on random labels may prefer some classes, but not know them.
     assert abs(accuracy - 0.1) < 4 * math.sqrt(0.1 * 0.9 / 500)
 
 
 def test_true_labels_do_not() -> None:
-    quick = RECIPE.replace(epochs=5, learning_rate=0.1, clipping=None)
-    loop = Loop(run(quick, train=images("train", 1000), test=images("test", 500)))
+    quick = RECIPE.replace(epochs=5, learning_rate=0.1, agc_clip=None)
+    loop = ClassificationTrainer(run(quick, train=images("train", 1000), test=images("test", 500)))
     assert [row["top1"] for row in loop.epochs()][-1] > 0.4
 
 
@@ -250,7 +252,7 @@ def test_a_teacher_sees_what_the_network_sees() -> None:
         return base(seen, indices)
 
     recipe = RECIPE.replace(epochs=1, distillation="hard")
-    list(Loop(run(recipe, teacher=teacher, teacher_words="a linear map")).epochs())
+    list(ClassificationTrainer(run(recipe, teacher=teacher, teacher_description="a linear map")).epochs())
     assert calls == [(torch.Size([50, 1, 32, 32]), 50)] * 4
 
 
@@ -271,7 +273,7 @@ def test_a_teacher_sees_what_the_network_sees() -> None:
 )
 def test_what_cannot_be_run(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        list(Loop(run(**fields)).epochs())  # type: ignore[arg-type]
+        list(ClassificationTrainer(run(**fields)).epochs())  # type: ignore[arg-type]
 
 
 def states() -> tuple[object, ...]:
@@ -284,37 +286,40 @@ def test_global_random_states_are_left_as_they_were(workers: int, tmp_path: Path
     augmented = RECIPE.replace(epochs=1, mixup=0.8, cutmix=1.0, erasing=0.5)
     torch.rand(3)
     before = states()
-    loop = Loop(run(augmented), tmp_path, workers=workers)
+    loop = ClassificationTrainer(run(augmented), tmp_path, workers=workers)
     assert states() == before
     list(loop.epochs(lambda: torch.testing.assert_close(states() == before, True)))
     assert states() == before
-    loop.finish()
+    loop.finalize()
     assert states() == before
-    Loop(run(augmented), tmp_path, resume=True)
+    ClassificationTrainer(run(augmented), tmp_path, resume=True)
     assert states() == before
 
 
 def test_precisions_in_any_order_in_a_single_process() -> None:
     """Three runs that exist at the same time, two steps of each: bf16 only changes its own run."""
-    loops = [Loop(run(**{**ALIKE, "recipe": STILL.replace(precision=name)})) for name in ("fp32", "bf16", "fp32")]
+    loops = [
+        ClassificationTrainer(run(**{**ALIKE, "recipe": STILL.replace(precision=name)}))
+        for name in ("fp32", "bf16", "fp32")
+    ]
     dtypes: list[list[torch.dtype]] = [[], [], []]
     for loop, seen in zip(loops, dtypes, strict=True):
         loop.network.stem.conv1.register_forward_hook(lambda *call, seen=seen: seen.append(call[-1].dtype))
-    losses = [[float(loop.step(loop.batches()[number], number, STEPS)) for number in range(2)] for loop in loops]
+    losses = [[float(loop.step(loop.batches()[number], number)) for number in range(2)] for loop in loops]
     assert dtypes == [[torch.float32] * 2, [torch.bfloat16] * 2, [torch.float32] * 2]
     assert losses[0] == losses[2] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
     assert all(parameter.dtype == torch.float32 for parameter in loops[1].network.parameters())
 
 
-def dropped(loop: Loop, step: int) -> list[list[bool]]:
+def dropped(loop: ClassificationTrainer, step: int) -> list[list[bool]]:
     """The images of a step that lose a branch, for every branch."""
     masks: list[list[bool]] = []
     paths = [module for module in loop.network.modules() if isinstance(module, DropPath) and module.rate]
     handles = [
         path.register_forward_hook(lambda *c: masks.append((~c[-1].flatten(1).any(1)).tolist())) for path in paths
     ]
-    loop.step(loop.batches()[0], step, STEPS)
+    loop.step(loop.batches()[0], step)
     for handle in handles:
         handle.remove()
     return masks
@@ -322,7 +327,7 @@ def dropped(loop: Loop, step: int) -> list[list[bool]]:
 
 def test_stochastic_depth_differs_between_steps_and_is_the_same_in_the_same_step() -> None:
     recipe = STILL.replace(drop_path=0.5)
-    first, other = (Loop(run(**{**ALIKE, "recipe": recipe})) for _ in range(2))
+    first, other = (ClassificationTrainer(run(**{**ALIKE, "recipe": recipe})) for _ in range(2))
     assert max(module.rate for module in first.network.modules() if isinstance(module, DropPath)) == 0.5
     masks = [dropped(first, step) for step in (0, 1, 2)]
     assert all(any(map(any, mask)) for mask in masks)
@@ -334,16 +339,16 @@ def test_settings_of_distillation_reach_the_loss() -> None:
     teacher = network_teacher(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(1024, 10)))
     for kind, alpha, tau in (("hard", 0.5, 1.0), ("soft", 0.5, 1.0), ("soft", 0.5, 4.0), ("soft", 0.9, 4.0)):
         recipe = STILL.replace(distillation=kind, alpha=alpha, tau=tau)
-        loop = Loop(run(**{**ALIKE, "recipe": recipe}, teacher=teacher))
+        loop = ClassificationTrainer(run(**{**ALIKE, "recipe": recipe}, teacher=teacher))
         images, targets, _ = loop.batches()[0]
         with torch.no_grad():
             heads = loop.network.forward_heads(images)
         expected = DistillationLoss(kind, alpha, tau)(heads, targets, teacher(images, []))
-        assert float(loop.step(loop.batches()[0], 0, STEPS)) == pytest.approx(float(expected), rel=1e-5)
+        assert float(loop.step(loop.batches()[0], 0)) == pytest.approx(float(expected), rel=1e-5)
 
 
 def batch(**settings: Any) -> Batch:
-    return Loop(run(**{**ALIKE, "recipe": STILL.replace(**settings)})).batches()[0]
+    return ClassificationTrainer(run(**{**ALIKE, "recipe": STILL.replace(**settings)})).batches()[0]
 
 
 def test_settings_of_mixing_and_repetition_reach_the_loader() -> None:
@@ -363,7 +368,7 @@ def test_settings_of_mixing_and_repetition_reach_the_loader() -> None:
     blends = [share * default.images + (1 - share) * partner for share in (kept, 1 - kept)]
     assert any(torch.allclose(mixed.images, blend, atol=1e-5) for blend in blends)
 
-    times = Counter(batch(repeats=3, batch=48).indices.tolist()).values()
+    times = Counter(batch(repeated_aug=3, batch=48).indices.tolist()).values()
     assert set(times) == {3}
 
 
@@ -373,7 +378,7 @@ def test_training_starts_from_existing_weights(tmp_path: Path) -> None:
     file = tmp_path / "given.safetensors"
 
     def started(**more: object) -> tuple[dict[str, torch.Tensor], str]:
-        loop = Loop(run(init_from=file, **more))
+        loop = ClassificationTrainer(run(init_from=file, **more))
         return loop.network.state_dict(), loop.notes[0]
 
     def kept(state: Mapping[str, torch.Tensor]) -> tuple[bool, bool]:
@@ -385,7 +390,7 @@ def test_training_starts_from_existing_weights(tmp_path: Path) -> None:
     save(network, file, layout="native", class_names=fashion_mnist.CLASSES)
     state, note = started()
     assert kept(state) == (True, True) and "is kept" in note
-    assert kept(Loop(run(init_from=network.state_dict())).network.state_dict()) == (True, True)
+    assert kept(ClassificationTrainer(run(init_from=network.state_dict())).network.state_dict()) == (True, True)
 
     save(network, file, layout="native")  # no names: the same number of classes is treated as equal
     state, note = started()
@@ -409,24 +414,24 @@ def test_training_starts_from_existing_weights(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"given\.safetensors: .*24"):
         started()
     with pytest.raises(FileNotFoundError):
-        Loop(run(init_from=tmp_path / "nothing.pth"))
+        ClassificationTrainer(run(init_from=tmp_path / "nothing.pth"))
 
 
 def test_fine_tuning_is_part_of_what_a_run_is(tmp_path: Path) -> None:
     for seed in (1, 2):
         torch.manual_seed(seed)
         save(EfficientFormer(CONFIG), tmp_path / f"{seed}.safetensors", layout="native")
-    list(Loop(run(init_from=tmp_path / "1.safetensors"), tmp_path / "run").epochs())
+    list(ClassificationTrainer(run(init_from=tmp_path / "1.safetensors"), tmp_path / "run").epochs())
     (tmp_path / "1.safetensors").rename(tmp_path / "renamed.safetensors")
-    Loop(run(init_from=tmp_path / "renamed.safetensors"), tmp_path / "run", resume=True)
+    ClassificationTrainer(run(init_from=tmp_path / "renamed.safetensors"), tmp_path / "run", resume=True)
     with pytest.raises(ValueError, match="init_from has changed content"):
-        Loop(run(init_from=tmp_path / "2.safetensors"), tmp_path / "run", resume=True)
+        ClassificationTrainer(run(init_from=tmp_path / "2.safetensors"), tmp_path / "run", resume=True)
 
 
 def test_class_names_are_stored_with_the_weights(tmp_path: Path) -> None:
-    loop = Loop(run(), tmp_path)
+    loop = ClassificationTrainer(run(), tmp_path)
     list(loop.epochs())
-    assert loop.finish().network.class_names == fashion_mnist.CLASSES
+    assert loop.finalize().network.class_names == fashion_mnist.CLASSES
     for name in (checkpoints.WEIGHTS, checkpoints.AVERAGE):
         assert from_weights(tmp_path / name).class_names == fashion_mnist.CLASSES
 

@@ -28,9 +28,9 @@ recipes = st.builds(
     epochs=st.integers(3, 50),
     batch=st.integers(1, 5000),
     learning_rate=st.just(0.1),
-    min_rate=st.floats(0, 5e-5),
-    warm_up_epochs=st.floats(0, 2.9),
-    warm_up_rate=st.floats(0, 5e-5),
+    min_lr=st.floats(0, 5e-5),
+    warmup_epochs=st.floats(0, 2.9),
+    warmup_lr=st.floats(0, 5e-5),
     cooldown_epochs=st.integers(0, 3),
 )
 
@@ -114,20 +114,20 @@ def test_a_larger_batch_scales_the_peak_and_neither_end() -> None:
 @given(recipes, st.integers(1, 20))
 def test_the_rate_rises_to_the_cosine_and_falls_to_the_end(recipe: Recipe, steps: int) -> None:
     rates = [learning_rate(recipe, step, steps) for step in range(recipe.total_epochs * steps)]
-    turn = math.ceil(recipe.warm_up_epochs * steps)
+    turn = math.ceil(recipe.warmup_epochs * steps)
     slack = 1e-15
     assert all(a <= b + slack for a, b in pairwise(rates[:turn]))
     assert all(a >= b - slack for a, b in pairwise(rates[turn:]))
-    assert max(rates) <= recipe.peak + slack
-    assert min(rates) >= min(recipe.min_rate, recipe.warm_up_rate) - slack
-    assert rates[recipe.epochs * steps :] == [recipe.min_rate] * (recipe.cooldown_epochs * steps)
+    assert max(rates) <= recipe.max_lr + slack
+    assert min(rates) >= min(recipe.min_lr, recipe.warmup_lr) - slack
+    assert rates[recipe.epochs * steps :] == [recipe.min_lr] * (recipe.cooldown_epochs * steps)
 
 
 @pytest.mark.parametrize("recipe", PRESETS.values(), ids=PRESETS)
 def test_without_warm_up_it_is_the_cosine_of_torch(recipe: Recipe) -> None:
-    recipe = recipe.replace(warm_up_epochs=0)
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=recipe.peak)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=recipe.epochs * 7, eta_min=recipe.min_rate)
+    recipe = recipe.replace(warmup_epochs=0)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=recipe.max_lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=recipe.epochs * 7, eta_min=recipe.min_lr)
     for step in range(recipe.epochs * 7):
         assert learning_rate(recipe, step, 7) == pytest.approx(schedule.get_last_lr()[0], rel=1e-6)
         optimizer.step()

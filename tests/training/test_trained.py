@@ -15,9 +15,9 @@ from efficientformer_edu.data.datasets import load_data
 from efficientformer_edu.training import small as trained
 from efficientformer_edu.training.checkpoints import LOG, RUN, WEIGHTS
 from efficientformer_edu.training.evaluation import evaluate
-from efficientformer_edu.training.loading import TestBatches, loader
-from efficientformer_edu.training.recipe import Recipe
-from efficientformer_edu.training.small import FOLDER, SMALL, trained_log, trained_network, trained_words
+from efficientformer_edu.training.loading import EvalBatches, loader
+from efficientformer_edu.training.recipe import Recipe, rename_old_fields
+from efficientformer_edu.training.small import FOLDER, SMALL, trained_description, trained_log, trained_network
 from tools import ROOT
 from tools import trained as tool
 
@@ -28,7 +28,7 @@ MARGIN = 0.03  # 1,000 of the 10,000 test images: 3.5 standard deviations of the
 
 
 @pytest.fixture(scope="module")
-def told() -> dict[str, Any]:
+def stored() -> dict[str, Any]:
     return json.loads((FOLDER / RUN).read_text(encoding="utf-8"))
 
 
@@ -37,36 +37,36 @@ def test_three_files_of_at_most_two_megabytes() -> None:
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= MOST
 
 
-def test_its_accuracy_on_the_images_of_the_kit_is_as_stored(told: dict[str, Any]) -> None:
+def test_its_accuracy_on_the_images_of_the_kit_is_as_stored(stored: dict[str, Any]) -> None:
     images = load_data("fashion-mnist-small", "test")
-    batches = TestBatches(images, size=32, channels=1, batch=250)
+    batches = EvalBatches(images, size=32, channels=1, batch=250)
     result = evaluate(trained_network(), loader(batches), images.classes)
     assert result.count == 1000
-    assert result.top1 == pytest.approx(told["result"]["top1"], abs=MARGIN)
+    assert result.top1 == pytest.approx(stored["result"]["top1"], abs=MARGIN)
 
 
-def test_the_description_has_data_accuracy_and_hash(told: dict[str, Any]) -> None:
-    assert (told["train"], told["test"]) == (
+def test_the_description_has_data_accuracy_and_hash(stored: dict[str, Any]) -> None:
+    assert (stored["train"], stored["test"]) == (
         "Fashion-MNIST, 60,000 training images",
         "Fashion-MNIST, 10,000 test images",
     )
     digest = hashlib.sha256((FOLDER / WEIGHTS).read_bytes()).hexdigest()
-    for part in (told["train"], f"{100 * told['result']['top1']:.2f}%", "10,000 test images", digest[:12]):
-        assert part in trained_words()
+    for part in (stored["train"], f"{100 * stored['result']['top1']:.2f}%", "10,000 test images", digest[:12]):
+        assert part in trained_description()
 
 
-def test_the_log_has_a_row_per_epoch_and_ends_with_the_accuracy(told: dict[str, Any]) -> None:
+def test_the_log_has_a_row_per_epoch_and_ends_with_the_accuracy(stored: dict[str, Any]) -> None:
     rows = trained_log()
-    assert [row["epoch"] for row in rows] == list(range(1, told["recipe"]["epochs"] + 1))
-    assert (rows[-1]["top1"], rows[-1]["top5"]) == (told["result"]["top1"], told["result"]["top5"])
+    assert [row["epoch"] for row in rows] == list(range(1, stored["recipe"]["epochs"] + 1))
+    assert (rows[-1]["top1"], rows[-1]["top5"]) == (stored["result"]["top1"], stored["result"]["top5"])
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
     assert rows[-1]["learning_rate"] < rows[0]["learning_rate"]
 
 
-def test_make_trained_trains_this_network_again(told: dict[str, Any]) -> None:
-    assert Recipe(**told["recipe"]) == tool.RECIPE
+def test_make_trained_trains_this_network_again(stored: dict[str, Any]) -> None:
+    assert Recipe(**rename_old_fields(stored["recipe"])) == tool.RECIPE
     assert trained_network().config == SMALL
-    assert (told["size"], told["seed"], told["teacher"]) == (32, 0, "")
+    assert (stored["size"], stored["seed"], stored["teacher"]) == (32, 0, "")
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert "\ntrained:" in makefile
     assert "-m tools.trained" in makefile
@@ -74,7 +74,7 @@ def test_make_trained_trains_this_network_again(told: dict[str, Any]) -> None:
 
 def test_it_has_learned_where_to_look() -> None:
     network = trained_network()
-    images, _ = TestBatches(load_data("fashion-mnist-small", "test"), size=32, channels=1, batch=8)[0]
+    images, _ = EvalBatches(load_data("fashion-mnist-small", "test"), size=32, channels=1, batch=8)[0]
     (attention,) = network.attention_maps(images)  # (8, 4, 16, 16)
     assert attention.shape == (8, 4, 16, 16)
     torch.testing.assert_close(attention.sum(-1), torch.ones(8, 4, 16))

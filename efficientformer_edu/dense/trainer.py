@@ -6,93 +6,64 @@ Paper: section 5.2. Stopping and resuming, multiple processes, precision and pro
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from accelerate.utils import gather_object
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from efficientformer_edu.data.examples import Examples, Target
-from efficientformer_edu.data.letterbox import View
+from efficientformer_edu.data.letterbox import Letterbox
 from efficientformer_edu.dense.evaluation import Scores, classes_of, evaluate_dense
 from efficientformer_edu.dense.files import header, load_backbone, load_dense, save_dense, to_dict
-from efficientformer_edu.dense.losses import criterion
 from efficientformer_edu.dense.metrics import check_installed
 from efficientformer_edu.dense.network import DenseConfig, DenseNetwork
 from efficientformer_edu.dense.recipe import DenseRecipe
-from efficientformer_edu.training.loading import ALONE, Share, epoch_batches
-from efficientformer_edu.training.run import InitFrom, describe_init, fingerprint_init
+from efficientformer_edu.training.distributed import sum_over_processes
+from efficientformer_edu.training.loading import UNSHARDED, Shard, epoch_batches
+from efficientformer_edu.training.run import BaseRun, InitFrom, describe_init
 from efficientformer_edu.training.trainer import Trainer
 from efficientformer_edu.utils.rng import generator
 
 
 @dataclass(frozen=True)
-class DenseRun:
+class DenseRun(BaseRun):
     """Everything that the result of a run depends on.
 
     Attributes:
         config: network configuration; its head has as many classes as the data.
-        train: training images.
-        test: test images.
-        recipe: training recipe.
-        size: height and width in pixels of the network's square input.
-        seed: seed of the initial weights, the order of the images and all other randomness.
         init_from: weights to start from, for fine-tuning: the file of a classifier or of another network for
             detection or segmentation, or the `state_dict` of a backbone; None for random ones. The backbone has to fit.
             Neck and head are loaded if the file has the same ones for the same classes, else initialized at random.
-
-    Raises:
-        ValueError: if training data, test data, network and recipe are not compatible.
+        train: see `BaseRun`, as for the other fields that are not listed here.
     """
 
     config: DenseConfig
     train: Examples
     test: Examples
     recipe: DenseRecipe
-    size: int
-    seed: int = 0
-    init_from: InitFrom | None = None
 
     def __post_init__(self) -> None:
-        classes, others = (classes_of(data, self.config.task) for data in (self.train, self.test))
-        if classes != others:
-            raise ValueError(f"training has the classes {', '.join(classes)}, and testing has {', '.join(others)}")
-        if self.config.num_classes != len(classes):
-            count = self.config.num_classes
-            raise ValueError(f"the network tells {count} classes apart, and the data have {len(classes)}")
-        if len(self.train) < self.recipe.batch:
-            count, batch = len(self.train), self.recipe.batch
-            raise ValueError(f"{count} images do not fill a batch of {batch}; take a smaller batch, or more images")
+        test_classes = classes_of(self.test, self.config.task)
+        if self.classes != test_classes:
+            names = ", ".join(self.classes), ", ".join(test_classes)
+            raise ValueError(f"training images have the classes {names[0]}; test images have {names[1]}")
+        if self.config.num_classes != len(self.classes):
+            raise ValueError(
+                f"the network has {self.config.num_classes} classes, but the data have {len(self.classes)}"
+            )
+        super().__post_init__()
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes that the head predicts."""
         return classes_of(self.train, self.config.task)
 
-    @cached_property
-    def fingerprints(self) -> dict[str, str]:
-        """Hashes of the content of data and initial weights; empty strings for what has no files to hash."""
-        data = {"train": self.train.fingerprint, "test": self.test.fingerprint}
-        return {**data, "init_from": fingerprint_init(self.init_from)}
-
     def described(self) -> dict[str, Any]:
-        """The description of the run that is stored, and compared when it is resumed."""
-        return {
-            "task": self.config.task,
-            "config": to_dict(self.config),
-            "recipe": {**asdict(self.recipe), "scale": list(self.recipe.scale)},
-            "train": self.train.words,
-            "test": self.test.words,
-            "classes": list(self.classes),
-            "size": self.size,
-            "seed": self.seed,
-            "init_from": describe_init(self.init_from),
-            "fingerprints": self.fingerprints,
-        }
+        return {"task": self.config.task, "config": to_dict(self.config), **super().described()}
 
 
 class DenseBatch(NamedTuple):
@@ -108,24 +79,24 @@ class DenseBatches(Dataset[DenseBatch]):
     Each batch depends only on the seed, the epoch and its index, regardless of the number of data-loading processes.
     """
 
-    def __init__(self, run: DenseRun, epoch: int, share: Share = ALONE) -> None:
+    def __init__(self, run: DenseRun, epoch: int, shard: Shard = UNSHARDED) -> None:
         recipe = run.recipe
         pixels = run.config.task == "segmentation"
-        self.examples, self.view = run.train, View(run.size, recipe.scale, recipe.flip, pixels)
-        self.numbers = run.seed, epoch, share.process
+        self.examples, self.letterbox = run.train, Letterbox(run.size, recipe.scale, recipe.flip, pixels)
+        self.numbers = run.seed, epoch, shard.rank
         batches = epoch_batches(len(run.train), recipe.batch, seed=run.seed, epoch=epoch)
-        self.shares = [share.of_batch(batch) for batch in batches]
+        self.batches = [shard.split_batch(batch) for batch in batches]
 
     def __len__(self) -> int:
-        return len(self.shares)
+        return len(self.batches)
 
     def __getitem__(self, number: int) -> DenseBatch:
         random = generator(*self.numbers, number)
-        views = [self.view(self.examples[index], random) for index in self.shares[number]]
-        return DenseBatch(torch.stack([view.image for view in views]), [view.target for view in views])
+        samples = [self.letterbox(self.examples[index], random) for index in self.batches[number]]
+        return DenseBatch(torch.stack([sample.image for sample in samples]), [sample.target for sample in samples])
 
 
-class DenseLoop(Trainer[DenseRun, DenseNetwork, Scores]):
+class DenseTrainer(Trainer):
     """Trains a network for detection or segmentation. Arguments, methods and errors are those of `Trainer`.
 
     Raises:
@@ -133,12 +104,14 @@ class DenseLoop(Trainer[DenseRun, DenseNetwork, Scores]):
     """
 
     unused_parameters = True  # the backbone's last norm, and that of a feature map that the neck does not use
+    run: DenseRun
+    network: DenseNetwork
 
-    def __init__(self, run: DenseRun, folder: Path | None = None, *, resume: bool = False, workers: int = 0) -> None:
+    def __init__(self, run: DenseRun, folder: Path | None = None, **options: Any) -> None:
         self.metric_names = ("ap", "ap50") if run.config.task == "detection" else ("miou", "pixel_accuracy")
-        self.criterion = criterion(run.config)
+        self.criterion = run.config.criterion
         check_installed(run.config.task)
-        super().__init__(run, folder, resume=resume, workers=workers)
+        super().__init__(run, folder, **options)
 
     def build_model(self, drop_path: float | None = None) -> DenseNetwork:
         config = self.run.config
@@ -146,49 +119,38 @@ class DenseLoop(Trainer[DenseRun, DenseNetwork, Scores]):
             config = replace(config, backbone=config.backbone.replace(drop_path_rate=drop_path))
         return DenseNetwork(config)
 
-    def initialize(self) -> None:
-        if self.run.init_from is not None:
-            self.notes.append(load_initial_dense(self.network, self.run.init_from, self.run.classes))
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return len(self.run.train) // self.run.recipe.batch
+    def load_initial(self, init_from: InitFrom) -> str:
+        return load_initial_dense(self.network, init_from, self.run.classes)
 
     def batches(self) -> DenseBatches:
-        return DenseBatches(self.run, self.epoch, self.share)
+        return DenseBatches(self.run, self.epoch, self.shard)
 
-    def lr_at_step(self, step: int, steps_per_epoch: int) -> float:
-        return self.run.recipe.rate(step, steps_per_epoch)
+    def lr_at_step(self, step: int) -> float:
+        return self.run.recipe.lr_at_step(step, self.steps_per_epoch)
 
     def compute_loss(self, images: Tensor, batch: DenseBatch) -> Tensor:
         targets = [target.to(images.device) for target in batch.targets]
         with self.autocast():
             output = self.ddp_model(images)
         sums = self.criterion.sums(output, targets, getattr(self.network.head, "strides", ()))
-        terms = self.criterion.losses(self.sum_over_processes(sums))
+        terms = self.criterion.losses(sum_over_processes(sums, self.accelerator))
         return torch.stack(list(terms.values())).sum()
 
-    def score(self) -> Scores:
-        run, device = self.run, self.accelerator.device
-        gather = None if self.accelerator.num_processes == 1 else self.gather
+    def evaluate_network(self) -> Scores:
+        run = self.run
         return evaluate_dense(
             self.network,
             run.test,
             run.size,
             run.recipe.batch,
-            device=device,
+            device=self.accelerator.device,
             workers=self.workers,
-            share=self.share,
-            gather=gather,
+            shard=self.shard,
+            gather=None if self.shard.world_size == 1 else lambda value: gather_object([value]),
         )
 
-    def save(self, state: Mapping[str, Tensor], path: Path) -> None:
+    def save_weights(self, state: Mapping[str, Tensor], path: Path) -> None:
         save_dense(state, self.run.config, self.run.size, self.run.classes, path)
-
-
-def _on(device: torch.device, target: Target) -> Target:
-    semantic = None if target.semantic is None else target.semantic.to(device)
-    return Target(target.boxes.to(device), target.labels.to(device), semantic)
 
 
 def load_initial_dense(network: DenseNetwork, init_from: InitFrom, classes: tuple[str, ...]) -> str:
