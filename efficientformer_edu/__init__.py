@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_ROOMS = {
+_SUBPACKAGES = {
     "EfficientFormerConfig": "config",
     "list_models": "config",
     "EfficientFormer": "model",
@@ -40,13 +40,13 @@ _ROOMS = {
     "save": "weights",
 }
 
-__all__ = ["__version__", *_ROOMS]
+__all__ = ["__version__", *_SUBPACKAGES]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ROOMS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(_ROOMS)}")
-    return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    if name not in _SUBPACKAGES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(_SUBPACKAGES)}")
+    return getattr(import_module(f"{__name__}.{_SUBPACKAGES[name]}"), name)
 
 
 def __dir__() -> list[str]:

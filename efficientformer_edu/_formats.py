@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from efficientformer_edu._validation import unknown_name
+from efficientformer_edu._validation import invalid_value, positive_int, unknown_name
 
 # Fields that have different names in timm and Lucid. Their remaining fields have the same names as here.
 TIMM_AND_LUCID = {
@@ -24,21 +24,17 @@ TIMM_AND_LUCID = {
 }
 
 HUGGING_FACE = {
-    "depths": "depths",
+    **{name: name for name in ("depths", "distillation", "pool_size", "key_dim", "drop_path_rate")},
     "hidden_sizes": "embed_dims",
     "num_meta3d_blocks": "num_vit",
     "num_labels": "num_classes",
-    "distillation": "distillation",
     "num_channels": "in_channels",
     "mlp_expansion_ratio": "mlp_ratio",
-    "pool_size": "pool_size",
     "num_attention_heads": "num_heads",
-    "key_dim": "key_dim",
     "attention_ratio": "attn_ratio",
     "resolution": "bias_grid",
     "layer_scale_init_value": "layer_scale_init",
     "hidden_dropout_prob": "proj_drop_rate",
-    "drop_path_rate": "drop_path_rate",
     "hidden_act": "act",
 }
 
@@ -52,30 +48,29 @@ HUGGING_FACE_FIXED = {
     "layer_norm_eps": (1e-12, 1e-5),
 }
 
-# Parameters of NetsPresso's backbone. Its other constants are fixed in its code.
-NETSPRESSO = (
-    "num_attention_heads",
-    "attention_channels",
-    "attention_dropout_prob",
-    "attention_value_expansion_ratio",
-    "ffn_intermediate_ratio",
-    "ffn_dropout_prob",
-    "ffn_act_type",
-    "vit_num",
-)
+# Parameters of NetsPresso's backbone besides `attention_channels`. Its other constants are fixed in its code.
+NETSPRESSO = {
+    "num_attention_heads": "num_heads",
+    "attention_dropout_prob": "attn_drop_rate",
+    "attention_value_expansion_ratio": "attn_ratio",
+    "ffn_intermediate_ratio": "mlp_ratio",
+    "ffn_dropout_prob": "proj_drop_rate",
+    "ffn_act_type": "act",
+    "vit_num": "num_vit",
+}
 
 EXAMPLE = "lines such as depths: [3, 2, 6, 4]"
 
 SAME_ACTIVATION = {"swish": "silu", "hardswish": "hard_swish", "leakyrelu": "leaky_relu"}
 
 
-def from_dict(fields: Mapping[str, Any], ours: Collection[str]) -> dict[str, Any]:
-    """Keyword arguments from the field names of this package (`ours`), timm, Lucid or Hugging Face."""
+def from_dict(fields: Mapping[str, Any], own: Collection[str]) -> dict[str, Any]:
+    """Keyword arguments from the field names of this package (`own`), timm, Lucid or Hugging Face."""
     if not isinstance(fields, Mapping):
         raise ValueError(f"a configuration is a mapping of field names to values, not {type(fields).__name__}")
     if "hidden_sizes" in fields or fields.get("model_type") == "efficientformer":
         return _from_hugging_face(fields)
-    known = {name: name for name in ours} | TIMM_AND_LUCID
+    known = {name: name for name in own} | TIMM_AND_LUCID
     config: dict[str, Any] = {}
     for name, value in fields.items():
         if name not in known:
@@ -84,9 +79,12 @@ def from_dict(fields: Mapping[str, Any], ours: Collection[str]) -> dict[str, Any
         if known[name] in config:
             raise ValueError(f"{name!r} and another field both give {known[name]!r}; keep one of them")
         config[known[name]] = value
-    if isinstance(config.get("mlp_ratio"), Iterable):  # Lucid has one value per stage
-        config["mlp_ratio"] = _only("mlp_ratios", config["mlp_ratio"])
-    return _with_plain_names(config)
+    ratios = config.get("mlp_ratio")
+    if isinstance(ratios, Iterable):  # Lucid has one value per stage
+        if len(set(ratios)) != 1:
+            raise invalid_value("mlp_ratios", ratios, "one number, the same for every stage")
+        config["mlp_ratio"] = next(iter(ratios))
+    return _with_known_activation(config)
 
 
 def _from_hugging_face(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,20 +92,14 @@ def _from_hugging_face(fields: Mapping[str, Any]) -> dict[str, Any]:
     config: dict[str, Any] = {"num_classes": len(fields.get("id2label") or (0, 1))}
     for key, allowed in HUGGING_FACE_FIXED.items():
         if fields.get(key, allowed[0]) not in allowed:
-            raise ValueError(f"{key}={fields[key]!r} is not possible; allowed: {' or '.join(map(repr, allowed))}")
+            raise invalid_value(key, fields[key], " or ".join(map(repr, allowed)))
     config |= {field: fields[name] for name, field in HUGGING_FACE.items() if name in fields}
     if not fields.get("use_layer_scale", True):
         config["layer_scale_init"] = None
     if "downsamples" in fields:
         after = list(fields["downsamples"])
         config["downsamples"] = [False, *after[:-1]]  # downsamples[j] is after stage j; the last one is never read
-    return _with_plain_names(config)
-
-
-def from_yaml(path: Path, ours: Collection[str]) -> dict[str, Any]:
-    """Keyword arguments from a YAML file: a flat mapping of our fields, or NetsPresso's model file."""
-    content = read_yaml(path)
-    return from_netspresso(content) if "model" in content else from_dict(content, ours)
+    return _with_known_activation(config)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -120,49 +112,34 @@ def read_yaml(path: Path) -> dict[str, Any]:
         problem = str(error)
         if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
             problem = f"{error.problem} in line {error.problem_mark.line + 1}"
-        raise ValueError(f"it is no YAML file: {problem}; wanted: {EXAMPLE}") from error
+        raise ValueError(f"not a YAML file: {problem}; expected {EXAMPLE}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"it holds {type(content).__name__}, not a mapping of fields to values; wanted: {EXAMPLE}")
+        raise ValueError(f"it holds {type(content).__name__}, not a mapping of fields to values; expected {EXAMPLE}")
     return content
 
 
 def from_netspresso(content: Mapping[str, Any]) -> dict[str, Any]:
     """Keyword arguments from `model.architecture.backbone` of NetsPresso's model file."""
     backbone = "model.architecture.backbone"
-    name = at(content, f"{backbone}.name")
-    if name != "efficientformer":
-        raise ValueError(f"{backbone}.name={name!r} is not possible; allowed: 'efficientformer'")
-
-    _only_known(at(content, f"{backbone}.params"), NETSPRESSO, f"{backbone}.params")
-
-    def param(field: str) -> Any:
-        return at(content, f"{backbone}.params.{field}")
-
-    heads, channels = param("num_attention_heads"), param("attention_channels")
-    if not isinstance(heads, int) or not isinstance(channels, int) or heads < 1 or channels < 1 or channels % heads:
-        raise ValueError(
-            f"{backbone}.params.attention_channels={channels!r} is not possible; allowed: a positive multiple of "
-            f"num_attention_heads={heads!r}, which is a positive whole number"
-        )
-    stages = at(content, f"{backbone}.stage_params")
+    if (name := at(content, f"{backbone}.name")) != "efficientformer":
+        raise invalid_value(f"{backbone}.name", name, "'efficientformer'")
+    params, stages = at(content, f"{backbone}.params"), at(content, f"{backbone}.stage_params")
+    known = (*NETSPRESSO, "attention_channels")
+    _only_known(params, known, f"{backbone}.params")
+    values = {name: at(params, name, f"{backbone}.params") for name in known}
+    heads = positive_int(f"{backbone}.params.num_attention_heads", values["num_attention_heads"])
+    channels = positive_int(f"{backbone}.params.attention_channels", values["attention_channels"])
+    if channels % heads:
+        allowed = f"a multiple of num_attention_heads={heads}"
+        raise invalid_value(f"{backbone}.params.attention_channels", channels, allowed)
     if not isinstance(stages, list):
-        raise ValueError(f"{backbone}.stage_params={stages!r} is not possible; allowed: a list of four stages")
+        raise invalid_value(f"{backbone}.stage_params", stages, "a list of four stages")
     for n, stage in enumerate(stages):
         _only_known(stage, ("num_blocks", "channels"), f"{backbone}.stage_params[{n}]")
-    config = {
-        "depths": [at(stage, "num_blocks", f"{backbone}.stage_params[{n}]") for n, stage in enumerate(stages)],
-        "embed_dims": [at(stage, "channels", f"{backbone}.stage_params[{n}]") for n, stage in enumerate(stages)],
-        "num_vit": param("vit_num"),
-        "distillation": False,
-        "num_heads": heads,
-        "key_dim": channels // heads,
-        "attn_ratio": param("attention_value_expansion_ratio"),
-        "mlp_ratio": param("ffn_intermediate_ratio"),
-        "attn_drop_rate": param("attention_dropout_prob"),
-        "proj_drop_rate": param("ffn_dropout_prob"),
-        "act": param("ffn_act_type"),
-    }
-    return _with_plain_names(config)
+    config = {field: values[name] for name, field in NETSPRESSO.items()}
+    for name, field in (("num_blocks", "depths"), ("channels", "embed_dims")):
+        config[field] = [at(stage, name, f"{backbone}.stage_params[{n}]") for n, stage in enumerate(stages)]
+    return _with_known_activation(config | {"distillation": False, "key_dim": channels // heads})
 
 
 def to_yaml(fields: Mapping[str, Any]) -> str:
@@ -181,9 +158,9 @@ def at(content: Any, path: str, above: str = "") -> Any:
     for name in path.split("."):
         if not isinstance(content, Mapping) or name not in content:
             keys = ", ".join(map(str, content)) if isinstance(content, Mapping) else repr(content)
+            full = ".".join(filter(None, (above, path)))
             raise ValueError(
-                f"{'.'.join(filter(None, (above, path)))} is missing: no {name!r} in {keys}; a file with the field "
-                "model is read as NetsPresso's, which has it there"
+                f"{full} is missing: no {name!r} in {keys}; NetsPresso's files, with a field model, have it"
             )
         content = content[name]
     return content
@@ -196,14 +173,7 @@ def _only_known(fields: Any, known: Collection[str], where: str) -> None:
             raise ValueError(f"{where}: {unknown_name(name, known, present=fields)}")
 
 
-def _only(name: str, values: Iterable[Any]) -> Any:
-    different = set(values)
-    if len(different) != 1:
-        raise ValueError(f"{name}={values!r} is not possible; allowed: one number, the same for every stage")
-    return different.pop()
-
-
-def _with_plain_names(config: dict[str, Any]) -> dict[str, Any]:
+def _with_known_activation(config: dict[str, Any]) -> dict[str, Any]:
     if isinstance(config.get("act"), str):
         config["act"] = SAME_ACTIVATION.get(config["act"].lower(), config["act"].lower())
     return config

@@ -55,11 +55,15 @@ def boolean(name: str, value: Any) -> bool:
     return value
 
 
-def per_stage(name: str, value: Any, check: Callable[[str, Any], Any]) -> tuple[Any, ...]:
-    """Four values, one per stage, that all pass a check."""
-    if isinstance(value, str) or not isinstance(value, Iterable) or len(items := tuple(value)) != 4:
-        raise invalid_value(name, value, "four values, one for each stage")
-    return tuple(check(name, item) for item in items)
+def per_stage(check: Callable[[str, Any], Any]) -> Callable[[str, Any], tuple[Any, ...]]:
+    """The check for four values, one per stage, that all pass `check`."""
+
+    def check_all(name: str, value: Any) -> tuple[Any, ...]:
+        if isinstance(value, str) or not isinstance(value, Iterable) or len(items := tuple(value)) != 4:
+            raise invalid_value(name, value, "four values, one for each stage")
+        return tuple(check(name, item) for item in items)
+
+    return check_all
 
 
 def pair(name: str, value: Any) -> tuple[int, int]:

@@ -11,13 +11,14 @@ browser.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from efficientformer_edu import _formats
 from efficientformer_edu import _validation as values
+from efficientformer_edu._validation import invalid_value, unknown_name
 
 SMALLEST_INPUT = 32  # the stem and three embeddings halve the size five times: 32 pixels leave one token
 
@@ -84,51 +85,40 @@ class EfficientFormerConfig:
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
-        for name in ("num_classes", "in_channels", "num_heads", "key_dim", "pool_size"):
-            self._set(name, values.positive_int(name, getattr(self, name)))
-        for name in ("depths", "embed_dims"):
-            self._set(name, values.per_stage(name, getattr(self, name), values.positive_int))
-        self._set("downsamples", values.per_stage("downsamples", self.downsamples, values.boolean))
-        self._set("distillation", values.boolean("distillation", self.distillation))
-        self._set("bias_grid", values.pair("bias_grid", self.bias_grid))
-        for name in ("mlp_ratio", "attn_ratio"):
-            self._set(name, values.positive_float(name, getattr(self, name)))
-        for name in ("drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate"):
-            self._set(name, values.probability(name, getattr(self, name)))
+        self._normalize(values.positive_int, "num_classes", "in_channels", "num_heads", "key_dim", "pool_size")
+        self._normalize(values.per_stage(values.positive_int), "depths", "embed_dims")
+        self._normalize(values.per_stage(values.boolean), "downsamples")
+        self._normalize(values.boolean, "distillation")
+        self._normalize(values.pair, "bias_grid")
+        self._normalize(values.positive_float, "mlp_ratio", "attn_ratio")
+        self._normalize(values.probability, "drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate")
+        self._normalize(values.activation, "act", "stem_act")
         if self.layer_scale_init is not None:
-            self._set("layer_scale_init", values.finite_float("layer_scale_init", self.layer_scale_init))
-        for name in ("act", "stem_act"):
-            self._set(name, values.activation(name, getattr(self, name)))
+            self._normalize(values.finite_float, "layer_scale_init")
+        number = values.non_negative_int
+        self._normalize(values.per_stage(number) if isinstance(self.num_vit, Iterable) else number, "num_vit")
         self._check_together()
 
-    def _set(self, name: str, value: object) -> None:
-        object.__setattr__(self, name, value)  # the dataclass is frozen; normalising happens once, here
+    def _normalize(self, check: Callable[[str, Any], object], *names: str) -> None:
+        for name in names:
+            object.__setattr__(self, name, check(name, getattr(self, name)))  # because the dataclass is frozen
 
     def _check_together(self) -> None:
+        dims = self.embed_dims
         if self.pool_size % 2 == 0:
-            raise values.invalid_value(
-                "pool_size", self.pool_size, "an odd number, so that pooling keeps the size of the map"
-            )
-        if self.embed_dims[0] < 2:
-            raise values.invalid_value("embed_dims", self.embed_dims, "at least 2 channels in the first stage")
+            raise invalid_value("pool_size", self.pool_size, "an odd number, so that pooling keeps the size of the map")
+        if dims[0] < 2:
+            raise invalid_value("embed_dims", dims, "at least 2 channels in the first stage")
         for j in range(1, 4):
-            if not self.downsamples[j] and self.embed_dims[j] != self.embed_dims[j - 1]:
-                change = f"{self.embed_dims[j - 1]} channels into {self.embed_dims[j]}"
-                raise values.invalid_value(
-                    "downsamples", self.downsamples, f"True in place {j}, for only an embedding can turn {change}"
-                )
-        if isinstance(self.num_vit, Iterable):
-            self._set("num_vit", values.per_stage("num_vit", self.num_vit, values.non_negative_int))
-        else:
-            self._set("num_vit", values.non_negative_int("num_vit", self.num_vit))
+            if not self.downsamples[j] and dims[j] != dims[j - 1]:
+                allowed = f"True at index {j}, where embed_dims changes from {dims[j - 1]} to {dims[j]}"
+                raise invalid_value("downsamples", self.downsamples, allowed)
         if any(vit > depth for vit, depth in zip(self.vits, self.depths, strict=True)):
-            raise values.invalid_value(
-                "num_vit", self.num_vit, f"at most the depth of its stage (depths={self.depths})"
-            )
+            raise invalid_value("num_vit", self.num_vit, f"at most the depth of its stage (depths={self.depths})")
         if self.value_dim < 1:
-            raise values.invalid_value("attn_ratio", self.attn_ratio, f"at least 1 / key_dim = 1 / {self.key_dim}")
+            raise invalid_value("attn_ratio", self.attn_ratio, f"at least 1 / key_dim = 1 / {self.key_dim}")
         if any(self.hidden_dim(j) < 1 for j in range(4)):
-            raise values.invalid_value("mlp_ratio", self.mlp_ratio, f"at least 1 / {min(self.embed_dims)}")
+            raise invalid_value("mlp_ratio", self.mlp_ratio, f"at least 1 / {min(dims)}")
 
     @property
     def vits(self) -> tuple[int, ...]:
@@ -156,16 +146,12 @@ class EfficientFormerConfig:
         return tuple(self.drop_path_rate * i / last for i in range(last + 1))
 
     def grids(self, resolution: Resolution) -> tuple[tuple[int, int], ...]:
-        """Height and width of each stage's feature map for images of `resolution` pixels.
-
-        Every embedding has stride 2 and padding 1, so it halves the size and rounds up.
-        """
-        height, width = (_half(_half(size)) for size in resolution_pair(resolution))
+        """Height and width of each stage's feature map for images of `resolution` pixels."""
+        grid = halve(halve(resolution_pair(resolution)))
         grids = []
         for downsample in self.downsamples:
-            if downsample:
-                height, width = _half(height), _half(width)
-            grids.append((height, width))
+            grid = halve(grid) if downsample else grid
+            grids.append(grid)
         return tuple(grids)
 
     def replace(self, **fields: Any) -> EfficientFormerConfig:
@@ -179,7 +165,7 @@ class EfficientFormerConfig:
 
         Args:
             fields: fields to set; all others keep their defaults. Hugging Face's `downsamples[j]` means *after* stage j
-                and is shifted by one; its fields without an effect are ignored.
+                and is shifted by one. Its fields without an effect are ignored.
 
         Raises:
             ValueError: for a field that is unknown in all of them, and for a value that is not supported here.
@@ -198,7 +184,8 @@ class EfficientFormerConfig:
                 field.
         """
         try:
-            return cls(**_formats.from_yaml(Path(path), cls.__dataclass_fields__))
+            content = _formats.read_yaml(Path(path))
+            return cls(**_formats.from_netspresso(content)) if "model" in content else cls.from_dict(content)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
@@ -237,9 +224,7 @@ def list_models() -> list[str]:
 def get_config(model: str | EfficientFormerConfig) -> EfficientFormerConfig:
     """The configuration of a published network by name, or `model` itself if it is a configuration.
 
-    Args:
-        model: `"l1"`, `"l3"`, `"l7"`, one of their names in timm, mmpretrain, Lucid or on the Hugging Face hub, or a
-            configuration, which is returned unchanged.
+    Names are `"l1"`, `"l3"`, `"l7"`, and those of timm, mmpretrain, Lucid and the Hugging Face hub.
 
     Raises:
         ValueError: for an unknown name; the message lists the available names.
@@ -248,7 +233,7 @@ def get_config(model: str | EfficientFormerConfig) -> EfficientFormerConfig:
         return model
     names = {alias.format(name): config for name, config in PRESETS.items() for alias in ("{}", *_ALIASES)}
     if not isinstance(model, str) or model.lower() not in names:
-        raise ValueError(f"model={model!r} is unknown; use one of {', '.join(list_models())}, or l1, l3, l7")
+        raise unknown_name(model, PRESETS, "model")
     return names[model.lower()]
 
 
@@ -256,9 +241,11 @@ def resolution_pair(resolution: Resolution) -> tuple[int, int]:
     """Height and width in pixels from one number or a pair. Raises ValueError if one is below 32."""
     height, width = values.pair("resolution", resolution)
     if min(height, width) < SMALLEST_INPUT:
-        raise values.invalid_value("resolution", resolution, f"at least {SMALLEST_INPUT} pixels high and wide")
+        raise invalid_value("resolution", resolution, f"at least {SMALLEST_INPUT} pixels high and wide")
     return height, width
 
 
-def _half(size: int) -> int:
-    return (size + 1) // 2
+def halve(grid: tuple[int, int]) -> tuple[int, int]:
+    """The size after a 3×3 convolution with stride 2 and padding 1, which rounds up."""
+    height, width = grid
+    return (height + 1) // 2, (width + 1) // 2

@@ -65,8 +65,8 @@ def test_names_of_other_projects_find_the_preset(name, preset):
 
 
 @pytest.mark.parametrize("name", ["l2", "efficientformerv2_s0", "", 1])
-def test_an_unknown_name_error_lists_the_available_names(name):
-    with pytest.raises(ValueError, match="efficientformer_l1, efficientformer_l3, efficientformer_l7"):
+def test_an_unknown_name_error_lists_available_names(name):
+    with pytest.raises(ValueError, match="Unknown model .*l1"):
         get_config(name)
 
 
@@ -268,7 +268,7 @@ def test_netspresso_yaml_is_read(tmp_path):
         ("num_blocks: 4, ", "", r"stage_params\[3\].num_blocks is missing"),
         ("'gelu'", "'geglu'", "act='geglu' is not possible; allowed: gelu"),
         ("  architecture:", "  architektur:", "model.architecture.backbone.name is missing: no 'architecture' in"),
-        ("model:", "model: [", "is no YAML file"),
+        ("model:", "model: [", "not a YAML file"),
         (NETSPRESSO_L1, "- 1\n- 2\n", "holds list, not a mapping"),
         (NETSPRESSO_L1, "", "holds NoneType, not a mapping"),
     ],

@@ -10,7 +10,7 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from efficientformer_edu.audit.explain import get_rule
 from efficientformer_edu.audit.ledger import Costs
 from efficientformer_edu.model import EfficientFormer, fold
-from efficientformer_edu.utils.torchvision_build import import_beside_torch
+from efficientformer_edu.utils.optional import import_optional
 
 
 class Printed(NamedTuple):
@@ -76,25 +76,14 @@ def build(costs: Costs) -> tuple[EfficientFormer, Tensor]:
     return network, torch.zeros(1, costs.config.in_channels, *costs.resolution)
 
 
-def needs(name: str) -> ModuleType:
-    """Import a tool. Raises ImportError with the command that installs it."""
-    try:
-        return import_beside_torch(name)  # ptflops imports torchvision if it is installed
-    except ImportError as error:
-        tool = name.partition(".")[0]
-        raise ImportError(
-            f"{tool} is missing: it comes with this kit's extra 'notebooks', or pip install {tool}"
-        ) from error
-
-
 def fvcore_analysis(network: nn.Module, images: Tensor) -> Any:
     """Analyze a network with fvcore, without its warnings about unknown operators."""
-    analysis = needs("fvcore.nn").FlopCountAnalysis(network, images)
+    analysis = import_optional("fvcore.nn").FlopCountAnalysis(network, images)
     return analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
 
 
 def _fvcore(network: nn.Module, images: Tensor) -> Printed:
-    params = needs("fvcore.nn").parameter_count(network)[""]
+    params = import_optional("fvcore.nn").parameter_count(network)[""]
     return Printed(int(fvcore_analysis(network, images).total()), params)
 
 
@@ -105,13 +94,13 @@ def _flop_counter(network: nn.Module, images: Tensor) -> Printed:
 
 
 def _torchinfo(network: nn.Module, images: Tensor) -> Printed:
-    summary = needs("torchinfo").summary(network, input_data=images, verbose=0)
+    summary = import_optional("torchinfo").summary(network, input_data=images, verbose=0)
     return Printed(summary.total_mult_adds, summary.total_params)
 
 
 def _ptflops(backend: str) -> Callable[[nn.Module, Tensor], Printed]:
     def count(network: nn.Module, images: Tensor) -> Printed:
-        macs, params = needs("ptflops").get_model_complexity_info(
+        macs, params = import_optional("ptflops").get_model_complexity_info(
             network, tuple(images.shape[1:]), backend=backend, as_strings=False, print_per_layer_stat=False
         )
         return Printed(int(macs), int(params))
@@ -120,7 +109,7 @@ def _ptflops(backend: str) -> Callable[[nn.Module, Tensor], Printed]:
 
 
 def _thop(network: nn.Module, images: Tensor) -> Printed:
-    macs, params = needs("thop").profile(network, (images,), verbose=False)
+    macs, params = import_optional("thop").profile(network, (images,), verbose=False)
     return Printed(int(macs), int(params))
 
 

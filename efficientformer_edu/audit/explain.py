@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, get_args
 
+from efficientformer_edu._validation import unknown_name
 from efficientformer_edu.audit.ledger import Costs, Form, Operation, count
 from efficientformer_edu.audit.rules import AMOUNTS, ANY_ACT, ANY_STAGE, COUNTERS, Code, Quantity, Rule, Term
 from efficientformer_edu.config import EfficientFormerConfig, Resolution
@@ -14,9 +14,9 @@ from efficientformer_edu.utils.tables import Table
 
 
 class Step(NamedTuple):
-    """One difference between our count and another: a description and an amount."""
+    """One difference between our count and that of a counter."""
 
-    words: str
+    description: str
     amount: int
 
 
@@ -44,14 +44,14 @@ class Explanation:
         return COUNTERS[self.counter]
 
     @property
-    def ours(self) -> int:
+    def start(self) -> int:
         """Our count, from which the steps start."""
         return self.costs.macs if self.quantity == "macs" else self.costs.params
 
     @property
     def total(self) -> int:
         """The number that the counter prints according to its rule."""
-        return self.ours + sum(step.amount for step in self.steps)
+        return self.start + sum(step.amount for step in self.steps)
 
     def remainder(self, printed: int) -> int:
         """Return the part of a printed number that the steps do not explain; 0 if the rule is right."""
@@ -60,7 +60,7 @@ class Explanation:
     def table(self) -> Table:
         """Return a table of our count, each step, and the printed number."""
         unit = "parameters" if self.quantity == "params" else "MACs"
-        rows = [(f"our {unit}", self.ours), *self.steps, (f"{self.counter} prints", self.total)]
+        rows = [(f"our {unit}", self.start), *self.steps, (f"{self.counter} prints", self.total)]
         return Table(("step", unit if self.rule.per_mac == 1 else "count"), tuple(rows), total=True)
 
     def to_markdown(self) -> str:
@@ -120,16 +120,14 @@ def explain_costs(counter: str, costs: Costs, quantity: Quantity = "macs", code:
 
 
 def get_rule(counter: str) -> Rule:
-    """Return the rule of a counter by name. Raises ValueError for an unknown name, with a suggestion or all names."""
+    """The rule of a counter by name. Raises ValueError for an unknown name, with a suggestion or all names."""
     if counter not in COUNTERS:
-        near = difflib.get_close_matches(str(counter), COUNTERS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(COUNTERS)}"
-        raise ValueError(f"counter={counter!r} is unknown; {hint}")
+        raise unknown_name(counter, COUNTERS, "counter")
     return COUNTERS[counter]
 
 
 def _added(costs: Costs, term: Term) -> tuple[str, int]:
-    amount = AMOUNTS[term.each]
+    amount = AMOUNTS[term.amount]
     return _describe(term), term.factor * sum(amount(row) for row in _rows(costs, term))
 
 
@@ -142,7 +140,7 @@ def _rows(costs: Costs, term: Term) -> Iterator[Operation]:
 
 
 def _describe(term: Term) -> str:
-    """Describe a term, such as `+ 2 × each number of batch norm` or `− each MAC of attention product`."""
+    """Describe a term, such as `+ 2 × each element of batch norm` or `− each MAC of attention product`."""
     sign, often = "−" if term.factor < 0 else "+", f"{abs(term.factor)} × " if abs(term.factor) > 1 else ""
     what = " and ".join(term.kinds) + (f" {term.ends}" if term.ends else "")
     if term.acts != ANY_ACT:
@@ -150,4 +148,4 @@ def _describe(term: Term) -> str:
     where = (
         "" if term.stages == ANY_STAGE else f" in the {term.stages[0]}" if len(term.stages) == 1 else " after the stem"
     )
-    return f"{sign} {often}each {term.each} of {what}{where}"
+    return f"{sign} {often}each {term.amount} of {what}{where}"

@@ -44,9 +44,9 @@ def mb4d_params(channels: int, hidden: int) -> int:
     return convolutions + batch_norms + layer_scales
 
 
-def mb4d_macs(channels: int, hidden: int, places: int) -> int:
-    """Count the MACs of an MB4D block on a feature map with `places` pixels. Linear in `places`."""
-    return 2 * channels * hidden * places
+def mb4d_macs(channels: int, hidden: int, positions: int) -> int:
+    """Count the MACs of an MB4D block on a feature map with `positions` pixels. Linear in `positions`."""
+    return 2 * channels * hidden * positions
 
 
 def mb3d_params(channels: int, hidden: int, heads: int, key_dim: int, value_dim: int, offsets: int) -> int:

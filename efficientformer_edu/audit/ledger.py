@@ -1,16 +1,11 @@
-"""The cost ledger of a network: one row per operation, and sums over the rows.
+"""The cost ledger of a network: one row per operation, computed from the configuration alone.
 
-Paper: the columns "Params (M)" and "GMACs" of Table 1. One MAC is one multiplication and one addition. Bytes are
-for float32, four per value.
+Paper: section 4.1, Eq. 4 to 6, and the columns "Params (M)" and "GMACs" of Table 1. One MAC is one multiplication and
+one addition. Bytes are for float32. The authors' own counter, `toolbox.py`, follows different rules (`audit.rules`).
 
-The cost of every operation of an EfficientFormer, computed from its configuration alone.
-
-Paper: section 4.1, Eq. 4 to 6, and the columns "Params (M)" and "GMACs" of Table 1. Released code: the
-network in `models/efficientformer.py`. The authors' own counter, `toolbox.py`, follows different rules.
-
-Each function below reads like the forward pass of the module that it counts. A row has the module's name, so you can
-compare the rows with the network. Operations that compute nothing are left out: reshapes, and dropout, which is
-inactive at inference. This module imports neither torch nor numpy.
+The functions below `count` read like the forward passes of the modules that they count, and a row has the name of its
+module. Operations that compute nothing are left out: reshapes, and dropout, which is inactive at inference. This module
+imports neither torch nor numpy.
 """
 
 from __future__ import annotations
@@ -21,7 +16,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal, NamedTuple, get_args
 
-from efficientformer_edu.config import EfficientFormerConfig, Resolution, get_config, resolution_pair
+from efficientformer_edu._validation import invalid_value
+from efficientformer_edu.config import EfficientFormerConfig, Resolution, get_config, halve, resolution_pair
 from efficientformer_edu.utils.tables import Table
 
 Kind = Literal[
@@ -45,19 +41,14 @@ Kind = Literal[
 Level = Literal["op", "block", "stage", "kind"]
 Form = Literal["trained", "folded"]
 
+Grid = tuple[int, int]
+Rows = Iterator["Operation"]
+
 BYTES = 4  # of a float32
 
 
 class Sums(NamedTuple):
-    """Total cost of several operations, for one image.
-
-    Attributes:
-        params: learned parameters.
-        macs: multiply-accumulates.
-        elements: number of output elements.
-        weight_bytes: memory of the parameters and buffers, in bytes.
-        activation_bytes: memory that the operations write, in bytes.
-    """
+    """Total cost of several operations, for one image. The fields are those of `Operation`, summed."""
 
     params: int
     macs: int
@@ -75,15 +66,12 @@ class Operation(NamedTuple):
         stage: "stem", "stage 1" to "stage 4" or "head".
         block: "embedding", "MB4D 1", "MB3D 1", ... within the stage; "" in the stem and the head.
         kind: one of `Kind`.
-        output_shape: shape of the result without the batch axis: (C, H, W) for a feature map, (H, W, C) after folding,
-            (N, C) for tokens, (heads, N, N) for attention, (heads, h, w) for an attention-bias table, (classes,) for
-            logits.
+        output_shape: shape of the result without the batch axis, such as (C, H, W) for a feature map, (H, W, C) after
+            folding, (N, C) for tokens, (heads, N, N) for attention.
         params: learned parameters.
         macs: multiply-accumulates of convolutions, linear layers and attention products; 0 for other operations.
-        buffers: stored values that are not learned: running mean and variance of a batch norm, and the looked-up bias
-            of folded attention.
-        window: input positions that each output depends on: 9 for a 3×3 convolution, N for the mean over N tokens, and
-            1 for most operations.
+        buffers: stored values that are not learned: running statistics, and the looked-up bias of folded attention.
+        window: input positions that each output depends on, such as 9 for a 3×3 convolution or N for a token mean.
     """
 
     name: str
@@ -110,6 +98,14 @@ class Operation(NamedTuple):
     def activation_bytes(self) -> int:
         """Memory of the result in float32, in bytes; 0 for a bias, which is added while its product is written."""
         return 0 if self.kind in ("convolution bias", "linear bias") else BYTES * self.elements
+
+    def label(self, level: Level) -> str:
+        """The group that the operation belongs to at a level of detail."""
+        if level == "op":
+            return self.name
+        if level == "block" and self.block:
+            return f"{self.stage}, {self.block}"
+        return self.kind if level == "kind" else self.stage
 
 
 @dataclass(frozen=True, repr=False)
@@ -144,19 +140,16 @@ class Costs:
         return sums(self.rows)
 
     def by(self, level: Level) -> dict[str, Sums]:
-        """Sum the rows that share a label. Labels are in order of first occurrence.
-
-        Args:
-            level: "op" for every operation by its name, "block", "stage" or "kind".
+        """Sum the rows per operation ("op"), "block", "stage" or "kind", in order of first occurrence.
 
         Raises:
             ValueError: for an unknown level.
         """
         if level not in get_args(Level):
-            raise ValueError(f"level={level!r} is not possible; allowed: {', '.join(get_args(Level))}")
+            raise invalid_value("level", level, ", ".join(get_args(Level)))
         groups: dict[str, list[Operation]] = {}
         for row in self.rows:
-            groups.setdefault(_label(row, level), []).append(row)
+            groups.setdefault(row.label(level), []).append(row)
         return {label: sums(rows) for label, rows in groups.items()}
 
     def table(self, level: Level = "stage") -> Table:
@@ -172,7 +165,8 @@ class Costs:
     def to_csv(self) -> str:
         """Return all operations with their costs as CSV, one per line."""
         columns = ("name", "stage", "block", "kind", "output_shape", *Sums._fields)
-        return Table(columns, tuple(self._full(row) for row in self.rows)).to_csv()
+        rows = [(*row[:4], "×".join(map(str, row.output_shape)), *sums([row])) for row in self.rows]
+        return Table(columns, tuple(rows)).to_csv()
 
     def to_json(self) -> str:
         """Return the configuration, the totals and all operations as one JSON object."""
@@ -185,63 +179,37 @@ class Costs:
         }
         return json.dumps(record, indent=2)
 
-    def _full(self, row: Operation) -> tuple[str | int, ...]:
-        shape = "×".join(map(str, row.output_shape))
-        return (row.name, row.stage, row.block, row.kind, shape, *sums([row]))
-
     def _repr_markdown_(self) -> str:
         return f"{self!r}\n\n{self.to_markdown()}"
 
     def __repr__(self) -> str:
         height, width = self.resolution
-        where = f"{height}×{width}" + (", folded" if self.form == "folded" else "")
-        return f"Costs({self.params:,} params, {self.macs:,} MACs at {where}, {len(self.rows)} operations)"
+        size = f"{height}×{width}" + (", folded" if self.form == "folded" else "")
+        return f"Costs({self.params:,} params, {self.macs:,} MACs at {size}, {len(self.rows)} operations)"
 
 
 def sums(rows: Iterable[Operation]) -> Sums:
     """Sum the costs of several operations."""
     rows = tuple(rows)
-    return Sums(
-        sum(row.params for row in rows),
-        sum(row.macs for row in rows),
-        sum(row.elements for row in rows),
-        sum(row.weight_bytes for row in rows),
-        sum(row.activation_bytes for row in rows),
-    )
-
-
-def _label(row: Operation, level: Level) -> str:
-    if level == "op":
-        return row.name
-    if level == "block":
-        return f"{row.stage}, {row.block}" if row.block else row.stage
-    return row.stage if level == "stage" else row.kind
-
-
-Grid = tuple[int, int]
-Rows = Iterator[Operation]
-
-FOLDED_KINDS: dict[Kind, Kind] = {"convolution": "linear", "convolution bias": "linear bias"}  # of an MB4D
+    return Sums(*(sum(getattr(row, cost) for row in rows) for cost in Sums._fields))
 
 
 def count(model: str | EfficientFormerConfig, resolution: Resolution = 224, form: Form = "trained") -> Costs:
     """List every operation of a network with its exact parameters, MACs and sizes.
+
+    MACs are those of convolutions, linear layers (including both heads) and the two attention products, for one image.
 
     Args:
         model: a configuration, or the name of a published network such as `"l1"`.
         resolution: height and width of the image in pixels, or one number for both. Parameters do not depend on it.
         form: "trained", or "folded" for the network that `model.fold` returns.
 
-    Returns:
-        The costs for one image. MACs are counted for convolutions, linear layers (including both heads) and the two
-        attention products.
-
     Raises:
         ValueError: for an unknown name or form, or a resolution below 32 pixels.
     """
     config, image = get_config(model), resolution_pair(resolution)
     if form not in get_args(Form):
-        raise ValueError(f"form={form!r} is not possible; allowed: {', '.join(get_args(Form))}")
+        raise invalid_value("form", form, ", ".join(get_args(Form)))
     rows = _network(config, image)
     return Costs(config, image, form, tuple(_folded(rows) if form == "folded" else rows))
 
@@ -260,78 +228,48 @@ def _network(config: EfficientFormerConfig, image: Grid) -> Rows:
     yield from _head(config, grid)
 
 
-def _folded(rows: Iterable[Operation]) -> Rows:
-    """Keep the operations that remain after folding.
-
-    Batch norms, most layer scales and the second head are gone, and feature maps are channels-last.
-    """
-    for row in rows:
-        part = row.name.rpartition(".")[2]
-        on_map = ".mb4d." in row.name
-        if row.kind in ("batch norm", "resize") or part == "scale" or row.name.startswith(("head_dist", "logits")):
-            continue
-        if on_map and row.kind != "pool":
-            row = row._replace(output_shape=(*row.output_shape[1:], row.output_shape[0]))  # (H, W, C)
-        if row.kind == "attention bias":  # looked up in the table once, when folding
-            name = row.name.replace("attention_biases", "fixed_bias")
-            yield row._replace(name=name, params=0, buffers=row.elements)
-        elif on_map and row.kind in FOLDED_KINDS:
-            yield row._replace(kind=FOLDED_KINDS[row.kind])
-        elif row.kind == "layer scale" or (on_map and part in ("difference", "residual_1")):
-            if on_map and part == "layer_scale_1":  # one operation with the difference and the residual
-                yield row
-        else:
-            yield row
-
-
 def _stem(config: EfficientFormerConfig, image: Grid) -> Rows:
     at = _RowFactory("stem.", "stem")
     channels = config.in_channels
     for i, width in enumerate((config.stem_width, config.embed_dims[0]), start=1):
-        image = _half(image)
-        shape = (width, *image)
-        yield from at.convolution(f"conv{i}", channels, shape, kernel=3)
-        yield at.batch_norm(f"norm{i}", shape)
-        yield at.activation(f"act{i}", config.stem_act, shape)
+        image = halve(image)
+        yield from at.conv_norm(f"conv{i}", f"norm{i}", channels, (width, *image), kernel=3)
+        yield at.activation(f"act{i}", config.stem_act, (width, *image))
         channels = width
 
 
 def _embedding(config: EfficientFormerConfig, stage: int, channels: int, grid: Grid) -> Rows:
     at = _RowFactory(f"stages.{stage}.downsample.", f"stage {stage + 1}", "embedding")
-    shape = (config.embed_dims[stage], *grid)
-    yield from at.convolution("conv", channels, shape, kernel=3)
-    yield at.batch_norm("norm", shape)
+    yield from at.conv_norm("conv", "norm", channels, (config.embed_dims[stage], *grid), kernel=3)
 
 
 def _mb4d(config: EfficientFormerConfig, stage: int, block: int, grid: Grid) -> Rows:
     """x + γ₁ (Pool(x) - x), then x + γ₂ MLP(x), on a feature map (Eq. 4)."""
     at = _RowFactory(f"stages.{stage}.mb4d.{block}.", f"stage {stage + 1}", f"MB4D {block + 1}")
     channels, hidden = config.embed_dims[stage], config.hidden_dim(stage)
-    shape = (channels, *grid)
+    shape, scaled = (channels, *grid), config.layer_scale_init is not None
     yield at("token_mixer.pool", "pool", shape, window=config.pool_size**2)
     yield at("token_mixer.difference", "arithmetic", shape)
-    yield from _close_branch(config, at, 1, channels, shape)
-    yield from at.convolution("mlp.fc1", channels, (hidden, *grid), kernel=1)
-    yield at.batch_norm("mlp.norm1", (hidden, *grid))
+    yield from at.end_of_branch(1, channels, shape, scaled)
+    yield from at.conv_norm("mlp.fc1", "mlp.norm1", channels, (hidden, *grid), kernel=1)
     yield at.activation("mlp.act", config.act, (hidden, *grid))
-    yield from at.convolution("mlp.fc2", hidden, shape, kernel=1)
-    yield at.batch_norm("mlp.norm2", shape)
-    yield from _close_branch(config, at, 2, channels, shape)
+    yield from at.conv_norm("mlp.fc2", "mlp.norm2", hidden, shape, kernel=1)
+    yield from at.end_of_branch(2, channels, shape, scaled)
 
 
 def _mb3d(config: EfficientFormerConfig, stage: int, block: int, grid: Grid) -> Rows:
     """x + γ₁ MHSA(LN(x)), then x + γ₂ MLP(LN(x)), on tokens (Eq. 5)."""
     at = _RowFactory(f"stages.{stage}.mb3d.{block}.", f"stage {stage + 1}", f"MB3D {block + 1}")
     channels, hidden, tokens = config.embed_dims[stage], config.hidden_dim(stage), prod(grid)
-    shape = (tokens, channels)
+    shape, scaled = (tokens, channels), config.layer_scale_init is not None
     yield at.layer_norm("norm1", shape)
     yield from _attention(config, at, grid, channels)
-    yield from _close_branch(config, at, 1, channels, shape)
+    yield from at.end_of_branch(1, channels, shape, scaled)
     yield at.layer_norm("norm2", shape)
     yield from at.linear("mlp.fc1", channels, (tokens, hidden))
     yield at.activation("mlp.act", config.act, (tokens, hidden))
     yield from at.linear("mlp.fc2", hidden, shape)
-    yield from _close_branch(config, at, 2, channels, shape)
+    yield from at.end_of_branch(2, channels, shape, scaled)
 
 
 def _attention(config: EfficientFormerConfig, at: _RowFactory, grid: Grid, channels: int) -> Rows:
@@ -349,14 +287,6 @@ def _attention(config: EfficientFormerConfig, at: _RowFactory, grid: Grid, chann
     yield from at.linear("token_mixer.proj", heads * value, (tokens, channels))
 
 
-def _close_branch(
-    config: EfficientFormerConfig, at: _RowFactory, i: int, channels: int, shape: tuple[int, ...]
-) -> Rows:
-    if config.layer_scale_init is not None:
-        yield at(f"layer_scale_{i}", "layer scale", shape, params=channels)
-    yield at(f"residual_{i}", "residual", shape)
-
-
 def _head(config: EfficientFormerConfig, grid: Grid) -> Rows:
     """Layer norm, mean over the tokens, then one or two classifiers."""
     at = _RowFactory("", "head")
@@ -369,6 +299,29 @@ def _head(config: EfficientFormerConfig, grid: Grid) -> Rows:
         yield at("logits", "arithmetic", classes)
 
 
+FOLDED_KINDS: dict[Kind, Kind] = {"convolution": "linear", "convolution bias": "linear bias"}  # of an MB4D
+
+
+def _folded(rows: Iterable[Operation]) -> Rows:
+    """Keep the operations that `model.fold` keeps, with feature maps in channels-last order."""
+    for row in rows:
+        name, on_map = row.name.rpartition(".")[2], ".mb4d." in row.name
+        if row.kind in ("batch norm", "resize") or name == "scale" or row.name.startswith(("head_dist", "logits")):
+            continue
+        if on_map and row.kind != "pool":
+            row = row._replace(output_shape=(*row.output_shape[1:], row.output_shape[0]))  # (H, W, C)
+        if row.kind == "attention bias":  # looked up in the table once, when folding
+            fixed = row.name.replace("attention_biases", "fixed_bias")
+            yield row._replace(name=fixed, params=0, buffers=row.elements)
+        elif on_map and row.kind in FOLDED_KINDS:
+            yield row._replace(kind=FOLDED_KINDS[row.kind])
+        elif row.kind == "layer scale" or (on_map and name in ("difference", "residual_1")):
+            if on_map and name == "layer_scale_1":  # one operation with the difference and the residual
+                yield row
+        else:
+            yield row
+
+
 class _RowFactory(NamedTuple):
     """Create the rows of one module: the position in the network, and the cost of each kind of operation."""
 
@@ -376,24 +329,21 @@ class _RowFactory(NamedTuple):
     stage: str
     block: str = ""
 
-    def __call__(
-        self, name: str, kind: Kind, shape: tuple[int, ...], params: int = 0, macs: int = 0, window: int = 1
-    ) -> Operation:
-        return Operation(self.prefix + name, self.stage, self.block, kind, shape, params, macs, 0, window)
+    def __call__(self, name: str, kind: Kind, shape: tuple[int, ...], **costs: int) -> Operation:
+        return Operation(self.prefix + name, self.stage, self.block, kind, shape, **costs)
 
-    def convolution(self, name: str, channels: int, shape: tuple[int, int, int], kernel: int) -> Rows:
+    def conv_norm(self, conv: str, norm: str, channels: int, shape: tuple[int, int, int], kernel: int) -> Rows:
         width, height_out, width_out = shape
         weights = width * channels * kernel**2
-        yield self(name, "convolution", shape, weights, weights * height_out * width_out, kernel**2)
-        yield self(f"{name}.bias", "convolution bias", shape, params=width)
+        macs = weights * height_out * width_out
+        yield self(conv, "convolution", shape, params=weights, macs=macs, window=kernel**2)
+        yield self(f"{conv}.bias", "convolution bias", shape, params=width)
+        # weight and bias of the norm are parameters, its running mean and variance are buffers
+        yield self(norm, "batch norm", shape, params=2 * width, buffers=2 * width)
 
     def linear(self, name: str, channels: int, shape: tuple[int, ...]) -> Rows:
-        yield self(name, "linear", shape, shape[-1] * channels, prod(shape) * channels)
+        yield self(name, "linear", shape, params=shape[-1] * channels, macs=prod(shape) * channels)
         yield self(f"{name}.bias", "linear bias", shape, params=shape[-1])
-
-    def batch_norm(self, name: str, shape: tuple[int, int, int]) -> Operation:
-        channels = shape[0]  # weight and bias are parameters; running mean and variance are buffers
-        return Operation(self.prefix + name, self.stage, self.block, "batch norm", shape, 2 * channels, 0, 2 * channels)
 
     def layer_norm(self, name: str, shape: tuple[int, int]) -> Operation:
         return self(name, "layer norm", shape, params=2 * shape[1])
@@ -401,8 +351,7 @@ class _RowFactory(NamedTuple):
     def activation(self, name: str, act: str, shape: tuple[int, ...]) -> Operation:
         return self(name, "activation", shape, params=int(act == "prelu"))  # PReLU has one learned slope
 
-
-def _half(grid: Grid) -> Grid:
-    """Return the size after a 3×3 convolution with stride 2 and padding 1, which rounds up."""
-    height, width = grid
-    return (height + 1) // 2, (width + 1) // 2
+    def end_of_branch(self, i: int, channels: int, shape: tuple[int, ...], scaled: bool) -> Rows:
+        if scaled:
+            yield self(f"layer_scale_{i}", "layer scale", shape, params=channels)
+        yield self(f"residual_{i}", "residual", shape)

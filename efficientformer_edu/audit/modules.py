@@ -1,12 +1,8 @@
-"""Compare the counts of fvcore and FlopCounterMode for any network, and explain the differences.
+"""Count any torch module with fvcore and torch's FlopCounterMode, and explain the differences.
 
-Both count 1 per multiply-add in convolutions and matrix products. They differ in normalization layers, interpolation,
-and fused attention calls. The counts of a network determine which explanations apply to it.
-
-Count any torch module with fvcore and torch's FlopCounterMode.
-
-The rules in `audit.rules` are only for EfficientFormers. For any other network, two tools record the operations of an
-actual run; `ModuleAudit` compares them.
+The rules in `audit.rules` are only for EfficientFormers. For any other network, the two tools record the operations of
+an actual run. Both count 1 per multiply-add in convolutions and matrix products. They differ in normalization layers,
+interpolation, and fused attention calls.
 """
 
 from __future__ import annotations
@@ -26,7 +22,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from efficientformer_edu.audit.counters import evaluating, fvcore_analysis, needs, run
+from efficientformer_edu.audit.counters import evaluating, fvcore_analysis, run
+from efficientformer_edu.utils.optional import import_optional
 from efficientformer_edu.utils.tables import Format, Table
 
 KINDS = {
@@ -136,8 +133,8 @@ def _notes(audit: ModuleAudit) -> Iterator[str]:
         yield f"fvcore could not follow this network: {audit.failure}."
     if norms := _of(fvcore, "norm"):
         yield (
-            f"fvcore adds {sum(norms.values()):,} for {_and(norms)}: 2 for each number of a batch norm and 5 of any "
-            "other norm, 1 and 4 where no factor is learned. FlopCounterMode counts no norm."
+            f"fvcore adds {sum(norms.values()):,} for {_and(norms)}: 2 per element of a batch norm and 5 of any other "
+            "norm, 1 and 4 without learned factors. FlopCounterMode counts no norm."
         )
     if others := _of(fvcore, "other"):
         yield f"fvcore adds {sum(others.values()):,} for {_and(others)}, which FlopCounterMode does not count."
@@ -189,7 +186,7 @@ def audit_module(network: nn.Module, images: Tensor) -> ModuleAudit:
         ValueError: if the network cannot take these images.
         ImportError: if fvcore is not installed, with the command that installs it.
     """
-    needs("fvcore.nn")
+    import_optional("fvcore.nn")
     with torch.no_grad(), evaluating(network) as network, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer and the tools warn about their own code
         _try(network, images)
@@ -229,7 +226,7 @@ def torchinfo_summary(network: nn.Module, images: Tensor) -> str:
             for hook in hooks:
                 hook.remove()
         counted = run("flop_counter", network, images).macs // 2
-        summary = needs("torchinfo").summary(network, input_data=images, verbose=0)
+        summary = import_optional("torchinfo").summary(network, input_data=images, verbose=0)
     fault = (
         f"torchinfo 1.8.0 counts each linear layer for one token of an image: here that hides {hidden:,} MACs. "
         f"It prints {summary.total_mult_adds:,} mult-adds; FlopCounterMode / 2 is {counted:,} MACs."

@@ -1,8 +1,4 @@
-"""A published count, the computed count that rounds to it, and sentences about their agreement.
-
-Paper: the columns "Params (M)" and "GMACs" of Table 1. `audit.published` derives the counts.
-
-Derive every published count of parameters and operations exactly.
+"""Derive every published count of parameters and operations exactly.
 
 Paper: the columns "Params (M)" and "GMACs" of Table 1, and Table 6 as printed. Also the tables of mmpretrain, timm and
 NetsPresso. The printed numbers come from `efficientformer_edu.paper`; all others are computed.
@@ -23,6 +19,8 @@ from efficientformer_edu.config import PRESETS, EfficientFormerConfig
 from efficientformer_edu.paper import Reported
 from efficientformer_edu.utils.tables import Table, shown
 
+Networks = Mapping[str, EfficientFormerConfig]
+
 SCALES = {"M": 10**6, "G": 10**9, "GMACs": 10**9, "": 1}
 """Factor from a printed number to a count, by unit."""
 
@@ -37,7 +35,7 @@ class Derivation:
         model: "l1", "l3", "l7" or "DeiT-S".
         quantity: what is counted. "flops" counts two per MAC, regardless of the printed heading.
         printed: the reported number.
-        ours: our count of the same network.
+        own_count: our count of the same network.
         value: the count by the rule behind the printed number.
         rule: short name of that rule; empty if it is our own.
         how: the rule in full.
@@ -48,7 +46,7 @@ class Derivation:
     model: str
     quantity: Literal["params", "macs", "flops"]
     printed: Reported
-    ours: int
+    own_count: int
     value: int
     rule: str
     how: str
@@ -56,7 +54,7 @@ class Derivation:
     @property
     def exact(self) -> bool:
         """Whether our own count rounds to the printed number."""
-        return self.printed.stands_for(self.ours / SCALES[self.printed.unit])
+        return self.printed.stands_for(self.own_count / SCALES[self.printed.unit])
 
     @property
     def holds(self) -> bool:
@@ -69,23 +67,9 @@ def printed_as(cell: Reported, *numbers: int) -> str:
     return " and ".join(dict.fromkeys(f"{number / SCALES[cell.unit]:,.{cell.digits}f}" for number in numbers))
 
 
-def ours_printed(ours: int, cell: Reported) -> str:
+def own_sentence(own_count: int, cell: Reported) -> str:
     """Return a sentence with our count in the format of a cell."""
-    return f"Ours would be printed as {printed_as(cell, ours)}."
-
-
-def nearest(cell: Reported, *numbers: int) -> int:
-    """Return the count nearest to the printed number."""
-    return min(numbers, key=lambda number: abs(number - cell.value * SCALES[cell.unit]))
-
-
-def apart(cell: Reported, number: int) -> str:
-    """Return a sentence with the difference between the printed number and a count, in per cent."""
-    off = cell.value * SCALES[cell.unit] - number
-    return f"The printed number is {shown(abs(off) / number, '.1%')} {'above' if off > 0 else 'below'} the nearer."
-
-
-Networks = Mapping[str, EfficientFormerConfig]
+    return f"Ours would be printed as {printed_as(cell, own_count)}."
 
 
 def derivations(networks: Networks = PRESETS) -> tuple[Derivation, ...]:
@@ -94,7 +78,7 @@ def derivations(networks: Networks = PRESETS) -> tuple[Derivation, ...]:
     Args:
         networks: the configurations to compare with the published `"l1"`, `"l3"` and `"l7"`.
     """
-    tables = {table.title: table for table in paper.counted_elsewhere()}
+    tables = {table.title: table for table in paper.external_counts()}
     return (
         *_table1(networks),
         *_table6(networks),
@@ -133,37 +117,34 @@ def _table1(networks: Networks) -> Iterator[Derivation]:
     table = paper.table1()
     for model, quantity, cell in _cells(table):
         explanation = explain("toolbox", networks[model], quantity=quantity)
-        how = (
-            f"The repository's counter, toolbox.py, gives {_steps(explanation)}. {ours_printed(explanation.ours, cell)}"
-        )
+        own = own_sentence(explanation.start, cell)
+        how = f"The repository's counter, toolbox.py, gives {_steps(explanation)}. {own}"
         rule = "by the rule of toolbox.py"
-        yield Derivation("paper", table.title, model, quantity, cell, explanation.ours, explanation.total, rule, how)
-    yield _deit_params(table)
-    yield _deit_macs(table)
+        yield Derivation("paper", table.title, model, quantity, cell, explanation.start, explanation.total, rule, how)
+    yield from _deit(table)
 
 
-def _deit_params(table: paper.Table) -> Derivation:
-    cell = table["DeiT-S", "params"]
-    base, distilled = deit.params(), deit.params(distilled=True)
-    value = nearest(cell, base, distilled)
-    how = (
-        f"DeiT-S has {base:,} parameters, and {distilled:,} with the token and head of distillation: they would be "
-        f"printed as {printed_as(cell, base, distilled)}. {apart(cell, value)}"
-    )
-    return Derivation("paper", table.title, "DeiT-S", "params", cell, value, value, "", how)
-
-
-def _deit_macs(table: paper.Table) -> Derivation:
-    cell = table["DeiT-S", "macs"]
-    base, distilled = deit.macs(), deit.macs(distilled=True)
-    value = nearest(cell, base, distilled)
-    how = (
-        f"DeiT-S needs {base:,} MACs, and {distilled:,} with the token and head of distillation: they would be "
-        f"printed as {printed_as(cell, base, distilled)}. {apart(cell, value)} FLOPs would be "
-        f"{printed_as(cell, 2 * value)}, so the number is one of MACs. The plain network's blocks alone, without the "
-        f"patch embedding and the head, would be printed as {printed_as(cell, deit.block_macs())}."
-    )
-    return Derivation("paper", table.title, "DeiT-S", "macs", cell, value, value, "", how)
+def _deit(table: paper.Table) -> Iterator[Derivation]:
+    counts: dict[Quantity, tuple[int, int, str]] = {
+        "params": (deit.params(), deit.params(distilled=True), "has {:,} parameters"),
+        "macs": (deit.macs(), deit.macs(distilled=True), "needs {:,} MACs"),
+    }
+    for quantity, (base, distilled, statement) in counts.items():
+        cell = table["DeiT-S", quantity]
+        value = min(base, distilled, key=lambda number: abs(number - cell.value * SCALES[cell.unit]))
+        off = cell.value * SCALES[cell.unit] - value
+        how = (
+            f"DeiT-S {statement.format(base)}, and {distilled:,} with the token and head of distillation: they would "
+            f"be printed as {printed_as(cell, base, distilled)}. The printed number is "
+            f"{shown(abs(off) / value, '.1%')} {'above' if off > 0 else 'below'} the nearer."
+        )
+        if quantity == "macs":
+            how += (
+                f" FLOPs would be {printed_as(cell, 2 * value)}, so the number is one of MACs. The undistilled "
+                "network's blocks alone, without the patch embedding and the head, would be printed as "
+                f"{printed_as(cell, deit.block_macs())}."
+            )
+        yield Derivation("paper", table.title, "DeiT-S", quantity, cell, value, value, "", how)
 
 
 def _table6(networks: Networks) -> Iterator[Derivation]:
@@ -189,7 +170,7 @@ def _mmpretrain(table: paper.Table, networks: Networks) -> Iterator[Derivation]:
         if quantity == "params" and model == "l1":
             stem = costs.by("stage")["stem"].params
             value, rule = costs.params - stem, "without the stem"
-            how = f"All parameters that a training changes: the stem's {stem:,} were frozen. {ours_printed(own, cell)}"
+            how = f"All parameters that a training changes: the stem's {stem:,} were frozen. {own_sentence(own, cell)}"
         elif quantity == "macs":
             own, value, rule = costs.macs, explanation.total, "by the rule of mmpretrain"
             how = f"The counter of mmcv 1.x, on the maps without the heads, gives {_steps(explanation)}."
@@ -198,7 +179,7 @@ def _mmpretrain(table: paper.Table, networks: Networks) -> Iterator[Derivation]:
                 value = explain("mmpretrain", fewer).total
                 rule = f"{rule} with num_vit={sum(fewer.vits)}"
                 how += (
-                    f" Counted on {sum(fewer.vits)} MB3D block in place of {sum(config.vits)}: a network of "
+                    f" Counted on {sum(fewer.vits)} MB3D block instead of {sum(config.vits)}: a network of "
                     f"{count(fewer).params:,} parameters, not {costs.params:,}. L3 itself would be printed as "
                     f"{printed_as(cell, explanation.total)}."
                 )
@@ -211,11 +192,11 @@ def _timm(table: paper.Table, networks: Networks) -> Iterator[Derivation]:
         explanation = explain("fvcore", networks[model], quantity=quantity)
         rule, how = (
             "by the rule of fvcore",
-            f"fvcore gives {_steps(explanation)}. {ours_printed(explanation.ours, cell)}",
+            f"fvcore gives {_steps(explanation)}. {own_sentence(explanation.start, cell)}",
         )
         if quantity == "params":
             rule, how = "", "All parameters, those of both heads included."
-        yield Derivation("timm", table.title, model, quantity, cell, explanation.ours, explanation.total, rule, how)
+        yield Derivation("timm", table.title, model, quantity, cell, explanation.start, explanation.total, rule, how)
 
 
 def _netspresso(table: paper.Table, networks: Networks) -> Iterator[Derivation]:
@@ -227,7 +208,7 @@ def _netspresso(table: paper.Table, networks: Networks) -> Iterator[Derivation]:
     cell = table["l1", "flops"]
     how = (
         f"Two for each MAC that fvcore counts of the network with one head, {counted.total:,}: {_steps(counted)}. "
-        f"{ours_printed(2 * costs.macs, cell)}"
+        f"{own_sentence(2 * costs.macs, cell)}"
     )
     rule = "by the rule of fvcore"
     yield Derivation("NetsPresso", table.title, "l1", "flops", cell, 2 * costs.macs, 2 * counted.total, rule, how)
@@ -243,5 +224,5 @@ def _cells(table: paper.Table) -> Iterator[tuple[str, Quantity, Reported]]:
 
 
 def _steps(explanation: Explanation) -> str:
-    """Join the steps: `our count + 2 × each number of batch norm`, and so on."""
-    return " ".join(("our count", *(step.words for step in explanation.steps)))
+    """Join the steps: `our count + 2 × each element of batch norm`, and so on."""
+    return " ".join(("our count", *(step.description for step in explanation.steps)))

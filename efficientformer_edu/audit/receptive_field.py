@@ -75,7 +75,7 @@ def half(field: Float[Tensor, "H W"]) -> float:
         ValueError: if all pixels are 0.
     """
     if not field.any():
-        raise ValueError("the field is 0 everywhere: nothing in the image changes this place")
+        raise ValueError("the field is 0 everywhere: no pixel affects this position")
     values = field.double().flatten().sort(descending=True).values
     needed = int((values.cumsum(0) < values.sum() / 2).sum()) + 1
     return needed / values.numel()

@@ -40,9 +40,9 @@ AMOUNTS: Mapping[str, Callable[[Operation], int]] = MappingProxyType(
     {
         "MAC": lambda row: row.macs,
         "parameter": lambda row: row.params,
-        "number": lambda row: row.elements,
-        "place looked at": lambda row: row.window * row.elements,
-        "number without the width": lambda row: prod(row.output_shape[:2]),
+        "element": lambda row: row.elements,
+        "input position": lambda row: row.window * row.elements,
+        "element without the width": lambda row: prod(row.output_shape[:2]),
         "row": lambda row: prod(row.output_shape[:-1]),
         "input channel": lambda row: row.params // (row.output_shape[0] * row.window),
     }
@@ -56,7 +56,7 @@ class Term:
 
     Attributes:
         factor: the multiplier; negative for amounts that the counter leaves out.
-        each: the amount, a key of `AMOUNTS`.
+        amount: a key of `AMOUNTS`.
         kinds: matching kinds of operations.
         acts: matching activation functions.
         stages: matching stages.
@@ -66,7 +66,7 @@ class Term:
     """
 
     factor: int
-    each: str
+    amount: str
     kinds: tuple[Kind, ...]
     acts: tuple[str, ...] = ANY_ACT
     stages: tuple[str, ...] = ANY_STAGE
@@ -114,16 +114,16 @@ _TOOLBOX_PARAMS = (
     Term(-1, "parameter", ("convolution bias",)),
     Term(+1, "input channel", ("convolution",)),
 )
-_TOOLBOX_MACS = (Term(+1, "place looked at", ("pool",)), Term(+2, "number", ("layer norm",)))
+_TOOLBOX_MACS = (Term(+1, "input position", ("pool",)), Term(+2, "element", ("layer norm",)))
 
 COUNTERS: Mapping[str, Rule] = MappingProxyType(
     {
         "fvcore": Rule(
             "fvcore 0.1.5.post20221221, FlopCountAnalysis",
             (
-                Term(+2, "number", ("batch norm",)),
-                Term(+5, "number", ("layer norm",)),
-                Term(+4, "number", ("resize",)),
+                Term(+2, "element", ("batch norm",)),
+                Term(+5, "element", ("layer norm",)),
+                Term(+4, "element", ("resize",)),
             ),
             params=(),
             note="Prints MACs and calls them flops. A call of scaled_dot_product_attention counts 0.",
@@ -138,29 +138,29 @@ COUNTERS: Mapping[str, Rule] = MappingProxyType(
             "torchinfo 1.8.0, total_mult_adds",
             (
                 NO_PRODUCTS,
-                Term(+1, "number", ("convolution bias",)),
+                Term(+1, "element", ("convolution bias",)),
                 Term(-1, "MAC", ("linear",)),
                 Term(+1, "parameter", ("linear", "linear bias")),
                 Term(+1, "parameter", NORMS),
                 Term(+1, "parameter", ("activation",)),
             ),
             params=(),
-            note="Counts a linear layer on tokens for one token only: a fault, mended after 1.8.0 but not released.",
+            note="Counts a linear layer on tokens for one token only: a bug, fixed after 1.8.0 but not released.",
         ),
         "ptflops": Rule(
             "ptflops 0.7.5, backend pytorch",
             (
                 NO_PRODUCTS,
                 Term(+1, "MAC", ("attention product",), codes=("huggingface",)),
-                Term(+1, "number", BIASES),
-                Term(+2, "number", ("batch norm",)),
-                Term(+1, "number", ("layer norm",)),
-                Term(+2, "number", ("pool",)),
-                Term(+2, "number", ("activation",), acts=("relu", "prelu")),
-                Term(+2, "number", ("activation",), acts=("gelu",), codes=("ours", "released")),
-                Term(+1, "number", ("activation",), acts=("relu6", "leaky_relu", "silu")),
-                Term(+1, "number", ("softmax",), codes=("ours",)),
-                Term(+1, "number", ("resize",)),
+                Term(+1, "element", BIASES),
+                Term(+2, "element", ("batch norm",)),
+                Term(+1, "element", ("layer norm",)),
+                Term(+2, "element", ("pool",)),
+                Term(+2, "element", ("activation",), acts=("relu", "prelu")),
+                Term(+2, "element", ("activation",), acts=("gelu",), codes=("ours", "released")),
+                Term(+1, "element", ("activation",), acts=("relu6", "leaky_relu", "silu")),
+                Term(+1, "element", ("softmax",), codes=("ours",)),
+                Term(+1, "element", ("resize",)),
             ),
             params=(),
             note="A module's hook and its function's patch both count pooling and GELU; the operator @ is missed.",
@@ -168,8 +168,8 @@ COUNTERS: Mapping[str, Rule] = MappingProxyType(
         "ptflops-aten": Rule(
             "ptflops 0.7.5, backend aten",
             (
-                Term(+1, "number", BIASES),
-                Term(-1, "number", ("linear bias",), ends="proj.bias", when=_single_channel_heads),
+                Term(+1, "element", BIASES),
+                Term(-1, "element", ("linear bias",), ends="proj.bias", when=_single_channel_heads),
             ),
             params=(),
             note="Sees a linear's bias where torch adds it in the same call: not behind heads of one channel.",
@@ -178,10 +178,10 @@ COUNTERS: Mapping[str, Rule] = MappingProxyType(
             "thop 0.1.1",
             (
                 NO_PRODUCTS,
-                Term(+4, "number", NORMS),
-                Term(+1, "number", ("pool",)),
-                Term(+1, "number", ("activation",), acts=("prelu",)),
-                Term(+3, "number", ("softmax",), codes=("ours",)),
+                Term(+4, "element", NORMS),
+                Term(+1, "element", ("pool",)),
+                Term(+1, "element", ("activation",), acts=("prelu",)),
+                Term(+3, "element", ("softmax",), codes=("ours",)),
                 Term(-1, "row", ("softmax",), codes=("ours",)),
             ),
             params=BARE,
@@ -189,14 +189,14 @@ COUNTERS: Mapping[str, Rule] = MappingProxyType(
         ),
         "toolbox": Rule(
             "toolbox.py of the released code, as it prints",
-            (*_TOOLBOX_MACS, Term(+1, "number without the width", ("activation",), stages=NOT_THE_STEM)),
+            (*_TOOLBOX_MACS, Term(+1, "element without the width", ("activation",), stages=NOT_THE_STEM)),
             params=_TOOLBOX_PARAMS,
             runs=False,
             note="The paper's parameters are what it prints.",
         ),
         "toolbox-intended": Rule(
-            "toolbox.py of the released code, without its two slips",
-            (*_TOOLBOX_MACS, Term(+1, "number", ("activation",), stages=NOT_THE_STEM)),
+            "toolbox.py of the released code, without its two bugs",
+            (*_TOOLBOX_MACS, Term(+1, "element", ("activation",), stages=NOT_THE_STEM)),
             params=_TOOLBOX_PARAMS[:-2],
             runs=False,
         ),
@@ -205,15 +205,15 @@ COUNTERS: Mapping[str, Rule] = MappingProxyType(
             (
                 NO_PRODUCTS,
                 Term(-1, "MAC", ("linear",), stages=("head",)),
-                Term(+1, "number", ("convolution bias",)),
-                Term(+2, "number", NORMS),
-                Term(+1, "number", ("pool",)),
-                Term(+1, "place looked at", ("token mean",)),
-                Term(+1, "number", ("activation",), acts=("relu",)),
+                Term(+1, "element", ("convolution bias",)),
+                Term(+2, "element", NORMS),
+                Term(+1, "element", ("pool",)),
+                Term(+1, "input position", ("token mean",)),
+                Term(+1, "element", ("activation",), acts=("relu",)),
             ),
             params=(),
             runs=False,
-            note="Its L1 was counted with a frozen stem, its L3 with one MB3D block in place of four.",
+            note="Its L1 was counted with a frozen stem, its L3 with one MB3D block instead of four.",
         ),
     }
 )

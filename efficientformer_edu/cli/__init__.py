@@ -6,12 +6,10 @@ Subpackages are imported inside the commands, so that `--help` and commands with
 from __future__ import annotations
 
 import dis
-import re
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from importlib import metadata
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,9 +25,9 @@ from efficientformer_edu.cli.slimming import slim
 from efficientformer_edu.cli.training import evaluate, train
 from efficientformer_edu.config import PRESETS
 from efficientformer_edu.utils.files import atomic_write
+from efficientformer_edu.utils.optional import missing_message
 
 PROGRAM, PACKAGE = "efficientformer-edu", "efficientformer_edu"
-DISTRIBUTIONS = {"PIL": "pillow", "yaml": "PyYAML"}  # packages whose name differs from that of their module
 
 app = typer.Typer(
     name=PROGRAM,
@@ -192,7 +190,7 @@ def _describe(error: ValueError | OSError | ImportError) -> tuple[str, int]:
         return f"{error.filename}: {error.strerror}" if error.strerror else str(error), 2
     if isinstance(error, ImportError) and not (error.name or "").startswith(PACKAGE):
         if isinstance(error, ModuleNotFoundError) and error.name:
-            return f"{error.name} is missing: {_install_command(error.name)}", 2
+            return missing_message(error.name), 2
         return str(error), 2
     if _raised_by_this_package(error):
         return str(error), 2
@@ -207,21 +205,3 @@ def _raised_by_this_package(error: Exception) -> bool:
     if last is None or not last.tb_frame.f_globals.get("__name__", "").startswith((PACKAGE, "__main__")):
         return False
     return last.tb_frame.f_code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
-
-
-def _install_command(module: str) -> str:
-    """The command that installs a missing package, by an extra of this package or by its own name."""
-    package = DISTRIBUTIONS.get(module.partition(".")[0], module.partition(".")[0])
-    try:
-        requirements = metadata.requires(PROGRAM) or []
-    except metadata.PackageNotFoundError:  # run from the source folder, not installed
-        requirements = []
-    for requirement in requirements:
-        extra = re.fullmatch(rf"{package}\b.*extra == ['\"](\w+)['\"]", requirement.replace("-", "_"))
-        if extra:
-            return f"pip install '{PROGRAM}[{extra[1]}]'"
-    return f"pip install {package}"
-
-
-if __name__ == "__main__":
-    main()

@@ -42,37 +42,29 @@ def audit(
         str | None, typer.Option("--explain", metavar="COUNTER", help="the steps from our count to that of a tool")
     ] = None,
     summary: Annotated[
-        bool, typer.Option("--summary", help="torchinfo's summary, below what is wrong with its counts")
+        bool, typer.Option("--summary", help="torchinfo's summary, preceded by the errors of its counts")
     ] = False,
-    format: Annotated[Format, typer.Option(help="csv and json hold every number as it is")] = "table",
+    format: Annotated[Format, typer.Option(help="csv and json contain unrounded numbers")] = "table",
 ) -> None:
     """Count parameters and MACs, and explain what other counters print.
 
     package.module:Name is your own torch module: a class or function without required arguments, or a module
     instance. The current folder is searched first. fvcore and torch's FlopCounterMode count it, at any --resolution.
     """
-    questions = {
-        "--compare": compare,
-        "--counters": counters,
-        "--explain": explained is not None,
-        "--summary": summary,
-    }
-    requested = [name for name, on in questions.items() if on]
-    conflicting = [name for name in requested if name != "--summary"] + [
-        name for name, value in {"--form": form, "--by": by}.items() if value
-    ]
+    modes = {"--compare": compare, "--counters": counters, "--explain": explained is not None, "--summary": summary}
+    requested = [name for name, on in modes.items() if on]
+    unsupported = [name for name in requested if name != "--summary"]
+    unsupported += [name for name, value in {"--form": form, "--by": by}.items() if value]
     custom = [model for model in models if ":" in model and not model.endswith(YAML)]
-    if custom and (conflicting or len(models) > 1):
-        what = " and ".join(conflicting) or "other networks"
-        raise ValueError(f"{custom[0]} is a module of your own, which is counted without {what}: give it alone")
+    if custom and (unsupported or len(models) > 1):
+        what = " and ".join(unsupported) or "other networks"
+        raise ValueError(f"{custom[0]} is a module of your own, which is counted alone, without {what}")
     if len(requested) > 1:
-        raise ValueError(f"{' and '.join(requested)} do not go together: ask one at a time")
+        raise ValueError(f"{' and '.join(requested)} cannot be combined; use one at a time")
     if summary and format != "table":
-        raise ValueError(f"--summary is torchinfo's own text, not {format}: leave out --format")
+        raise ValueError(f"--summary is torchinfo's own text, not {format}; leave out --format")
     if by and requested and not compare:
-        raise ValueError(
-            f"--by and {requested[0]} do not go together, for a tool counts the whole network: leave out --by"
-        )
+        raise ValueError(f"--by and {requested[0]} cannot be combined: a tool counts the full network; leave out --by")
     if compare and len(set(models)) < 2:
         raise ValueError("--compare takes two networks or more, such as audit --compare l1 l3")
     if not compare and len(models) > 1:
@@ -94,16 +86,16 @@ def audit(
     costs = {model: count(read_model(model), pixels, form or "trained") for model in models}
     (first, *_) = costs.values()
     if compare:
-        _show(side_by_side(costs, by), format)
+        _show(compare_costs(costs, by), format)
     elif summary:
         from efficientformer_edu.audit.counters import build
         from efficientformer_edu.audit.modules import torchinfo_summary
 
         typer.echo(torchinfo_summary(*build(first)), nl=False)
     elif counters:
-        _show(counted(first), format, _elsewhere(first, COUNTERS))
+        _show(run_counters(first), format, _implementation_notes(first, COUNTERS))
     elif explained is not None:
-        _show(steps(explained, first), format, _about(explained, first))
+        _show(explained_steps(explained, first), format, _about(explained, first))
     elif by is None and format == "json":
         typer.echo(first.to_json())
     elif by == "op" and format == "csv":
@@ -121,16 +113,15 @@ def load_module(name: str, resolution: Resolution, channels: int | None) -> tupl
         channels: channels of the image; None for the input channels of the first convolution, or 3 if there is none.
 
     Raises:
-        ValueError: if there is no such module.
+        ValueError: if the module does not exist or cannot be created.
     """
     import torch
 
     network = _network(name)
     if channels is None:
         convolutions = (module for module in network.modules() if isinstance(module, torch.nn.modules.conv._ConvNd))
-        channels = (
-            next((module.in_channels for module in convolutions), 0) or 3
-        )  # a lazy convolution has 0 until it runs
+        first = next((module.in_channels for module in convolutions), 0)
+        channels = first or 3  # a lazy convolution has 0 channels until it runs
     height, width = (resolution, resolution) if isinstance(resolution, int) else resolution
     return network, torch.zeros(1, channels, height, width)
 
@@ -149,9 +140,7 @@ def _network(name: str) -> nn.Module:
         ) from error
     for attribute in path.split("."):
         if not hasattr(value, attribute):
-            raise ValueError(
-                f"{module} has no {path!r}; allowed: the name of a torch module, or of a class or function"
-            )
+            raise ValueError(f"{module} has no {path!r}; allowed: the name of a torch module, or a class or function")
         value = getattr(value, attribute)
     if not isinstance(value, nn.Module) and callable(value):
         try:
@@ -160,11 +149,13 @@ def _network(name: str) -> nn.Module:
             reason = f"{type(error).__name__}: {error}"
             raise ValueError(f"{name}() fails ({reason}); allowed: a class or function without arguments") from error
     if not isinstance(value, nn.Module):
-        raise ValueError(f"{name} is of type {type(value).__name__}; allowed: a torch.nn.Module, or what returns one")
+        raise ValueError(
+            f"{name} is of type {type(value).__name__}; allowed: a torch.nn.Module or a function that returns it"
+        )
     return value
 
 
-def side_by_side(costs: Mapping[str, Costs], by: Level | None) -> Table:
+def compare_costs(costs: Mapping[str, Costs], by: Level | None) -> Table:
     """Total costs with one row per network, or the MACs of the parts with one column per network."""
     if by is None:
         rows = [
@@ -172,16 +163,14 @@ def side_by_side(costs: Mapping[str, Costs], by: Level | None) -> Table:
             for name, cost in costs.items()
         ]
         return Table(("network", "params", "MACs", "weight bytes", "activation bytes"), tuple(rows))
-    parts = [cost.by(by) for cost in costs.values()]
-    labels = dict.fromkeys(label for part in parts for label in part)
-    body: list[tuple[Cell, ...]] = [
-        (label, *(part[label].macs if label in part else None for part in parts)) for label in labels
-    ]
-    total: tuple[Cell, ...] = ("total", *(cost.macs for cost in costs.values()))
+    groups = [cost.by(by) for cost in costs.values()]
+    labels = dict.fromkeys(label for group in groups for label in group)
+    body = [(label, *(group[label].macs if label in group else None for group in groups)) for label in labels]
+    total = ("total", *(cost.macs for cost in costs.values()))
     return Table((by, *(f"MACs of {name}" for name in costs)), (*body, total), total=True)
 
 
-def steps(counter: str, costs: Costs) -> Table:
+def explained_steps(counter: str, costs: Costs) -> Table:
     """The steps from our MACs, then from our parameters, to the numbers that a counter prints."""
     rows: list[tuple[Cell, ...]] = []
     for quantity in _quantities(counter):
@@ -190,7 +179,7 @@ def steps(counter: str, costs: Costs) -> Table:
     return Table(("of", "step", "count"), tuple(rows))
 
 
-def counted(costs: Costs) -> Table:
+def run_counters(costs: Costs) -> Table:
     """The number printed by each counter, the number from its rule, and the remainder."""
     from efficientformer_edu.audit.counters import build, run
 
@@ -201,8 +190,8 @@ def counted(costs: Costs) -> Table:
         if rule.runs:
             try:
                 how, printed = "run", run(counter, network, images)
-            except ImportError:
-                how = f"not installed: pip install {counter.partition('-')[0]}"
+            except ImportError as error:
+                how = str(error)
         for quantity in _quantities(counter):
             explanation = _explain(counter, costs, quantity)
             number = getattr(printed, quantity, None)
@@ -214,10 +203,9 @@ def counted(costs: Costs) -> Table:
 
 
 def _quantities(counter: str) -> tuple[Quantity, ...]:
-    known = (
-        counter not in COUNTERS or COUNTERS[counter].params is not None
-    )  # `explain` raises an error for unknown counters
-    return get_args(Quantity) if known else ("macs",)
+    if counter in COUNTERS and COUNTERS[counter].params is None:
+        return ("macs",)
+    return get_args(Quantity)  # for an unknown counter `explain` raises an error
 
 
 def _explain(counter: str, costs: Costs, quantity: Quantity = "macs", code: Code = "ours") -> Explanation:
@@ -233,15 +221,15 @@ def _others(counter: str, costs: Costs, quantity: Quantity) -> Iterator[tuple[Co
             yield code, total
 
 
-def _elsewhere(costs: Costs, counters: Iterable[str]) -> Iterator[str]:
+def _implementation_notes(costs: Costs, counters: Iterable[str]) -> Iterator[str]:
     """One line per counter that prints a different number for other implementations of the same network."""
-    whose = {"released": "the released code", "huggingface": "Hugging Face's"}
+    labels = {"released": "the released code", "huggingface": "Hugging Face's"}
     for counter in counters:
         if others := dict(_others(counter, costs, "macs")):
             base = _explain(counter, costs).total
-            names = {total: [whose[code] for code in others if others[code] == total] for total in others.values()}
+            names = {total: [labels[code] for code in others if others[code] == total] for total in others.values()}
             numbers = ", ".join(f"{total:,} for {' and '.join(code)}" for total, code in names.items())
-            yield f"{counter} prints {base:,} for our code, {numbers}: what it sees depends on how the code is written."
+            yield f"{counter} prints {base:,} for our code, {numbers}: its count depends on how the code is written."
 
 
 def _about(counter: str, costs: Costs) -> Iterator[str]:
@@ -249,7 +237,7 @@ def _about(counter: str, costs: Costs) -> Iterator[str]:
     yield f"{rule.tool}{'' if rule.runs else ' (derived, not run)'}."
     if rule.note:
         yield rule.note
-    yield from _elsewhere(costs, [counter])
+    yield from _implementation_notes(costs, [counter])
 
 
 def _show(table: Table, format: Format, notes: Iterable[str] = ()) -> None:

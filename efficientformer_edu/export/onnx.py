@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from efficientformer_edu.config import Resolution
-from efficientformer_edu.export.program import BATCH, INPUT, OUTPUT, needs, prepare, program, quiet
+from efficientformer_edu.export.program import BATCH, INPUT, OUTPUT, import_engine, prepare, program, quiet
 from efficientformer_edu.utils.files import atomic_write
 
 
@@ -38,7 +38,7 @@ def export_onnx(model: nn.Module, path: str | Path, resolution: Resolution | Non
     proto = to_onnx(network, images, any_batch=True)
     height, width = images.shape[2:]
     metadata = {"configuration": network.config.to_yaml(), "resolution": f"{height}x{width}"}
-    needs("onnx.helper").set_model_props(
+    import_engine("onnx.helper").set_model_props(
         proto, {**metadata, "form": "trained" if network.input_size is None else "folded"}
     )
     with atomic_write(path) as partial:
@@ -56,8 +56,8 @@ def to_onnx(network: nn.Module, images: Tensor, any_batch: bool = False) -> Any:
     Raises:
         ImportError: if onnx or onnxscript is missing, with the command that installs them.
     """
-    checker = needs("onnx.checker")
-    needs("onnxscript")
+    checker = import_engine("onnx.checker")
+    import_engine("onnxscript")
     graph = program(network, images, any_batch)
     with torch.inference_mode(False), quiet():
         exported = torch.onnx.export(

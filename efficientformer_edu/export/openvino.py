@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from efficientformer_edu.config import Resolution
 from efficientformer_edu.export.onnx import to_onnx
-from efficientformer_edu.export.program import needs, prepare
+from efficientformer_edu.export.program import import_engine, prepare
 
 
 def export_openvino(model: nn.Module, path: str | Path, resolution: Resolution | None = None) -> None:
@@ -39,7 +39,7 @@ def export_openvino(model: nn.Module, path: str | Path, resolution: Resolution |
         raise ValueError(f"{path.name} is not an OpenVINO file name; allowed: one that ends in .xml")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder does not exist")
-    openvino = needs("openvino")
+    openvino = import_engine("openvino")
     graph = to_openvino(*prepare(model, resolution), any_batch=True)
     with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         partial = Path(folder) / path.name
@@ -59,5 +59,5 @@ def to_openvino(network: nn.Module, images: Tensor, any_batch: bool = False) -> 
     Raises:
         ImportError: if openvino, onnx or onnxscript is missing, with the command that installs them.
     """
-    openvino = needs("openvino")
+    openvino = import_engine("openvino")
     return openvino.Core().read_model(to_onnx(network, images, any_batch).SerializeToString())

@@ -12,7 +12,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from types import ModuleType
 
 import torch
@@ -20,39 +19,28 @@ from torch import Tensor, nn
 
 from efficientformer_edu.config import Resolution, resolution_pair
 from efficientformer_edu.model import EfficientFormer, unwrap
+from efficientformer_edu.utils.optional import import_optional
 
-INSTALL = "pip install 'efficientformer-edu[engines]'"
 INPUT, OUTPUT, BATCH = "images", "logits", "batch"
-REPORTER = "openvino_telemetry"
+TELEMETRY = "openvino_telemetry"
 ANY_BATCH = 2  # batch size of the example for dynamic batches: torch would keep 1 as a constant
 
 
-def needs(name: str) -> ModuleType:
-    """Import a library that writes or runs graphs. Raises ImportError with the command that installs it.
+def import_engine(name: str) -> ModuleType:
+    """Import a library that writes or runs graphs, without its usage telemetry. Errors are those of `import_optional`.
 
-    The usage telemetry of OpenVINO and ONNX Runtime is disabled as far as possible.
+    OpenVINO uses a stub if its telemetry package cannot be imported.
     """
+    telemetry = {TELEMETRY: sys.modules[TELEMETRY]} if TELEMETRY in sys.modules else {}
+    sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # None makes the import fail
     try:
-        with _unreported():
-            library = import_module(name)
-    except ImportError as error:
-        raise ImportError(f"{name.partition('.')[0]} is missing: {INSTALL}") from error
+        library = import_optional(name)
+    finally:
+        del sys.modules[TELEMETRY]
+        sys.modules.update(telemetry)
     if name == "onnxruntime":
         library.disable_telemetry_events()
     return library
-
-
-@contextmanager
-def _unreported() -> Iterator[None]:
-    """Block the import of OpenVINO's telemetry package, so that OpenVINO uses its own stub."""
-    before = sys.modules.get(REPORTER, ...)
-    sys.modules[REPORTER] = None  # type: ignore[assignment]  # None makes the import fail
-    try:
-        yield
-    finally:
-        del sys.modules[REPORTER]
-        if before is not ...:
-            sys.modules[REPORTER] = before
 
 
 def evaluated(network: nn.Module) -> nn.Module:

@@ -132,7 +132,7 @@ class EfficientFormerConfig:
         changed = [f for f in dataclasses.fields(self) if f.name in UNREAD and getattr(self, f.name) != f.default]
         if changed:
             settings = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in changed)
-            warnings.warn(f"nothing reads {settings}: it does not change the network", stacklevel=3)
+            warnings.warn(f"{settings} has no effect on the network", stacklevel=3)
 
     def _set_labels(self) -> None:
         number = values.positive_int("num_labels", 2 if self.num_labels is None else self.num_labels)
@@ -205,7 +205,7 @@ class EfficientFormerConfig:
         if lost or any(network.vits[:-1]):
             lost = lost or ["num_vit"]
             settings = ", ".join(f"{name}={getattr(network, name)!r}" for name in lost)
-            raise ValueError(f"{settings} has no place in Hugging Face's configuration")
+            raise ValueError(f"{settings} cannot be expressed in Hugging Face's configuration")
         return config
 
     def to_dict(self) -> dict[str, Any]:
@@ -221,5 +221,5 @@ class EfficientFormerConfig:
 def without_unknown(fields: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
     """The known fields of a file; a warning lists the others."""
     if unknown := [name for name in fields if name not in known]:
-        warnings.warn(f"nothing reads these fields of the file: {', '.join(unknown)}", stacklevel=3)
+        warnings.warn(f"these fields of the file have no effect: {', '.join(unknown)}", stacklevel=3)
     return {name: value for name, value in fields.items() if name in known}

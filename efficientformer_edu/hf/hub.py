@@ -32,7 +32,7 @@ from efficientformer_edu.utils.files import atomic_write
 from efficientformer_edu.weights import files
 from efficientformer_edu.weights.conversion import detect, select_network, to_layout
 from efficientformer_edu.weights.layouts import LAYOUTS, get_layout
-from efficientformer_edu.weights.store import adopt, read
+from efficientformer_edu.weights.store import convert_state_dict, read
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the first that exists
 PREFIX = "efficientformer."  # of all names but those of the heads; files of the model without heads do not have it
@@ -90,7 +90,7 @@ class HubModel(
         for name in ("proxies", "resume_download"):  # huggingface_hub passes these before 1.0
             arguments.pop(name, None)
         if "config" not in arguments:
-            raise ValueError(f"{model_id} has no config.json; add it, or give config=EfficientFormerConfig(...)")
+            raise ValueError(f"{model_id} has no config.json; add it, or pass config=EfficientFormerConfig(...)")
         try:
             return cls.adapt(read(path), **arguments)
         except ValueError as error:
@@ -136,16 +136,18 @@ class HubModel(
         unused = [name for name in heads if name not in loaded]
         if len(loaded) < cls.heads:
             summary = f"the file gives {len(loaded)} of {cls.heads} heads"
-            warnings.warn(f"{summary}; the rest is random: train it before use", stacklevel=2)
+            warnings.warn(f"{summary}; missing heads are random: train them before use", stacklevel=2)
         elif unused and cls.heads:
             warnings.warn(
-                f"{cls.__name__} has one head, so {unused[0]} is left out; the published logits are the mean of two: "
-                "take EfficientFormerForImageClassificationWithTeacher",
+                f"{cls.__name__} has one head, so {unused[0]} is not loaded; the published logits are the mean of two: "
+                "use EfficientFormerForImageClassificationWithTeacher",
                 stacklevel=2,
             )
         kept = {name: value for name, value in tensors.items() if name.rpartition(".")[0] not in unused}
         network = model.network.config.replace(distillation=len(loaded) == 2)
-        model.network.load_state_dict(adopt(kept, network, head=bool(loaded)), strict=len(loaded) == cls.heads)
+        model.network.load_state_dict(
+            convert_state_dict(kept, network, head=bool(loaded)), strict=len(loaded) == cls.heads
+        )
         dtype = torch_dtype if dtype is None else dtype
         if dtype == "auto":
             dtype = next(value.dtype for value in tensors.values() if value.is_floating_point())
@@ -230,7 +232,7 @@ class HubModel(
         """Tensors with Hugging Face's names: the model's, or those of `state_dict`. Raises ValueError like `load`."""
         state, config = self.network.state_dict(), self.network.config
         if state_dict is not None:
-            state = adopt(select_network(with_prefix(state_dict)), config, head=self.heads > 0)
+            state = convert_state_dict(select_network(with_prefix(state_dict)), config, head=self.heads > 0)
         if self.heads:
             return to_layout(state, config, "hf")
         no_head = {f"head.{kind}": torch.empty(0) for kind in ("weight", "bias")}
@@ -290,7 +292,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: this is no JSON: {error}") from error
+        raise ValueError(f"{path}: not a JSON file: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: it holds {type(content).__name__}, not a mapping of fields to values")
     return content

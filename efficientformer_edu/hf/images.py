@@ -1,11 +1,8 @@
-"""The steps of Hugging Face's image processor, each for one image as an array (H, W, C).
+"""Hugging Face's image processor: resizes images to 224×224, ignoring the aspect ratio; every step is configurable.
 
-Source: `image_transforms.py` of transformers 4.57.6: resizing uses 8-bit Pillow images, rescaling uses float64.
-
-Hugging Face's image processor: resizes images to 224×224, ignoring the aspect ratio; every step is configurable.
-
-Source: `EfficientFormerImageProcessor` of transformers 4.57.6. The authors, and `preprocess` here, keep the aspect
-ratio and crop instead; so do the published files, whose size is `{"shortest_edge": 256}`.
+Source: `EfficientFormerImageProcessor` and `image_transforms.py` of transformers 4.57.6: resizing uses 8-bit Pillow
+images, rescaling uses float64. The authors, and `preprocess` here, keep the aspect ratio and crop instead; so do the
+published files, whose size is `{"shortest_edge": 256}`.
 """
 
 from __future__ import annotations
@@ -32,6 +29,10 @@ from efficientformer_edu.hf.hub import find_file, read_json, with_reachable_hub,
 FIRST, LAST = FORMATS = ("channels_first", "channels_last")
 SQUARE = {"height": 224, "width": 224}
 BYTE = 255
+FILE = "preprocessor_config.json"
+
+Picture = Image.Image | np.ndarray | Tensor
+Size = int | Sequence[int] | dict[str, int]
 
 
 def sides(name: str, size: Any) -> dict[str, int]:
@@ -63,15 +64,15 @@ def channels_last(picture: object, input_format: str | None) -> tuple[np.ndarray
             f"the image is {type(picture).__name__}{shape}; allowed: a Pillow image, or an array or tensor of three "
             "dimensions, or a list of them"
         )
-    input_format = input_format or told_format(array.shape)
+    input_format = input_format or infer_format(array.shape)
     return array.transpose(1, 2, 0) if input_format == FIRST else array, input_format
 
 
-def told_format(shape: tuple[int, ...]) -> str:
+def infer_format(shape: tuple[int, ...]) -> str:
     """Infer the channel dimension, of size 1 or 3. If both ends qualify, it is the first, with a warning."""
     first, last = shape[0] in (1, 3), shape[2] in (1, 3)
     if not first and not last:
-        raise ValueError(f"where the channels of an image of shape {shape} are cannot be told; give input_data_format")
+        raise ValueError(f"cannot infer the channel dimension of an image of shape {shape}; set input_data_format")
     if first and last:
         warnings.warn(
             f"the channels of an image of shape {shape} are taken to be first; input_data_format decides", stacklevel=5
@@ -130,12 +131,6 @@ def stacked(arrays: list[np.ndarray], kind: str | None) -> list[np.ndarray] | np
         raise ValueError(f"the images have the shapes {', '.join(map(str, shapes))}; one tensor needs one shape")
     batch = np.stack(arrays)
     return torch.from_numpy(batch) if kind == "pt" else batch
-
-
-FILE = "preprocessor_config.json"
-
-Picture = Image.Image | np.ndarray | Tensor
-Size = int | Sequence[int] | dict[str, int]
 
 
 class BatchFeature(dict[str, Any]):

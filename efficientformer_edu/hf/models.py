@@ -1,17 +1,9 @@
-"""The loss of Hugging Face's classes, computed if `labels` are passed.
+"""Hugging Face's three classes as wrappers of our network, with their outputs and their loss.
 
-Source: `ForSequenceClassificationLoss` of transformers 4.57.6. There the first call stores the inferred problem type in
-the configuration; here a call does not change the configuration.
-
-Outputs of Hugging Face's classes: access by attribute, key or index; outputs that were not requested are omitted.
-
-Source: `ModelOutput` and its subclasses in transformers 4.57.6, `modeling_outputs.py`.
-
-Hugging Face's three classes as wrappers of our network.
-
-Source: `modeling_efficientformer.py` of transformers 4.57.6. Two of its bugs are not reproduced: its class with two
-heads could not be built from its configuration, and its stochastic depth rate exceeded 1. Its LayerNorm has an epsilon
-of 1e-12 and ours 1e-5, which changes the logits of L1 by 7e-6; there are no other differences.
+Sources: `modeling_efficientformer.py`, `modeling_outputs.py` and `ForSequenceClassificationLoss` of transformers
+4.57.6. Three of its bugs are not reproduced: the class with two heads could not be built from its configuration, the
+stochastic depth rate exceeded 1, and the first call stored the inferred problem type in the configuration. Its
+LayerNorm has an epsilon of 1e-12 and ours 1e-5, which changes the logits of L1 by 7e-6. All else is the same.
 """
 
 from __future__ import annotations
@@ -176,7 +168,7 @@ class EfficientFormerPreTrainedModel(HubModel):
             attentions=tuple(attentions) if with_attentions else None,
         )
 
-    def as_asked(self, output: Any, return_dict: bool | None) -> Any:
+    def as_requested(self, output: Any, return_dict: bool | None) -> Any:
         """Return the output, or its tuple if `return_dict` is False."""
         return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 
@@ -207,7 +199,7 @@ class EfficientFormerModel(EfficientFormerPreTrainedModel):
         Raises:
             ValueError: if `pixel_values` is missing or not a batch of images.
         """
-        return self.as_asked(self.run(pixel_values, output_attentions, output_hidden_states), return_dict)
+        return self.as_requested(self.run(pixel_values, output_attentions, output_hidden_states), return_dict)
 
 
 class EfficientFormerForImageClassification(EfficientFormerPreTrainedModel):
@@ -233,7 +225,7 @@ class EfficientFormerForImageClassification(EfficientFormerPreTrainedModel):
         base = self.run(pixel_values, output_attentions, output_hidden_states)
         logits = self.network.head(base.last_hidden_state.mean(1))  # (B, num_labels)
         loss = None if labels is None else classification_loss(logits, labels, self.config.problem_type)
-        return self.as_asked(ImageClassifierOutput(loss, logits, base.hidden_states, base.attentions), return_dict)
+        return self.as_requested(ImageClassifierOutput(loss, logits, base.hidden_states, base.attentions), return_dict)
 
 
 class EfficientFormerForImageClassificationWithTeacher(EfficientFormerPreTrainedModel):
@@ -260,7 +252,7 @@ class EfficientFormerForImageClassificationWithTeacher(EfficientFormerPreTrained
         output = EfficientFormerForImageClassificationWithTeacherOutput(
             (cls + dist) / 2, cls, dist, base.hidden_states, base.attentions
         )
-        return self.as_asked(output, return_dict)
+        return self.as_requested(output, return_dict)
 
 
 def hidden_modules(network: EfficientFormer) -> Iterable[nn.Module]:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 
 from torch import nn
 
-from efficientformer_edu.utils.torchvision_build import import_beside_torch
+from efficientformer_edu.utils.optional import import_optional
 
 PEERS: Mapping[str, str] = MappingProxyType(
     {
@@ -37,8 +37,6 @@ EfficientNet-B3 and MobileViT-XS are designed for larger images, and have a diff
 FIGURE2 = ("mobilenetv2_140", "resnet50", "deit_small_patch16_224", "poolformer_s24", "levit_256")
 """The networks of `PEERS` whose latency is broken down by operator class, as in Fig. 2."""
 
-INSTALL = "pip install 'efficientformer-edu[peers]'"
-
 
 def peer(name: str, pretrained: bool = False) -> nn.Module:
     """A timm network in evaluation mode.
@@ -55,7 +53,7 @@ def peer(name: str, pretrained: bool = False) -> nn.Module:
         ValueError: for a name that timm does not have; the message lists similar names.
         OSError: if the weights cannot be downloaded.
     """
-    timm = _timm()
+    timm = import_optional("timm")
     known = timm.list_models()
     if name not in known:
         near = get_close_matches(name, known)
@@ -89,11 +87,4 @@ def gelu_for_hardswish(network: nn.Module) -> nn.Module:
 
 def check_installed() -> None:
     """Raise ImportError, with the command that installs it, if timm is missing."""
-    _timm()
-
-
-def _timm() -> ModuleType:
-    try:
-        return import_beside_torch("timm")
-    except ModuleNotFoundError as error:
-        raise ImportError(f"networks from timm need {error.name}; install it with: {INSTALL}") from error
+    import_optional("timm")

@@ -12,18 +12,12 @@ from torch import Tensor, nn
 
 from efficientformer_edu.config import SMALLEST_INPUT, EfficientFormerConfig
 from efficientformer_edu.model.blocks import MB3D, MB4D
-from efficientformer_edu.model.embedding import Embedding
 from efficientformer_edu.model.mixers import Attention
-from efficientformer_edu.model.stem import Stem
+from efficientformer_edu.model.stem import Embedding, Stem
 
 
 class Stage(nn.Module):
-    """An embedding, MB4D blocks on the feature map, then MB3D blocks on its tokens. Input and output are feature maps.
-
-    Args:
-        config: the network's configuration.
-        stage: 0, 1, 2 or 3.
-    """
+    """Stage 0, 1, 2 or 3: an embedding, MB4D blocks on the feature map, then MB3D blocks on its tokens."""
 
     def __init__(self, config: EfficientFormerConfig, stage: int) -> None:
         super().__init__()
@@ -51,9 +45,6 @@ class Stage(nn.Module):
 
 class Backbone(nn.Module):
     """A stem, four stages and the final norm, for any input size from 32×32, square or not.
-
-    Args:
-        config: the network's configuration.
 
     Attributes:
         config: the network's configuration.

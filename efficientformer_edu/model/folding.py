@@ -71,11 +71,7 @@ def folded_maps(model: Network, resolution: Resolution = 224) -> Network:
 
 
 class FoldedMB4D(nn.Module):
-    """An MB4D on channels-last feature maps: pooling and residual are fused, the MLP uses linear layers.
-
-    Args:
-        block: an MB4D whose norms and second layer scale are folded.
-    """
+    """An MB4D with folded norms on channels-last feature maps: pooling and residual are fused, the MLP is linear."""
 
     def __init__(self, block: MB4D) -> None:
         super().__init__()
@@ -191,9 +187,7 @@ def channels_last(network: Backbone) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d):  # its output has the layout of its weight
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
-        elif isinstance(
-            module, nn.Linear
-        ):  # the product needs the weights of an input contiguous in memory; else it copies
+        elif isinstance(module, nn.Linear):  # the product copies weights that are not contiguous per input
             module.weight.data = module.weight.data.t().contiguous().t()
 
 

@@ -48,7 +48,7 @@ def unwrap(model: nn.Module) -> Backbone:
             hint = "" if path is None else f"; pass its attribute {path}, which is one"
             raise ValueError(f"{type(network).__name__} is not an EfficientFormer{hint}")
         network = inner
-    return _with_plain_weights(network) if any(map(_computes_weights, network.modules())) else network
+    return _with_computed_weights(network) if any(map(_computes_weights, network.modules())) else network
 
 
 def _computes_weights(module: nn.Module) -> bool:
@@ -56,7 +56,7 @@ def _computes_weights(module: nn.Module) -> bool:
     return parametrize.is_parametrized(module) or any(isinstance(hook, WEIGHT_HOOKS) for hook in hooks)
 
 
-def _with_plain_weights(network: Backbone) -> Backbone:
+def _with_computed_weights(network: Backbone) -> Backbone:
     # deepcopy refuses tensors with a gradient history, such as pruned weights: replace them with detached ones.
     attributes = [value for module in network.modules() for value in vars(module).values() if isinstance(value, Tensor)]
     network = copy.deepcopy(network, {id(value): value.detach().clone() for value in attributes}).eval()

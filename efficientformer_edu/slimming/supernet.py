@@ -114,7 +114,7 @@ class Supernet(EfficientFormer):
 
 
 @torch.no_grad()
-def taken_out(supernet: Supernet) -> EfficientFormer:
+def extract_subnet(supernet: Supernet) -> EfficientFormer:
     """The selected network as an ordinary EfficientFormer with a copy of the weights, in the same mode.
 
     Raises:
@@ -138,7 +138,7 @@ WRITERS = ("downsample.conv.weight", "fc2.weight", "proj.weight")  # the layers 
 
 
 @torch.no_grad()
-def narrowed(supernet: Supernet, stage: int) -> Supernet:
+def prune_width(supernet: Supernet, stage: int) -> Supernet:
     """A copy of the supernet with 16 channels fewer in one stage and the weights of the remaining channels.
 
     Choices, temperature, noise and training mode are kept.
@@ -170,7 +170,7 @@ def narrowed(supernet: Supernet, stage: int) -> Supernet:
     return after.train(supernet.training)
 
 
-def brought_to(supernet: Supernet, subnet: Subnet) -> Supernet:
+def prune_to(supernet: Supernet, subnet: Subnet) -> Supernet:
     """A copy of the supernet reduced to a subnet, which inherits its weights.
 
     Raises:
@@ -179,7 +179,7 @@ def brought_to(supernet: Supernet, subnet: Subnet) -> Supernet:
     after = copy.deepcopy(supernet)
     for stage, (current, target) in enumerate(zip(supernet.config.embed_dims, subnet.embed_dims, strict=True)):
         for _ in range(target, current, STEP):
-            after = narrowed(after, stage)
+            after = prune_width(after, stage)
     after.choose(subnet)
     return after
 

@@ -1,1 +1,1 @@
-"""Helpers that are not about EfficientFormer: statistics."""
+"""Helpers that are not about EfficientFormer: files, records, tables, statistics, hardware, optional packages."""

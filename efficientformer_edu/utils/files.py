@@ -1,19 +1,23 @@
-"""Files: atomic writes, and fingerprints of their content."""
+"""Files: atomic writes, downloads, and fingerprints of their content."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from efficientformer_edu.utils.optional import import_optional
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 ENDS = 1024  # bytes at the start and at the end of a file that its fingerprint covers
+TIMEOUT = 30  # seconds without a response or data after which a download fails
 
 
 @contextmanager
@@ -40,6 +44,38 @@ def atomic_write(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def download(url: str, path: Path, check: Callable[[Path], object]) -> None:
+    """Download a file atomically. Standard error shows the source, the target and the progress.
+
+    Args:
+        url: the address.
+        path: the file to write; missing folders are created.
+        check: raises ValueError if the temporary file that it gets is not the expected one, by its SHA-256.
+
+    Raises:
+        ValueError: if the download is not the expected file; the message explains the manual download, as for OSError.
+        OSError: if the file cannot be downloaded or written, or the server stops responding.
+    """
+    by_hand = f"To download it by hand, fetch {url} on any machine and save it as {path}"
+    downloader = import_optional("pooch").HTTPDownloader(progressbar=True, timeout=TIMEOUT)
+    print(f"Downloading {url} to {path}", file=sys.stderr)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as partial:
+            downloader(url, str(partial), None)
+            check(partial)
+    except ValueError as error:
+        raise ValueError(f"the download is incomplete or not the published file: {error}. {by_hand}") from error
+    except OSError as error:
+        raise OSError(f"{path.name} could not be downloaded: {error}. {by_hand}") from error
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fingerprint_files(files: Sequence[Path], more: str = "") -> str:

@@ -1,13 +1,12 @@
 """Weights in five published layouts, image preprocessing, and predictions.
 
-In reading order: layouts, convert, infer, files, store, download, networks, crops, images, predict; then huggingface.
+In reading order: layouts, conversion, files, store, networks.
 """
 
 from __future__ import annotations
 
-from efficientformer_edu.data.crops import RULES
-from efficientformer_edu.data.images import class_names, preprocess
-from efficientformer_edu.weights.layouts import LAYOUTS, names
+from efficientformer_edu.data.images import RULES, class_names, preprocess
+from efficientformer_edu.weights.layouts import LAYOUTS, key_map
 from efficientformer_edu.weights.networks import from_weights, get_model, inference_model
 from efficientformer_edu.weights.store import load, save
 
@@ -18,8 +17,8 @@ __all__ = [
     "from_weights",
     "get_model",
     "inference_model",
+    "key_map",
     "load",
-    "names",
     "preprocess",
     "save",
 ]

@@ -1,10 +1,8 @@
-"""Conversion between our tensors and those of a published layout: everything that changes besides the names.
+"""Convert tensors between our names and those of a published layout, and inspect a file: layout and configuration.
 
-There are three such changes. NetsPresso splits the attention's linear layer qkv into three, and has one head. The five
-published code bases store the index of the bias of each pair of tokens; ours computes it from the grid. Released
-code: `Attention` in `models/efficientformer.py`.
-
-Inspect a weight file: select the tensors of the network, detect their layout, infer the configuration.
+Besides the names, three things change. NetsPresso splits the attention's linear layer qkv into three, and has one head.
+The five published code bases store the index of the bias of each pair of tokens; ours computes it from the grid.
+Released code: `Attention` in `models/efficientformer.py`.
 
 The configuration is inferred from the tensor shapes as far as possible. Pool size, dropouts, the kind of activation and
 the initial value of the layer scale cannot be inferred; they have the defaults of `EfficientFormerConfig`.
@@ -23,9 +21,19 @@ from torch import Tensor
 
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.model import offset_index
-from efficientformer_edu.weights.layouts import INDEX, LAYOUTS, Layout, block_name, get_layout, names
+from efficientformer_edu.weights.layouts import INDEX, LAYOUTS, Layout, block_name, get_layout, key_map
 
 Tensors = Mapping[str, Tensor]
+
+QKV = ("query", "key", "value")
+
+# Every layout has exactly one such tensor. The prefix of its name is the prefix of all names.
+FIRST_TENSORS = tuple(f"{layout.stem[0]}.weight" for layout in LAYOUTS.values())
+
+# Name components that torch.compile, FSDP and activation checkpointing add, also for modules inside the network.
+WRAPPER = re.compile(r"(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+AVERAGE = re.compile(r"(?<![^._])ema[._]")  # `ema.`, `model_ema.`, `ema_model.module.`
+COUNTERS = ("n_averaged", "steps")  # counters of updates in torch's AveragedModel and mmengine
 
 
 def to_layout(state: Tensors, config: EfficientFormerConfig, layout: str) -> dict[str, Tensor]:
@@ -39,18 +47,18 @@ def to_layout(state: Tensors, config: EfficientFormerConfig, layout: str) -> dic
     Raises:
         ValueError: if the layout is unknown or does not support this network.
     """
-    key_map = names(config, layout)
+    names = key_map(config, layout)
     tensors = dict(state)
     if config.distillation and len(get_layout(layout).heads) == 1:
         tensors = merge_heads(tensors)
-    for mixer in _token_mixers(key_map):
-        if f"{mixer}.{INDEX}" in key_map:
+    for mixer in _token_mixers(names):
+        if f"{mixer}.{INDEX}" in names:
             tensors[f"{mixer}.{INDEX}"] = offset_index(config.bias_grid)
-        if f"{mixer}.query.weight" in key_map:
+        if f"{mixer}.query.weight" in names:
             for kind in ("weight", "bias"):
                 parts = split_qkv(tensors[f"{mixer}.qkv.{kind}"], config)
                 tensors |= {f"{mixer}.{name}.{kind}": part for name, part in parts.items()}
-    return {name: tensors[key] for key, name in key_map.items()}
+    return {name: tensors[key] for key, name in names.items()}
 
 
 def from_layout(tensors: Tensors, config: EfficientFormerConfig, layout: str) -> dict[str, Tensor]:
@@ -64,36 +72,33 @@ def from_layout(tensors: Tensors, config: EfficientFormerConfig, layout: str) ->
     Raises:
         ValueError: if an index in the file does not describe a bias by offsets on `config.bias_grid`.
     """
-    key_map = names(config, layout)
-    state = {key: tensors[name] for key, name in key_map.items() if name in tensors}
-    for mixer in _token_mixers(key_map):
-        if f"{mixer}.query.weight" in key_map:
+    names = key_map(config, layout)
+    state = {key: tensors[name] for key, name in names.items() if name in tensors}
+    for mixer in _token_mixers(names):
+        if f"{mixer}.query.weight" in names:
             for kind in ("weight", "bias"):
-                state[f"{mixer}.qkv.{kind}"] = join_qkv({n: state[f"{mixer}.{n}.{kind}"] for n in _QKV}, config)
+                state[f"{mixer}.qkv.{kind}"] = join_qkv({n: state[f"{mixer}.{n}.{kind}"] for n in QKV}, config)
         if f"{mixer}.{INDEX}" in state:
             order = table_order(state[f"{mixer}.{INDEX}"], config.bias_grid)
             if order is None:
                 raise ValueError(
-                    f"{key_map[f'{mixer}.{INDEX}']} gives pairs of tokens with the same offset on a grid of "
-                    f"{config.bias_grid[0]}×{config.bias_grid[1]} different biases; give the config with its bias_grid"
+                    f"{names[f'{mixer}.{INDEX}']} gives pairs of tokens with the same offset on a grid of "
+                    f"{config.bias_grid[0]}×{config.bias_grid[1]} different biases; pass the config with its bias_grid"
                 )
             state[f"{mixer}.attention_biases"] = state[f"{mixer}.attention_biases"][:, order]  # (heads, h·w)
-    return {name: state[name] for name in names(config, "native") if name in state}
-
-
-_QKV = ("query", "key", "value")
+    return {name: state[name] for name in key_map(config, "native") if name in state}
 
 
 def split_qkv(qkv: Tensor, config: EfficientFormerConfig) -> dict[str, Tensor]:
     """Query, key and value rows of the attention's linear layer, which stores them head by head: (q k v)(q k v)."""
     heads = qkv.unflatten(0, (config.num_heads, -1))  # (heads, 32 + 32 + 128, …)
     parts = heads.split([config.key_dim, config.key_dim, config.value_dim], dim=1)
-    return {name: part.flatten(0, 1) for name, part in zip(_QKV, parts, strict=True)}  # (heads · 32, …)
+    return {name: part.flatten(0, 1) for name, part in zip(QKV, parts, strict=True)}  # (heads · 32, …)
 
 
 def join_qkv(parts: Tensors, config: EfficientFormerConfig) -> Tensor:
     """The inverse of `split_qkv`."""
-    return torch.cat([parts[name].unflatten(0, (config.num_heads, -1)) for name in _QKV], dim=1).flatten(0, 1)
+    return torch.cat([parts[name].unflatten(0, (config.num_heads, -1)) for name in QKV], dim=1).flatten(0, 1)
 
 
 def merge_heads(state: Tensors) -> dict[str, Tensor]:
@@ -123,17 +128,8 @@ def table_order(index: Tensor, grid: tuple[int, int]) -> Tensor | None:
     return order if exist and torch.equal(order[offsets], index) else None
 
 
-def _token_mixers(key_map: Mapping[str, str]) -> list[str]:
-    return [name.removesuffix(".attention_biases") for name in key_map if name.endswith(".attention_biases")]
-
-
-# Every layout has exactly one such tensor. The prefix of its name is the prefix of all names.
-FIRST_TENSORS = tuple(f"{layout.stem[0]}.weight" for layout in LAYOUTS.values())
-
-# Name components that torch.compile, FSDP and activation checkpointing add, also for modules inside the network.
-WRAPPER = re.compile(r"(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-AVERAGE = re.compile(r"(?<![^._])ema[._]")  # `ema.`, `model_ema.`, `ema_model.module.`
-COUNTERS = ("n_averaged", "steps")  # counters of updates in torch's AveragedModel and mmengine
+def _token_mixers(names: Mapping[str, str]) -> list[str]:
+    return [name.removesuffix(".attention_biases") for name in names if name.endswith(".attention_biases")]
 
 
 def select_network(tensors: Tensors, use_ema: bool | None = None) -> dict[str, Tensor]:
@@ -164,7 +160,7 @@ def select_network(tensors: Tensors, use_ema: bool | None = None) -> dict[str, T
     if not candidates:
         raise ValueError(f"there are no {'averaged' if use_ema else 'raw'} weights; leave use_ema={use_ema} out")
     if len(candidates) > 1:
-        raise ValueError(f"there are several networks: {', '.join(sorted(candidates))}; save one of them alone")
+        raise ValueError(f"there are several networks: {', '.join(sorted(candidates))}; save one of them")
     (prefix,) = candidates
     if use_ema is None and averages and averages != prefixes:
         warnings.warn(
@@ -194,10 +190,10 @@ def detect(tensors: Tensors) -> str:
     for name, layout in LAYOUTS.items():
         if f"{layout.stem[0]}.weight" in tensors and any(sum(_blocks(tensors, layout, stage)) for stage in range(4)):
             if f"{layout.stem[1]}.weight" not in tensors:
-                raise ValueError("the batch norms are missing: it was folded; take the weights from before folding")
+                raise ValueError("the batch norms are missing: the network was folded; use its weights before folding")
             return name
     first = ", ".join(sorted(tensors)[:3])
-    raise ValueError(f"the names are of no known layout ({', '.join(LAYOUTS)}); they start with {first}")
+    raise ValueError(f"the names do not match any layout ({', '.join(LAYOUTS)}); they start with {first}")
 
 
 def infer(tensors: Tensors, layout: str) -> EfficientFormerConfig:
@@ -212,7 +208,7 @@ def infer(tensors: Tensors, layout: str) -> EfficientFormerConfig:
     blocks = [_blocks(tensors, file_layout, stage) for stage in range(4)]
     for stage, counts in enumerate(blocks):
         if sum(counts) == 0:
-            raise ValueError(f"no block of stage {stage} is there")
+            raise ValueError(f"stage {stage} has no blocks")
     depths, vits = tuple(map(sum, blocks)), tuple(vit for _, vit in blocks)
     kinds = ["mb4d" if mb4d else "mb3d" for mb4d, _ in blocks]
     skeleton = EfficientFormerConfig(
@@ -224,7 +220,7 @@ def infer(tensors: Tensors, layout: str) -> EfficientFormerConfig:
         act="prelu" if native and f"stages.0.{kinds[0]}.0.mlp.act.weight" in tensors else "gelu",
         stem_act="prelu" if native and "stem.act1.weight" in tensors else "relu",
     )
-    shapes = _Shapes(tensors, names(skeleton, layout))
+    shapes = _Shapes(tensors, key_map(skeleton, layout))
     mlps = [shapes(f"stages.{stage}.{kind}.0.mlp.fc1.weight") for stage, kind in enumerate(kinds)]
     dims = tuple(dim for _, dim, *_ in mlps)
     fields = {"num_classes": shapes("head.weight")[0]} if f"{file_layout.heads[0]}.weight" in tensors else {}
@@ -242,21 +238,21 @@ def infer(tensors: Tensors, layout: str) -> EfficientFormerConfig:
 class _Shapes:
     """Shapes of a file's tensors by our names."""
 
-    def __init__(self, tensors: Tensors, key_map: Mapping[str, str]) -> None:
-        self.tensors, self.theirs = tensors, key_map
+    def __init__(self, tensors: Tensors, names: Mapping[str, str]) -> None:
+        self.tensors, self.names = tensors, names
 
     def has(self, key: str) -> bool:
-        return self.theirs[key] in self.tensors
+        return self.names[key] in self.tensors
 
     def tensor(self, key: str) -> Tensor:
         if not self.has(key):
-            raise ValueError(f"{self.theirs[key]} is missing")
-        return self.tensors[self.theirs[key]]
+            raise ValueError(f"{self.names[key]} is missing")
+        return self.tensors[self.names[key]]
 
     def __call__(self, key: str) -> tuple[int, ...]:
         shape = tuple(self.tensor(key).shape)
         if len(shape) < 2 or 0 in shape:
-            raise ValueError(f"{self.theirs[key]} has the impossible shape {shape}")
+            raise ValueError(f"{self.names[key]} has the invalid shape {shape}")
         return shape
 
 
@@ -281,17 +277,17 @@ def _holds(tensors: Tensors, module: str) -> bool:
 
 def _attention(tensors: Tensors, shapes: _Shapes) -> dict[str, object]:
     """Heads and their widths from the first MB3D; empty if there is none."""
-    tables = [name for name in shapes.theirs if name.endswith(".attention_biases")]
+    tables = [name for name in shapes.names if name.endswith(".attention_biases")]
     if not tables:
         return {}
     mixer = tables[0].removesuffix(".attention_biases")
     heads, offsets = shapes(tables[0])
     value_dim = shapes(f"{mixer}.proj.weight")[1] // heads
-    if f"{mixer}.query.weight" in shapes.theirs:
+    if f"{mixer}.query.weight" in shapes.names:
         key_dim = shapes(f"{mixer}.query.weight")[0] // heads
     else:
         key_dim = (shapes(f"{mixer}.qkv.weight")[0] // heads - value_dim) // 2
-    index = shapes.tensor(f"{mixer}.{INDEX}") if shapes.theirs.get(f"{mixer}.{INDEX}") in tensors else None
+    index = shapes.tensor(f"{mixer}.{INDEX}") if shapes.names.get(f"{mixer}.{INDEX}") in tensors else None
     return {
         "num_heads": heads,
         "key_dim": key_dim,
@@ -310,7 +306,7 @@ def _grid(offsets: int, index: Tensor | None) -> tuple[int, int]:
         grids = [grid for grid in grids if table_order(index, grid) is not None]
     if not grids:
         raise ValueError(
-            f"which token grid has its {offsets} offsets cannot be told; give the config with its bias_grid"
+            f"the token grid cannot be inferred from {offsets} offsets; pass the config with its bias_grid"
         )
     return grids[0]
 

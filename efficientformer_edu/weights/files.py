@@ -1,27 +1,22 @@
-"""Tensor files, safetensors and torch: read without executing code from them, written atomically.
+"""Weight files: read without executing code from them, written atomically, and downloaded by name.
 
-The published weights by name: from the cache folder, or downloaded into it on request.
-
-mmpretrain's model index lists one file per network, converted from the authors' checkpoints: L1's after 1000 epochs,
-L3's and L7's after 300. The last part of a file name is the start of its SHA-256, which is checked whenever the file is
-used. The folder is `checkpoints` in `torch.hub.get_dir()`, where torch and mmpretrain store their files: files that
-they have downloaded, or that were copied there by hand, are used.
+The published weights are those of mmpretrain's model index, converted from the authors' checkpoints: L1's after 1000
+epochs, L3's and L7's after 300. The last part of a file name is the start of its SHA-256, which is checked whenever the
+file is used. The folder is `checkpoints` in `torch.hub.get_dir()`, where torch and mmpretrain store their files, so
+files that they have downloaded, or that were copied there by hand, are used.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import pickle
 import re
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-import pooch
 import safetensors
 import safetensors.torch
 import torch
@@ -29,17 +24,22 @@ import torch.hub
 from torch import Tensor
 
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig, get_config
-from efficientformer_edu.utils.files import atomic_write
+from efficientformer_edu.utils.files import atomic_write, download, file_sha256
 
 # Keys under which training checkpoints store the weights and their moving average (EMA); the first that exists is used.
 # The released code and torchvision's references use `model`, timm and mmpretrain `state_dict`.
 RAW = ("model", "state_dict", "model_state_dict")
 AVERAGED = ("state_dict_ema", "model_ema")
-SWAPPED = (
-    "ema_state_dict",
-    "current_model_state",
-)  # raw weights: mmengine and Lightning have the average in state_dict
+SWAPPED = ("ema_state_dict", "current_model_state")  # raw weights; mmengine and Lightning average in state_dict
 CLASS_NAMES = "class_names"  # as JSON in the metadata of a safetensors file, or next to the weights in a torch file
+
+ADDRESS = "https://download.openmmlab.com/mmclassification/v0/efficientformer/"
+FILES = {
+    "l1": "efficientformer-l1_3rdparty_in1k_20220915-cc3e1ac6.pth",
+    "l3": "efficientformer-l3_3rdparty_in1k_20220915-466793d6.pth",
+    "l7": "efficientformer-l7_3rdparty_in1k_20220915-185e30af.pth",
+}
+OTHER_WEIGHTS = "snap-research/efficientformer-l1-300"  # the same network, trained for 300 epochs
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -51,31 +51,18 @@ def read(path: Path) -> dict[str, Tensor]:
         FileNotFoundError: if the file does not exist.
         ValueError: if the file is empty, damaged, not a checkpoint, or contains Python objects that could run code.
     """
-    with path.open("rb") as file:
-        start = file.read(9)
-    if not start:
-        raise ValueError("the file is empty; fetch or save it again")
-    if start[8:] == b"{":  # a safetensors file: eight bytes with the length of the header, then the header in JSON
-        return _read_safetensors(path)
-    if start.startswith((b"PK", b"\x80")):  # a torch file: a zip archive, or a pickle before torch 1.6
+    if not _is_safetensors(path):
         return _unwrap(_read_torch(path))
-    raise ValueError("this is neither a safetensors nor a torch file; was a web page saved in its place?")
+    with _explain_damage():
+        return safetensors.torch.load_file(path)
 
 
 def read_class_names(path: Path) -> tuple[str, ...] | None:
     """The class names that `write` stored in a file, by label; None if there are none. Errors are those of `read`."""
-    with path.open("rb") as file:
-        start = file.read(9)
-    stored: Any = None
-    if start[8:] == b"{":
-        try:
-            with safetensors.safe_open(path, "pt") as opened:
-                stored = json.loads((opened.metadata() or {}).get(CLASS_NAMES, "null"))
-        except (safetensors.SafetensorError, json.JSONDecodeError) as error:
-            raise ValueError(
-                f"the safetensors file is damaged or cut short ({error}); fetch or save it again"
-            ) from error
-    elif start.startswith((b"PK", b"\x80")):
+    if _is_safetensors(path):
+        with _explain_damage(), safetensors.safe_open(path, "pt") as opened:
+            stored: Any = json.loads((opened.metadata() or {}).get(CLASS_NAMES, "null"))
+    else:
         content = _read_torch(path)
         stored = content.get(CLASS_NAMES) if isinstance(content, Mapping) else None
     if not isinstance(stored, list | tuple) or not all(isinstance(name, str) for name in stored):
@@ -87,20 +74,17 @@ def write(
     tensors: Mapping[str, Tensor],
     path: Path,
     wrapper: str | None,
-    header: Mapping[str, str] = MappingProxyType({}),
     class_names: Sequence[str] | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write tensors: as safetensors for the suffix `.safetensors`, else as a torch file under the key `wrapper`.
 
-    `header` is stored in the metadata of a safetensors file and ignored for a torch file. Class names are stored in the
-    metadata as well, or next to the key `wrapper`. A torch file without this key contains only tensors, so class names
-    are omitted.
+    Class names are stored in the metadata of a safetensors file, or next to the key `wrapper` of a torch file. A torch
+    file without this key contains only tensors, so class names are omitted. Only a safetensors file stores `metadata`.
 
     Raises:
         FileNotFoundError: if the folder does not exist.
     """
-    if class_names is not None:
-        header = {**header, CLASS_NAMES: json.dumps(list(class_names), ensure_ascii=False)}
     # Clone each tensor: safetensors rejects views of a shared storage, and torch would save the entire storage.
     copies = {
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()
@@ -108,17 +92,34 @@ def write(
     with atomic_write(path) as partial:
         if path.suffix == ".safetensors":
             # Not `save_file`: other users could not read its file. Hugging Face needs the format "pt".
-            partial.write_bytes(safetensors.torch.save(copies, metadata={"format": "pt", **header}))
+            names = {} if class_names is None else {CLASS_NAMES: json.dumps(list(class_names), ensure_ascii=False)}
+            partial.write_bytes(safetensors.torch.save(copies, metadata={"format": "pt", **names, **(metadata or {})}))
         else:
-            names = {} if class_names is None else {CLASS_NAMES: list(class_names)}
-            torch.save({wrapper: copies, **names} if wrapper else copies, partial)
+            labels = {} if class_names is None else {CLASS_NAMES: list(class_names)}
+            torch.save({wrapper: copies, **labels} if wrapper else copies, partial)
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file is a safetensors file and not a torch file; raises ValueError if it is neither."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    if not start:
+        raise ValueError("the file is empty; download or save it again")
+    if start[8:] == b"{":  # eight bytes with the length of the header, then the header in JSON
+        return True
+    if start.startswith((b"PK", b"\x80")):  # a zip archive, or a pickle before torch 1.6
+        return False
+    raise ValueError("this is neither a safetensors nor a torch file; was a web page saved instead?")
+
+
+@contextmanager
+def _explain_damage() -> Iterator[None]:
     try:
-        return safetensors.torch.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"the safetensors file is damaged or cut short ({error}); fetch or save it again") from error
+        yield
+    except (safetensors.SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"the safetensors file is damaged or truncated ({error}); download or save it again"
+        ) from error
 
 
 def _read_torch(path: Path) -> Any:
@@ -129,13 +130,13 @@ def _read_torch(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         match = re.search(r"GLOBAL (\S+)", str(error))
         if not match:
-            raise ValueError("the torch file is damaged; fetch or save it again") from error
+            raise ValueError("the torch file is damaged; download or save it again") from error
         raise ValueError(
-            f"the file holds Python objects besides tensors ({match[1]}), and reading those can run any code; refused. "
-            "If you trust it, read it with torch.load(..., weights_only=False) and save its state dict alone"
+            f"the file contains Python objects besides tensors ({match[1]}), which could run any code, and was not "
+            "loaded. If you trust it, read it with torch.load(..., weights_only=False) and save only its state dict"
         ) from error
     except Exception as error:  # a damaged archive or pickle raises many types of errors
-        raise ValueError(f"the torch file is damaged or cut short ({error}); fetch or save it again") from error
+        raise ValueError(f"the torch file is damaged or truncated ({error}); download or save it again") from error
 
 
 def _unwrap(content: Any) -> dict[str, Tensor]:
@@ -151,7 +152,7 @@ def _unwrap(content: Any) -> dict[str, Tensor]:
         inner = dict(raw or averaged or content)
     if not _is_state_dict(inner):
         keys = ", ".join(map(str, list(inner)[:5]))
-        raise ValueError(f"the file holds no dictionary of tensors; its keys are {keys or 'none'}")
+        raise ValueError(f"the file does not contain a dictionary of tensors; its keys are {keys or 'none'}")
     return {name: value.detach() for name, value in inner.items()}
 
 
@@ -166,16 +167,6 @@ def _is_state_dict(content: Any) -> bool:
         and len(content) > 0
         and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
     )
-
-
-ADDRESS = "https://download.openmmlab.com/mmclassification/v0/efficientformer/"
-FILES = {
-    "l1": "efficientformer-l1_3rdparty_in1k_20220915-cc3e1ac6.pth",
-    "l3": "efficientformer-l3_3rdparty_in1k_20220915-466793d6.pth",
-    "l7": "efficientformer-l7_3rdparty_in1k_20220915-185e30af.pth",
-}
-TIMEOUT = 30  # seconds without a response or data after which a download fails
-OTHER_WEIGHTS = "snap-research/efficientformer-l1-300"  # the same network, trained for 300 epochs
 
 
 def fetch(model: str | EfficientFormerConfig) -> Path:
@@ -193,30 +184,30 @@ def fetch(model: str | EfficientFormerConfig) -> Path:
         OSError: if the file cannot be downloaded or written, or the server stops responding; the message explains the
             manual download.
     """
-    path = _place(model)
+    path = _cache_path(model)
     if path is None:
         raise ValueError(
-            f"there are no published weights for {model!r}; pretrained=True works for {', '.join(FILES)} (L1's are of "
-            "1000 epochs). Others are fetched by hand and given by their path: pretrained='model.safetensors'"
+            f"no weights are published for {model!r}; pretrained=True works for {', '.join(FILES)} (L1's are of "
+            "1000 epochs). Download others by hand and pass their path: pretrained='model.safetensors'"
         )
     if not path.exists():
-        _download(path)
+        download(ADDRESS + path.name, path, lambda partial: _check_hash(partial, path))
     return _checked(path)
 
 
 def find(model: str | EfficientFormerConfig) -> Path | None:
     """The file with a network's published weights, if it is in the cache folder. Raises ValueError for a wrong hash."""
-    path = _place(model)
+    path = _cache_path(model)
     return _checked(path) if path is not None and path.exists() else None
 
 
 def is_published(path: Path) -> bool:
     """Whether the hash of a file, of any name, is that of a published file."""
-    digest = _digest(path)
+    digest = file_sha256(path)
     return any(digest.startswith(_hash(Path(name))) for name in FILES.values())
 
 
-def _place(model: str | EfficientFormerConfig) -> Path | None:
+def _cache_path(model: str | EfficientFormerConfig) -> Path | None:
     config = get_config(model)
     if isinstance(model, str) and model.lower() == OTHER_WEIGHTS:
         return None
@@ -224,36 +215,18 @@ def _place(model: str | EfficientFormerConfig) -> Path | None:
     return next((folder / FILES[name] for name, preset in PRESETS.items() if preset == config), None)
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _checked(path: Path) -> Path:
-    digest = _digest(path)
-    if not digest.startswith(_hash(path)):
-        raise ValueError(
-            f"{path}: its SHA-256 starts with {digest[:8]}, not with {_hash(path)}, so it is damaged, cut short or "
-            f"another file. Move it away, and fetch {ADDRESS}{path.name} again"
-        )
+    try:
+        _check_hash(path, path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}. Move it away, and download {ADDRESS}{path.name} again") from error
     return path
 
 
-def _download(path: Path) -> None:
-    address = ADDRESS + path.name
-    by_hand = f"To do it by hand, fetch {address} on any machine and put it here: {path}"
-    print(f"fetching {address} to {path}", file=sys.stderr)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as partial:
-            pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT)(address, str(partial), None)
-            if not (digest := _digest(partial)).startswith(_hash(path)):
-                raise ValueError(
-                    "what came is not the published file, or only a part of it: its SHA-256 starts with "
-                    f"{digest[:8]}, not with {_hash(path)}. {by_hand}"
-                )
-    except OSError as error:
-        raise OSError(f"{path.name} could not be fetched: {error}. {by_hand}") from error
+def _check_hash(file: Path, published: Path) -> None:
+    digest, expected = file_sha256(file), _hash(published)
+    if not digest.startswith(expected):
+        raise ValueError(f"its SHA-256 starts with {digest[:8]}, not with {expected}, so it is damaged or another file")
 
 
 def _hash(path: Path) -> str:

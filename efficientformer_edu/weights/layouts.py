@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from efficientformer_edu._validation import unknown_name
 from efficientformer_edu.config import EfficientFormerConfig
 
 CONV = LINEAR = LAYER_NORM = ("weight", "bias")
@@ -34,15 +35,15 @@ class Layout:
     stem: tuple[str, str, str, str]  # conv1, norm1, conv2, norm2
     downsample: tuple[str, str]  # conv, norm
     mb4d: tuple[str, str]  # a block in the first three stages, a block in the last
-    mb4d_mlp: tuple[str, str, str, str]  # fc1, norm1, fc2, norm2
     mb3d: str
-    mb3d_norms: tuple[str, str]  # before the attention, before the MLP
-    mb3d_mlp: tuple[str, str]  # fc1, fc2
-    qkv: tuple[str, ...]  # one linear layer or three
-    proj: str
     layer_scale: str  # {i} is 1 or 2
-    norm: str
     heads: tuple[str, ...]  # the head that learns from labels, the head that learns from a teacher
+    mb4d_mlp: tuple[str, str, str, str] = ("mlp.fc1", "mlp.norm1", "mlp.fc2", "mlp.norm2")
+    mb3d_norms: tuple[str, str] = ("norm1", "norm2")  # before the attention, before the MLP
+    mb3d_mlp: tuple[str, str] = ("mlp.fc1", "mlp.fc2")
+    qkv: tuple[str, ...] = ("token_mixer.qkv",)  # one linear layer or three
+    proj: str = "token_mixer.proj"
+    norm: str = "norm"
     index: bool = True  # whether the index of offsets is stored
     wrapper: str | None = None  # the key of the tensors in a torch file of the project
 
@@ -52,14 +53,8 @@ LAYOUTS = {
         stem=("patch_embed.0", "patch_embed.1", "patch_embed.3", "patch_embed.4"),
         downsample=("network.{odd}.proj", "network.{odd}.norm"),
         mb4d=("network.{even}.{n}", "network.{even}.{n}"),
-        mb4d_mlp=("mlp.fc1", "mlp.norm1", "mlp.fc2", "mlp.norm2"),
         mb3d="network.{even}.{n}",
-        mb3d_norms=("norm1", "norm2"),
-        mb3d_mlp=("mlp.fc1", "mlp.fc2"),
-        qkv=("token_mixer.qkv",),
-        proj="token_mixer.proj",
         layer_scale="layer_scale_{i}",
-        norm="norm",
         heads=("head", "dist_head"),
         wrapper="model",
     ),
@@ -67,14 +62,8 @@ LAYOUTS = {
         stem=("stem.conv1", "stem.norm1", "stem.conv2", "stem.norm2"),
         downsample=("stages.{s}.downsample.conv", "stages.{s}.downsample.norm"),
         mb4d=("stages.{s}.blocks.{n}", "stages.{s}.blocks.{n}"),
-        mb4d_mlp=("mlp.fc1", "mlp.norm1", "mlp.fc2", "mlp.norm2"),
         mb3d="stages.{s}.blocks.{n}",
-        mb3d_norms=("norm1", "norm2"),
-        mb3d_mlp=("mlp.fc1", "mlp.fc2"),
-        qkv=("token_mixer.qkv",),
-        proj="token_mixer.proj",
         layer_scale="ls{i}.gamma",
-        norm="norm",
         heads=("head", "head_dist"),
     ),
     "hf": Layout(
@@ -96,7 +85,6 @@ LAYOUTS = {
         mb3d="efficientformer.encoder.last_stage.meta3D_layers.blocks.{b}",
         mb3d_norms=("layernorm1", "layernorm2"),
         mb3d_mlp=("mlp.linear_in", "mlp.linear_out"),
-        qkv=("token_mixer.qkv",),
         proj="token_mixer.projection",
         layer_scale="layer_scale_{i}",
         norm="efficientformer.layernorm",
@@ -111,12 +99,7 @@ LAYOUTS = {
         ),
         downsample=("backbone.network.{s}.0.conv", "backbone.network.{s}.0.bn"),
         mb4d=("backbone.network.{s}.{m}", "backbone.network.{s}.{m}"),
-        mb4d_mlp=("mlp.fc1", "mlp.norm1", "mlp.fc2", "mlp.norm2"),
         mb3d="backbone.network.{s}.{m}",
-        mb3d_norms=("norm1", "norm2"),
-        mb3d_mlp=("mlp.fc1", "mlp.fc2"),
-        qkv=("token_mixer.qkv",),
-        proj="token_mixer.proj",
         layer_scale="ls{i}.weight",
         norm="backbone.norm3",
         heads=("head.head", "head.dist_head"),
@@ -150,21 +133,15 @@ LAYOUTS = {
         stem=("stem.conv1", "stem.norm1", "stem.conv2", "stem.norm2"),
         downsample=("stages.{s}.downsample.conv", "stages.{s}.downsample.norm"),
         mb4d=("stages.{s}.mb4d.{b}", "stages.{s}.mb4d.{b}"),
-        mb4d_mlp=("mlp.fc1", "mlp.norm1", "mlp.fc2", "mlp.norm2"),
         mb3d="stages.{s}.mb3d.{b}",
-        mb3d_norms=("norm1", "norm2"),
-        mb3d_mlp=("mlp.fc1", "mlp.fc2"),
-        qkv=("token_mixer.qkv",),
-        proj="token_mixer.proj",
         layer_scale="layer_scale_{i}.gamma",
-        norm="norm",
         heads=("head", "head_dist"),
         index=False,
     ),
 }
 
 
-def names(config: EfficientFormerConfig, layout: str) -> dict[str, str]:
+def key_map(config: EfficientFormerConfig, layout: str) -> dict[str, str]:
     """Map our tensor names to those of a layout, in the order of our `state_dict`.
 
     Args:
@@ -193,7 +170,7 @@ def names(config: EfficientFormerConfig, layout: str) -> dict[str, str]:
 def get_layout(layout: str) -> Layout:
     """The layout of this name. Raises ValueError for an unknown name that lists the available ones."""
     if layout not in LAYOUTS:
-        raise ValueError(f"layout={layout!r} is unknown; use one of {', '.join(LAYOUTS)}")
+        raise unknown_name(layout, LAYOUTS, "layout")
     return LAYOUTS[layout]
 
 
@@ -273,4 +250,4 @@ def _check_published(config: EfficientFormerConfig, layout: str) -> None:
         reason = "weights of PReLU activations"
     else:
         return
-    raise ValueError(f"the {layout} layout has no place for {reason}; use layout='native'")
+    raise ValueError(f"the {layout} layout cannot store {reason}; use layout='native'")

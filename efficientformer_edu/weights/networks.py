@@ -1,10 +1,8 @@
-"""Create a network with its weights: by name, or only from a file.
+"""Create a network with its weights, by name or only from a file, and classify an image.
 
 A network with random weights is in training mode, like every new PyTorch module. A network with loaded weights is in
 evaluation mode, as in mmpretrain and Hugging Face: in training mode the first call would already change its batch
 norms.
-
-Classify an image with the function of mmpretrain's first example.
 """
 
 from __future__ import annotations
@@ -18,12 +16,12 @@ import torch
 from torch import nn
 
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig, get_config
-from efficientformer_edu.data.images import Picture, class_names, preprocess
+from efficientformer_edu.data.images import ImageLike, class_names, preprocess
 from efficientformer_edu.model import EfficientFormer, unwrap
 from efficientformer_edu.weights import files
 from efficientformer_edu.weights.conversion import detect, infer
 from efficientformer_edu.weights.files import fetch, find, is_published
-from efficientformer_edu.weights.store import adopt, read
+from efficientformer_edu.weights.store import convert_state_dict, read
 
 
 def get_model(
@@ -63,7 +61,7 @@ def get_model(
     try:
         tensors = read(path, use_ema)
         same_classes = infer(tensors, detect(tensors)).num_classes == network.config.num_classes
-        network.load_state_dict(adopt(tensors, network.config, head=same_classes), strict=same_classes)
+        network.load_state_dict(convert_state_dict(tensors, network.config, head=same_classes), strict=same_classes)
         network.class_names = known_class_names(path) if same_classes else None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
@@ -94,7 +92,7 @@ def from_weights(file: str | Path, *, use_ema: bool | None = None) -> EfficientF
     try:
         tensors = read(path, use_ema)
         config = infer(tensors, detect(tensors))
-        state = adopt(tensors, config, head=True)
+        state = convert_state_dict(tensors, config, head=True)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     network = EfficientFormer(config)
@@ -118,7 +116,7 @@ class Prediction(TypedDict):
     pred_class: str | None
 
 
-def inference_model(model: str | nn.Module, image: Picture, rule: str = "official") -> Prediction:
+def inference_model(model: str | nn.Module, image: ImageLike, rule: str = "official") -> Prediction:
     """Classify an image.
 
     Args:
@@ -147,8 +145,8 @@ def inference_model(model: str | nn.Module, image: Picture, rule: str = "officia
     else:
         if (path := find(model)) is None:
             warnings.warn(
-                f"{model!r} has random weights, so its prediction means nothing; "
-                f"get_model({model!r}, pretrained=True) fetches the published ones, once and for all",
+                f"{model!r} has random weights, so its prediction is meaningless; "
+                f"get_model({model!r}, pretrained=True) downloads the published weights",
                 stacklevel=2,
             )
         names = tuple(class_names()) if get_config(model) in PRESETS.values() else None
@@ -157,7 +155,7 @@ def inference_model(model: str | nn.Module, image: Picture, rule: str = "officia
     if network.input_size is not None:
         size, width = network.input_size
         if size != width:
-            raise ValueError(f"the model is folded for {size}×{width}; photographs are cropped to squares")
+            raise ValueError(f"the model is folded for {size}×{width}; images are cropped to squares")
     parameter = next(network.parameters())
     images = preprocess(image, size, rule).to(parameter.device, parameter.dtype)  # (1, 3, size, size)
     scores = _probabilities(network, images)  # (num_classes,)

@@ -23,10 +23,20 @@ from efficientformer_edu.weights.conversion import (
 from efficientformer_edu.weights.layouts import INDEX, get_layout
 
 # Fields that can be inferred from shapes, for the error message if the file contains a different network.
-TOLD = ("depths", "embed_dims", "vits", "num_classes", "in_channels", "mlp_ratio", "num_heads", "key_dim", "attn_ratio")
+INFERRED = (
+    "depths",
+    "embed_dims",
+    "vits",
+    "num_classes",
+    "in_channels",
+    "mlp_ratio",
+    "num_heads",
+    "key_dim",
+    "attn_ratio",
+)
 
 FLOAT = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+INTEGER = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def load(
@@ -40,9 +50,9 @@ def load(
 
     The file is a safetensors or torch file in any of the five published layouts or our own, which is detected from its
     content. Torch files are read without executing code from them. From a training checkpoint only the weights are
-    loaded, and the prefixes of wrapped networks are removed, see `infer.select_network`. Tensors keep the file's dtype.
-    If a file stores the index of attention offsets in a different order than ours, the table of biases is reordered, so
-    that the function stays the same.
+    loaded, and the prefixes of wrapped networks are removed (`conversion.select_network`). Tensors keep the file's
+    dtype. If a file stores the index of attention offsets in a different order than ours, the table of biases is
+    reordered, so that the function stays the same.
 
     Args:
         path: the file.
@@ -64,7 +74,7 @@ def load(
     """
     path = Path(path)
     try:
-        return adopt(read(path, use_ema), None if config is None else get_config(config), head)
+        return convert_state_dict(read(path, use_ema), None if config is None else get_config(config), head)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -99,13 +109,13 @@ def save(
     if isinstance(model, nn.Module):
         model = unwrap(model)
         if model.input_size is not None:
-            raise ValueError("a folded network has no batch norms to save; save the network and fold it after loading")
+            raise ValueError("a folded network has no batch norms to save; save it unfolded, and fold it after loading")
         config, state = model.config, model.state_dict()
     else:
         state = select_network(model)
         if (layout_of_state := detect(state)) != "native":
             raise ValueError(
-                f"the tensors already have the names of the {layout_of_state} layout; give them in our names"
+                f"the tensors already have the names of the {layout_of_state} layout; pass them with our names"
             )
         check(state, config := infer(state, "native"), "native", head=True)
     names = class_names or getattr(model, "class_names", None)
@@ -125,15 +135,15 @@ def read(path: Path, use_ema: bool | None = None) -> dict[str, Tensor]:
     return select_network(files.read(path), use_ema)
 
 
-def adopt(tensors: Tensors, config: EfficientFormerConfig | None, head: bool) -> dict[str, Tensor]:
+def convert_state_dict(tensors: Tensors, config: EfficientFormerConfig | None, head: bool) -> dict[str, Tensor]:
     """Check tensors of any layout and convert them to our names; arguments and errors as for `load`."""
     layout = detect(tensors)
     heads = [name for name in get_layout(layout).heads if f"{name}.weight" in tensors]
     target = config or infer(tensors, layout)
     if head and target.distillation and len(heads) == 1:
         raise ValueError(
-            "the file has one head and the network two; give the network's configuration distillation=False, "
-            "or load with head=False to take everything but the heads"
+            "the file has one head and the network two; set distillation=False in the network's "
+            "configuration, or load without heads with head=False"
         )
     stored = target.replace(distillation=len(heads) == 2)
     if not head:
@@ -153,11 +163,11 @@ def check(tensors: Tensors, config: EfficientFormerConfig, layout: str, head: bo
     shared = [name for name in expected if name in tensors]
     wrong_shape = [name for name in shared if tensors[name].shape != expected[name].shape]
     regular = [
-        name for name in shared if _is_plain(tensors[name], FLOAT if expected[name].is_floating_point() else WHOLE)
+        name for name in shared if _is_regular(tensors[name], FLOAT if expected[name].is_floating_point() else INTEGER)
     ]
     problems = {
         "missing": [name for name in expected if name not in tensors and not name.endswith(INDEX)],
-        "left over": [name for name in tensors if name not in expected],
+        "unexpected": [name for name in tensors if name not in expected],
         "of another shape": [
             f"{name} {tuple(tensors[name].shape)} instead of {tuple(expected[name].shape)}" for name in wrong_shape
         ],
@@ -169,7 +179,7 @@ def check(tensors: Tensors, config: EfficientFormerConfig, layout: str, head: bo
         raise ValueError(f"in the {layout} layout, {'; '.join(messages)}{_difference(tensors, layout, config)}")
 
 
-def _is_plain(value: Tensor, dtypes: tuple[torch.dtype, ...]) -> bool:
+def _is_regular(value: Tensor, dtypes: tuple[torch.dtype, ...]) -> bool:
     return value.dtype in dtypes and value.layout == torch.strided and not value.is_meta
 
 
@@ -186,7 +196,7 @@ def _difference(tensors: Tensors, layout: str, config: EfficientFormerConfig) ->
         inferred = infer(tensors, layout)
     except ValueError:
         return ""
-    fields = [name for name in TOLD if getattr(inferred, name) != getattr(config, name)]
+    fields = [name for name in INFERRED if getattr(inferred, name) != getattr(config, name)]
     in_file = ", ".join(f"{name}={getattr(inferred, name)}" for name in fields)
     expected = ", ".join(f"{name}={getattr(config, name)}" for name in fields)
     return f". The file describes {in_file}; expected was {expected}" if fields else ""

@@ -26,8 +26,6 @@ from efficientformer_edu.audit.growth import (
 )
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
 
-pytestmark = pytest.mark.slow
-
 small = st.integers(1, 300)
 
 

@@ -20,8 +20,6 @@ from efficientformer_edu.audit.counters import fvcore_analysis
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
 from efficientformer_edu.model import EfficientFormer, fold
 
-pytestmark = pytest.mark.slow
-
 TINY = EfficientFormerConfig(
     depths=(1, 1, 2, 2), embed_dims=(4, 6, 8, 10), num_classes=5, num_heads=2, key_dim=3, attn_ratio=2.0
 )
@@ -42,17 +40,17 @@ def elements(costs: Costs, kind: str, where: str = "") -> float:
 
 
 @pytest.mark.parametrize(
-    ("name", "params", "one_head", "macs"),
+    ("name", "params", "single_head", "macs"),
     [
         ("l1", 12_289_928, 11_840_928, 1_291_284_736),
         ("l3", 31_406_000, 30_893_000, 3_906_573_312),
         ("l7", 82_229_328, 81_460_328, 10_119_325_696),
     ],
 )
-def test_published_networks(name: str, params: int, one_head: int, macs: int) -> None:
+def test_published_networks(name: str, params: int, single_head: int, macs: int) -> None:
     costs = count(name)
     assert (costs.params, costs.macs) == (params, macs)
-    assert count(PRESETS[name].replace(distillation=False)).params == one_head
+    assert count(PRESETS[name].replace(distillation=False)).params == single_head
 
 
 @pytest.mark.parametrize(
@@ -119,6 +117,7 @@ def test_the_core_and_what_biases_add(name: str, core: float, with_products: flo
     assert elements(costs, "linear bias") == linear_bias
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(config=configs(), resolution=resolutions)
 def test_equals_the_real_network(config: EfficientFormerConfig, resolution: tuple[int, int]) -> None:
@@ -136,6 +135,7 @@ def test_equals_the_real_network(config: EfficientFormerConfig, resolution: tupl
     assert 2 * costs.macs == counter.get_total_flops()
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(config=configs(), resolution=resolutions)
 def test_the_folded_form_equals_the_result_of_fold(config: EfficientFormerConfig, resolution: tuple[int, int]) -> None:
@@ -149,6 +149,7 @@ def test_the_folded_form_equals_the_result_of_fold(config: EfficientFormerConfig
     assert 2 * costs.macs == counter.get_total_flops()
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(config=configs(), resolution=resolutions)
 def test_shapes_of_the_folded_network(config: EfficientFormerConfig, resolution: tuple[int, int]) -> None:
@@ -309,7 +310,7 @@ def test_parameters_do_not_depend_on_the_input_size() -> None:
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (lambda: count("l2"), "model='l2'"),
+        (lambda: count("l2"), "Unknown model 'l2'"),
         (lambda: count("l1", 31), "resolution=31"),
         (lambda: count("l1", (224, 0)), "resolution"),
         (lambda: count("l1", form="fused"), "form='fused' is not possible; allowed: trained, folded"),

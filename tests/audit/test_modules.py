@@ -55,7 +55,7 @@ class Vector(nn.Module):
         return x @ torch.ones(32)
 
 
-def said(audit, pattern: str) -> str:
+def note(audit, pattern: str) -> str:
     (note,) = [note for note in audit.notes if pattern in note]
     return note
 
@@ -76,10 +76,10 @@ def test_an_efficientformer_as_the_rules_have_it() -> None:
     assert kinds[2] == ("norm", "batch_norm, layer_norm", "", norms, 0, norms)
     assert kinds[3][1:] == ("upsample_bilinear2d", "", 4 * elements["resize"], 0, 4 * elements["resize"])
     assert total[3:] == tuple(sum(column) for column in zip(*(row[3:] for row in kinds), strict=True))
-    assert f"adds {norms:,} for batch_norm and layer_norm" in said(audit, "2 for each number of a batch norm")
-    assert f"adds {4 * elements['resize']:,} for upsample_bilinear2d" in said(audit, "upsample")
+    assert f"adds {norms:,} for batch_norm and layer_norm" in note(audit, "2 per element of a batch norm")
+    assert f"adds {4 * elements['resize']:,} for upsample_bilinear2d" in note(audit, "upsample")
     assert audit.uncounted["gelu"] == sum(SMALL.depths)
-    assert f"gelu ({sum(SMALL.depths)} calls)" in said(audit, "has no rule for")
+    assert f"gelu ({sum(SMALL.depths)} calls)" in note(audit, "has no rule for")
     assert not [note for note in audit.notes if "totals agree" in note]
 
 
@@ -144,9 +144,9 @@ def test_fused_attention_of_equal_widths_is_missed_by_both(training: bool) -> No
     assert audit.written_out == linear + products
     assert audit.uncounted["scaled_dot_product_attention"] == 1
     assert audit.unseen == {"_scaled_dot_product_flash_attention_for_cpu": 1}
-    assert "fvcore counts 0 for scaled_dot_product_attention (1 call)" in said(audit, "fvcore counts 0")
-    assert "flash_attention_for_cpu (1 call)" in said(audit, "FlopCounterMode counts 0")
-    assert f"{linear + products:,} MACs, {products:,} more" in said(audit, "plain products")
+    assert "fvcore counts 0 for scaled_dot_product_attention (1 call)" in note(audit, "fvcore counts 0")
+    assert "flash_attention_for_cpu (1 call)" in note(audit, "FlopCounterMode counts 0")
+    assert f"{linear + products:,} MACs, {products:,} more" in note(audit, "plain products")
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -156,8 +156,8 @@ def test_fused_attention_of_other_widths_is_missed_by_fvcore_alone(training: boo
     assert audit.fvcore == {"linear": linear}
     assert audit.flop_counter == {"addmm": linear, "bmm": products}
     assert audit.written_out == audit.macs and not audit.unseen
-    assert f"{products:,} MACs more" in said(audit, "In all matrix products")
-    assert "in full here" in said(audit, "FlopCounterMode counts scaled_dot_product_attention")
+    assert f"{products:,} MACs more" in note(audit, "In all matrix products")
+    assert "in full here" in note(audit, "FlopCounterMode counts scaled_dot_product_attention")
 
 
 def test_the_fast_path_of_torch_attention_is_not_counted() -> None:
@@ -174,7 +174,7 @@ def test_a_complete_layer_in_a_single_call() -> None:
     assert audit.fvcore == {"linear": mlp, "layer_norm": 5 * 2 * 10 * 32}
     assert audit.flop_counter == {} and audit.unseen == {"_transformer_encoder_layer_fwd": 1}
     assert audit.written_out == LINEARS + 2 * 10 * 10 * 32 + mlp
-    assert f"{mlp:,} MACs fewer" in said(audit, "In all matrix products")
+    assert f"{mlp:,} MACs fewer" in note(audit, "In all matrix products")
 
 
 def test_norms_without_factors() -> None:
@@ -186,8 +186,8 @@ def test_norms_without_factors() -> None:
 def test_modules_that_fvcore_cannot_trace() -> None:
     audit = audit_module(Vector(), TOKENS)
     assert audit.fvcore is None and audit.params == 0
-    assert "IndexError" in said(audit, "could not follow")
-    assert "mv (1 call)" in said(audit, "FlopCounterMode counts 0")
+    assert "IndexError" in note(audit, "could not follow")
+    assert "mv (1 call)" in note(audit, "FlopCounterMode counts 0")
     assert audit.table().rows == (("total", None, None, None, 0, None),)
 
 
@@ -219,7 +219,7 @@ def test_images_that_a_network_cannot_take(call) -> None:
 def test_a_missing_tool(call, tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, tool, None)
     monkeypatch.setitem(sys.modules, f"{tool}.nn", None)
-    with pytest.raises(ImportError, match=f"pip install {tool}"):
+    with pytest.raises(ImportError, match=f"{tool} is missing: pip install"):
         call(nn.Linear(3, 4), torch.zeros(1, 3))
 
 

@@ -15,8 +15,6 @@ from efficientformer_edu.audit import count, deit, explain, published
 from efficientformer_edu.audit.published import Derivation, derivations
 from efficientformer_edu.config import PRESETS
 
-pytestmark = pytest.mark.slow
-
 ALL = derivations()
 TABLE1 = "Table 1, ImageNet-1K"
 MODELS = "mmpretrain, table of models"
@@ -38,28 +36,28 @@ DERIVED = {
 }
 
 
-def one(where: str, model: str, quantity: str) -> Derivation:
+def derivation(where: str, model: str, quantity: str) -> Derivation:
     (derivation,) = (d for d in ALL if (d.where, d.model, d.quantity) == (where, model, quantity))
     return derivation
 
 
-@pytest.mark.parametrize("place", DERIVED, ids=" ".join)
-def test_the_derived_integers(place: tuple[str, str]) -> None:
-    where, quantity = place
-    assert {d.model: d.value for d in ALL if (d.where, d.quantity) == place and d.model in PRESETS} == DERIVED[place]
-    assert all(one(where, model, quantity).holds for model in DERIVED[place])
+@pytest.mark.parametrize("cell", DERIVED, ids=" ".join)
+def test_the_derived_integers(cell: tuple[str, str]) -> None:
+    where, quantity = cell
+    assert {d.model: d.value for d in ALL if (d.where, d.quantity) == cell and d.model in PRESETS} == DERIVED[cell]
+    assert all(derivation(where, model, quantity).holds for model in DERIVED[cell])
 
 
 def test_our_count_is_of_the_same_network() -> None:
     single = count(PRESETS["l1"].replace(distillation=False))
-    assert (one(NETSPRESSO, "l1", "params").ours, one(NETSPRESSO, "l1", "flops").ours) == (
+    assert (derivation(NETSPRESSO, "l1", "params").own_count, derivation(NETSPRESSO, "l1", "flops").own_count) == (
         11_840_928,
         2 * (1_291_284_736 - 448_000),
     )
     assert single.macs == 1_291_284_736 - 448_000
     for where in (TABLE1, MODELS, METAFILE, TIMM):
         for name in PRESETS:
-            assert (one(where, name, "params").ours, one(where, name, "macs").ours) == (
+            assert (derivation(where, name, "params").own_count, derivation(where, name, "macs").own_count) == (
                 {"l1": 12_289_928, "l3": 31_406_000, "l7": 82_229_328}[name],
                 {"l1": 1_291_284_736, "l3": 3_906_573_312, "l7": 10_119_325_696}[name],
             )
@@ -80,17 +78,17 @@ def test_table_1_prints_what_the_counter_of_the_repository_gives() -> None:
     skipped = {"l1": 31_920 + 6_944 + 392, "l3": 58_432 + 15_360 + 1_568, "l7": 89_376 + 29_568 + 3_136}
     for name, config in PRESETS.items():
         slip = config.embed_dims[-1] - 3  # a convolution's bias counts its inputs: the widths cancel but for two
-        assert counts[name] - one(TABLE1, name, "params").value == skipped[name] + slip
-    printed = [one(TABLE1, name, "params").how.rpartition("printed as ")[2] for name in PRESETS]
+        assert counts[name] - derivation(TABLE1, name, "params").value == skipped[name] + slip
+    printed = [derivation(TABLE1, name, "params").how.rpartition("printed as ")[2] for name in PRESETS]
     assert printed == ["12.3.", "31.4.", "82.2."]
-    assert one(TABLE1, "l7", "macs").how.endswith("Ours would be printed as 10.1.")
+    assert derivation(TABLE1, "l7", "macs").how.endswith("Ours would be printed as 10.1.")
 
 
 def test_the_counting_errors_of_mmpretrain() -> None:
-    assert 12_289_928 - one(MODELS, "l1", "params").value == 648 + 24 + 10_368 + 48 + 144
+    assert 12_289_928 - derivation(MODELS, "l1", "params").value == 648 + 24 + 10_368 + 48 + 144
     assert round(count(PRESETS["l3"].replace(num_vit=1)).params / 1e6, 2) == 27.48
-    assert explain("mmpretrain", "l3").total - one(MODELS, "l3", "macs").value == 3 * 63_924_224
-    how = one(MODELS, "l3", "macs").how
+    assert explain("mmpretrain", "l3").total - derivation(MODELS, "l3", "macs").value == 3 * 63_924_224
+    how = derivation(MODELS, "l3", "macs").how
     assert "a network of 27,475,736 parameters, not 31,406,000" in how and "L3 itself would be printed as 3.93." in how
     assert 'The heading says "Flops"; these are MACs.' in how
 
@@ -147,7 +145,7 @@ def test_deit_in_closed_form(distilled: bool) -> None:
 
 
 def test_deit_prints_macs_that_no_counter_matches_exactly() -> None:
-    params, macs = one(TABLE1, "DeiT-S", "params"), one(TABLE1, "DeiT-S", "macs")
+    params, macs = derivation(TABLE1, "DeiT-S", "params"), derivation(TABLE1, "DeiT-S", "macs")
     assert (params.value, macs.value) == (22_436_432, 4_598_882_304)
     assert not params.holds and not macs.holds
     assert "printed as 22.1 and 22.4. The printed number is 0.3 % above the nearer." in params.how
@@ -156,7 +154,7 @@ def test_deit_prints_macs_that_no_counter_matches_exactly() -> None:
 
 
 def test_every_published_count_is_derived_once() -> None:
-    cells = [cell for table in paper.counted_elsewhere() for row in table.rows for cell in row.cells]
+    cells = [cell for table in paper.external_counts() for row in table.rows for cell in row.cells]
     cells += [
         cell for name in (*PRESETS, "DeiT-S") for cell in (paper.table1()[name, "params"], paper.table1()[name, "macs"])
     ]

@@ -91,10 +91,10 @@ def test_the_counting_errors_of_the_toolbox() -> None:
 def test_the_steps_add_up_to_the_printed_count() -> None:
     explanation = explain("fvcore", "l1")
     assert explanation.steps == (
-        Step("+ 2 × each number of batch norm", 10_499_328),
-        Step("+ 5 × each number of layer norm", 329_280),
+        Step("+ 2 × each element of batch norm", 10_499_328),
+        Step("+ 5 × each element of layer norm", 329_280),
     )
-    assert explanation.ours + 10_499_328 + 329_280 == explanation.total
+    assert explanation.start + 10_499_328 + 329_280 == explanation.total
     assert explanation.remainder(1_302_113_344) == 0
     assert explanation.remainder(1_302_113_345) == 1
     lines = explanation.to_markdown().splitlines()
@@ -109,30 +109,30 @@ def test_flops_are_twice_the_macs() -> None:
 
 @pytest.mark.parametrize("counter", COUNTERS)
 def test_every_step_is_described(counter: str) -> None:
-    def words(explanation: Explanation) -> list[str]:
-        return [step.words for step in explanation.steps]
+    def descriptions(explanation: Explanation) -> list[str]:
+        return [step.description for step in explanation.steps]
 
-    steps = words(explain(counter, "l1", 256))
+    steps = descriptions(explain(counter, "l1", 256))
     assert len(steps) == len(set(steps))
     assert all(text.startswith(("+ ", "− ", "2 FLOPs")) for text in steps)
-    assert all(term.each in AMOUNTS for term in (*COUNTERS[counter].macs, *(COUNTERS[counter].params or ())))
+    assert all(term.amount in AMOUNTS for term in (*COUNTERS[counter].macs, *(COUNTERS[counter].params or ())))
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
-        (lambda: explain("fvcor", "l1"), "counter='fvcor' is unknown; did you mean 'fvcore'?"),
-        (lambda: explain("deepspeed", "l1"), "counter='deepspeed' is unknown; use one of fvcore, flop_counter"),
+        (lambda: explain("fvcor", "l1"), "Unknown counter 'fvcor'. Did you mean 'fvcore'?"),
+        (lambda: explain("deepspeed", "l1"), "Unknown counter 'deepspeed'. Available: fvcore, flop_counter"),
         (lambda: explain("fvcore", "l1", quantity="bytes"), "quantity='bytes' is not possible; allowed: macs, params"),
         (lambda: explain("fvcore", "l1", code="keras"), "code='keras' is not possible; allowed: ours, released"),
         (lambda: explain("flop_counter", "l1", quantity="params"), "flop_counter counts operations, not parameters"),
         (lambda: explain("fvcore", "l1", 20), "resolution=20"),
     ],
 )
-def test_errors_name_the_allowed_values(call, said: str) -> None:
+def test_errors_name_the_allowed_values(call, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         call()
-    assert str(caught.value).startswith(said)
+    assert str(caught.value).startswith(message)
 
 
 def test_needs_neither_torch_nor_numpy() -> None:

@@ -201,8 +201,8 @@ def test_audit_without_a_tool(yaml: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for name in ("thop", "ptflops"):
         monkeypatch.setitem(sys.modules, name, None)
     text = run("audit", yaml, "--counters", "--resolution", "32")
-    assert text.count("not installed: pip install thop\n") == 2
-    assert text.count("not installed: pip install ptflops\n") == 4  # both back ends
+    assert text.count("thop is missing: pip install 'efficientformer-edu[notebooks]'\n") == 2
+    assert text.count("ptflops is missing: ") == 4  # both back ends
     assert "thop prints" in text
     rows = json.loads(run("audit", yaml, "--counters", "--resolution", "32", "--format", "json"))
     (missing, *_) = [row for row in rows if row["counter"] == "thop"]
@@ -331,7 +331,7 @@ def test_the_torchinfo_summary_starts_with_its_error(own: str, capsys: pytest.Ca
     assert "leave out --format" in refused(capsys, "audit", "l1", "--summary", "--format", "csv")
 
 
-def test_a_module_that_cannot_be_audited_gives_a_one_line_error(
+def test_a_module_that_cannot_be_audited_is_reported_in_a_line(
     own: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "'no_such_module' cannot be imported (ModuleNotFoundError" in refused(capsys, "audit", "no_such_module:Net")
@@ -348,21 +348,21 @@ def test_a_module_that_cannot_be_audited_gives_a_one_line_error(
     )
     for option in (["--form", "folded"], ["--by", "op"], ["--counters"], ["--compare"], ["--explain", "fvcore"]):
         message = refused(capsys, "audit", f"{own}:Gray", *option)
-        assert f"is a module of your own, which is counted without {option[0]}: give it alone" in message
+        assert f"is a module of your own, which is counted alone, without {option[0]}" in message
     assert "without other networks" in refused(capsys, "audit", "l1", f"{own}:Gray")
     monkeypatch.setitem(sys.modules, "fvcore.nn", None)
-    assert "pip install fvcore" in refused(capsys, "audit", f"{own}:Gray")
+    assert "fvcore is missing: pip install" in refused(capsys, "audit", f"{own}:Gray")
 
 
 def test_audit_errors_are_a_single_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert "'l2' is unknown" in refused(capsys, "audit", "l2")
+    assert "Unknown model 'l2'" in refused(capsys, "audit", "l2")
     assert "takes one network, not 2; --compare puts several side by side" in refused(capsys, "audit", "l1", "l3")
     for alone in (["l1"], ["l1", "l1"]):
         assert "--compare takes two networks or more" in refused(capsys, "audit", "--compare", *alone)
-    assert "'fvcor' is unknown; did you mean 'fvcore'?" in refused(capsys, "audit", "l1", "--explain", "fvcor")
-    assert "use one of fvcore, flop_counter" in refused(capsys, "audit", "l1", "--explain", "")
+    assert "Unknown counter 'fvcor'. Did you mean 'fvcore'?" in refused(capsys, "audit", "l1", "--explain", "fvcor")
+    assert "Available: fvcore, flop_counter" in refused(capsys, "audit", "l1", "--explain", "")
     both = refused(capsys, "audit", "l1", "--explain", "fvcore", "--counters")
-    assert "--counters and --explain do not go together: ask one at a time" in both
+    assert "--counters and --explain cannot be combined; use one at a time" in both
     for option in (["--counters"], ["--explain", "fvcore"]):
         assert "leave out --by" in refused(capsys, "audit", "l1", "--by", "op", *option)
     assert "at least 32 pixels" in refused(capsys, "audit", "l1", "--resolution", "224x31")
@@ -371,30 +371,29 @@ def test_audit_errors_are_a_single_line(capsys: pytest.CaptureFixture[str], tmp_
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (
             "depths: [1, 2\n",
-            "it is no YAML file: expected ',' or ']', but got '<stream end>' in line 2; wanted: lines such",
+            "not a YAML file: expected ',' or ']', but got '<stream end>' in line 2",
         ),
-        ("\0", "it is no YAML file: unacceptable character #x0000"),
-        ("", "it holds NoneType, not a mapping of fields to values; wanted: lines such as depths: [3, 2, 6, 4]"),
-        ("l1", "it holds str, not a mapping of fields to values; wanted: lines such as depths: [3, 2, 6, 4]"),
+        ("\0", "not a YAML file: unacceptable character #x0000"),
+        ("", "it holds NoneType, not a mapping of fields to values; expected lines such as depths: [3, 2, 6, 4]"),
+        ("l1", "it holds str, not a mapping of fields to values"),
         ("depth: [3, 2, 6, 4]", "Unknown field 'depth'. Did you mean 'depths'?"),
         ("depths: 3", "depths=3 is not possible; allowed: four values, one for each stage"),
         (
             "model: l1",
-            "model.architecture.backbone.name is missing: no 'architecture' in 'l1'; a file with the field model is "
-            "read as NetsPresso's, which has it there",
+            "model.architecture.backbone.name is missing: no 'architecture' in 'l1'; NetsPresso's",
         ),
     ],
 )
 def test_a_file_that_is_no_configuration(
-    text: str, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    text: str, message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     path = tmp_path / "wrong.yaml"
     path.write_text(text, encoding="utf-8")
-    assert f"wrong.yaml: {said}" in refused(capsys, "audit", path)
+    assert f"wrong.yaml: {message}" in refused(capsys, "audit", path)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -463,7 +462,7 @@ def test_predict_with_weights(photo: Path, yaml: Path, tmp_path: Path) -> None:
 def test_predict_without_weights_warns(photo: Path) -> None:
     result = CliRunner().invoke(app, ["predict", str(photo)], catch_exceptions=False)
     assert result.exit_code == 0
-    assert "random weights, so its prediction means nothing" in result.stderr
+    assert "random weights, so its prediction is meaningless" in result.stderr
     assert "--weights FILE" in result.stderr
     assert "--weights FILE" in result.stderr
     names = weights.class_names()
@@ -476,7 +475,7 @@ def test_invalid_input_gives_a_single_line_and_exit_code_2(
     capsys: pytest.CaptureFixture[str], photo: Path, tmp_path: Path
 ) -> None:
     line = refused(capsys, "diagram", "l2")
-    assert "'l2' is unknown" in line
+    assert "Unknown model 'l2'" in line
     assert ".yaml" in line
     assert "nothing.yaml: No such file" in refused(capsys, "diagram", "nothing.yaml")
     assert "resolution=31" in refused(capsys, "diagram", "l1", "--resolution", "31")
@@ -568,7 +567,8 @@ def test_an_internal_error_is_not_reported_as_wrong_input(
 def test_a_bug_in_this_package_is_not_reported_as_wrong_input(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("efficientformer_edu.cli.audit.read_resolution", lambda text: (1, 2, 3))  # one too many
+    module = sys.modules["efficientformer_edu.cli.audit"]  # `cli.audit` itself is the command
+    monkeypatch.setattr(module, "read_resolution", lambda text: (1, 2, 3))  # one number too many
     code, (line,) = failure(capsys, "audit", "torch.nn:Identity")
     assert code == 1 and "unexpected ValueError" in line
 
@@ -593,7 +593,7 @@ def test_a_missing_package_error_names_the_install_command(
     missing = ModuleNotFoundError(f"No module named {module!r}", name=module)
     monkeypatch.setattr(LAYERS, fails(missing))
     code, (line,) = failure(capsys, "diagram", "l1")
-    assert code == 2 and line == f"efficientformer-edu: {module} is missing: {command}"
+    assert code == 2 and line == f"efficientformer-edu: {module.partition('.')[0]} is missing: {command}"
 
 
 def test_the_install_command_does_not_need_the_packages_metadata(

@@ -233,9 +233,9 @@ def test_a_missing_library_error_has_the_install_command(
 
 
 def test_openvino_sends_no_telemetry() -> None:
-    """`import openvino` would send telemetry; through `needs` it uses its own stub."""
+    """`import openvino` would send telemetry; through `import_engine` it uses its own stub."""
     code = (
-        "import sys\nfrom efficientformer_edu.export.program import needs\nneeds('openvino')\n"
+        "import sys\nfrom efficientformer_edu.export.program import import_engine\nimport_engine('openvino')\n"
         "print(sorted(name for name in sys.modules if 'openvino_telemetry' in name))\n"
         "import openvino.tools.ovc as ovc\nprint(type(ovc.telemetry).__module__)"
     )

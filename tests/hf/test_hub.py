@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning"),
 ]
 
-BASE, ONE_HEAD, TWO_HEADS = CLASSES
+BASE, SINGLE_HEAD, TWO_HEADS = CLASSES
 PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8))
 
 
@@ -153,23 +153,23 @@ def test_other_processes_write_nothing(model, tmp_path):
 )
 def test_arguments_that_would_be_ignored_are_refused_before_anything_is_written(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
-        ONE_HEAD(CONFIG).save_pretrained(tmp_path / "new", **arguments)
+        SINGLE_HEAD(CONFIG).save_pretrained(tmp_path / "new", **arguments)
     assert not (tmp_path / "new").exists()
 
 
 def test_arguments_with_the_values_that_transformers_gives_them(make_network, tmp_path):
-    model = filled(ONE_HEAD(CONFIG), make_network)
+    model = filled(SINGLE_HEAD(CONFIG), make_network)
     model.save_pretrained(
         tmp_path, is_main_process=True, state_dict=None, push_to_hub=False, max_shard_size="50GB",
         safe_serialization=True, variant=None,
     )  # fmt: skip
-    assert torch.equal(ONE_HEAD.from_pretrained(tmp_path)(IMAGES).logits, model(IMAGES).logits)
+    assert torch.equal(SINGLE_HEAD.from_pretrained(tmp_path)(IMAGES).logits, model(IMAGES).logits)
 
 
 def test_a_network_that_the_layout_cannot_hold(tmp_path):
     sizes = CONFIG.replace(hidden_sizes=(8, 8, 16, 24), downsamples=(False, True, True, True))
-    with pytest.raises(ValueError, match="the hf layout has no place for embeddings"):
-        ONE_HEAD(sizes).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="the hf layout cannot store embeddings"):
+        SINGLE_HEAD(sizes).save_pretrained(tmp_path)
     assert not (tmp_path / "model.safetensors").exists()
 
 
@@ -212,7 +212,7 @@ def test_a_hub_that_does_not_answer(hub, make_network, tmp_path, request):
 
 
 def test_an_address_that_does_not_answer(silent_hub, monkeypatch):
-    monkeypatch.setattr(hf_auto, "TIMEOUT", 0.2)
+    monkeypatch.setattr(auto, "TIMEOUT", 0.2)
     with pytest.raises(TimeoutError, match="timed out"):
         auto.picture(f"{silent_hub.url}/cat.png")
 
@@ -243,7 +243,7 @@ def test_a_processor_to_the_hub_and_back(hub):
 
 
 def test_saving_can_push(hub, make_network, tmp_path):
-    model = filled(ONE_HEAD(CONFIG), make_network)
+    model = filled(SINGLE_HEAD(CONFIG), make_network)
     model.save_pretrained(tmp_path / "l0", push_to_hub=True, repo_id="me/l0", token="hf_secret")
     assert hub.repositories["me/l0"]["config.json"] == (tmp_path / "l0/config.json").read_bytes()
 
@@ -267,19 +267,19 @@ def test_the_file_of_two_heads_in_the_other_classes(make_network, tmp_path):
     two, _ = published(make_network, tmp_path)
     base = BASE.from_pretrained(tmp_path / "published")
     assert torch.equal(base(IMAGES).last_hidden_state.mean(1), two.network.extract_feat(IMAGES)[0])
-    with pytest.warns(UserWarning, match="has one head, so distillation_classifier is left out"):
-        single = ONE_HEAD.from_pretrained(tmp_path / "published")
+    with pytest.warns(UserWarning, match="has one head, so distillation_classifier is not loaded"):
+        single = SINGLE_HEAD.from_pretrained(tmp_path / "published")
     assert torch.equal(single(IMAGES).logits, two(IMAGES).cls_logits)
 
 
 def test_fewer_heads_in_the_file_are_random(make_network, tmp_path):
-    base, single = (filled(kind(CONFIG), make_network) for kind in (BASE, ONE_HEAD))
+    base, single = (filled(kind(CONFIG), make_network) for kind in (BASE, SINGLE_HEAD))
     base.save_pretrained(tmp_path / "base")
     single.save_pretrained(tmp_path / "one")
-    with pytest.warns(UserWarning, match="gives 0 of 1 heads; the rest is random"):
-        model = ONE_HEAD.from_pretrained(tmp_path / "base")
+    with pytest.warns(UserWarning, match="gives 0 of 1 heads; missing heads are random"):
+        model = SINGLE_HEAD.from_pretrained(tmp_path / "base")
     assert torch.equal(model.network.extract_feat(IMAGES)[0], base(IMAGES).last_hidden_state.mean(1))
-    with pytest.warns(UserWarning, match="gives 1 of 2 heads; the rest is random"):
+    with pytest.warns(UserWarning, match="gives 1 of 2 heads; missing heads are random"):
         two = TWO_HEADS.from_pretrained(tmp_path / "one")
     assert torch.equal(two(IMAGES).cls_logits, single(IMAGES).logits)
     assert not torch.equal(two(IMAGES).cls_logits, two(IMAGES).distillation_logits)
@@ -289,12 +289,12 @@ def test_fine_tuning_for_other_labels(make_network, tmp_path):
     two, _ = published(make_network, tmp_path)
     folder = tmp_path / "published"
     with (
-        pytest.warns(UserWarning, match="left out"),
+        pytest.warns(UserWarning, match="is not loaded"),
         pytest.raises(ValueError, match="pytorch_model.bin: .*classifier.weight .* instead of"),
     ):
-        ONE_HEAD.from_pretrained(folder, num_labels=2)
-    with pytest.warns(UserWarning, match="gives 0 of 1 heads; the rest is random"):
-        model = ONE_HEAD.from_pretrained(folder, id2label={0: "cat", 1: "dog"}, ignore_mismatched_sizes=True)
+        SINGLE_HEAD.from_pretrained(folder, num_labels=2)
+    with pytest.warns(UserWarning, match="gives 0 of 1 heads; missing heads are random"):
+        model = SINGLE_HEAD.from_pretrained(folder, id2label={0: "cat", 1: "dog"}, ignore_mismatched_sizes=True)
     assert model(IMAGES).logits.shape == (2, 2)
     assert model.config.label2id == {"cat": 0, "dog": 1}
     assert torch.equal(model.network.extract_feat(IMAGES)[0], two.network.extract_feat(IMAGES)[0])
@@ -321,11 +321,11 @@ def test_a_file_that_does_not_fit(make_network, tmp_path):
     published(make_network, tmp_path)
     tensors = {"efficientformer.patch_embed.convolution1.weight": torch.zeros(2)}
     save_file(tensors, tmp_path / "published/model.safetensors")
-    with pytest.raises(ValueError, match=r"model.safetensors: the names are of no known layout"):
+    with pytest.raises(ValueError, match=r"model.safetensors: the names do not match any layout"):
         TWO_HEADS.from_pretrained(tmp_path / "published")
 
 
-@pytest.mark.parametrize("model", [ONE_HEAD, TWO_HEADS], indirect=True)
+@pytest.mark.parametrize("model", [SINGLE_HEAD, TWO_HEADS], indirect=True)
 def test_the_class_is_determined_by_the_file(model, hub):
     model.push_to_hub("me/l0", token="hf_secret")
     back = hf.AutoModelForImageClassification.from_pretrained("me/l0", revision=COMMIT)
@@ -438,7 +438,7 @@ def l1(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-@pytest.mark.filterwarnings("ignore:.*has one head, so distillation_classifier is left out:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*has one head, so distillation_classifier is not loaded:UserWarning")
 def test_the_examples_of_the_page_run_after_changing_only_the_import(name, hub, l1):
     hub.repositories["snap-research/efficientformer-l1-300"] = l1
     PHOTO.save(picture := io.BytesIO(), "png")

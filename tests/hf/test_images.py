@@ -148,7 +148,7 @@ def test_rescaling_fractions_warns():
         (BYTES[..., 0], {}, r"the image is ndarray of shape \(37, 53\); allowed"),
         (BYTES[None], {}, r"shape \(1, 37, 53, 3\); allowed"),
         (BYTES[:0], {}, r"shape \(0, 53, 3\)"),
-        (np.zeros((8, 8, 5), np.uint8), {}, "cannot be told; give input_data_format"),
+        (np.zeros((8, 8, 5), np.uint8), {}, "; set input_data_format"),
         (np.zeros((8, 8, 5), np.uint8), {"input_data_format": "channels_last"}, "with 5 channels cannot be resized"),
         (BYTES.astype(int) * 2, {}, "from 0 to 510 with 3 channels cannot be resized"),
         (BYTES / 100, {}, "cannot be resized; allowed: whole numbers from 0 to 255 or fractions"),
@@ -207,11 +207,11 @@ def test_files_that_are_none(tmp_path):
         EfficientFormerImageProcessor.from_pretrained(tmp_path)
     path = tmp_path / "preprocessor_config.json"
     path.write_text("<html>")
-    with pytest.raises(ValueError, match=r"preprocessor_config.json: this is no JSON"):
+    with pytest.raises(ValueError, match=r"preprocessor_config.json: not a JSON file"):
         EfficientFormerImageProcessor.from_pretrained(tmp_path)
     path.write_text("[]")
     with pytest.raises(ValueError, match="it holds list, not a mapping"):
         EfficientFormerImageProcessor.from_pretrained(tmp_path)
     path.write_text('{"do_resize": false, "crop_pct": 0.9}')
-    with pytest.warns(UserWarning, match="nothing reads these fields of the file: crop_pct"):
+    with pytest.warns(UserWarning, match="these fields of the file have no effect: crop_pct"):
         assert not EfficientFormerImageProcessor.from_pretrained(tmp_path).do_resize

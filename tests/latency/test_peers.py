@@ -41,7 +41,7 @@ def test_without_timm_the_command_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         raise ModuleNotFoundError(name=name)
 
     monkeypatch.setattr(torchvision_build, "import_module", missing)
-    with pytest.raises(ImportError, match="need timm; install it with: pip install 'efficientformer-edu\\[peers\\]'"):
+    with pytest.raises(ImportError, match="timm is missing: pip install 'efficientformer-edu\\[peers\\]'"):
         peer("resnet50")
 
 

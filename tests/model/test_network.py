@@ -16,14 +16,14 @@ from efficientformer_edu.config import PRESETS
 from efficientformer_edu.model import MB3D, MB4D, DropPath
 
 
-@pytest.mark.parametrize(("name", "two", "one"), [
+@pytest.mark.parametrize(("name", "two_heads", "single_head"), [
     ("l1", 12_289_928, 11_840_928), ("l3", 31_406_000, 30_893_000), ("l7", 82_229_328, 81_460_328),
 ])  # fmt: skip
-def test_parameters(name, two, one):
+def test_parameters(name, two_heads, single_head):
     with torch.device("meta"):
         models = [EfficientFormer(PRESETS[name].replace(distillation=flag)) for flag in (True, False)]
-    assert [sum(p.numel() for p in model.parameters()) for model in models] == [two, one]
-    assert f"{two:,} parameters, images of any size from 32×32" in repr(models[0])
+    assert [sum(p.numel() for p in model.parameters()) for model in models] == [two_heads, single_head]
+    assert f"{two_heads:,} parameters, images of any size from 32×32" in repr(models[0])
 
 
 @given(configs(), resolutions)

@@ -22,7 +22,7 @@ WRAPPERS = {
 }
 
 
-def plain(network):
+def unchanged(network):
     """Return the network unchanged."""
 
 
@@ -46,9 +46,9 @@ def with_hooks(network):
 # AveragedModel copies the network, which torch refuses for weights that are computed by hooks.
 CASES = [
     (change, wrapper)
-    for change in (plain, pruned, parametrized, with_hooks)
+    for change in (unchanged, pruned, parametrized, with_hooks)
     for wrapper in WRAPPERS
-    if change in (plain, parametrized) or wrapper not in ("AveragedModel", "all three")
+    if change in (unchanged, parametrized) or wrapper not in ("AveragedModel", "all three")
 ]
 
 

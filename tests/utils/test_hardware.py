@@ -55,7 +55,7 @@ def test_the_processor_has_a_name_and_cores() -> None:
 
 
 def test_busy_is_a_sentence_or_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "cores", lambda: 2)
+    monkeypatch.setattr(hardware, "cores", lambda: 2)
     monkeypatch.setattr(hardware.os, "getloadavg", lambda: (0.4, 0.0, 0.0))
     assert hardware.busy() == ""
     monkeypatch.setattr(hardware.os, "getloadavg", lambda: (3.26, 0.0, 0.0))

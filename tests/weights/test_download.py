@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 import efficientformer_edu as ef
+from efficientformer_edu.utils import files as utils_files
 from efficientformer_edu.weights import class_names, from_weights
 from efficientformer_edu.weights import files as download
 
@@ -86,7 +87,7 @@ def test_fetched_once(server, cache, monkeypatch, capsys, says_length):
     assert os.listdir(cache) == [name]
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.count("fetching ") == 1 and f"fetching {download.ADDRESS}{name} to {cache / name}\n" in err
+    assert err.count("Downloading ") == 1 and f"Downloading {download.ADDRESS}{name} to {cache / name}\n" in err
     assert ("100%" in err and "/10.2k" in err) == says_length  # progress, and the size if the server reports it
 
 
@@ -122,7 +123,7 @@ def test_a_wrong_file_in_the_folder_is_named_and_left_there(server, cache, monke
 def refused(cache, error, *parts):
     """Fetching fails, prints these parts in this order, then the manual way, and leaves no files behind."""
     address = download.ADDRESS + download.FILES["l1"]
-    by_hand = f"To do it by hand, fetch {address} on any machine and put it here: {cache / download.FILES['l1']}"
+    by_hand = f"To download it by hand, fetch {address} on any machine and save it as {cache / download.FILES['l1']}"
     with pytest.raises(error, match=".*".join(map(re.escape, (*parts, by_hand)))) as caught:
         ef.get_model("l1", pretrained=True)
     assert not cache.exists() or os.listdir(cache) == []
@@ -131,21 +132,21 @@ def refused(cache, error, *parts):
 
 def test_wrong_hash(server, cache, monkeypatch):
     publish(server, monkeypatch, digest="0123abcd")
-    refused(cache, ValueError, "what came is not the published file, or only a part of it", "0123abcd")
+    refused(cache, ValueError, "not the published file", "0123abcd")
 
 
 def test_half_a_file(server, cache, monkeypatch):
     publish(server, monkeypatch)
     server.sends = len(CONTENT) // 2
-    refused(cache, OSError, "could not be fetched: ")
+    refused(cache, OSError, "could not be downloaded: ")
     server.says_length = False
-    refused(cache, ValueError, "only a part of it: ")
+    refused(cache, ValueError, "the download is incomplete")
 
 
 def test_not_there(server, cache, monkeypatch):
     name = publish(server, monkeypatch)
     server.files.clear()
-    refused(cache, OSError, f"{name} could not be fetched: 404")
+    refused(cache, OSError, f"{name} could not be downloaded: 404")
 
 
 def test_no_answer(cache, monkeypatch):
@@ -154,14 +155,14 @@ def test_no_answer(cache, monkeypatch):
         port = free.getsockname()[1]
     monkeypatch.setattr(download, "ADDRESS", f"http://127.0.0.1:{port}/")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    refused(cache, OSError, f"{download.FILES['l1']} could not be fetched: ", "refused")
+    refused(cache, OSError, f"{download.FILES['l1']} could not be downloaded: ", "refused")
 
 
 def test_a_server_that_stops_answering(server, cache, monkeypatch):
     name, ended = publish(server, monkeypatch), threading.Event()
-    monkeypatch.setattr(download, "TIMEOUT", 0.2)
+    monkeypatch.setattr(utils_files, "TIMEOUT", 0.2)
     monkeypatch.setattr(Handler, "do_GET", lambda request: ended.wait(20))  # then it would close the connection
-    refused(cache, OSError, f"{name} could not be fetched: ", "timed out")
+    refused(cache, OSError, f"{name} could not be downloaded: ", "timed out")
     ended.set()
 
 
@@ -169,7 +170,7 @@ def test_no_folder(server, cache, monkeypatch):
     publish(server, monkeypatch)
     cache.parent.parent.mkdir(parents=True, exist_ok=True)
     cache.parent.write_text("a file where the folder should be")
-    refused(cache, OSError, "could not be fetched: ", "Not a directory")
+    refused(cache, OSError, "could not be downloaded: ", "Not a directory")
     assert server.asked == []
 
 
@@ -188,7 +189,7 @@ def test_interrupted(server, cache, monkeypatch):
 @pytest.mark.parametrize("model", ["snap-research/efficientformer-l1-300", ef.EfficientFormerConfig(num_classes=10)])
 def test_other_networks_have_no_published_weights(server, model):
     assert download.find(model) is None
-    with pytest.raises(ValueError, match="there are no published weights for .*l1, l3, l7.*1000 epochs.*pretrained='"):
+    with pytest.raises(ValueError, match="no weights are published for .*l1, l3, l7.*1000 epochs.*pretrained='"):
         ef.get_model(model, pretrained=True)
     assert server.asked == []
 

@@ -7,7 +7,7 @@ import torch
 
 from efficientformer_edu import EfficientFormer
 from efficientformer_edu.weights.conversion import table_order, to_layout
-from efficientformer_edu.weights.store import adopt
+from efficientformer_edu.weights.store import convert_state_dict
 
 IMAGES = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
 
@@ -18,7 +18,7 @@ def parts(tensors, name):
 
 def load_into_new(tensors, config):
     network = EfficientFormer(config).eval()
-    network.load_state_dict(adopt(tensors, config, head=True))
+    network.load_state_dict(convert_state_dict(tensors, config, head=True))
     return network
 
 
@@ -59,12 +59,12 @@ def test_an_index_that_is_none(network, broken):
     tensors = to_layout(network.state_dict(), network.config, "timm")
     name = parts(tensors, "attention_bias_idxs")[1]
     tensors[name] = broken(tensors[name])
-    with pytest.raises(ValueError, match=f"{name} .* on a grid of 3×3 .* give the config with its bias_grid"):
-        adopt(tensors, None, head=True)
+    with pytest.raises(ValueError, match=f"{name} .* on a grid of 3×3 .* pass the config with its bias_grid"):
+        convert_state_dict(tensors, None, head=True)
 
 
 def test_the_index_of_another_grid(network):
     config = network.config.replace(bias_grid=(1, 9))
     tensors = to_layout(network.state_dict(), network.config, "timm")
     with pytest.raises(ValueError, match="on a grid of 1×9"):
-        adopt(tensors, config, head=True)
+        convert_state_dict(tensors, config, head=True)

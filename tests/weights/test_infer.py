@@ -11,7 +11,7 @@ from strategies import configs
 from efficientformer_edu import EfficientFormer, EfficientFormerConfig
 from efficientformer_edu.weights import LAYOUTS
 from efficientformer_edu.weights.conversion import detect, infer, merge_heads, to_layout
-from efficientformer_edu.weights.store import adopt
+from efficientformer_edu.weights.store import convert_state_dict
 
 PUBLISHED = [layout for layout in LAYOUTS if layout != "native"]
 
@@ -27,7 +27,7 @@ def assert_same(state, expected):
     assert all(torch.equal(state[name], expected[name]) for name in expected)
 
 
-def assert_told(inferred, config, grid):
+def assert_inferred(inferred, config, grid):
     """The settings that shapes and names determine: the same tensors, and the values inferred from them."""
     assert (inferred.depths, inferred.vits, inferred.downsamples) == (config.depths, config.vits, config.downsamples)
     assert (inferred.embed_dims, inferred.num_classes) == (config.embed_dims, config.num_classes)
@@ -54,9 +54,9 @@ def test_published_layouts(config, layout):
     assert detect(tensors) == layout
     height, width = config.bias_grid
     line = {(1, height * width), (height * width, 1)} if 1 in config.bias_grid else set()  # both have the same index
-    assert_told(infer(tensors, layout), config, {config.bias_grid} | line)
-    assert_same(adopt(tensors, None, head=True), state)
-    assert_same(adopt(tensors, config, head=True), state)
+    assert_inferred(infer(tensors, layout), config, {config.bias_grid} | line)
+    assert_same(convert_state_dict(tensors, None, head=True), state)
+    assert_same(convert_state_dict(tensors, config, head=True), state)
 
 
 @settings(max_examples=40)
@@ -64,15 +64,15 @@ def test_published_layouts(config, layout):
 def test_native_layout(config):
     state = EfficientFormer(config).state_dict()
     assert detect(state) == "native"
-    assert_same(adopt(state, config, head=True), state)
+    assert_same(convert_state_dict(state, config, head=True), state)
     if not any(config.vits) or config.bias_grid[0] == config.bias_grid[1]:
         inferred = infer(state, "native")
-        assert_told(inferred, config, {config.bias_grid})
+        assert_inferred(inferred, config, {config.bias_grid})
         assert (inferred.act == "prelu", inferred.stem_act == "prelu") == (
             config.act == "prelu",
             config.stem_act == "prelu",
         )
-        assert_same(adopt(state, None, head=True), state)
+        assert_same(convert_state_dict(state, None, head=True), state)
 
 
 @pytest.mark.parametrize("key_dim", range(1, 60))
@@ -93,13 +93,13 @@ def test_a_grid_that_is_not_square_needs_the_index_or_the_configuration(make_net
     config = EfficientFormerConfig(depths=(1, 1, 1, 1), embed_dims=(4, 4, 4, 4), bias_grid=(2, 3), num_classes=2)
     state = make_network(config).state_dict()
     assert infer(to_layout(state, config, "timm"), "timm").bias_grid == (2, 3)
-    with pytest.raises(ValueError, match="which token grid has its 6 offsets cannot be told; give the config"):
-        adopt(state, None, head=True)
-    assert_same(adopt(state, config, head=True), state)
+    with pytest.raises(ValueError, match="cannot be inferred from 6 offsets; pass the config"):
+        convert_state_dict(state, None, head=True)
+    assert_same(convert_state_dict(state, config, head=True), state)
 
 
 def test_lucid_files_have_no_index(network):
     tensors = to_layout(network.state_dict(), network.config, "timm")
     without = {name: value for name, value in tensors.items() if not name.endswith("idxs")}
     assert len(without) == len(tensors) - 2
-    assert_same(adopt(without, None, head=True), network.state_dict())
+    assert_same(convert_state_dict(without, None, head=True), network.state_dict())

@@ -11,7 +11,7 @@ from golden_weights import golden_state
 
 from efficientformer_edu import EfficientFormer, EfficientFormerConfig, load, save
 from efficientformer_edu.config import PRESETS
-from efficientformer_edu.weights import LAYOUTS, names
+from efficientformer_edu.weights import LAYOUTS, key_map
 from efficientformer_edu.weights.conversion import (
     detect,
     from_layout,
@@ -63,7 +63,7 @@ def test_golden_weights_in_every_layout_and_back(golden, layout):
     assert infer(tensors, layout) == config.replace(distillation=not single_head)
     back = from_layout(tensors, config.replace(distillation=not single_head), layout)
     expected = merge_heads(state) if single_head else state
-    assert list(back) == list(names(config.replace(distillation=not single_head), "native"))
+    assert list(back) == list(key_map(config.replace(distillation=not single_head), "native"))
     assert all(torch.equal(back[name], expected[name]) for name in expected)
 
 
@@ -86,14 +86,14 @@ def test_golden_weights_through_a_file(l1_state, tmp_path, layout, suffix):
 def test_native_names_are_those_of_the_network(config):
     with torch.device("meta"):
         state = EfficientFormer(config).state_dict()
-    assert names(config, "native") == {name: name for name in state}
-    assert list(names(config, "native")) == list(state)
+    assert key_map(config, "native") == {name: name for name in state}
+    assert list(key_map(config, "native")) == list(state)
 
 
 def test_names_are_bijective():
     for config in PRESETS.values():
         for layout in LAYOUTS:
-            table = names(config, layout)
+            table = key_map(config, layout)
             assert len(set(table.values())) == len(table)
 
 
@@ -132,11 +132,11 @@ def test_merged_heads_give_the_mean_of_the_logits():
 )
 def test_networks_that_published_layouts_cannot_hold(layout, fields, reason):
     config = EfficientFormerConfig(**fields)
-    with pytest.raises(ValueError, match=f"the {layout} layout has no place for .*{reason}.*layout='native'"):
-        names(config, layout)
-    names(config, "native")
+    with pytest.raises(ValueError, match=f"the {layout} layout cannot store .*{reason}.*layout='native'"):
+        key_map(config, layout)
+    key_map(config, "native")
 
 
 def test_unknown_layout():
-    with pytest.raises(ValueError, match="layout='keras' is unknown; use one of official, timm, hf, mmpretrain, netsp"):
-        names(EfficientFormerConfig(), "keras")
+    with pytest.raises(ValueError, match="Unknown layout 'keras'.*official, timm, hf, mmpretrain, netsp"):
+        key_map(EfficientFormerConfig(), "keras")

@@ -39,7 +39,7 @@ def test_get_model_with_wrong_fields(fields, message):
 
 
 def test_get_model_with_an_unknown_name():
-    with pytest.raises(ValueError, match="model='l9' is unknown"):
+    with pytest.raises(ValueError, match="Unknown model 'l9'"):
         ef.get_model("l9")
 
 
@@ -117,15 +117,15 @@ def test_from_weights_says_what_is_wrong(make_network, network, tmp_path):
     with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: the file is empty"):
         from_weights(path)
     save_file({"conv1.weight": torch.ones(1)}, path)
-    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: the names are of no known layout"):
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: the names do not match any layout"):
         from_weights(path)
     save_file({name: value for name, value in network.state_dict().items() if "head" not in name}, path)
     with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: .*missing .2.: head.weight, head.bias"):
         from_weights(path)
     ef.save(make_network(network.config.replace(bias_grid=(2, 3))), path, layout="native")
-    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: which token grid has its 6 offsets"):
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: the token grid cannot be inferred from 6 offsets"):
         from_weights(path)
     ef.save(network, path, layout="official")
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: the safetensors file is damaged or cut short"):
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: the safetensors file is damaged or truncated"):
         from_weights(path)

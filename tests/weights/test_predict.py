@@ -92,7 +92,7 @@ def test_folded_networks_see_their_own_size(network):
     folded = ef.fold(network, resolution=96)
     expected = network(ef.preprocess(PICTURE, 96)).softmax(-1)[0].detach().numpy()
     np.testing.assert_allclose(ef.inference_model(folded, PICTURE)["pred_scores"], expected, atol=1e-5)
-    with pytest.raises(ValueError, match="folded for 64×96; photographs are cropped to squares"):
+    with pytest.raises(ValueError, match="folded for 64×96; images are cropped to squares"):
         ef.inference_model(ef.fold(network, resolution=(64, 96)), PICTURE)
 
 
@@ -107,7 +107,7 @@ def test_prediction_with_the_rule_of_a_port(network, rule, size):
 
 
 def test_random_weights_warn():
-    message = r"'l1' has random weights, so its prediction means nothing; get_model\('l1', pretrained=True\) fetches"
+    message = r"'l1' has random weights, so its prediction is meaningless; get_model\('l1', pretrained=True\) downloads"
     with pytest.warns(UserWarning, match=message):
         prediction = ef.inference_model("l1", PICTURE)
     assert prediction["pred_class"] in class_names()
