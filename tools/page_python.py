@@ -18,7 +18,7 @@ from tools.chapters import write_text
 from tools.fetch_assets import LOCK, fetch
 
 PACKAGE = ROOT / "efficientformer_edu"
-ENTRY = f"{PACKAGE.name}.figures.live"
+ENTRY = f"{PACKAGE.name}.plots.live"
 ARCHIVE = f"{PACKAGE.name}.zip"
 PYODIDE = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json")
 LICENCES = {

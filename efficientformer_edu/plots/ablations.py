@@ -5,37 +5,27 @@ Paper: section 3 and Appendix B. Accuracy is of small networks, latency of the s
 
 from __future__ import annotations
 
-import math
-import textwrap
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Literal
 
-import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.text import Annotation, Text
-from matplotlib.transforms import Bbox
 
 from efficientformer_edu.ablations.costs import FOLDED
 from efficientformer_edu.ablations.outcome import MARGIN, Outcome, Result
-from efficientformer_edu.plots.latency import FOOT, GRID, foot
-from efficientformer_edu.plots.style import FAINT, INK, PARTS, QUERY, Colour, Drawing, drawing
+from efficientformer_edu.plots import GRID, INK, PARTS, WARNING, Colour
+from efficientformer_edu.plots.style import SMALL_TEXT, Drawing, drawing, footer, label_points, rows_of_bars
 from efficientformer_edu.utils.statistics import Estimate, Verdict
 
 VERDICTS: Mapping[Verdict | None, Colour] = {
     "better": PARTS["embedding"],
-    "worse": Colour("#F8D3BC", QUERY),
+    "worse": WARNING,
     "equivalent": PARTS["stem"],
     "inconclusive": PARTS["image"],
     "too few": PARTS["image"],
     None: PARTS["MB4D"],  # the base
 }
 ROW = 0.36  # inches
-NEAR, FAR = 9, 150  # points from a mark to its label; labels further away than `NEAR` get a line
-TURNS = (1, 15, 7, 9, 2, 14, 6, 10, 3, 13, 5, 11)  # sixteenths
-CLOSE = 30  # dots: marks closer to each other than this get labels on different sides
-PLACES = ((NEAR, 0.0), (NEAR, 0.5), *((far, turn / 16) for far in range(16, FAR, 12) for turn in TURNS))
-"""Candidate label positions: distance in points, and angle from the right in turns."""
-WIDEST = 6  # percentage points: the range drawn on a linear axis
+LINEAR = 6  # percentage points: the range drawn on a linear axis
 TICKS = (-50, -20, -10, -5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10)  # percentage points
 
 
@@ -57,15 +47,13 @@ def draw_differences(outcome: Outcome) -> Drawing:
         axes.axvspan(-100 * MARGIN, 100 * MARGIN, color=GRID, lw=0, zorder=0)
         axes.axvline(0, color=INK, lw=1)
         for row, result in enumerate(rows):
-            _row(axes, row, result, base)
-        axes.set_yticks(range(len(rows)), [result.words for result in rows])
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.tick_params(axis="y", length=0)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.grid(axis="x", color=GRID, lw=0.6)
-        axes.set_axisbelow(True)
-        _points(axes, "x", WIDEST, "top-1 accuracy, percentage points above the base")
-        _foot(figure, outcome)
+            _draw_row(axes, row, result, base)
+        rows_of_bars(axes, [result.description for result in rows])
+        _percentage_points(axes, "x", LINEAR, "top-1 accuracy, percentage points above the base")
+        study = (outcome.common[name] for name in ("train", "test"))
+        conditions = (outcome.where[name] for name in ("machine", "versions", "date"))
+        note = "Text: verdict of the row alone; Holm: corrected for all rows, where that changes the verdict."
+        footer(figure, f"{note} {'; '.join((*study, *conditions))}")
     return figure
 
 
@@ -90,24 +78,23 @@ def draw_accuracy_costs(outcome: Outcome, form: str = FOLDED) -> Drawing:
         axes = figure.subplots()
         axes.axhline(0, color=INK, lw=0.8)
         axes.axvline(1, color=INK, lw=0.8)
-        points: list[_Point] = []
+        points = []
         for result in outcome.results:
             if result.name in timed:
-                x, colour = timed[result.name], VERDICTS[result.verdict]
-                y = _interval(result.difference, 100) if result.difference else (0.0, 0.0, 0.0)
-                axes.plot((x.value, x.value), y[1:], color=colour.line, lw=1.4)
-                axes.plot(_interval(x)[1:], (y[0], y[0]), color=colour.line, lw=1.4)
+                colour = VERDICTS[result.verdict]
+                x, left, right = _interval(timed[result.name])
+                y, low, high = _interval(result.difference, 100) if result.difference else (0.0, 0.0, 0.0)
+                axes.plot((x, x), (low, high), color=colour.line, lw=1.4)
+                axes.plot((left, right), (y, y), color=colour.line, lw=1.4)
                 front = 3 if result.difference else 4  # the base is drawn in front of all others
-                axes.plot(x.value, y[0], "D", ms=8, mfc=colour.fill, mec=colour.line, mew=1.5, zorder=front)
-                points.append(_Point(_interval(x), y, result.name))
-        axes.grid(color=GRID, lw=0.6)
-        axes.set_axisbelow(True)
+                axes.plot(x, y, "D", ms=8, mfc=colour.fill, mec=colour.line, mew=1.5, zorder=front)
+                points.append((x, y, result.name))
+        axes.grid()
         axes.margins(0.12, 0.08)
         axes.set_xlabel(f"latency of EfficientFormer-L1 with the change, times that of the base ({form}, 224 pixels)")
-        _points(axes, "y", 1, "percentage points above the base, small networks")
-        foot(figure, [costs.measurement.conditions])
-        figure.draw_without_rendering()  # the positions of the points are known only after this
-        _name(axes, points)
+        _percentage_points(axes, "y", 1, "percentage points above the base, small networks")
+        footer(figure, str(costs.measurement.conditions))
+        label_points(axes, points)
     return figure
 
 
@@ -117,7 +104,7 @@ def _interval(estimate: Estimate, scale: float = 1) -> tuple[float, float, float
     return (value, scale * estimate.low, scale * estimate.high) if estimate.samples > 1 else (value, value, value)
 
 
-def _row(axes: Axes, row: int, result: Result, base: Result) -> None:
+def _draw_row(axes: Axes, row: int, result: Result, base: Result) -> None:
     assert result.difference is not None  # `draw_differences` leaves out rows without one
     mean, low, high = _interval(result.difference, 100)
     colour = VERDICTS[result.verdict]
@@ -131,113 +118,22 @@ def _row(axes: Axes, row: int, result: Result, base: Result) -> None:
         lines[0] += f" (Holm: {result.holm_verdict})"
     if result.reported:
         lines.append(f"reported {result.reported.trend}: {result.agreement}")
-    axes.annotate(
-        "\n".join(lines), (1, row), (8, 0), ("axes fraction", "data"), "offset points", va="center", fontsize=FOOT
-    )
+    start = ("axes fraction", "data")
+    axes.annotate("\n".join(lines), (1, row), (8, 0), start, "offset points", va="center", fontsize=SMALL_TEXT)
 
 
-def _points(axes: Axes, direction: Literal["x", "y"], linear_limit: float, label: str) -> None:
+def _percentage_points(axes: Axes, direction: Literal["x", "y"], linear_limit: float, label: str) -> None:
     """Format an axis of percentage points, logarithmic beyond 1 if values exceed `linear_limit`.
 
-    A few very large differences would otherwise compress the others. The axis label states the scale.
+    A few very large differences would otherwise compress the others.
     """
     axis, limits = (axes.xaxis, axes.get_xlim()) if direction == "x" else (axes.yaxis, axes.get_ylim())
-    far = max(map(abs, limits)) > linear_limit
-    if far:
+    logarithmic = max(map(abs, limits)) > linear_limit
+    if logarithmic:
         (axes.set_xscale if direction == "x" else axes.set_yscale)("symlog", linthresh=1, linscale=1)
-    ticks = [tick for tick in (TICKS if far else range(-WIDEST, WIDEST + 1)) if limits[0] <= tick <= limits[1]]
+        label += "\nlinear up to 1, logarithmic beyond"
+    candidates = TICKS if logarithmic else range(-LINEAR, LINEAR + 1)
+    ticks = [tick for tick in candidates if limits[0] <= tick <= limits[1]]
     axis.set_ticks(ticks, [f"{tick:+g}" if tick else "0" for tick in ticks])
     axis.set_ticks([], minor=True)
-    axis.set_label_text(f"{label}\nlinear up to 1, logarithmic beyond" if far else label)
-
-
-def _foot(figure: Drawing, outcome: Outcome) -> None:
-    common, where = outcome.common, outcome.where
-    line = f"{common['train']}; {common['test']}; {where['machine']}; {where['versions']}; {where['date']}"
-    line = f"Text: verdict of the row alone; Holm: corrected for all rows, where that changes the verdict. {line}"
-    figure.supxlabel(textwrap.fill(line, 135), x=0.02, ha="left", fontsize=FOOT, color=FAINT)
-
-
-class _Point(NamedTuple):
-    """A mark with its intervals, each as value, low and high, and its label."""
-
-    x: tuple[float, float, float]
-    y: tuple[float, float, float]
-    name: str
-
-
-def _name(axes: Axes, points: Sequence[_Point]) -> None:
-    """Label each point at the nearest position where the label overlaps nothing.
-
-    A label must not overlap other labels, marks, intervals, the lines of the base, lines that lead to a label, or the
-    frame. Lines that lead to a label must not cross other labels or marks. If there is no such position, the one with
-    the least overlap is used.
-    """
-    frame = axes.get_window_extent()
-    base_x, base_y = axes.transData.transform((1, 0))
-    marks, bars = list[Bbox](), [Bbox.from_extents(frame.x0, base_y - 1, frame.x1, base_y + 1)]
-    bars.append(Bbox.from_extents(base_x - 1, frame.y0, base_x + 1, frame.y1))
-    for point in points:
-        (x, y), (left, bottom), (right, top) = axes.transData.transform(list(zip(point.x, point.y, strict=True)))
-        marks.append(Bbox.from_extents(x - 7, y - 7, x + 7, y + 7))
-        bars += [Bbox.from_extents(x - 2, bottom, x + 2, top), Bbox.from_extents(left, y - 2, right, y + 2)]
-    names, lines = list[Bbox](), list[Sequence[tuple[float, float]]]()
-    for point, mark in zip(points, marks, strict=True):
-        best, least_covered = PLACES[0], math.inf
-        others = [*names, *(other for other in marks if not other.overlaps(mark))]
-        for far, turn in sorted(PLACES, key=_cost(mark, marks)):
-            label = _label(axes, point, far, turn)
-            box = Text.get_window_extent(label)  # without the line
-            label.remove()
-            inside = frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1
-            covered = 100 * (not inside) + 10 * box.count_overlaps([*names, *marks]) + 3 * box.count_overlaps(bars)
-            covered += sum(box.contains(*spot) for line in lines for spot in line)
-            if far > NEAR:
-                covered += sum(other.contains(*spot) for other in others for spot in _line(mark, box))
-            if covered < least_covered:
-                best, least_covered = (far, turn), covered
-            if not covered:
-                break
-        label = _label(axes, point, *best)
-        names.append(Text.get_window_extent(label))
-        if best[0] > NEAR:
-            lines.append(_line(mark, names[-1]))
-
-
-def _cost(mark: Bbox, marks: Sequence[Bbox]) -> Callable[[tuple[float, float]], float]:
-    """The cost of a label position, which increases with the distance and towards nearby marks."""
-    centres = np.array([((other.x0 + other.x1) / 2, (other.y0 + other.y1) / 2) for other in marks])
-    centre = np.array([(mark.x0 + mark.x1) / 2, (mark.y0 + mark.y1) / 2])
-    direction = (centre - centres)[np.abs(centre - centres).max(axis=1) < CLOSE].sum(axis=0)
-    length = float(np.linalg.norm(direction))
-    right, up = direction / length if length > 0 else (0.1, 0.0)
-
-    def cost(position: tuple[float, float]) -> float:
-        far, turn = position
-        return far * (1.6 - right * math.cos(2 * math.pi * turn) - up * math.sin(2 * math.pi * turn))
-
-    return cost
-
-
-def _label(axes: Axes, point: _Point, far: float, turn: float) -> Annotation:
-    """Draw the label of a point at a distance of `far` points and an angle of `turn` turns from the right."""
-    dx, dy = far * math.cos(2 * math.pi * turn), far * math.sin(2 * math.pi * turn)
-    label = axes.annotate(
-        point.name,
-        (point.x[0], point.y[0]),
-        (dx, dy),
-        textcoords="offset points",
-        ha="left" if dx > 0 else "right",
-        va="center",
-        fontsize=8,
-        arrowprops={"arrowstyle": "-", "color": FAINT, "lw": 0.6} if far > NEAR else None,
-    )
-    label.set_in_layout(False)
-    label.get_window_extent()  # computes its position
-    return label
-
-
-def _line(mark: Bbox, box: Bbox) -> list[tuple[float, float]]:
-    """Positions on the line from a mark to its label."""
-    start, end = ((mark.x0 + mark.x1) / 2, (mark.y0 + mark.y1) / 2), ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
-    return list(zip(np.linspace(start[0], end[0], 40), np.linspace(start[1], end[1], 40), strict=True))
+    axis.set_label_text(label)

@@ -17,8 +17,9 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon
 
 from efficientformer_edu.audit import Costs, Operation, count
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig, Resolution
-from efficientformer_edu.plots.mermaid import Part, parts, shape_text
-from efficientformer_edu.plots.style import FAINT, FRAME_LINE, INK, PAPER, PARTS, WIDTH, Colour, Drawing, bare, drawing
+from efficientformer_edu.plots import FAINT, FRAME_LINE, INK, PAPER, PARTS, Colour
+from efficientformer_edu.plots.mermaid import LayerRun, layer_runs, shape_text
+from efficientformer_edu.plots.style import WIDTH, Drawing, bare, drawing
 
 UNITS = 10  # per inch
 HEIGHT = 35.0  # of the overview
@@ -55,7 +56,7 @@ def draw_architecture(model: str | EfficientFormerConfig, resolution: Resolution
         ValueError: for an unknown name, or a resolution below 32 pixels.
     """
     costs = count(model, resolution)
-    network = parts(costs)
+    network = layer_runs(costs)
     first = {part.kind: part for part in reversed(network)}
     kinds = (("stem", "embedding", "MB4D"), ("MB3D", "head"))
     rows = [[first[kind] for kind in row if kind in first] for row in kinds]
@@ -77,7 +78,7 @@ def draw_architecture(model: str | EfficientFormerConfig, resolution: Resolution
 # The overview: from image to logits.
 
 
-def _draw_overview(axes: Axes, y: float, costs: Costs, network: list[Part]) -> None:
+def _draw_overview(axes: Axes, y: float, costs: Costs, network: list[LayerRun]) -> None:
     stem, *body, head = network
     stages = [tuple(run) for _, run in groupby(body, key=lambda part: part.stage)]
     pixel = LARGEST / max(costs.resolution)
@@ -106,7 +107,7 @@ def _draw_overview(axes: Axes, y: float, costs: Costs, network: list[Part]) -> N
     _text(axes, MARGIN, top - 8.0, remark, ha="left", color=FAINT, linespacing=1.4)
 
 
-def _draw_stage(axes: Axes, x: float, y: float, run: tuple[Part, ...]) -> None:
+def _draw_stage(axes: Axes, x: float, y: float, run: tuple[LayerRun, ...]) -> None:
     """The frame of a stage with its embedding and blocks."""
     _panel(axes, x, y, _stage_width(run), CARD_HEIGHT + 6.0, run[0].stage)
     middle = y + 3.2 + CARD_HEIGHT / 2
@@ -118,7 +119,7 @@ def _draw_stage(axes: Axes, x: float, y: float, run: tuple[Part, ...]) -> None:
         x += _cards_width(part) + SPACE
 
 
-def _draw_cards(axes: Axes, x: float, middle: float, part: Part) -> None:
+def _draw_cards(axes: Axes, x: float, middle: float, part: LayerRun) -> None:
     """One card per block, the first in front."""
     bottom = middle - CARD_HEIGHT / 2
     for i in reversed(range(part.repeats)):
@@ -128,7 +129,7 @@ def _draw_cards(axes: Axes, x: float, middle: float, part: Part) -> None:
         _text(axes, x + _cards_width(part) / 2, bottom - 1.4, f"×{part.repeats}", weight="bold")
 
 
-def _draw_feature_map(axes: Axes, x: float, y: float, costs: Costs, stage: int, last: Part) -> None:
+def _draw_feature_map(axes: Axes, x: float, y: float, costs: Costs, stage: int, last: LayerRun) -> None:
     """A stage's feature map as a cuboid above its shape, in numbers and in the paper's symbols."""
     config, grids = costs.config, costs.config.grids(costs.resolution)
     channels, (height, width) = config.embed_dims[stage], grids[stage]
@@ -169,15 +170,15 @@ def _draw_image(axes: Axes, x: float, middle: float, width: float, height: float
         item.set_clip_path(sky)
 
 
-def _stage_width(run: tuple[Part, ...]) -> float:
+def _stage_width(run: tuple[LayerRun, ...]) -> float:
     return max(8.0, sum(_cards_width(part) + SPACE for part in run) + SPACE)  # at least as wide as its title
 
 
-def _cards_width(part: Part) -> float:
+def _cards_width(part: LayerRun) -> float:
     return CARD + (part.repeats - 1) * _strip(part)
 
 
-def _strip(part: Part) -> float:
+def _strip(part: LayerRun) -> float:
     return min(STRIP, 10.0 / part.repeats)  # very deep stages get narrower strips
 
 
@@ -198,7 +199,7 @@ def stacks(operations: Sequence[Operation]) -> list[Stack]:
     return chain
 
 
-def _draw_details(axes: Axes, y: float, height: float, row: list[Part], config: EfficientFormerConfig) -> None:
+def _draw_details(axes: Axes, y: float, height: float, row: list[LayerRun], config: EfficientFormerConfig) -> None:
     """One row of panels; the length of the arrows is chosen so that the row fills the figure."""
     widths = [sum(_stack_width(stack, config) for stack in stacks(part.first)) for part in row]
     gaps = [len(stacks(part.first)) + 1 for part in row]
@@ -211,7 +212,7 @@ def _draw_details(axes: Axes, y: float, height: float, row: list[Part], config: 
         x += width + SPACE
 
 
-def _draw_chain(axes: Axes, x: float, y: float, part: Part, config: EfficientFormerConfig, gap: float) -> None:
+def _draw_chain(axes: Axes, x: float, y: float, part: LayerRun, config: EfficientFormerConfig, gap: float) -> None:
     """A chain from (x, y) to the right; the output shape is shown below a stack where it changes."""
     chain, colour = stacks(part.first), PARTS[part.kind]
     above = y + CELL * max(map(len, chain)) / 2 + 1.0  # height of a residual's path around its branch

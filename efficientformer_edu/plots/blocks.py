@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from efficientformer_edu._validation import invalid_value, non_negative_int, pair
-from efficientformer_edu.dense.offset_tables import taken_for
+from efficientformer_edu.dense.offset_tables import source_tokens
 from efficientformer_edu.model import offset_index
-from efficientformer_edu.plots.style import FAINT, INK, PAPER, PARTS, SERIES, Drawing, array, bare, drawing, outline
+from efficientformer_edu.plots import FAINT, INK, PAPER, PARTS
+from efficientformer_edu.plots.style import SERIES, Drawing, array, bare, drawing, outline
 
 Grid = tuple[int, int]
 MAX_LABELS = 100  # larger grids have no text in their cells
@@ -304,7 +305,7 @@ def draw_token_matches(bias_grid: Grid, grid: Grid) -> Drawing:
     before, after = pair("bias_grid", bias_grid), pair("grid", grid)
     trained = np.arange(before[0] * before[1]).reshape(before)
     rows, columns = (np.arange(new) * old // new for old, new in zip(before, after, strict=True))
-    resized = np.array([[y * before[1] + x for y, x in row] for row in taken_for(before, after)])
+    resized = np.array([[y * before[1] + x for y, x in row] for row in source_tokens(before, after)])
     with drawing(height=3.7) as figure:
         for axes, tokens, title in zip(
             figure.subplots(1, 3),

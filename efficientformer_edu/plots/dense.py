@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from efficientformer_edu.config import Resolution, resolution_pair
 from efficientformer_edu.dense import DenseConfig, DenseNetwork, FPNConfig, YOLOPAFPNConfig
 from efficientformer_edu.dense.network import STRIDES
+from efficientformer_edu.plots import INK, NECK, PARTS
 from efficientformer_edu.plots.mermaid import FRAME, Mermaid, Shape, edge, shape_text
-from efficientformer_edu.plots.style import INK, NECK, PARTS
 
 LABELS = {  # of necks and heads, by their names in `DenseConfig`
     "fpn": "FPN",

@@ -20,7 +20,8 @@ from efficientformer_edu.audit.growth import (
 )
 from efficientformer_edu.audit.ledger import count
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig, get_config
-from efficientformer_edu.plots.style import FAINT, GRID, PARTS, Drawing, drawing
+from efficientformer_edu.plots import FAINT, GRID, PARTS
+from efficientformer_edu.plots.style import Drawing, drawing
 
 RESOLUTIONS = (112, 224, 448, 896)
 FACTORS = (1, 2, 4, 8)  # in the same ratios as the resolutions, so that slopes can be compared by eye

@@ -1,7 +1,7 @@
-"""The live audit: from the fields of a form or a link to the HTML of a page. Standard library only.
+"""The live audit: from the fields of a form or a link to the HTML of a page, and the sliders of chapter 4.
 
-The page that runs Python in the browser and the sliders of chapter 4 show the same HTML. All numbers come from the
-ledger; the page does not compute any.
+The page that runs Python in the browser and the sliders show the same HTML; all numbers come from the ledger. Only the
+sliders need more than the standard library: ipywidgets.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from efficientformer_edu.audit.explain import explain_costs, get_rule
 from efficientformer_edu.audit.growth import attention_share
 from efficientformer_edu.audit.rules import Code
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig, get_config, resolution_pair
-from efficientformer_edu.plots.strip import strip
-from efficientformer_edu.utils.tables import Cell, Table, shown
+from efficientformer_edu.plots.strip import Svg, strip
+from efficientformer_edu.utils.tables import Cell, Table, format_cell
 
 DEFAULTS = {"model": "l1", "resolution": "224", "form": "trained", "counter": next(iter(COUNTERS))}
 SHAPE = tuple(field.name for field in dataclasses.fields(EfficientFormerConfig))
@@ -240,7 +240,7 @@ def _explanation(costs: Costs, counter: str) -> str:
             else f"<p>It counts the same {costs.params:,} parameters as we do.</p>"
         )
     others = [explain_costs(counter, costs, "macs", code) for code in CODES]
-    differing = [f"{shown(other.total)} for {CODES[other.code]}" for other in others if other.total != macs.total]
+    differing = [f"{format_cell(other.total)} for {CODES[other.code]}" for other in others if other.total != macs.total]
     if differing:
         html.append(f"<p>Other implementations of the same network count as {escape('; '.join(differing))}.</p>")
     return "".join(html)
@@ -269,3 +269,100 @@ def _cell(tag: Literal["th", "td"], text: str, right: bool, scope: str = "") -> 
 
 def _signed(difference: int) -> str:
     return f"{difference:+,}" if difference else "0"
+
+
+# Widgets
+
+SLIDER_MAX = {"depths": 24, "embed_dims": 1024, "resolution": 1024}
+SHOWN = ("diagram", "summary", "ledger", "counters", "explanation")  # fields of `Live` below the sliders
+CSS = (
+    "<style>.audit .number {text-align: right; font-variant-numeric: tabular-nums}"
+    ".audit :is(th, td) {text-align: left; padding-left: 1em}"
+    ".audit caption {text-align: left; font-weight: bold; padding-top: 1em}"
+    ".audit dl.summary div {display: inline-block; margin: 0 2em 0.5em 0}"
+    ".audit dl.summary :is(dt, dd) {display: block; float: none; width: auto; margin: 0; padding: 0}"
+    ".audit dl.summary .number {padding: 0}</style>"
+)
+
+
+class Sliders:
+    """Sliders that change a network, with its costs below them. Without a kernel, Jupyter shows the strip instead.
+
+    Args:
+        model: name of the published network to start from.
+        resolution: height and width of the image in pixels.
+
+    Attributes:
+        controls: the widgets by name; setting a `value` updates the output.
+        output: the widget with the costs or the error message.
+        view: the widget that contains everything.
+        diagram: the latest strip.
+
+    Raises:
+        ValueError: for an unknown name, or a resolution below 32 pixels.
+    """
+
+    def __init__(self, model: str = "l1", resolution: int = 224) -> None:
+        import ipywidgets as widgets
+
+        config, (height, _) = get_config(model), resolution_pair(resolution)
+        name = next(name for name, preset in PRESETS.items() if preset == config)
+        style = {"description_width": "7em"}
+
+        def slider(label: str, low: int, high: int, step: int = 1) -> Any:
+            return widgets.IntSlider(low, low, high, step, description=label, style=style)
+
+        def dropdown(label: str, options: Any, value: Any) -> Any:
+            return widgets.Dropdown(options=options, value=value, description=label, style=style)
+
+        stages = range(1, 5)
+        depths = {f"depths {j}": slider(f"depth {j}", 1, SLIDER_MAX["depths"]) for j in stages}
+        dims = {f"embed_dims {j}": slider(f"width {j}", 16, SLIDER_MAX["embed_dims"], 16) for j in stages}
+        options = {
+            "model": dropdown("start from", list(PRESETS), name),
+            "num_vit": slider("num_vit", 0, SLIDER_MAX["depths"]),
+            "resolution": slider("resolution", 32, max(SLIDER_MAX["resolution"], height)),
+            "form": dropdown("form", get_args(Form), DEFAULTS["form"]),
+            "counter": dropdown("counter", list(COUNTERS), DEFAULTS["counter"]),
+        }
+        options["resolution"].value = height
+        self.controls = {**options, **depths, **dims}
+        self.output = widgets.HTML()
+        self.diagram = Svg()
+        self._updating = False  # while a preset moves the sliders
+        for name, control in self.controls.items():
+            control.observe(self._load_preset if name == "model" else self._show, "value")
+        columns = [widgets.VBox(list(group.values())) for group in (options, depths, dims)]
+        self.view = widgets.VBox([widgets.HBox(columns, layout={"flex_flow": "row wrap"}), self.output])
+        self._load_preset()
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The values of the controls in the format of `read`."""
+        values = {name: str(control.value) for name, control in self.controls.items()}
+        shape = {name: ",".join(values.pop(f"{name} {j}") for j in range(1, 5)) for name in ("depths", "embed_dims")}
+        return values | shape
+
+    def _load_preset(self, _: object = None) -> None:
+        config = PRESETS[self.controls["model"].value]
+        self._updating = True
+        for j in range(4):
+            self.controls[f"depths {j + 1}"].value = config.depths[j]
+            self.controls[f"embed_dims {j + 1}"].value = config.embed_dims[j]
+        self.controls["num_vit"].value = config.num_vit
+        self._updating = False
+        self._show()
+
+    def _show(self, _: object = None) -> None:
+        if self._updating:
+            return
+        html = answer(self.fields)
+        if "error" in html:
+            self.output.value = f'<p role="alert">{escape(html["error"])}</p>'
+        else:
+            self.output.value = f'{CSS}<div class="audit">{"".join(html[name] for name in SHOWN)}</div>'
+            self.diagram = Svg(html["diagram"])
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        """The widget for a front end with a kernel, the strip for a front end without."""
+        return self.view._repr_mimebundle_() | self.diagram._repr_mimebundle_()

@@ -15,11 +15,12 @@ from matplotlib.colors import LogNorm, to_rgb
 from numpy.typing import NDArray
 
 from efficientformer_edu._validation import pair
-from efficientformer_edu.audit.receptive_field import half, reached
+from efficientformer_edu.audit.receptive_field import half_mass_fraction, nonzero_fraction
 from efficientformer_edu.data.images import MEAN, STD
+from efficientformer_edu.plots import FAINT, FRAME_LINE, INK, PAPER, PARTS
 from efficientformer_edu.plots.blocks import check_query
 from efficientformer_edu.plots.mermaid import shape_text
-from efficientformer_edu.plots.style import FAINT, FRAME_LINE, INK, PAPER, PARTS, Drawing, array, bare, drawing, outline
+from efficientformer_edu.plots.style import Drawing, array, bare, drawing, outline
 
 HEADS_PER_ROW, FIELDS_PER_ROW = 4, 5
 MIN_STRENGTH = 1e-3  # relative to the strongest pixel; weaker pixels are hidden like those that are zero
@@ -164,7 +165,8 @@ def draw_receptive_fields(fields: Mapping[str, Any]) -> Drawing:
             tensor = torch.as_tensor(array(field))
             if tensor.ndim != 2:
                 raise ValueError(f"the field {name!r} has the shape {tuple(tensor.shape)}; expected (H, W)")
-            title = f"{reached(tensor):.0%} of {shape_text(tensor.shape)} pixels,\nhalf of it on {half(tensor):.1%}"
+            pixels = f"{nonzero_fraction(tensor):.0%} of {shape_text(tensor.shape)} pixels"
+            title = f"{pixels},\nhalf of it on {half_mass_fraction(tensor):.1%}"
             values = array(tensor / tensor.max())
             values = values.clip(10.0**-DECADES) * (values > 0)
             image = axes.imshow(values, cmap="viridis", norm=LogNorm(10.0**-DECADES, 1))
@@ -187,7 +189,7 @@ def draw_principal_components(image: Any, maps: Sequence[Any]) -> Drawing:
     are chosen so that bright parts of the image tend to be light and orange.
 
     Args:
-        image: (3, H, W), normalized, as `View` makes it.
+        image: (3, H, W), normalized, as `Letterbox` makes it.
         maps: (C, h, w) each, or (1, C, h, w) as `DenseBackbone` returns for one image.
 
     Raises:

@@ -1,7 +1,7 @@
 """The network as a Mermaid flowchart, which notebooks, the site and GitHub render. Needs neither torch nor matplotlib.
 
-Paper: Fig. 3. `parts` folds the analytic ledger into stem, embeddings, runs of equal blocks, and head; every shape in a
-figure of the network comes from there, so that figures are right for any configuration and image size.
+Paper: Fig. 3. `layer_runs` folds the analytic ledger into stem, embeddings, runs of equal blocks, and head. Every shape
+in a figure of the network comes from there, so figures are right for any configuration and image size.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from itertools import groupby, pairwise
 
 from efficientformer_edu.audit import Costs, Operation, count
 from efficientformer_edu.config import EfficientFormerConfig, Resolution
-from efficientformer_edu.plots.style import FRAME_LINE, INK, PARTS
+from efficientformer_edu.plots import FRAME_LINE, INK, PARTS
 
 FRAME = f"fill:none,stroke:{FRAME_LINE}"  # of a stage: transparent, so that its title keeps the colours of the page
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Part:
+class LayerRun:
     """A run of equal blocks, an embedding, the stem or the head.
 
     Attributes:
@@ -58,8 +58,8 @@ class Mermaid(str):
         }
 
 
-def parts(costs: Costs) -> list[Part]:
-    """The parts of a network in execution order."""
+def layer_runs(costs: Costs) -> list[LayerRun]:
+    """Stem, embeddings, runs of equal blocks and head of a network, in execution order."""
     maps = [
         (dim, *grid) for dim, grid in zip(costs.config.embed_dims, costs.config.grids(costs.resolution), strict=True)
     ]
@@ -69,7 +69,7 @@ def parts(costs: Costs) -> list[Part]:
         operations = tuple(run)
         # Norms and pooling keep the shape, so the first row of a block, or of the head, has the shape of its input.
         entry = current if kind in ("stem", "embedding") else operations[0].output_shape
-        network.append(Part(kind, stage, len({row.block for row in operations}), entry, operations))
+        network.append(LayerRun(kind, stage, len({row.block for row in operations}), entry, operations))
         current = maps[int(stage[-1]) - 1] if stage.startswith("stage") else operations[-1].output_shape
     return network
 
@@ -83,7 +83,7 @@ def alt_text(model: str | EfficientFormerConfig, resolution: Resolution = 224) -
     """A description of the network's figure for screen readers. Arguments and errors as for `count`."""
     costs = count(model, resolution)
     stages = []
-    for stage, run in groupby(parts(costs), key=lambda part: part.stage):
+    for stage, run in groupby(layer_runs(costs), key=lambda part: part.stage):
         if stage.startswith("stage"):
             blocks = [part for part in run if part.kind != "embedding"]
             runs = " and ".join(f"{part.repeats} {part.kind} on {shape_text(part.output_shape)}" for part in blocks)
@@ -109,7 +109,7 @@ def architecture_mermaid(model: str | EfficientFormerConfig, resolution: Resolut
         ValueError: for an unknown name, or a resolution below 32 pixels.
     """
     costs = count(model, resolution)
-    stem, *body, head = parts(costs)
+    stem, *body, head = layer_runs(costs)
     stages = [(stage, tuple(run)) for stage, run in groupby(body, key=lambda part: part.stage)]
     lines = [
         "flowchart TB",
@@ -136,7 +136,7 @@ def edge(start: str, end: str, *shapes: Shape) -> str:
     return f'{start} -->|"{" → ".join(map(shape_text, shapes))}"| {end}'
 
 
-def _stage(stage: str, run: tuple[Part, ...]) -> Iterator[str]:
+def _stage(stage: str, run: tuple[LayerRun, ...]) -> Iterator[str]:
     yield f'subgraph {_id(stage)}["{stage}"]'
     yield "direction LR"
     for part in run:
@@ -147,7 +147,7 @@ def _stage(stage: str, run: tuple[Part, ...]) -> Iterator[str]:
     yield f"style {_id(stage)} {FRAME}"
 
 
-def _head(head: Part) -> Iterator[str]:
+def _head(head: LayerRun) -> Iterator[str]:
     norm, pooled, *classifiers = head.operations
     yield 'subgraph head["head"]'
     yield "direction LR"
@@ -164,12 +164,12 @@ def _head(head: Part) -> Iterator[str]:
     yield f"style head {FRAME}"
 
 
-def _between(part: Part, following: Part) -> Iterable[Shape]:
+def _between(part: LayerRun, following: LayerRun) -> Iterable[Shape]:
     """The shape of a tensor between two parts, and its second shape if it is reshaped from map to tokens or back."""
     return dict.fromkeys((part.output_shape, following.input_shape))
 
 
-def _label(part: Part) -> str:
+def _label(part: LayerRun) -> str:
     if part.kind == "embedding":
         return "embedding<br/>3×3, stride 2"
     mixer = "pooling" if part.kind == "MB4D" else "attention"

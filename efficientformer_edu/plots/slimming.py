@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from efficientformer_edu.plots import FAINT, INK, PARTS, QUERY, Colour
 from efficientformer_edu.plots.latency import GRID
-from efficientformer_edu.plots.style import FAINT, INK, PARTS, QUERY, Colour, Drawing, drawing
+from efficientformer_edu.plots.style import Drawing, drawing
 from efficientformer_edu.slimming.baselines import METHODS, Method
 from efficientformer_edu.slimming.front import Front
 from efficientformer_edu.slimming.records import Search

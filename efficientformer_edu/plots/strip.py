@@ -1,7 +1,7 @@
 """The network as a strip: one bar per block, its MACs upwards and its parameters downwards.
 
-The SVG is written by hand: with the standard library only, a notebook or a browser can redraw it whenever the reader
-changes the network. Its text is large, because a phone shows it at half the size.
+The SVG is written with the standard library only, so a notebook or a browser can redraw it whenever the reader changes
+the network. Its text is large, because a phone shows it at half the size.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from efficientformer_edu.audit.ledger import Costs
-from efficientformer_edu.plots.style import FAINT, FRAME_LINE, INK, PAPER, PARTS
+from efficientformer_edu.plots import FAINT, FRAME_LINE, INK, PAPER, PARTS
 
 WIDTH, HEIGHT = 540, 466
 EDGE = 14  # padding of the card
@@ -47,7 +47,7 @@ class Bar(NamedTuple):
     params: int
 
 
-class Group(NamedTuple):
+class StageBars(NamedTuple):
     """The bars of a stage and the lines of text below them."""
 
     bars: tuple[Bar, ...]
@@ -59,15 +59,11 @@ class Group(NamedTuple):
 
 
 def strip(costs: Costs) -> Svg:
-    """A strip with one bar per block in execution order.
+    """A strip with one bar per block in execution order, for a network of up to about a hundred blocks.
 
-    Args:
-        costs: a ledger of any network of up to about a hundred blocks.
-
-    Returns:
-        SVG with a title and a description. The tooltip of each bar has its exact numbers.
+    The tooltip of each bar has its exact numbers.
     """
-    stages = groups(costs)
+    stages = bars_by_stage(costs)
     height, width = costs.resolution
     form = "" if costs.form == "trained" else ", folded"
     title = f"{short(costs.params)} parameters, {short(costs.macs)} MACs at {height}×{width}{form}"
@@ -92,7 +88,7 @@ def strip(costs: Costs) -> Svg:
     return Svg("".join(elements))
 
 
-def groups(costs: Costs) -> list[Group]:
+def bars_by_stage(costs: Costs) -> list[StageBars]:
     """The blocks of a network by stage."""
     bars = []
     for label, sums in costs.by("block").items():
@@ -105,7 +101,7 @@ def groups(costs: Costs) -> list[Group]:
         if stage.startswith("stage"):
             j = int(stage[-1]) - 1
             lines += ["×".join(map(str, grids[j])), f"width {costs.config.embed_dims[j]}"]
-        stages.append(Group(tuple(bar for _, bar in run), tuple(lines)))
+        stages.append(StageBars(tuple(bar for _, bar in run), tuple(lines)))
     return stages
 
 
@@ -118,7 +114,7 @@ def short(number: int) -> str:
     return str(number)
 
 
-def _bars(stages: list[Group], macs: int, params: int) -> Iterator[str]:
+def _bars(stages: list[StageBars], macs: int, params: int) -> Iterator[str]:
     """The bars of all stages with their labels. `macs` and `params` are the largest of a block."""
     available = WIDTH - 2 * EDGE - GAP * (len(stages) - 1)
     bar_width = WIDEST

@@ -18,20 +18,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from efficientformer_edu._validation import positive_int
 from efficientformer_edu.data.fashion_mnist import statistics
 from efficientformer_edu.data.images import MEAN, STD
-from efficientformer_edu.plots.style import (
-    FAINT,
-    GRID,
-    INK,
-    PAPER,
-    PARTS,
-    QUERY,
-    SERIES,
-    WIDTH,
-    Drawing,
-    array,
-    bare,
-    drawing,
-)
+from efficientformer_edu.plots import FAINT, GRID, INK, PAPER, PARTS, QUERY
+from efficientformer_edu.plots.style import SERIES, WIDTH, Drawing, array, bare, drawing
 from efficientformer_edu.training.evaluation import Evaluation
 from efficientformer_edu.training.optimization import learning_rate
 from efficientformer_edu.training.recipe import Recipe
@@ -129,7 +117,7 @@ def draw_rates(recipes: Mapping[str, Recipe], steps_per_epoch: int) -> Drawing:
     with drawing(height=3.4, width=min(WIDTH, 1.0 + 4.0 * len(recipes))) as figure:
         panels = figure.subplots(1, len(recipes), squeeze=False, sharey=True)[0]
         for axes, colour, (name, recipe) in zip(panels, RUNS * len(recipes), recipes.items(), strict=False):
-            last, warm = recipe.total_epochs * steps_per_epoch - 1, recipe.warm_up_epochs
+            last, warm = recipe.total_epochs * steps_per_epoch - 1, recipe.warmup_epochs
             turn = math.ceil(warm * steps_per_epoch)  # the first step after the warm-up
             steps = {*np.linspace(0, last, POINTS).round().astype(int).tolist(), max(turn - 1, 0), min(turn, last)}
             rates = {step: learning_rate(recipe, step, steps_per_epoch) for step in sorted(steps)}

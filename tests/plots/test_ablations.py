@@ -35,7 +35,7 @@ def outcome(tmp_path: Path) -> Outcome:
 def test_every_row_has_its_pairs_its_mean_and_its_interval(outcome: Outcome) -> None:
     (axes,) = draw_differences(outcome).axes
     names = [result.name for result in outcome.results[1:]]
-    assert [label.get_text() for label in axes.get_yticklabels()] == [outcome[name].words for name in names]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [outcome[name].description for name in names]
     for position, name in enumerate(names):
         difference = outcome[name].difference
         assert difference is not None

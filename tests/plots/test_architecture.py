@@ -11,9 +11,10 @@ from matplotlib.text import Text
 
 from efficientformer_edu.audit import count
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
+from efficientformer_edu.plots import PARTS
 from efficientformer_edu.plots.architecture import draw_architecture, stacks
-from efficientformer_edu.plots.mermaid import parts
-from efficientformer_edu.plots.style import PARTS, Drawing, save
+from efficientformer_edu.plots.mermaid import layer_runs
+from efficientformer_edu.plots.style import Drawing, save
 
 SUPERNET = EfficientFormerConfig(num_vit=(0, 1, 6, 2), distillation=False, layer_scale_init=None, act="hard_swish")
 
@@ -32,7 +33,7 @@ def test_numbers_and_shapes_are_the_ledgers(name: str, resolution: int | tuple[i
     for label in labels:
         for shape in re.findall(r"\d+(?:×\d+){1,2}", re.sub(r"conv \S+|pool \S+", "", label)):
             assert tuple(map(int, shape.split("×"))) in known
-    runs = [part for part in parts(costs) if part.kind in ("MB4D", "MB3D")]
+    runs = [part for part in layer_runs(costs) if part.kind in ("MB4D", "MB3D")]
     assert [label for label in labels if label.startswith("×")] == [f"×{part.repeats}" for part in runs]
 
 
@@ -56,7 +57,7 @@ def test_operations_follow_the_configuration() -> None:
 
 
 def test_steps_of_attention_share_a_stack() -> None:
-    block = next(part for part in parts(count("l1")) if part.kind == "MB3D").first
+    block = next(part for part in layer_runs(count("l1")) if part.kind == "MB3D").first
     assert [len(stack) for stack in stacks(block)] == [1, 1, 5, 1, 1, 1, 1, 2, 1, 1, 1]
 
 

@@ -8,9 +8,9 @@ import torch
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
-from efficientformer_edu.dense.offset_tables import taken_for
-from efficientformer_edu.plots import blocks
-from efficientformer_edu.plots.style import INK, PAPER, Drawing
+from efficientformer_edu.dense.offset_tables import source_tokens
+from efficientformer_edu.plots import INK, PAPER, blocks
+from efficientformer_edu.plots.style import Drawing
 
 
 def texts(drawing: Drawing, panel: int) -> list[str]:
@@ -183,7 +183,7 @@ def test_tokens_are_coloured_and_labelled_by_their_match() -> None:
     panels = {
         trained: [[(y, x) for x in range(3)] for y in range(2)],
         by_position: [[(y // 2, x // 2) for x in range(6)] for y in range(4)],
-        resized: taken_for((2, 3), (4, 6)),
+        resized: source_tokens((2, 3), (4, 6)),
     }
     for axes, tokens in panels.items():
         assert axes.images[0].get_array().tolist() == [[3 * y + x for y, x in row] for row in tokens]

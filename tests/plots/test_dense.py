@@ -22,15 +22,16 @@ from efficientformer_edu.dense import (
     YOLOPAFPNConfig,
 )
 from efficientformer_edu.dense.network import HEADS, MATRIX, NECKS
+from efficientformer_edu.plots import PARTS
 from efficientformer_edu.plots.dense import LABELS, PAFPN, dense_alt_text, dense_mermaid, dense_shapes
-from efficientformer_edu.plots.style import PARTS
 
 SMALL = EfficientFormerConfig(depths=(1, 1, 1, 2), embed_dims=(16, 32, 48, 64), num_heads=2, key_dim=8)
 PAIRS = [pair for pair, why in MATRIX.items() if not why]
 
 
 def config(neck: str, head: str, backbone: EfficientFormerConfig = SMALL, **fields) -> DenseConfig:
-    return DenseConfig(backbone, HEADS[head](), NECKS[neck]() if neck in NECKS else None, num_classes=7, **fields)
+    neck_config = NECKS[neck].config() if neck in NECKS else None
+    return DenseConfig(backbone, HEADS[head].config(), neck_config, num_classes=7, **fields)
 
 
 def shapes(text: str) -> set[tuple[int, ...]]:

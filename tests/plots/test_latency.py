@@ -14,12 +14,12 @@ from matplotlib.container import BarContainer
 from matplotlib.text import Annotation, Text
 
 from efficientformer_edu.latency import Conditions, Measurement
-from efficientformer_edu.latency.claims import Claim, Observation
-from efficientformer_edu.latency.operators import CLASSES, SPATIAL
+from efficientformer_edu.latency.observations import Claim, Observation
 from efficientformer_edu.latency.peers import PEERS
-from efficientformer_edu.latency.profile import Profile
+from efficientformer_edu.latency.profile import CLASSES, SPATIAL, Profile
 from efficientformer_edu.latency.records import Timing
 from efficientformer_edu.paper import table1
+from efficientformer_edu.plots import INK
 from efficientformer_edu.plots.latency import (
     COLOURS,
     VERDICTS,
@@ -30,7 +30,7 @@ from efficientformer_edu.plots.latency import (
     draw_profiles,
     draw_waterfall,
 )
-from efficientformer_edu.plots.style import INK, Drawing
+from efficientformer_edu.plots.style import Drawing
 from efficientformer_edu.utils.statistics import Estimate
 
 ON = Conditions(machine="A processor, 2 cores", threads=2, versions={"torch": "2.13"}, date="2026-11-21")

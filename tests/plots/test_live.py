@@ -18,7 +18,7 @@ from strategies import configs, resolutions
 
 from efficientformer_edu.audit import COUNTERS, count, explain
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
-from efficientformer_edu.plots.live import CODES, DEFAULTS, SHAPE, Live, Question, answer, fields, live, read
+from efficientformer_edu.plots.live import CODES, DEFAULTS, SHAPE, Live, Question, Sliders, answer, fields, live, read
 from tools import ROOT
 
 L1 = Question(PRESETS["l1"], (224, 224), "trained", "fvcore")
@@ -219,7 +219,73 @@ def test_the_browser_needs_these_files_and_no_library() -> None:
     package = {name for name in loaded if name.startswith("efficientformer_edu")}
     libraries = {name.partition(".")[0] for name in set(loaded) - package}
     assert libraries <= sys.stdlib_module_names
-    above, deeper = "efficientformer_edu", ["audit", "config", "_formats", "_validation", "figures"]
-    audit = [f"audit.{name}" for name in ("analytic", "costs", "explain", "growth", "rules", "tables")]
-    figures = [f"figures.{name}" for name in ("colours", "live", "strip")]
-    assert package == {above, *(f"{above}.{name}" for name in deeper + audit + figures)}
+    modules = {name.removeprefix("efficientformer_edu").lstrip(".") for name in package}
+    assert {name for name in modules if name.startswith("plots")} == {"plots", "plots.live", "plots.strip"}
+    assert {name.split(".")[0] for name in modules} <= {
+        "",
+        "_formats",
+        "_validation",
+        "audit",
+        "config",
+        "plots",
+        "utils",
+    }
+
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_sliders_start_from_a_published_network(name: str) -> None:
+    question = read(Sliders(name, 320).fields)
+    assert (question.config, question.resolution) == (PRESETS[name], (320, 320))
+
+
+def test_a_slider_updates_the_output() -> None:
+    widget = Sliders()
+    before = widget.output.value
+    widget.controls["depths 3"].value = 7
+    widget.controls["embed_dims 2"].value = 112
+    widget.controls["resolution"].value = 256
+    widget.controls["counter"].value = "thop"
+    values = {"depths": "3,2,7,4", "embed_dims": "48,112,224,448", "resolution": "256", "counter": "thop"}
+    html = answer(values)
+    assert widget.output.value != before
+    assert all(
+        html[name] in widget.output.value for name in ("diagram", "summary", "ledger", "counters", "explanation")
+    )
+    assert widget.diagram == html["diagram"]
+
+
+def test_another_preset_moves_all_sliders_at_once() -> None:
+    widget = Sliders()
+    outputs: list[str] = []
+    widget.output.observe(lambda change: outputs.append(change["new"]), "value")
+    widget.controls["model"].value = "l7"
+    assert read(widget.fields).config == PRESETS["l7"]
+    assert len(outputs) == 1 and answer({"model": "l7"})["summary"] in outputs[0]
+
+
+def test_an_impossible_network_shows_an_error() -> None:
+    widget = Sliders()
+    picture = widget.diagram
+    widget.controls["num_vit"].value = 5
+    error = answer(widget.fields)["error"]
+    assert widget.output.value == f'<p role="alert">{error}</p>' and "num_vit=5" in error
+    assert widget.diagram == picture
+    widget.controls["depths 4"].value = 5
+    assert "num_vit=5" not in widget.output.value and widget.diagram != picture
+
+
+def test_without_a_kernel_the_strip_is_shown() -> None:
+    widget = Sliders("l3")
+    data = widget._repr_mimebundle_()
+    assert set(data) == {WIDGET, "image/svg+xml", "text/plain"}
+    assert data["image/svg+xml"] == answer({"model": "l3"})["diagram"]
+    assert data["text/plain"] == "31.4 M parameters, 3.91 G MACs at 224×224"
+
+
+@pytest.mark.parametrize(("arguments", "match"), [(("l2",), "l2"), (("l1", 31), "resolution=31")])
+def test_errors_name_the_value(arguments: tuple[object, ...], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        Sliders(*arguments)

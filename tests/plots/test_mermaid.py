@@ -11,8 +11,9 @@ from strategies import configs, resolutions
 
 from efficientformer_edu.audit import count
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
-from efficientformer_edu.plots.mermaid import alt_text, architecture_mermaid, parts
-from efficientformer_edu.plots.style import INK, NECK, PAPER, PARTS, Colour, contrast
+from efficientformer_edu.plots import INK, NECK, PAPER, PARTS, Colour
+from efficientformer_edu.plots.mermaid import alt_text, architecture_mermaid, layer_runs
+from efficientformer_edu.plots.style import contrast
 
 SIZES = [224, (225, 480)]
 
@@ -103,7 +104,7 @@ def test_parts_contain_every_row_once_and_fit_together(
     config: EfficientFormerConfig, resolution: tuple[int, int]
 ) -> None:
     costs = count(config, resolution)
-    network = parts(costs)
+    network = layer_runs(costs)
     assert tuple(row for part in network for row in part.operations) == costs.rows
     assert all(len(part.first) * part.repeats == len(part.operations) for part in network)
     for before, after in pairwise(network):

@@ -12,8 +12,9 @@ from strategies import configs, resolutions
 
 from efficientformer_edu.audit import Costs, count
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
-from efficientformer_edu.plots.strip import GROUND, LANE, LETTER, Svg, groups, short, strip
-from efficientformer_edu.plots.style import FAINT, INK, PAPER, contrast
+from efficientformer_edu.plots import FAINT, INK, PAPER
+from efficientformer_edu.plots.strip import GROUND, LANE, LETTER, Svg, bars_by_stage, short, strip
+from efficientformer_edu.plots.style import contrast
 
 SVG = "{http://www.w3.org/2000/svg}"
 BAR = re.compile(r"(.+): ([\d,]+) MACs, ([\d,]+) parameters")
@@ -82,7 +83,7 @@ def test_nothing_overlaps_or_leaves_the_card(costs: Costs) -> None:
 
 
 def test_stages_are_labelled_with_name_grid_and_width() -> None:
-    assert [group.lines for group in groups(count("l1", (384, 640)))] == [
+    assert [group.lines for group in bars_by_stage(count("l1", (384, 640)))] == [
         ("stem",),
         ("stage 1", "96×160", "width 48"),
         ("stage 2", "48×80", "width 96"),
@@ -90,7 +91,7 @@ def test_stages_are_labelled_with_name_grid_and_width() -> None:
         ("stage 4", "12×20", "width 448"),
         ("head",),
     ]
-    kinds = [bar.kind for bar in groups(count("l1"))[4].bars]
+    kinds = [bar.kind for bar in bars_by_stage(count("l1"))[4].bars]
     assert kinds == ["embedding", "MB4D", "MB4D", "MB4D", "MB3D"]
 
 

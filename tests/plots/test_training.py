@@ -23,7 +23,7 @@ from efficientformer_edu.plots.training import (
     target_labels,
 )
 from efficientformer_edu.training.evaluation import Evaluation
-from efficientformer_edu.training.loading import Evaluation as Crop
+from efficientformer_edu.training.loading import EvalTransform
 from efficientformer_edu.training.optimization import learning_rate
 from efficientformer_edu.training.recipe import CODE, LAPTOP
 
@@ -122,7 +122,7 @@ def test_curves_of_a_single_epoch_and_without_epochs() -> None:
 
 
 def test_rates_are_those_of_the_schedule() -> None:
-    recipes = {"laptop": LAPTOP, "cold": LAPTOP.replace(warm_up_epochs=0), "long": CODE.replace(cooldown_epochs=3)}
+    recipes = {"laptop": LAPTOP, "cold": LAPTOP.replace(warmup_epochs=0), "long": CODE.replace(cooldown_epochs=3)}
     figure = draw_rates(recipes, 23)
     for axes, (name, recipe) in zip(figure.axes, recipes.items(), strict=True):
         ((*_, xs, ys),) = lines(axes)
@@ -142,7 +142,7 @@ def test_rates_are_those_of_the_schedule() -> None:
 
 def test_samples_are_shown_without_normalization() -> None:
     data = load_data("fashion-mnist-small", "test")
-    images, labels = Crop(32, 1)([data[0], data[1]])
+    images, labels = EvalTransform(32, 1)([data[0], data[1]])
     figure = draw_samples(images, [data.classes[label] for label in labels])
     for number, axes in enumerate(figure.axes):
         picture, label = data[number]
