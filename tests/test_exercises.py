@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from efficientformer_edu.exercises._check import ExerciseError, call, done, expect_shape, given, require
+from efficientformer_edu.exercises._check import ExerciseError, call, done, expect_shape, require, require_value
 from tools import NOTEBOOKS, ROOT
 from tools.chapters import chapters, exercises, read
 
@@ -46,7 +46,7 @@ def test_the_check_distinguishes_right_and_wrong_answers(path: Path, number: int
 @pytest.mark.parametrize("nothing", [..., None])
 def test_an_answer_that_is_not_there_is_not_done_yet(nothing: object) -> None:
     with pytest.raises(ExerciseError, match="total .*not done yet"):
-        given(nothing, "total")
+        require_value(nothing, "total")
     with pytest.raises(ExerciseError, match=r"f\(2\) .*not done yet"):
         call(_named(lambda _: nothing), 2)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import product
 from statistics import fmean
 
@@ -16,7 +17,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from efficientformer_edu.exercises._check import call, describe, done, expect_shape, require
+from efficientformer_edu.exercises._check import (
+    call,
+    close,
+    compare,
+    describe,
+    done,
+    expect_items,
+    expect_shape,
+    listed,
+    require,
+)
 from efficientformer_edu.model import MB3D, MB4D, EfficientFormer
 from efficientformer_edu.model.mixers import Attention
 from efficientformer_edu.training.small import SMALL
@@ -24,6 +35,7 @@ from efficientformer_edu.training.small import SMALL
 BASE = {0: 0.81, 1: 0.84, 2: 0.82, 3: 0.85, 4: 0.83}
 CHANGED = {4: 0.82, 0: 0.80, 7: 0.90, 2: 0.82, 1: 0.85}  # in a different order, with a seed that the base does not have
 SAMPLES = ((-0.4, -0.1, 0.2, -0.7, -0.3), (1.0, 2.0, 4.0), (0.3, 0.3, 0.3, 0.3), (-2.0, 5.0, 1.0, 0.5))
+same = partial(close, rtol=1e-6, atol=1e-9)
 NETWORK = SMALL.replace(depths=(1, 2, 1, 3), embed_dims=(8, 16, 16, 16), num_vit=2)
 
 
@@ -32,57 +44,56 @@ def check_differences(differences: Callable[[Mapping[int, float], Mapping[int, f
     got = list(call(differences, CHANGED, BASE))
     changed, base = list(CHANGED.values()), list(BASE.values())
     expected = [CHANGED[seed] - BASE[seed] for seed in (0, 1, 2, 4)]
-    slips = {
-        "You pair by position in the dictionary. Runs are pairs if they have the same seed, whatever their order.": [
-            [a - b for a, b in zip(changed, base, strict=True)],
-            [a - b for a, b in zip(sorted(changed), sorted(base), strict=True)],
+    unpaired = [[CHANGED[seed] - BASE.get(seed, other) for seed in (0, 1, 2, 4, 7)] for other in (0.0, fmean(base))]
+    mistakes = {
+        "You pair by position in the dictionary. Runs are pairs if they have the same seed, in any order.": [
+            a - b for a, b in zip(changed, base, strict=True)
+        ],
+        "You pair sorted values, so you pair by position. Runs are pairs if they have the same seed.": [
+            a - b for a, b in zip(sorted(changed), sorted(base), strict=True)
         ],
         "The sign: a difference is the changed network minus the base, so that below 0 is worse.": [
-            [-value for value in expected]
+            -value for value in expected
         ],
-        "Seed 7 was trained with one of the two only. It has no pair, so it is left out.": [
-            [CHANGED[seed] - BASE.get(seed, other) for seed in (0, 1, 2, 4, 7)] for other in (0.0, fmean(base))
+        "Seed 7 was trained with only one of the two. It has no pair, so it is left out.": (
+            got if any(same(got, answer) for answer in unpaired) else None
+        ),
+        "The pairs are correct, but not in the order of the seeds.": [
+            CHANGED[seed] - BASE[seed] for seed in CHANGED if seed in BASE
         ],
-        "The pairs are right, but not in the order of the seeds.": [
-            [CHANGED[seed] - BASE[seed] for seed in CHANGED if seed in BASE]
-        ],
-        "A difference has a sign; yours are all positive.": [[abs(value) for value in expected]],
+        "A difference has a sign; yours are all positive.": [abs(value) for value in expected],
     }
-    for sentence, wrong in slips.items():
-        require(not any(_close(got, answer) for answer in wrong), sentence)
-    require(
-        len(got) == len(expected), f"{len(expected)} seeds were trained with both; you have {len(got)} differences."
-    )
-    require(_close(got, expected), f"The differences are {_list(expected)}; you have {_list(got)}.")
-    done("what a seed does to both runs is gone from their difference.")
+    message = f"The differences are {listed(expected)}; you have {listed(got)}."
+    if len(got) != len(expected):
+        message = f"{len(expected)} seeds were trained with both; you have {len(got)} differences."
+    compare(got, expected, mistakes, message, same)
+    done("an effect of the seed on both runs cancels in their difference.")
 
 
 def check_bootstrap(bootstrap: Callable[[Sequence[float], float], tuple[float, float]]) -> None:
     """Compare with the means of all resamples with replacement, of three, four and five numbers."""
     for values, level in product(SAMPLES, (0.95, 0.5)):
         got = call(bootstrap, list(values), level)
-        at = f"Of {describe(list(values))} at a level of {level:g}"
-        require(isinstance(got, tuple | list) and len(got) == 2, f"{at}: two ends are wanted, {describe(got)} came.")
+        at = f"Of {describe(list(values))} at a level of {level:g}: "
+        expect_items(got, 2, f"{at}return two ends.")
         means = [fmean(sample) for sample in product(values, repeat=len(values))]
         expected, tail = _ends(means, level), 1 - level
-        slips = {
-            "you take the quantiles of the differences. An interval for the mean comes from the means of the draws": (
+        mistakes = {
+            "you take the quantiles of the differences. An interval for the mean comes from the means of the draws.": (
                 _ends(values, level)
             ),
-            "you draw without replacement. Then every draw holds all the numbers, and every mean is the same": (
+            "you draw without replacement. Then every draw contains all values, and every mean is the same.": (
                 (fmean(values), fmean(values))
             ),
-            "you leave out 1 − level on each side; that is twice as much. Half of it belongs on each": (
+            "you leave out 1 − level on each side; that is twice as much. Half of it belongs on each.": (
                 _ends(means, 1 - 2 * tail)
             ),
-            "you leave out nothing: these are the smallest and the largest mean": (min(means), max(means)),
-            "the lower end comes first": (expected[1], expected[0]),
-            "you leave out all on one side": (min(means), float(np.quantile(means, level))),
+            "you leave out nothing: these are the smallest and the largest mean.": (min(means), max(means)),
+            "the lower end comes first.": (expected[1], expected[0]),
+            "you leave out all on one side.": (min(means), float(np.quantile(means, level))),
         }
-        for sentence, slip in slips.items():
-            require(not _close(got, slip) or _close(slip, expected), f"{at}: {sentence}.")
-        require(_close(got, expected), f"{at}: the ends are {_list(expected)}; you have {_list(got)}.")
-    done("an interval out of five numbers, and no formula for a distribution.")
+        compare(got, expected, mistakes, f"the ends are {listed(expected)}; you have {listed(got)}.", same, at)
+    done("an interval out of five numbers, without assuming a distribution.")
 
 
 def check_errors(errors: Callable[[Sequence[float], Sequence[float]], tuple[float, float]]) -> None:
@@ -90,34 +101,32 @@ def check_errors(errors: Callable[[Sequence[float], Sequence[float]], tuple[floa
     base = [81.0, 84.0, 82.0, 85.0, 83.0]
     for changed in ([82.0, 84.5, 82.5, 86.5, 83.5], [84.0, 82.0, 83.5, 81.0, 83.0], [83.0, 86.0, 84.0, 87.0, 85.0]):
         got = call(errors, changed, base)
-        at = f"With {_list(changed)} and {_list(base)}"
-        require(isinstance(got, tuple | list) and len(got) == 2, f"{at}: two errors are wanted, {describe(got)} came.")
+        at = f"With {listed(changed)} and {listed(base)}: "
+        expect_items(got, 2, f"{at}return two errors.")
         count, pairs = len(base), [a - b for a, b in zip(changed, base, strict=True)]
         a, b, paired = (_spread(values) for values in (changed, base, pairs))
         root = math.sqrt(count)
         expected = paired / root, math.hypot(a, b) / root
         few = math.sqrt((count - 1) / count)
-        slips = {
-            "these are deviations of single runs. The mean of n runs has the deviation divided by √n": (
+        mistakes = {
+            "these are deviations of single runs. The mean of n runs has the deviation divided by √n.": (
                 (paired, math.hypot(a, b))
             ),
-            "you divide by n. Squares average as 1/n, so the error itself shrinks as 1/√n": (
+            "you divide by n. Squares average as 1/n, so the error itself shrinks as 1/√n.": (
                 (paired / count, math.hypot(a, b) / count)
             ),
-            "the squares are divided by n − 1, not n: the mean was taken from the same numbers": (
+            "the squares are divided by n − 1, not n: the mean was estimated from the same values.": (
                 (few * expected[0], few * expected[1])
             ),
-            "independent errors add as squares, √(a² + b²); you add the errors themselves": (
+            "independent errors add as squares, √(a² + b²); you add the errors themselves.": (
                 (expected[0], (a + b) / root)
             ),
-            "independent errors add even where values are subtracted; you take their difference": (
+            "independent errors add even where values are subtracted; you take their difference.": (
                 (expected[0], abs(a - b) / root)
             ),
-            "the two are exchanged: the paired error comes first": (expected[1], expected[0]),
+            "the two are exchanged: the paired error comes first.": (expected[1], expected[0]),
         }
-        for sentence, slip in slips.items():
-            require(not _close(got, slip) or _close(slip, expected), f"{at}: {sentence}.")
-        require(_close(got, expected), f"{at}: the errors are {_list(expected)}; you have {_list(got)}.")
+        compare(got, expected, mistakes, f"the errors are {listed(expected)}; you have {listed(got)}.", same, at)
     done("pairing pays where a seed moves both runs the same way, and only there.")
 
 
@@ -125,31 +134,26 @@ def check_chance(chance: Callable[[int, int], tuple[float, float]]) -> None:
     """Compare with a count of all sign patterns, and with a product over rows of the chance of no verdict."""
     for rows, pairs in ((1, 5), (19, 5), (40, 5), (19, 3), (8, 10)):
         got = call(chance, rows, pairs)
-        at = f"{rows} rows of {pairs} pairs"
-        require(isinstance(got, tuple | list) and len(got) == 2, f"{at}: two numbers are wanted, {describe(got)} came.")
+        at = f"{rows} rows of {pairs} pairs: "
+        expect_items(got, 2, f"{at}return two numbers.")
         patterns = list(product((-1, 1), repeat=pairs))
         single = sum(abs(sum(pattern)) == pairs for pattern in patterns) / len(patterns)
         escape = 1.0
         for _ in range(rows):
             escape *= 1 - single
         expected = rows * single, 1 - escape
-        half = single / 2
-        slips = {
-            "you count one side. All above 0 and all below 0 are both a verdict": (
-                rows * half,
-                1 - (1 - half) ** rows,
+        mistakes = {
+            "you count one side. All above 0 and all below 0 are both a verdict.": (
+                (rows * single / 2, 1 - (1 - single / 2) ** rows)
             ),
             "chances of rows do not add up: for many rows your second number is above 1. "
-            "Ask how likely it is that all rows escape": (expected[0], expected[0]),
-            "that is the chance that no row has a verdict; at least one is 1 minus it": (expected[0], escape),
-            "that is the chance that every row has a verdict": (expected[0], single**rows),
+            "Compute how likely it is that no row has a verdict.": (expected[0], expected[0]),
+            "that is the chance that no row has a verdict; at least one is 1 minus it.": (expected[0], escape),
+            "that is the chance that every row has a verdict.": (expected[0], single**rows),
         }
-        for sentence, slip in slips.items():
-            require(not _close(got, slip) or _close(slip, expected), f"{at}: {sentence}.")
-        require(
-            _close(got, expected), f"{at}: expected are {expected[0]:.4f} and {expected[1]:.4f}; you have {_list(got)}."
-        )
-    done("with nineteen rows a verdict or two from chance alone is the rule.")
+        message = f"the correct values are {listed(expected)}; you have {listed(got)}."
+        compare(got, expected, mistakes, message, same, at)
+    done("with nineteen rows, one or two verdicts from chance alone are to be expected.")
 
 
 def check_max_pooling(mixer: Callable[[], nn.Module], change: Callable[[EfficientFormer], object]) -> None:
@@ -168,19 +172,19 @@ def check_max_pooling(mixer: Callable[[], nn.Module], change: Callable[[Efficien
     changed = sum(type(module).__name__ == getattr(mixer, "__name__", "") for module in maps)
     require(
         changed,
-        "The network that came in still has its own mixers. A change is made in place: the caller keeps this network.",
+        "The network still has its own mixers. A change is made in place: the caller keeps this network.",
     )
     require(
         all(isinstance(module, Attention) for module in tokens),
-        "You exchanged attention as well. One change at a time: MB3D stays as it is, and only MB4D pools.",
+        "You exchanged attention as well. Change one thing at a time: only the pooling of MB4D.",
     )
     require(changed == len(maps), f"{changed} of {len(maps)} MB4D have the new mixer. All stages have some.")
     after = network.state_dict()
     require(
         before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before),
-        "Weights are other than before. Exchange the mixer alone: a new block would start from other weights.",
+        "The weights differ from before. Exchange the mixer alone: a new block would start from different weights.",
     )
-    done("one change, the same first weights: a variant that could stand in the table.")
+    done("one change, the same initial weights: a variant that could be added to the table.")
 
 
 def _check_mixer(mixer: Callable[[], nn.Module]) -> None:
@@ -192,18 +196,14 @@ def _check_mixer(mixer: Callable[[], nn.Module]) -> None:
     highest = torch.stack(shifted).amax(0)
     with_zeros = torch.stack([torch.where(shift.isinf(), 0.0, shift) for shift in shifted]).amax(0)
     mean = F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
-    slips = {
+    mistakes = {
         "Pool(x) − x is missing its − x. MB4D adds x again, so it would count twice.": highest,
         "It is Pool(x) − x, and you have x − Pool(x).": x - highest,
-        "You pad with zeros. Where a map is below 0 they win at every border.": with_zeros - x,
-        "That is the mean over the neighbourhood, as before; here its largest value is wanted.": mean - x,
+        "You pad with zeros. Where a map is below 0 they are the maximum at every border.": with_zeros - x,
+        "That is the mean over the neighbourhood, as before; here it should be the maximum.": mean - x,
     }
-    for sentence, slip in slips.items():
-        require(not torch.allclose(got, slip, atol=1e-6), sentence)
-    require(
-        torch.allclose(got, highest - x, atol=1e-6),
-        "The mixer is the largest value among a place and its eight neighbours, minus the place itself.",
-    )
+    message = "The mixer is the maximum of a pixel and its eight neighbours, minus the pixel itself."
+    compare(got, highest - x, mistakes, message)
 
 
 def _ends(values: Sequence[float], level: float) -> tuple[float, float]:
@@ -214,13 +214,3 @@ def _ends(values: Sequence[float], level: float) -> tuple[float, float]:
 def _spread(values: Sequence[float]) -> float:
     mean = sum(values) / len(values)
     return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
-
-
-def _close(got: Sequence[float], expected: Sequence[float]) -> bool:
-    return len(got) == len(expected) and all(
-        math.isclose(float(a), b, rel_tol=1e-6, abs_tol=1e-9) for a, b in zip(got, expected, strict=True)
-    )
-
-
-def _list(values: Sequence[float]) -> str:
-    return ", ".join(f"{float(value):.4g}" for value in values)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from operator import eq
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from efficientformer_edu.exercises._check import ExerciseError, call, describe, done, expect_shape, require
+from efficientformer_edu.exercises._check import (
+    ExerciseError,
+    call,
+    close,
+    compare,
+    describe,
+    done,
+    expect_shape,
+    require,
+)
 
 IGNORED = 255
 BEST = 10
@@ -37,35 +47,35 @@ def _shared(a: Box, b: Box, more: float = 0) -> float:
     return max(width, 0) * max(height, 0)
 
 
-def _quotient(shared: float, a: Box, b: Box, more: float = 0) -> float:
+def _ratio(shared: float, a: Box, b: Box, more: float = 0) -> float:
     return shared / (_shared(a, a, more) + _shared(b, b, more) - shared)
 
 
 def _unclamped(a: Box, b: Box) -> float:
     width, height = _sides(a, b)
-    return _quotient(width * height, a, b)
+    return _ratio(width * height, a, b)
 
 
 def _clamped_late(a: Box, b: Box) -> float:
     width, height = _sides(a, b)
-    return _quotient(max(width * height, 0), a, b)
+    return _ratio(max(width * height, 0), a, b)
 
 
 def _as_sizes(a: Box, b: Box) -> float:
     a, b = ((x, y, x + width, y + height) for x, y, width, height in (a, b))
-    return _quotient(_shared(a, b), a, b)
+    return _ratio(_shared(a, b), a, b)
 
 
-IOU: Mapping[str, Callable[[Box, Box], float]] = {
-    "Where two boxes lie apart, width and height of their intersection are negative. Cut each at 0.": _unclamped,
-    "Cut width and height at 0 each, before you multiply: where both are negative, their product is positive.": (
+IOU_MISTAKES: Mapping[str, Callable[[Box, Box], float]] = {
+    "If two boxes do not overlap, width and height of their intersection are negative. Clamp each at 0.": _unclamped,
+    "Clamp width and height at 0 separately, before you multiply: if both are negative, their product is positive.": (
         _clamped_late
     ),
     "You divide by the sum of both areas. The union is less: the intersection counts twice in that sum.": (
         lambda a, b: _shared(a, b) / (_shared(a, a) + _shared(b, b))
     ),
     "You add 1 to each side, as the first PASCAL VOC did for boxes of whole pixels. Here a side is x₂ − x₁.": (
-        lambda a, b: _quotient(_shared(a, b, 1), a, b, 1)
+        lambda a, b: _ratio(_shared(a, b, 1), a, b, 1)
     ),
     "You read a box as corner and size. It is two corners: x₁, y₁, x₂, y₂.": _as_sizes,
     "You divide by the smaller area. A box in the middle of a large one would then count as a perfect match.": (
@@ -73,7 +83,7 @@ IOU: Mapping[str, Callable[[Box, Box], float]] = {
     ),
     "You divide by the area of the box of a alone.": lambda a, b: _shared(a, b) / _shared(a, a),
     "You divide by the area of the box of b alone.": lambda a, b: _shared(a, b) / _shared(b, b),
-    "This is 1 − IoU, a distance.": lambda a, b: 1 - _quotient(_shared(a, b), a, b),
+    "This is 1 − IoU, a distance.": lambda a, b: 1 - _ratio(_shared(a, b), a, b),
 }
 
 
@@ -83,13 +93,13 @@ def _nms(
     threshold: float,
     key: Callable[[float], float] = lambda score: -score,
     drops: Callable[[float, float], bool] = lambda overlap, threshold: overlap > threshold,
-    rivals: Callable[[list[int], list[int]], list[int]] = lambda kept, seen: kept,
+    suppressors: Callable[[list[int], list[int]], list[int]] = lambda kept, seen: kept,
 ) -> list[int]:
-    """Greedy suppression: a box is kept unless one of the boxes returned by `rivals` suppresses it."""
+    """Greedy suppression: a box is kept unless one of the boxes returned by `suppressors` suppresses it."""
     kept, seen = list[int](), list[int]()
     for index in sorted(range(len(boxes)), key=lambda other: key(scores[other])):
         overlaps = [
-            _quotient(_shared(boxes[index], boxes[other]), boxes[index], boxes[other]) for other in rivals(kept, seen)
+            _ratio(_shared(boxes[index], boxes[other]), boxes[index], boxes[other]) for other in suppressors(kept, seen)
         ]
         if not any(drops(overlap, threshold) for overlap in overlaps):
             kept.append(index)
@@ -106,28 +116,26 @@ def _in_order(boxes: Sequence[Box], scores: Sequence[float], threshold: float) -
     return sorted(_nms(boxes, scores, threshold))
 
 
-NMS: Mapping[str, Callable[[Sequence[Box], Sequence[float], float], list[int]]] = {
+NMS_MISTAKES: Mapping[str, Callable[[Sequence[Box], Sequence[float], float], list[int]]] = {
     "A box that has been dropped must not drop others: compare with the boxes that are kept.": (
-        partial(_nms, rivals=lambda kept, seen: seen)
+        partial(_nms, suppressors=lambda kept, seen: seen)
     ),
-    "You take the boxes in the order in which they come. Begin with the highest score.": (
-        partial(_nms, key=lambda score: 0)
-    ),
+    "You take the boxes in the order of the input. Begin with the highest score.": (partial(_nms, key=lambda score: 0)),
     "You begin with the lowest score.": partial(_nms, key=lambda score: score),
-    "You drop what overlaps little and keep what overlaps much.": (
+    "You drop boxes that overlap little and keep boxes that overlap much.": (
         partial(_nms, drops=lambda overlap, threshold: overlap < threshold)
     ),
-    "An IoU of exactly the threshold is no reason to drop a box; one above it is.": (
+    "A box is only dropped if the IoU is above the threshold, not if it is equal to it.": (
         partial(_nms, drops=lambda overlap, threshold: overlap >= threshold)
     ),
     "You compare with the best box alone. Every box that is kept drops its neighbours.": (
-        partial(_nms, rivals=lambda kept, seen: kept[:1])
+        partial(_nms, suppressors=lambda kept, seen: kept[:1])
     ),
     "You compare with the box that was kept last alone. Every box that is kept drops its neighbours.": (
-        partial(_nms, rivals=lambda kept, seen: kept[-1:])
+        partial(_nms, suppressors=lambda kept, seen: kept[-1:])
     ),
-    "These are places in the sorted list. Wanted are the numbers that the boxes have in the input.": _ranks,
-    "The right boxes, in the order of the input; wanted is the best first.": _in_order,
+    "These are indices into the sorted list. Return indices into the input.": _ranks,
+    "The boxes are correct, but in the order of the input; return the best first.": _in_order,
 }
 
 
@@ -135,52 +143,52 @@ def _assign(
     costs: Table,
     ious: Table,
     count: Callable[[list[float]], int] = lambda best: max(1, int(sum(best[:BEST]))),
-    wants: Callable[[float, float], float] = lambda cost, iou: cost,
-    goes_to: Callable[[list[int], list[float], list[float]], int] = lambda boxes, costs, ious: min(
+    order_by: Callable[[float, float], float] = lambda cost, iou: cost,
+    winner: Callable[[list[int], list[float], list[float]], int] = lambda boxes, costs, ious: min(
         boxes, key=lambda box: costs[box]
     ),
 ) -> list[int]:
-    """Each box takes the first `count` positions sorted by `wants`; `goes_to` resolves conflicts between boxes."""
+    """Each box takes the first `count` positions sorted by `order_by`; `winner` resolves conflicts between boxes."""
     takers: list[list[int]] = [[] for _ in costs[0]]
     for box, (box_costs, box_ious) in enumerate(zip(costs, ious, strict=True)):
-        order = sorted(range(len(box_costs)), key=lambda position: wants(box_costs[position], box_ious[position]))
+        order = sorted(range(len(box_costs)), key=lambda position: order_by(box_costs[position], box_ious[position]))
         for position in order[: count(sorted(box_ious, reverse=True))]:
             takers[position].append(box)
     columns = zip(takers, zip(*costs, strict=True), zip(*ious, strict=True), strict=True)
-    return [goes_to(boxes, list(cost), list(iou)) if boxes else -1 for boxes, cost, iou in columns]
+    return [winner(boxes, list(cost), list(iou)) if boxes else -1 for boxes, cost, iou in columns]
 
 
-ASSIGN: Mapping[str, Callable[[Table, Table], list[int]]] = {
+ASSIGN_MISTAKES: Mapping[str, Callable[[Table, Table], list[int]]] = {
     "Round the sum of the IoUs down, not to the nearest whole number.": (
         partial(_assign, count=lambda best: max(1, round(sum(best[:BEST]))))
     ),
-    "Every box gets at least one place, even if its IoUs sum to less than 1.": (
+    "Every box gets at least one position, even if its IoUs sum to less than 1.": (
         partial(_assign, count=lambda best: int(sum(best[:BEST])))
     ),
     "You sum all IoUs. k follows from the ten best.": (partial(_assign, count=lambda best: max(1, int(sum(best))))),
-    "Every box takes ten places here. Ten is how many IoUs are summed; the sum, rounded down, is k.": (
+    "Every box takes ten positions here. Ten is the number of IoUs that are summed; the sum, rounded down, is k.": (
         partial(_assign, count=lambda best: BEST)
     ),
-    "A box takes the places that cost least, not those with the highest IoU; the IoUs only say how many.": (
-        partial(_assign, wants=lambda cost, iou: -iou)
+    "A box takes the positions of least cost, not those with the highest IoU; the IoUs only determine how many.": (
+        partial(_assign, order_by=lambda cost, iou: -iou)
     ),
-    "You take the places that cost most.": partial(_assign, wants=lambda cost, iou: -cost),
-    "A place that two boxes want goes to the last of them here: the later one overwrites. The cheaper one gets it.": (
-        partial(_assign, goes_to=lambda boxes, costs, ious: boxes[-1])
+    "You take the positions of highest cost.": partial(_assign, order_by=lambda cost, iou: -cost),
+    "You assign a contested position to the last box: the later one overwrites. It belongs to the box of lower cost.": (
+        partial(_assign, winner=lambda boxes, costs, ious: boxes[-1])
     ),
-    "A place that two boxes want goes to the first of them here. The one for which it costs less gets it.": (
-        partial(_assign, goes_to=lambda boxes, costs, ious: boxes[0])
+    "You assign a contested position to the first box. It belongs to the box of lower cost.": (
+        partial(_assign, winner=lambda boxes, costs, ious: boxes[0])
     ),
-    "A place that two boxes want goes to the one with the higher IoU here. The one for which it costs less gets it.": (
-        partial(_assign, goes_to=lambda boxes, costs, ious: max(boxes, key=lambda box: ious[box]))
+    "You assign a contested position to the box with the higher IoU. It belongs to the box of lower cost.": (
+        partial(_assign, winner=lambda boxes, costs, ious: max(boxes, key=lambda box: ious[box]))
     ),
-    "A place that two boxes want is left to none here. The one for which it costs less gets it.": (
+    "You assign a contested position to no box. It belongs to the box of lower cost.": (
         partial(
             _assign,
-            goes_to=lambda boxes, costs, ious: boxes[0] if len(boxes) == 1 else -1,
+            winner=lambda boxes, costs, ious: boxes[0] if len(boxes) == 1 else -1,
         )
     ),
-    "Every place has a box here, the one for which it costs least. A box takes its k cheapest places and no more.": (
+    "You assign every position to the box of least cost. A box takes its k positions of least cost and no more.": (
         partial(_assign, count=lambda best: len(best))
     ),
 }
@@ -196,11 +204,11 @@ def _confusion(predicted: Labels, truth: Labels, classes: int, ignored: bool = F
 
 
 def _mean(predicted: Labels, truth: Labels, classes: int, **options: Any) -> float:
-    ious = _each(_confusion(predicted, truth, classes, options.pop("ignored", False)), **options)
+    ious = _class_ious(_confusion(predicted, truth, classes, options.pop("ignored", False)), **options)
     return float(np.nanmean(ious))
 
 
-def _each(counts: Labels, empty: float = np.nan, below: str = "union") -> NDArray[np.float64]:
+def _class_ious(counts: Labels, empty: float = np.nan, below: str = "union") -> NDArray[np.float64]:
     """The ratio for each class; `empty` where the denominator is 0."""
     right = np.diagonal(counts).astype(float)
     predicted, true = counts.sum(axis=0), counts.sum(axis=1)[:-1]
@@ -209,7 +217,7 @@ def _each(counts: Labels, empty: float = np.nan, below: str = "union") -> NDArra
         "sum": predicted + true,
         "half": (predicted + true) / 2,
         "true": true,
-        "told": predicted,
+        "predicted": predicted,
     }[below]
     return np.divide(right, denominator, out=np.full_like(right, empty), where=denominator > 0)
 
@@ -224,34 +232,33 @@ def _wrapped(predicted: Labels, truth: Labels, classes: int) -> float:
     known = truth != IGNORED
     pairs = (truth[known] * classes + predicted[known]) % 256
     counts = np.bincount(pairs, minlength=classes**2)[: classes**2].reshape(classes, classes)
-    return float(np.nanmean(_each(np.vstack([counts, np.zeros((1, classes), dtype=np.int64)]))))
+    return float(np.nanmean(_class_ious(np.vstack([counts, np.zeros((1, classes), dtype=np.int64)]))))
 
 
-MEAN_IOU: Mapping[str, Callable[[Labels, Labels, int], float]] = {
-    "You judge pixels whose true class is 255. Leave them out before anything is counted.": (
+MEAN_IOU_MISTAKES: Mapping[str, Callable[[Labels, Labels, int], float]] = {
+    "You count pixels whose true class is 255. Leave them out before anything is counted.": (
         partial(_mean, ignored=True)
     ),
-    "A class that neither occurs nor is answered has no IoU. You count it as 0; leave it out of the mean.": (
+    "A class that neither occurs nor is predicted has no IoU. You count it as 0; leave it out of the mean.": (
         partial(_mean, empty=0.0)
     ),
-    "A class that neither occurs nor is answered has no IoU. You count it as 1; leave it out of the mean.": (
+    "A class that neither occurs nor is predicted has no IoU. You count it as 1; leave it out of the mean.": (
         partial(_mean, empty=1.0)
     ),
-    "This is the part of the pixels that are right: large classes hide the small ones.": _accuracy,
+    "This is the share of correct pixels: large classes hide the small ones.": _accuracy,
     "You divide by the sum of both areas. The union is less: the intersection counts twice in that sum.": (
         partial(_mean, below="sum")
     ),
     "This is Dice's coefficient, twice the intersection over the sum of both areas; IoU divides by the union.": (
         partial(_mean, below="half")
     ),
-    "You divide by the true pixels of a class alone, so answering a class everywhere would cost it nothing.": (
+    "You divide by the true pixels of a class alone, so predicting it everywhere would not reduce its score.": (
         partial(_mean, below="true")
     ),
-    "You divide by the answered pixels of a class alone, so answering a class once would be enough for it.": (
-        partial(_mean, below="told")
+    "You divide by the predicted pixels of a class alone, so predicting it once would be enough.": (
+        partial(_mean, below="predicted")
     ),
-    "The maps are of type uint8, and truth · classes goes beyond 255 there and begins again at 0. Take `.long()` "
-    "first.": _wrapped,
+    "The maps are of type uint8, in which truth · classes overflows beyond 255. Take `.long()` first.": _wrapped,
 }
 
 
@@ -259,19 +266,19 @@ ROWS = [(0, 0, 4, 4), (1, 1, 7, 3), (8, 2, 12, 9), (3, 3, 5, 5)]  # corners (x�
 COLUMNS = [(0, 0, 4, 4), (2, 2, 6, 6), (9, 7, 12, 12)]
 
 
-def strip(*lefts: float) -> list[Box]:
+def shifted_boxes(*lefts: float) -> list[Box]:
     """Boxes of 10×10 on one line; two boxes shifted by d have an IoU of (10 − d) / (10 + d)."""
     return [(left, 0.0, left + 10.0, 10.0) for left in lefts]
 
 
 NMS_CASES: Sequence[tuple[list[Box], list[float], float, list[int]]] = (  # last: the kept boxes, best first
     (
-        strip(4, 0, 2),
+        shifted_boxes(4, 0, 2),
         [0.5, 0.75, 0.625],
         0.5,
         [1, 0],
     ),  # the third box overlaps both others, which hardly overlap each other
-    (strip(40, 0, 1, 20, 41, 21), [0.25, 0.5, 0.375, 0.75, 0.875, 0.125], 0.5, [4, 3, 1]),
+    (shifted_boxes(40, 0, 1, 20, 41, 21), [0.25, 0.5, 0.375, 0.75, 0.875, 0.125], 0.5, [4, 3, 1]),
     ([(0, 0, 10, 10), (0, 0, 10, 5), (30, 0, 40, 10)], [0.5, 0.75, 0.25], 0.5, [1, 0, 2]),  # an IoU of exactly 0.5
 )
 ASSIGN_CASES: Sequence[tuple[list[list[float]], list[list[float]], list[int]]] = (  # costs, IoUs, assigned boxes
@@ -300,44 +307,52 @@ def check_iou(iou: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Compare with ratios of unit squares; common mistakes are identified."""
     got = call(iou, torch.tensor(ROWS, dtype=torch.float), torch.tensor(COLUMNS, dtype=torch.float))
     expect_shape(got, (len(ROWS), len(COLUMNS)), "A row for each box of a, a column for each box of b.")
-    for sentence, ratio in IOU.items():
-        wrong = [[ratio(a, b) for b in COLUMNS] for a in ROWS]
-        require(not _close(got, wrong), sentence)
-    for row, a in zip(got.tolist(), ROWS, strict=True):
-        for value, b in zip(row, COLUMNS, strict=True):
-            shared, together = len(squares(a) & squares(b)), len(squares(a) | squares(b))
-            message = f"{a} and {b} share {shared} of {together} unit squares"
-            require(abs(value - shared / together) < 1e-5, f"{message}: {shared / together:.4f}; you have {value:.4f}.")
-    done("every box with every other, and 0 where they do not meet.")
+    mistakes = {message: [[rule(a, b) for b in COLUMNS] for a in ROWS] for message, rule in IOU_MISTAKES.items()}
+    expected = np.array([[len(squares(a) & squares(b)) / len(squares(a) | squares(b)) for b in COLUMNS] for a in ROWS])
+    row, column = np.unravel_index(np.abs(got.detach().numpy() - expected).argmax(), expected.shape)
+    a, b = ROWS[row], COLUMNS[column]
+    message = (
+        f"{a} and {b} share {len(squares(a) & squares(b))} of {len(squares(a) | squares(b))} unit squares: "
+        f"{expected[row, column]:.4f}; you have {float(got[row, column]):.4f}."
+    )
+    compare(got, expected, mistakes, message)
+    done("every box with every other, and 0 for boxes that do not overlap.")
 
 
 def check_nms(nms: Callable[[Tensor, Tensor, float], Any]) -> None:
     """Compare with cases solved by hand; each common mistake shows in one of them."""
     answers = [
-        _numbers(call(nms, torch.tensor(boxes, dtype=torch.float), torch.tensor(scores), threshold), None)
+        _integers(call(nms, torch.tensor(boxes, dtype=torch.float), torch.tensor(scores), threshold), None)
         for boxes, scores, threshold, _ in NMS_CASES
     ]
-    for sentence, rule in NMS.items():
-        require(answers != [rule(*case[:3]) for case in NMS_CASES], sentence)
-    for answer, (boxes, scores, threshold, expected) in zip(answers, NMS_CASES, strict=True):
-        lefts = ", ".join(f"{box[0]:g}" for box in boxes)
-        message = f"Boxes that start at x = {lefts}, scores {scores}, threshold {threshold}: {expected} are kept"
-        require(answer == expected, f"{message}, best first; you have {answer}.")
-    done("of each heap the best box is left.")
+    mistakes = {message: [rule(*case[:3]) for case in NMS_CASES] for message, rule in NMS_MISTAKES.items()}
+    expected = [case[3] for case in NMS_CASES]
+    wrong = _first_difference(answers, expected)
+    boxes, scores, threshold, _ = NMS_CASES[wrong]
+    lefts = ", ".join(f"{box[0]:g}" for box in boxes)
+    message = (
+        f"Boxes that start at x = {lefts}, scores {scores}, threshold {threshold}: {expected[wrong]} are kept, best "
+        f"first; you have {answers[wrong]}."
+    )
+    compare(answers, expected, mistakes, message, eq)
+    done("of each group of overlapping boxes, the best is kept.")
 
 
 def check_assign(assign: Callable[[Tensor, Tensor], Any]) -> None:
     """Compare with cases solved by hand; each common mistake shows in one of them."""
     answers = [
-        _numbers(call(assign, torch.tensor(costs, dtype=torch.float), torch.tensor(ious)), len(expected))
+        _integers(call(assign, torch.tensor(costs, dtype=torch.float), torch.tensor(ious)), len(expected))
         for costs, ious, expected in ASSIGN_CASES
     ]
-    for sentence, rule in ASSIGN.items():
-        require(answers != [rule(costs, ious) for costs, ious, _ in ASSIGN_CASES], sentence)
-    for answer, (costs, _, expected) in zip(answers, ASSIGN_CASES, strict=True):
-        message = f"With {len(costs)} boxes and {len(expected)} places the answer is {expected}"
-        require(answer == expected, f"{message}; you have {answer}.")
-    done("good predictions earn a box more places, and no place has two boxes.")
+    mistakes = {message: [rule(*case[:2]) for case in ASSIGN_CASES] for message, rule in ASSIGN_MISTAKES.items()}
+    expected = [case[2] for case in ASSIGN_CASES]
+    wrong = _first_difference(answers, expected)
+    message = (
+        f"With {len(ASSIGN_CASES[wrong][0])} boxes and {len(expected[wrong])} positions the answer is "
+        f"{expected[wrong]}; you have {answers[wrong]}."
+    )
+    compare(answers, expected, mistakes, message, eq)
+    done("good predictions earn a box more positions, and no position has two boxes.")
 
 
 def check_mean_iou(mean_iou: Callable[[Tensor, Tensor, int], Any]) -> None:
@@ -346,15 +361,21 @@ def check_mean_iou(mean_iou: Callable[[Tensor, Tensor, int], Any]) -> None:
         _number(call(mean_iou, *(torch.tensor(labels, dtype=torch.uint8) for labels in maps), classes))
         for *maps, classes in IOU_CASES
     ]
-    for sentence, mean in MEAN_IOU.items():
-        require(not _close(answers, [mean(np.array(p), np.array(t), n) for p, t, n in IOU_CASES]), sentence)
-    for value, (predicted, truth, classes) in zip(answers, IOU_CASES, strict=True):
-        expected = counted_iou(predicted, truth, classes)
-        require(
-            abs(value - expected) < 1e-5,
-            f"With {classes} classes the mean IoU is {expected:.4f}; you have {value:.4f}.",
-        )
-    done("what nobody knows is not judged, and what is nowhere has no IoU.")
+    mistakes = {
+        message: [rule(np.array(p), np.array(t), n) for p, t, n in IOU_CASES]
+        for message, rule in MEAN_IOU_MISTAKES.items()
+    }
+    expected = [counted_iou(*case) for case in IOU_CASES]
+    wrong = int(np.argmax(np.abs(np.array(answers) - expected)))
+    message = (
+        f"With {IOU_CASES[wrong][2]} classes the mean IoU is {expected[wrong]:.4f}; you have {answers[wrong]:.4f}."
+    )
+    compare(answers, expected, mistakes, message, partial(close, rtol=0, atol=1e-5))
+    done("pixels without a class are ignored, and a class that does not occur has no IoU.")
+
+
+def _first_difference(answers: Sequence[Any], expected: Sequence[Any]) -> int:
+    return next((i for i, answer in enumerate(answers) if answer != expected[i]), 0)
 
 
 def squares(box: Box) -> set[tuple[int, int]]:
@@ -376,25 +397,21 @@ def counted_iou(predicted: Sequence[Sequence[int]], truth: Sequence[Sequence[int
     return sum(ious) / len(ious)
 
 
-def _close(got: Any, expected: Any) -> bool:
-    return bool(np.allclose(np.asarray(got, dtype=float), np.asarray(expected, dtype=float), atol=1e-5))
-
-
 def _number(got: Any) -> float:
     """The learner's answer as a float, from a number or a tensor with one element."""
     try:
         return float(got)
     except (TypeError, ValueError, RuntimeError):
-        raise ExerciseError(f"Return one number; {describe(got)} came.") from None
+        raise ExerciseError(f"Return a single number; got {describe(got)}.") from None
 
 
-def _numbers(got: Any, count: int | None) -> list[int]:
+def _integers(got: Any, count: int | None) -> list[int]:
     """The learner's answer as integers, from a list, an array or a tensor; checks the length if a count is given."""
     values = got.tolist() if hasattr(got, "tolist") else got
     try:
         integers = [int(value) for value in values]
     except (TypeError, ValueError):
-        raise ExerciseError(f"Return whole numbers, in a list or a tensor; {describe(got)} came.") from None
-    enough = count is None or len(integers) == count
-    require(enough, f"One number for each of {count} places is wanted; {len(integers)} came.")
+        raise ExerciseError(f"Return integers, in a list or a tensor; got {describe(got)}.") from None
+    message = f"Return one integer for each of {count} positions; got {len(integers)}."
+    require(count is None or len(integers) == count, message)
     return integers

@@ -12,11 +12,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from efficientformer_edu.exercises._check import call, describe, done, given, require
+from efficientformer_edu.exercises._check import (
+    call,
+    close,
+    compare,
+    describe,
+    done,
+    expect_items,
+    require,
+    require_value,
+)
 
 Subjects = Mapping[str, Callable[[], object]]
 Step = Callable[[Tensor], Tensor]
@@ -56,13 +64,13 @@ def check_interleaved(interleaved: Callable[[Subjects, int, int, Callable[[], fl
         answer = call(interleaved, subjects, rounds, warm_up, machine.clock)
         require(
             isinstance(answer, Mapping) and list(answer) == list(works),
-            f"interleaved returns a dictionary with the samples of {', '.join(works)}; {describe(answer)} came.",
+            f"interleaved returns a dictionary with the samples of {', '.join(works)}; got {describe(answer)}.",
         )
         samples = {name: list(values) for name, values in answer.items() if isinstance(values, Sequence)}
-        require(len(samples) == len(works), "interleaved returns a list for each subject: every sample, no mean.")
+        require(len(samples) == len(works), "interleaved returns a list for each subject: every sample, not the mean.")
         _check_calls(machine.calls, works, rounds, warm_up, samples)
         _check_samples(machine, works, rounds, samples)
-    done("what slows one subject slows the others as much, and the ratio keeps still.")
+    done("a slowdown of the machine affects all subjects equally, so the ratio stays the same.")
 
 
 def _check_calls(
@@ -71,7 +79,7 @@ def _check_calls(
     timed = rounds * len(works)
     require(
         len(calls) != timed or warm_up == 0,
-        "There is no warm-up: the first call of each subject is special, and it is among your samples.",
+        "The warm-up is missing: the first call of each subject is slower, and it is among your samples.",
     )
     require(
         len(calls) == timed + warm_up * len(works),
@@ -96,19 +104,19 @@ def _check_calls(
 
 
 def _check_samples(machine: Machine, works: Mapping[str, float], rounds: int, samples: Mapping[str, Any]) -> None:
-    warmed = len(machine.calls) - rounds * len(works)
+    warm_up_calls = len(machine.calls) - rounds * len(works)
     for i, (name, seconds) in enumerate(works.items()):
-        at = [warmed + i + number * len(works) for number in range(rounds)]  # timed calls of this subject
+        at = [warm_up_calls + i + number * len(works) for number in range(rounds)]  # timed calls of this subject
         times = [seconds * (1 + machine.slower * number) for number in at]
         got = samples[name]
         require(len(got) <= rounds, f"{name} has {len(got)} samples in {rounds} rounds: the warm-up does not count.")
         require(len(got) == rounds, f"{name} has {len(got)} samples, but there were {rounds} rounds.")
         require(
             i == 0 or got[0] < times[0] + 1e-9,
-            f"A sample of {name} holds the time of the subjects before it, too: read the clock right before each call.",
+            f"A sample of {name} includes the time of the subjects before it: read the clock right before each call.",
         )
         require(
-            np.allclose(got, times),
+            close(got, times),
             f"The calls of {name} took {times[0]:.2f} s, {times[1]:.2f} s, ...; you have {got[0]:.2f}, {got[1]:.2f}.",
         )
 
@@ -121,44 +129,35 @@ def check_ratio_interval(ratio_interval: Callable[[Any, Any, Any], Any]) -> None
         b = 0.010 * shared
         a = factor * b * np.exp(random.normal(0, 0.05, 21))
         draws = random.integers(21, size=(400, 21))  # (draws, rounds)
-        answer = call(ratio_interval, a, b, draws)
-        require(isinstance(answer, tuple) and len(answer) == 3, f"Return (median, low, high); {describe(answer)} came.")
-        got = np.asarray(answer, dtype=float)
+        got = call(ratio_interval, a, b, draws)
+        expect_items(got, 3, "Return (median, low, high).")
         require(got[1] <= got[2], "The low end is above the high end.")
-        for sentence, slip in _slips(a, b, draws).items():
-            require(not np.allclose(got, slip), f"{sentence}.")
-        expected = _ends(a / b, np.median((a / b)[draws], axis=1))
-        require(
-            np.allclose(got, expected),
+        ratios, resampled = a / b, np.median((a / b)[draws], axis=1)
+        ratio_of_medians = np.median(a) / np.median(b)
+        middle, tails = float(np.median(ratios)), [0.025, 0.975]
+        expected = (middle, *np.quantile(resampled, tails))
+        medians = np.median(a[draws], axis=1) / np.median(b[draws], axis=1)
+        mistakes = {
+            "Divide first, round by round, and resample then: a median of a and a median of b come from different "
+            "rounds.": (ratio_of_medians, *np.quantile(medians, tails)),
+            "Divide first, round by round: the middle is the median of the ratios, not the ratio of the medians.": (
+                (ratio_of_medians, *expected[1:])
+            ),
+            "That is the spread of single rounds. The interval is about their median: resample the rounds, and take "
+            "the median of each draw.": (middle, *np.quantile(ratios, tails)),
+            "You take means; a single disturbed round can move a mean arbitrarily far.": (
+                (ratios.mean(), *np.quantile(ratios[draws].mean(axis=1), tails))
+            ),
+            "These are the smallest and the largest median of all draws; leave out 2.5 % at either end.": (
+                (middle, resampled.min(), resampled.max())
+            ),
+        }
+        message = (
             f"The interval is {expected[0]:.3f} ({expected[1]:.3f} to {expected[2]:.3f}); "
-            f"you have {got[0]:.3f} ({got[1]:.3f} to {got[2]:.3f}).",
+            f"you have {got[0]:.3f} ({got[1]:.3f} to {got[2]:.3f})."
         )
-    done("pairs stay pairs, and what disturbed both is gone.")
-
-
-def _ends(ratios: NDArray[Any], resampled: NDArray[Any]) -> NDArray[Any]:
-    return np.array([np.median(ratios), *np.quantile(resampled, [0.025, 0.975])])
-
-
-def _slips(a: NDArray[Any], b: NDArray[Any], draws: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """The results of common mistakes, by the sentence that explains them."""
-    ratios, medians = a / b, np.median(a[draws], axis=1) / np.median(b[draws], axis=1)
-    return {
-        "Divide first, round by round, and draw then: a median of a and a median of b come from different rounds": (
-            np.array([np.median(a) / np.median(b), *np.quantile(medians, [0.025, 0.975])])
-        ),
-        "Divide first, round by round: the middle is the median of the ratios, not the ratio of the medians": (
-            np.array([np.median(a) / np.median(b), *_ends(ratios, np.median(ratios[draws], axis=1))[1:]])
-        ),
-        "That is where single rounds lie. The interval is about their median: draw rounds, and take the median of each "
-        "draw": _ends(ratios, ratios),
-        "You take means; one disturbed round moves a mean as far as it likes": (
-            np.array([ratios.mean(), *np.quantile(ratios[draws].mean(axis=1), [0.025, 0.975])])
-        ),
-        "These are the smallest and the largest median of all draws; leave out 2.5 % at either end": (
-            np.array([np.median(ratios), *np.quantile(np.median(ratios[draws], axis=1), [0, 1])])
-        ),
-    }
+        compare(got, expected, mistakes, message)
+    done("pairs stay pairs, and disturbances of both cancel.")
 
 
 def check_fold_affine(fold_affine: Callable[[nn.LayerNorm, nn.Linear], nn.Linear]) -> None:
@@ -172,43 +171,35 @@ def check_fold_affine(fold_affine: Callable[[nn.LayerNorm, nn.Linear], nn.Linear
         before = [parameter.detach().clone() for parameter in (*norm.parameters(), *linear.parameters())]
         gamma, beta, weight, bias = before
         folded = call(fold_affine, norm, linear)
-        require(isinstance(folded, nn.Linear), f"Return a linear layer; {describe(folded)} came.")
+        require(isinstance(folded, nn.Linear), f"Return a linear layer; got {describe(folded)}.")
         after = (*norm.parameters(), *linear.parameters())
         require(
             all(torch.equal(old, new) for old, new in zip(before, after, strict=True)),
-            "You have changed the layers that were given: fold into a new linear layer.",
+            "You have changed the layers of the caller: fold into a new linear layer.",
         )
-        _check_folded(folded, gamma, beta, weight, bias)
+        got = require_value(folded.bias, "the bias of the folded layer")
+        require(folded.weight.shape == weight.shape, f"The weight has the wrong shape; expected {tuple(weight.shape)}.")
+        square, scaled = inputs == outputs, weight * gamma
+        rows = {
+            "γ multiplies the inputs of the linear layer: its columns. You scale the rows, its outputs.": (
+                weight * gamma[:, None] if square else None
+            ),
+        }
+        compare(folded.weight, scaled, rows, "Column j of the weight must be multiplied by γ_j.")
+        mistakes = {
+            "β comes before the linear layer and passes through it: the bias becomes b + W·β, not b + β.": (
+                bias + beta if square else None
+            ),
+            "The norm's offsets β are lost: their contribution after the linear layer belongs in its bias.": bias,
+            "β is added after γ has multiplied: it is multiplied by the original weight, not by the scaled one.": (
+                bias + scaled @ beta
+            ),
+        }
+        compare(got, bias + weight @ beta, mistakes, "The bias must be b + W·β.")
         x = torch.randn(5, inputs, dtype=torch.float64)
-        bare = F.layer_norm(x, (inputs,), eps=norm.eps)
-        require(torch.allclose(folded(bare), linear(norm(x))), "The folded layer gives other outputs than the two did.")
+        normalized = F.layer_norm(x, (inputs,), eps=norm.eps)
+        require(close(folded(normalized), linear(norm(x))), "The outputs of the folded layer differ from the original.")
     done("the factors and offsets fold forward; mean and variance of each token remain to be computed.")
-
-
-def _check_folded(folded: nn.Linear, gamma: Tensor, beta: Tensor, weight: Tensor, bias: Tensor) -> None:
-    got, offset = folded.weight.detach(), given(folded.bias, "the bias of the folded layer").detach()
-    require(
-        got.shape == weight.shape, f"The weight has the shape {tuple(got.shape)}, expected is {tuple(weight.shape)}."
-    )
-    if weight.shape[0] == weight.shape[1]:
-        require(
-            not torch.allclose(got, weight * gamma[:, None]),
-            "γ multiplies the inputs of the linear layer: its columns. You scale the rows, its outputs.",
-        )
-        require(
-            not torch.allclose(offset, bias + beta),
-            "β stands before the linear layer and passes through it: the bias becomes b + W·β, not b + β.",
-        )
-    require(torch.allclose(got, weight * gamma), "Column j of the weight is to be multiplied by γ_j.")
-    require(
-        not torch.allclose(offset, bias),
-        "The norm's offsets β are lost: what they add behind the linear layer belongs into its bias.",
-    )
-    require(
-        not torch.allclose(offset, bias + (weight * gamma) @ beta),
-        "β is added after γ has multiplied: it meets the weight as it was, not the scaled one.",
-    )
-    require(torch.allclose(offset, bias + weight @ beta), "The bias is to become b + W·β.")
 
 
 def check_bytes_copied(bytes_copied: Callable[[Sequence[Step], Tensor], int]) -> None:
@@ -224,12 +215,12 @@ def check_bytes_copied(bytes_copied: Callable[[Sequence[Step], Tensor], int]) ->
         ("flatten, transpose, contiguous", (flat, swap, dense), x, size),
         ("to tokens in a copy, and back as a view", (flat, swap, dense, back), x, size),
         ("to tokens and back, a copy each", (flat, swap, dense, back, dense), x, 2 * size),
-        ("contiguous, of what is so already", (dense, dense), x, 0),
+        ("contiguous, of a contiguous tensor", (dense, dense), x, 0),
         ("transpose, flatten", (swap, again), x, size),
         ("half of the batch", (half,), x, 0),
         ("half of the batch, transpose, contiguous", (half, swap, dense), x, size // 2),
         ("transpose, contiguous, in bfloat16", (swap, dense), x.bfloat16(), size // 2),
-        ("the same place spread over 4 columns", (lambda t: t[..., :1].expand(2, 6, 4, 4),), x, 0),
+        ("one column expanded to 4", (lambda t: t[..., :1].expand(2, 6, 4, 4),), x, 0),
     )
     for name, steps, start, expected in chains:
         got, at = call(bytes_copied, steps, start.clone()), f"For {name} of {tuple(start.shape)}"
@@ -248,4 +239,4 @@ def check_bytes_copied(bytes_copied: Callable[[Sequence[Step], Tensor], int]) ->
             "not with the first tensor, and count only copies.",
         )
         require(got == expected, f"{at} {expected} bytes are copied; you count {describe(got)}.")
-    done("views are free, and a copy pays for every byte.")
+    done("views cost nothing; a copy costs time for every byte.")

@@ -15,7 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from efficientformer_edu.exercises._check import ExerciseError, call, describe, done, expect_shape, require
+from efficientformer_edu.exercises._check import (
+    call,
+    close,
+    compare,
+    describe,
+    done,
+    expect_shape,
+    require,
+    require_value_error,
+)
 
 Condition = tuple[str, int, int]  # engine, batch, threads
 BlockTable = Mapping[tuple[str, int], Mapping[int, float]]  # (kind, stage) -> milliseconds by width
@@ -28,24 +37,20 @@ def check_fold_before(fold_before: Callable[[nn.BatchNorm2d, nn.Conv2d], nn.Conv
         norm, conv = _norm(5), nn.Conv2d(5, outputs, kernel, stride).double()
         before = [tensor.clone() for tensor in (*norm.state_dict().values(), *conv.state_dict().values())]
         folded = call(fold_before, norm, conv)
-        require(isinstance(folded, nn.Conv2d), f"Return a convolution; {describe(folded)} came.")
+        require(isinstance(folded, nn.Conv2d), f"Return a convolution; got {describe(folded)}.")
         after = (*norm.state_dict().values(), *conv.state_dict().values())
         require(
             all(torch.equal(old, new) for old, new in zip(before, after, strict=True)),
-            "You have changed the layers that were given: fold into a new convolution.",
+            "You have changed the layers of the caller: fold into a new convolution.",
         )
         _check_folded(folded, norm, conv)
+    message = (
+        "With padding the fold is not exact: the zeros are added after the norm, so a pixel outside the map has no "
+        "offset. Raise a ValueError."
+    )
     for padding in (1, (0, 1)):
-        try:
-            call(fold_before, _norm(5), nn.Conv2d(5, 5, 3, padding=padding).double())
-        except ExerciseError as error:
-            require(isinstance(error.__cause__, ValueError), str(error))
-        else:
-            raise ExerciseError(
-                "With padding the fold is not exact: the zeros come behind the norm, where a place outside of the map "
-                "has no offset. Raise a ValueError."
-            )
-    done("a norm in front folds, too, as long as no zero is set beside what it has shifted.")
+        require_value_error(message, fold_before, _norm(5), nn.Conv2d(5, 5, 3, padding=padding).double())
+    done("a norm before a convolution folds, too, as long as no zeros are added after it.")
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
@@ -68,30 +73,26 @@ def _check_folded(folded: nn.Conv2d, norm: nn.BatchNorm2d, conv: nn.Conv2d) -> N
     folded_state = folded.state_dict()
     require("bias" in folded_state, "The convolution has a bias; the bias of the folded convolution is missing.")
     got, got_bias = folded_state["weight"].double(), folded_state["bias"].double()
-    if shape[0] == shape[1]:
-        require(
-            not torch.allclose(got, weight * factor[:, None, None, None]),
-            "The norm stands before the convolution: its factors multiply the inputs, axis 1 of the weight. You scale "
-            "the outputs, axis 0.",
-        )
-    require(torch.allclose(got, weight * factor[:, None, None]), "Axis 1 of the weight is to be scaled by γ / √(σ²+ε).")
+    outputs_scaled = {
+        "The norm comes before the convolution: its factors multiply the inputs, axis 1 of the weight. You scale the "
+        "outputs, axis 0.": weight * factor[:, None, None, None] if shape[0] == shape[1] else None,
+    }
+    message = "Axis 1 of the weight must be scaled by γ / √(σ²+ε)."
+    compare(got, weight * factor[:, None, None], outputs_scaled, message)
     taps = weight.sum((2, 3))  # (outputs, C)
-    slips = {
-        "What the norm adds is lost: each output sees it through its whole kernel, and it belongs into the bias.": bias,
-        "An offset passes through all places of the kernel, not through its middle alone: sum the weight over them.": (
+    mistakes = {
+        "The norm's offset is lost: each output sees it through its whole kernel, and it belongs in the bias.": bias,
+        "An offset passes through the entire kernel, not through its middle alone: sum the weight over the kernel.": (
             bias + weight[:, :, shape[2] // 2, shape[3] // 2] @ offset
         ),
-        "What the norm adds to a channel is β − γ μ / √(σ²+ε), not β alone: the mean is taken off first.": (
+        "The norm's offset of a channel is β − γ μ / √(σ²+ε), not β alone: the mean is subtracted first.": (
             bias + taps @ numbers["bias"]
         ),
-        "The offset is added behind the factor: it meets the weight as it was, not the scaled one.": (
+        "The offset is added after the factor: it is multiplied by the original weight, not by the scaled one.": (
             bias + (taps * factor) @ offset
         ),
     }
-    right = bias + taps @ offset
-    for sentence, slip in slips.items():
-        require(not torch.allclose(got_bias, slip) or torch.allclose(slip, right), sentence)
-    require(torch.allclose(got_bias, right), "The bias is to become b plus the offsets through the whole kernel.")
+    compare(got_bias, bias + taps @ offset, mistakes, "The bias must be b plus the offsets through the whole kernel.")
     x = torch.randn(2, 5, 6, 7, dtype=torch.float64)
     expected, outputs = conv(norm(x)), call(folded, x)
     require(
@@ -110,30 +111,25 @@ def check_pooling_kernel(pooling_kernel: Callable[[Tensor], Tensor]) -> None:
         kernel = kernel.detach().double()
         pool, middle = gamma / 9, kernel[:, 0, 1, 1]
         around = kernel.flatten(1)[:, [0, 1, 2, 3, 5, 6, 7, 8]]
-        require(
-            not torch.allclose(around, torch.full_like(around, 1 / 9)),
-            "Each neighbour's weight is 1/9 in your kernel: γ multiplies what pooling gives.",
-        )
-        require(
-            torch.allclose(around, pool[:, None].expand_as(around)), "The eight neighbours have the weight γ/9 each."
-        )
-        require(not torch.allclose(middle, pool), "This is γ Pool(x) alone: x is added, and taken off inside of γ.")
-        require(
-            not torch.allclose(middle, pool - gamma),
-            "This is the branch γ (Pool(x) − x) alone: the residual adds 1 in the middle.",
-        )
-        require(
-            not torch.allclose(middle, 1 + pool),
-            "This is x + γ Pool(x), as in Eq. 4: the released code takes x off inside of γ.",
-        )
+        mistakes = {
+            "Each neighbour's weight is 1/9 in your kernel: γ multiplies the output of pooling.": (
+                torch.full_like(around, 1 / 9)
+            ),
+        }
+        compare(around, pool[:, None].expand_as(around), mistakes, "The eight neighbours have the weight γ/9 each.")
+        mistakes = {
+            "This is γ Pool(x) alone: x is added, and subtracted inside of γ.": pool,
+            "This is the branch γ (Pool(x) − x) alone: the residual adds 1 in the middle.": pool - gamma,
+            "This is x + γ Pool(x), as in Eq. 4: the released code subtracts x inside of γ.": 1 + pool,
+        }
+        compare(middle, 1 - gamma + pool, mistakes, "The weight in the middle is 1 − γ + γ/9.")
         x = torch.randn(2, channels, 5, 6, dtype=torch.float64)
         pooled = F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
         expected = x + gamma[:, None, None] * (pooled - x)
         outputs = F.conv2d(x, kernel, padding=1, groups=channels)
-        require(
-            torch.allclose(outputs[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1]), "In the middle stands 1 − γ + γ/9."
-        )
-    done("one convolution has it all inside of the map; at the border, where pooling divides by fewer, none has.")
+        inside = close(outputs[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1])
+        require(inside, "The weight in the middle is 1 − γ + γ/9.")
+    done("one convolution is exact inside the map, but not at the border, where pooling divides by fewer pixels.")
 
 
 def check_like_for_like(like_for_like: Callable[[Sequence[Mapping[str, Any]], str, str], Any]) -> None:
@@ -142,26 +138,25 @@ def check_like_for_like(like_for_like: Callable[[Sequence[Mapping[str, Any]], st
     answer = call(like_for_like, runs, "ours", "theirs")
     require(
         isinstance(answer, Mapping),
-        f"Return a dictionary with a ratio for each (engine, batch, threads); {describe(answer)} came. The best of one "
+        f"Return a dictionary with a ratio for each (engine, batch, threads); got {describe(answer)}. The best of one "
         "against the best of the other is a ratio of engines, not of networks.",
     )
     require(
         all(isinstance(key, tuple) and len(key) == 3 for key in answer),
-        "The keys are (engine, batch, threads): with less, runs under different conditions are one and the same.",
+        "The keys are (engine, batch, threads): with less, runs under different conditions cannot be distinguished.",
     )
     alone = [key for key in answer if key not in expected]
     require(not alone, f"Only one of the two ran under {alone[:1]}: there is nothing to compare.")
     missing = [key for key in expected if key not in answer]
     require(not missing, f"{len(missing)} of the {len(expected)} conditions are missing, such as {missing[:1]}.")
     for key, (ratio, of_medians) in expected.items():
-        got = float(answer[key])
-        require(not np.isclose(got, 1 / ratio), "You have theirs over ours: above 1 is to mean that ours takes longer.")
-        require(
-            not np.isclose(got, of_medians),
-            "Divide round by round, and take the median then: these are medians of different rounds.",
-        )
-        require(np.isclose(got, ratio), f"For {key} the ratio is {ratio:.3f}; you have {got:.3f}.")
-    done("same engine, same batch, same threads, same rounds: what is left is the network.")
+        mistakes = {
+            "You have the inverse ratio: above 1 means that the first network takes longer.": 1 / ratio,
+            "Divide round by round, and take the median then: these are medians of different rounds.": of_medians,
+        }
+        message = f"For {key} the ratio is {ratio:.3f}; you have {float(answer[key]):.3f}."
+        compare(float(answer[key]), ratio, mistakes, message)
+    done("same engine, same batch, same threads, same rounds: the difference that remains is the network.")
 
 
 def _runs() -> tuple[list[dict[str, Any]], dict[Condition, tuple[float, float]]]:
@@ -204,9 +199,9 @@ def check_predict(predict: Callable[..., float]) -> None:
             widths: Sequence[int] = widths,
             depths: Sequence[int] = depths,
             vits: Sequence[int] = vits,
-            rest: float = 5.0,
+            other: float = 5.0,
         ) -> float:
-            return rest + sum(
+            return other + sum(
                 (depth - vit) * time("MB4D", stage, width) + vit * time("MB3D", stage, width)
                 for stage, (width, depth, vit) in enumerate(zip(widths, depths, vits, strict=True))
             )
@@ -218,21 +213,15 @@ def check_predict(predict: Callable[..., float]) -> None:
         def nearest(kind: str, stage: int, width: float) -> float:
             return true(kind, stage, min(known[stage], key=lambda candidate: abs(candidate - width)))
 
-        expected = total(true)
-        every_depth = [depth + vit for depth, vit in zip(depths, vits, strict=True)]
-        slips = {
-            "Stem, embeddings and head are missing: add the rest.": total(true, rest=0.0),
+        mistakes = {
+            "Stem, embeddings and head are missing: add their time.": total(true, other=0.0),
             "A stage of depth N with v blocks MB3D has N − v blocks MB4D; you count N of them.": total(
-                true, depths=every_depth
+                true, depths=[depth + vit for depth, vit in zip(depths, vits, strict=True)]
             ),
-            "Between two widths you take the nearest one: go along a line between both.": total(nearest),
-            "Between two widths the time is linear in the MACs, which grow with the width squared; your line is drawn "
-            "in the width, and lies too high.": total(straight),
+            "Between two widths you take the nearest one: interpolate linearly between both.": total(nearest),
+            "Between two widths the time is linear in the MACs, which grow with the width squared; your interpolation "
+            "is linear in the width, and too high.": total(straight),
         }
-        for sentence, slip in slips.items():
-            require(not np.isclose(got, slip) or np.isclose(slip, expected), sentence)
-        require(
-            np.isclose(got, expected),
-            f"Widths {widths}, depths {depths}, MB3D {vits}: {expected:.3f} ms, and you have {describe(got)}.",
-        )
+        message = f"Widths {widths}, depths {depths}, MB3D {vits}: {total(true):.3f} ms, and you have {describe(got)}."
+        compare(got, total(true), mistakes, message)
     done("a few measured blocks, and the latency of any network between them.")

@@ -8,14 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from functools import partial
 
-from efficientformer_edu.exercises._check import call, describe, done, expect_shape, require
+import torch
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from efficientformer_edu.exercises._check import (
+    call,
+    close,
+    compare,
+    describe,
+    done,
+    expect_items,
+    expect_shape,
+    random_tensor,
+    require,
+)
 
-    State = Mapping[str, Tensor]
+State = Mapping[str, Tensor]
 
 SCHEDULES = (((3, 2, 6, 4), 0.1), ((4, 4, 12, 6), 0.3), ((1, 1, 1, 2), 0.2), ((3, 2, 6, 4), 0.0))
 GRIDS = ((3, 3), (2, 4), (4, 2))
@@ -23,11 +33,9 @@ GRIDS = ((3, 3), (2, 4), (4, 2))
 
 def check_one_head(one_head: Callable[[State], State]) -> None:
     """Compare the logits of the merged head with the mean of both heads' logits."""
-    import torch
-
     shapes = {"norm.bias": (4,), "head.weight": (3, 4), "head.bias": (3,), "head_dist.weight": (3, 4)}
     shapes["head_dist.bias"] = (3,)
-    state = {name: _random(*shape, seed=seed) for seed, (name, shape) in enumerate(shapes.items())}
+    state = {name: random_tensor(*shape, seed=seed) for seed, (name, shape) in enumerate(shapes.items())}
     before = {name: value.clone() for name, value in state.items()}
     got = call(one_head, dict(state))
     require(isinstance(got, Mapping), f"one_head must return a dictionary of tensors, got {describe(got)}.")
@@ -36,33 +44,26 @@ def check_one_head(one_head: Callable[[State], State]) -> None:
         "You changed the tensors that came in: `+=` and `/=` write into them. Make new ones.",
     )
     require("norm.bias" in got, "Keep all tensors outside of the heads: norm.bias is missing.")
-    left = [name for name in got if name.startswith("head_dist")]
-    require(
-        not left, f"A network with one head has no place for {', '.join(left)}; a strict load would raise an error."
-    )
+    extra = [name for name in got if name.startswith("head_dist")]
+    require(not extra, f"A network with one head has no {', '.join(extra)}; a strict load would raise an error.")
     require("head.weight" in got and "head.bias" in got, "The result has no head.weight or no head.bias.")
     expect_shape(got["head.weight"], (3, 4), "One head is as large as each of the two.")
     expect_shape(got["head.bias"], (3,), "One head is as large as each of the two.")
-    features = _random(8, 4, seed=9)
-
-    def logits(weight: Tensor, bias: Tensor) -> Tensor:
-        return features @ weight.T + bias
-
-    first = logits(state["head.weight"], state["head.bias"])
-    second = logits(state["head_dist.weight"], state["head_dist.bias"])
-    mine = logits(got["head.weight"], got["head.bias"])
-    require(not _same(mine, first), "You kept `head` and dropped the head that learned from the teacher.")
-    require(not _same(mine, second), "You kept `head_dist` and dropped the head that learned from the labels.")
-    require(
-        not _same(mine, first + second),
-        "This is the sum of the heads, twice the mean: the same class wins, but every probability is wrong.",
+    features = random_tensor(8, 4, seed=9)
+    first, second, answer = (
+        features @ tensors[f"{name}.weight"].T + tensors[f"{name}.bias"]
+        for tensors, name in ((state, "head"), (state, "head_dist"), (got, "head"))
     )
     half = (state["head.weight"] + state["head_dist.weight"]) / 2
-    require(
-        _same(mine, (first + second) / 2) or not _same(got["head.weight"], half),
-        "The weight is the mean, the bias is not: a head is both.",
-    )
-    require(_same(mine, (first + second) / 2), "The logits are not the mean of both heads' logits.")
+    mistakes = {
+        "You kept `head` and dropped the head that learned from the teacher.": first,
+        "You kept `head_dist` and dropped the head that learned from the labels.": second,
+        "This is the sum of the heads, twice the mean: the same class wins, but every probability is wrong.": (
+            first + second
+        ),
+        "The weight is the mean, the bias is not: a head is both.": answer if close(got["head.weight"], half) else None,
+    }
+    compare(answer, (first + second) / 2, mistakes, "The logits are not the mean of both heads' logits.")
     require(torch.equal(got["norm.bias"], state["norm.bias"]), "Only the heads change; norm.bias is different.")
     done("one head gives the mean logits of two.")
 
@@ -75,25 +76,21 @@ def check_schedule(schedule: Callable[[Sequence[int], float], Sequence[float]]) 
         of = f"depths={depths}, rate={rate}"
         require(len(got) == blocks, f"With {of} there are {blocks} blocks, so {blocks} rates; {len(got)} returned.")
         require(max(got) < 1, f"With {of} a rate reaches {max(got):.2f}: divide, so that the last block has {rate}.")
-        require(
-            rate == 0 or not _close(got, [rate * i / blocks for i in range(blocks)]),
-            f"With {of} the last rate is {got[-1]:.4f}: from the first block to the last there are {blocks - 1} steps, "
-            f"not {blocks}.",
-        )
-        restarted = [rate * b / max(depth - 1, 1) for depth in depths for b in range(depth)]
-        require(
-            rate == 0 or not _close(got, restarted),
-            f"With {of} the rate falls back to 0 in each stage. Blocks are counted through the whole network.",
-        )
+        mistakes = {
+            f"the last rate is {got[-1]:.4f}: from the first block to the last there are {blocks - 1} steps, "
+            f"not {blocks}.": [rate * i / blocks for i in range(blocks)],
+            "the rate falls back to 0 in each stage. Blocks are counted through the whole network.": (
+                [rate * b / max(depth - 1, 1) for depth in depths for b in range(depth)]
+            ),
+        }
         expected = [float(Fraction(i, blocks - 1)) * rate for i in range(blocks)]
-        require(_close(got, expected), f"With {of} the rates must rise evenly from 0 to {rate}.")
+        message = f"the rates must rise evenly from 0 to {rate}."
+        compare(got, expected, mistakes, message, partial(close, rtol=0, atol=1e-9), f"With {of} ")
     done("from 0 to the given rate, and never above it.")
 
 
 def check_split_qkv(split_qkv: Callable[[Tensor, int, int], tuple[Tensor, Tensor, Tensor]]) -> None:
     """Compare the three matrices with individually selected rows, for weights and for biases."""
-    import torch
-
     heads, key_dim, value_dim = 3, 2, 5
     head_rows = 2 * key_dim + value_dim
     rows = {
@@ -104,7 +101,7 @@ def check_split_qkv(split_qkv: Callable[[Tensor, int, int], tuple[Tensor, Tensor
     for shape in ((heads * head_rows, 4), (heads * head_rows,)):
         qkv = torch.arange(heads * head_rows, dtype=torch.float32).view(-1, *[1] * (len(shape) - 1)).expand(shape)
         got = call(split_qkv, qkv, heads, key_dim)
-        require(isinstance(got, (tuple, list)) and len(got) == 3, "split_qkv returns query, key and value.")
+        expect_items(got, 3, "split_qkv returns query, key and value.")
         sizes = [tuple(getattr(part, "shape", (0,)))[:1] for part in got]
         third = heads * head_rows // 3
         require(
@@ -137,13 +134,13 @@ def check_by_offset(by_offset: Callable[[Tensor, tuple[int, int]], bool]) -> Non
     for grid in GRIDS:
         height, width = grid
         tokens = [(y, x) for y in range(height) for x in range(width)]
-        table = _random(2, height, width, seed=height)
+        table = random_tensor(2, height, width, seed=height)
         sound = _looked_up(table, tokens)
         of = f"On the grid {height}×{width}"
         answer = call(by_offset, sound, grid)
         require(
             bool(answer),
-            f"{of} your test refuses biases that were looked up by (|Δy|, |Δx|). Token i stands in row i // {width}, "
+            f"{of} your test rejects biases that were looked up by (|Δy|, |Δx|). Token i is in row i // {width}, "
             f"column i % {width}.",
         )
         signed = sound.clone()
@@ -153,14 +150,14 @@ def check_by_offset(by_offset: Callable[[Tensor, tuple[int, int]], bool]) -> Non
                     signed[:, i, j] += 1
         shifted = sound.clone()
         shifted[:, -1, :] += 1
-        matrix = sound + _random(2, len(tokens), len(tokens), seed=5)
+        matrix = sound + random_tensor(2, len(tokens), len(tokens), seed=5)
         symmetric = matrix + matrix.transpose(1, 2)
         broken_head = sound.clone()
         broken_head[1] = symmetric[1]
         corrupted = {
-            "the last row is another: compare all queries, not the first alone": shifted,
+            "the last row differs: compare all queries, not only the first": shifted,
             "the bias from i to j differs from that from j to i. Offsets are absolute": signed,
-            "they are symmetric, and that is all. Pairs with the same offset have different biases": symmetric,
+            "they are only symmetric. Pairs with the same offset have different biases": symmetric,
             "head 0 is sound and head 1 is not: look at every head": broken_head,
         }
         for sentence, bias in corrupted.items():
@@ -169,23 +166,5 @@ def check_by_offset(by_offset: Callable[[Tensor, tuple[int, int]], bool]) -> Non
 
 
 def _looked_up(table: Tensor, tokens: Sequence[tuple[int, int]]) -> Tensor:
-    import torch
-
     rows = [[table[:, abs(y - v), abs(x - u)] for v, u in tokens] for y, x in tokens]
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=1)  # (heads, N, N)
-
-
-def _random(*shape: int, seed: int) -> Tensor:
-    import torch
-
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    import torch
-
-    return a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-5)
-
-
-def _close(a: Sequence[float], b: Sequence[float]) -> bool:
-    return all(abs(x - y) < 1e-9 for x, y in zip(a, b, strict=True))

@@ -101,7 +101,7 @@ def without_replacement(values: Values, level: float) -> tuple[float, float]:
         (lambda values, level: bootstrap(values, level, tail=0.0), "you leave out nothing"),
         (lambda values, level: (bootstrap(values, level, 0.0)[0], bootstrap(values, level, 1 - level)[1]), "one side"),
         (lambda values, level: bootstrap(values, level, 0.01), "the ends are"),
-        (lambda values, level: 0.3, "two ends are wanted"),
+        (lambda values, level: 0.3, "return two ends"),
     ],
 )
 def test_a_wrong_interval_is_named(answer: Any, match: str) -> None:
@@ -119,7 +119,7 @@ def alone(values: Values) -> float:
         (lambda c, b: (errors(c, b)[0], abs(alone(c) - alone(b))), "you take their difference"),
         (lambda c, b: errors(c, b)[::-1], "the two are exchanged"),
         (lambda c, b: (1.0, 1.0), "the errors are"),
-        (lambda c, b: 1.0, "two errors are wanted"),
+        (lambda c, b: 1.0, "return two errors"),
     ],
 )
 def test_wrong_errors_are_named(answer: Any, match: str) -> None:
@@ -130,8 +130,8 @@ def test_wrong_errors_are_named(answer: Any, match: str) -> None:
     ("answer", "match"),
     [
         (lambda rows, count: (chance(rows, count)[0], (2 * 0.5**count) ** rows), "every row has a verdict"),
-        (lambda rows, count: (1.0, 1.0), "expected are 0.0625 and 0.0625"),
-        (lambda rows, count: 0.1, "two numbers are wanted"),
+        (lambda rows, count: (1.0, 1.0), "0.0625, 0.0625; you have"),
+        (lambda rows, count: 0.1, "return two numbers"),
     ],
 )
 def test_wrong_chances_are_named(answer: Any, match: str) -> None:
@@ -169,7 +169,7 @@ class Smaller(nn.Module):
         (WithZeros, "You pad with zeros"),
         (TheOtherWay, "you have x − Pool"),
         (Mean, "the mean over the neighbourhood"),
-        (Wide, "a place and its eight neighbours"),
+        (Wide, "a pixel and its eight neighbours"),
         (Smaller, "keeps the size of the map"),
     ],
 )
@@ -203,7 +203,7 @@ def undone(network: EfficientFormer) -> None:
     [
         (everywhere, "exchanged attention as well"),
         (first_stage, "1 of 5 MB4D"),
-        (retrained, "Weights are other than before"),
+        (retrained, "The weights differ from before"),
         (undone, "max_pooling is not done yet"),
         (lambda network: EfficientFormer(network.config), "still has its own mixers"),
     ],

@@ -40,7 +40,7 @@ def mean_iou(predicted: Tensor, truth: Tensor, classes: int) -> Tensor:
 
 
 def test_right_answers_pass(capsys: pytest.CaptureFixture[str]) -> None:
-    checks.check_iou(package.iou)
+    checks.check_iou(package.box_iou)
     checks.check_nms(package.nms)
     checks.check_assign(assign)
     checks.check_mean_iou(mean_iou)
@@ -61,10 +61,10 @@ def of_maps(mean: Callable[..., float]) -> Callable[[Tensor, Tensor, int], float
 
 
 SLIPS = [
-    *((checks.check_iou, pairwise(rule), sentence) for sentence, rule in slips.IOU.items()),
-    *((checks.check_nms, numbers_of_boxes(rule), sentence) for sentence, rule in slips.NMS.items()),
-    *((checks.check_assign, numbers_of_boxes(rule), sentence) for sentence, rule in slips.ASSIGN.items()),
-    *((checks.check_mean_iou, of_maps(rule), sentence) for sentence, rule in slips.MEAN_IOU.items()),
+    *((checks.check_iou, pairwise(rule), sentence) for sentence, rule in slips.IOU_MISTAKES.items()),
+    *((checks.check_nms, numbers_of_boxes(rule), sentence) for sentence, rule in slips.NMS_MISTAKES.items()),
+    *((checks.check_assign, numbers_of_boxes(rule), sentence) for sentence, rule in slips.ASSIGN_MISTAKES.items()),
+    *((checks.check_mean_iou, of_maps(rule), sentence) for sentence, rule in slips.MEAN_IOU_MISTAKES.items()),
 ]
 
 
@@ -87,16 +87,20 @@ def in_eight_bits(predicted: Tensor, truth: Tensor, classes: int) -> float:
 @pytest.mark.parametrize(
     ("check", "answer", "match"),
     [
-        (checks.check_iou, lambda a, b: package.iou(b, a), "A row for each box of a.*Expected shape"),
+        (checks.check_iou, lambda a, b: package.box_iou(b, a), "A row for each box of a.*Expected shape"),
         (checks.check_iou, lambda a, b: 0.5, "Expected a tensor"),
-        (checks.check_iou, lambda a, b: package.iou(a, b) * 0.9, "share 16 of 16 unit squares: 1.0000; you have 0.9"),
+        (checks.check_iou, lambda a, b: package.box_iou(a, b) * 0.9, "share 16 of 16 unit squares: 1.0000; you have 0.9"),
         (checks.check_nms, lambda boxes, scores, threshold: scores > 0.5, r"\[1, 0\] are kept, best first; you have"),
-        (checks.check_nms, lambda boxes, scores, threshold: 1, "Return whole numbers, in a list or a tensor; 1 came"),
-        (checks.check_assign, lambda costs, ious: [0], "One number for each of 6 places is wanted; 1 came"),
-        (checks.check_assign, lambda costs, ious: costs.argmin(1), "One number for each of 6 places is wanted; 3"),
-        (checks.check_assign, lambda costs, ious: costs, "Return whole numbers"),
-        (checks.check_assign, lambda costs, ious: [-1] * costs.shape[1], "3 boxes and 6 places the answer is"),
-        (checks.check_mean_iou, lambda predicted, truth, classes: truth, "Return one number; <Tensor of shape"),
+        (checks.check_nms, lambda boxes, scores, threshold: 1, "Return integers, in a list or a tensor; got 1"),
+        (checks.check_assign, lambda costs, ious: [0], "one integer for each of 6 positions; got 1"),
+        (checks.check_assign, lambda costs, ious: costs.argmin(1), "one integer for each of 6 positions; got 3"),
+        (checks.check_assign, lambda costs, ious: costs, "Return integers"),
+        (checks.check_assign, lambda costs, ious: [-1] * costs.shape[1], "3 boxes and 6 positions the answer is"),
+        (
+            checks.check_mean_iou,
+            lambda predicted, truth, classes: truth,
+            "Return a single number; got <Tensor of shape",
+        ),
         (checks.check_mean_iou, lambda predicted, truth, classes: 0.3, "the mean IoU is .*; you have 0.3000"),
         (checks.check_mean_iou, in_eight_bits, r"Take `\.long\(\)` first"),
     ],
@@ -110,7 +114,7 @@ def test_no_case_gives_a_contested_position_to_a_third_box() -> None:
     """YOLOX compares all boxes there, this package those that claim the position; here both agree."""
     for costs, ious, wanted in checks.ASSIGN_CASES:
         columns = np.array(costs).argmin(axis=0)
-        takers = slips._assign(costs, ious, goes_to=lambda wanted, costs, ious: len(wanted) - 2)
+        takers = slips._assign(costs, ious, winner=lambda wanted, costs, ious: len(wanted) - 2)
         contested = [position for position, more in enumerate(takers) if more == 0]
         assert contested
         assert all(columns[position] == wanted[position] for position in contested)

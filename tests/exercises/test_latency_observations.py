@@ -40,7 +40,7 @@ def backwards(subjects: Any, rounds: int, warm_up: int, clock: Any) -> dict[str,
     ("answer", "match"),
     [
         (lambda *_: 7, "returns a dictionary with the samples of A, B"),
-        (lambda s, *at: {name: sum(samples) for name, samples in turns(s, *at).items()}, "every sample, no mean"),
+        (lambda s, *at: {name: sum(samples) for name, samples in turns(s, *at).items()}, "every sample, not the mean"),
         (lambda s, n, w, c: turns(s, n, w + 1, c), "are 12 calls; you made 14"),
         (backwards, "in the order given; your calls were B A B A"),
         (
@@ -97,11 +97,11 @@ def linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
 @pytest.mark.parametrize(
     ("answer", "match"),
     [
-        (lambda norm, old: 7, "Return a linear layer; 7 came"),
+        (lambda norm, old: 7, "Return a linear layer; got 7"),
         (lambda norm, old: linear(old.weight * norm.weight, None), "the bias of the folded layer"),
-        (lambda norm, old: linear((old.weight * norm.weight)[:-1], old.bias[:-1]), r"(?:Expected|has the) shape"),
+        (lambda norm, old: linear((old.weight * norm.weight)[:-1], old.bias[:-1]), "wrong shape"),
         (lambda norm, old: linear(old.weight, old.bias + old.weight @ norm.bias), "multiplied by γ_j"),
-        (lambda norm, old: linear(old.weight * norm.weight, 2 * old.bias), r"to become b \+ W·β"),
+        (lambda norm, old: linear(old.weight * norm.weight, 2 * old.bias), r"must be b \+ W·β"),
     ],
 )
 def test_wrong_folds_are_named(answer: Any, match: str) -> None:

@@ -68,13 +68,13 @@ def crashing(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Conv2d:
 @pytest.mark.parametrize(
     ("answer", "match"),
     [
-        (lambda norm, conv: 7, "Return a convolution; 7 came"),
+        (lambda norm, conv: 7, "Return a convolution; got 7"),
         (changed(weight=lambda w: nn.Parameter(2 * w)), "Axis 1 of the weight"),
         (changed(weight=lambda w: nn.Parameter(w[:, :, :1])), "has the weight of the one before"),
         (changed(bias=lambda _: None), "the bias of the folded convolution"),
         (changed(bias=lambda b: nn.Parameter(2 * b)), "the offsets through the whole kernel"),
         (changed(stride=lambda _: (1, 1)), "the stride of the old one"),
-        (scaled_offset, "meets the weight as it was"),
+        (scaled_offset, "multiplied by the original weight"),
         (crashing, "raised KeyError"),
     ],
 )
@@ -84,7 +84,7 @@ def test_wrong_folds_are_named(answer: Any, match: str) -> None:
 
 def test_an_oracle_without_a_formula_passes(capsys: pytest.CaptureFixture[str]) -> None:
     checks.check_fold_before(fold_before)
-    assert capsys.readouterr().out.startswith("Well done: a norm in front folds")
+    assert capsys.readouterr().out.startswith("Well done: a norm before a convolution folds")
 
 
 def by_impulses(gamma: torch.Tensor) -> torch.Tensor:
@@ -124,7 +124,7 @@ def like_for_like(runs: Sequence[Mapping[str, Any]], ours: str, theirs: str) -> 
 
 def test_pairs_of_runs_pass(capsys: pytest.CaptureFixture[str]) -> None:
     checks.check_like_for_like(like_for_like)
-    assert "what is left is the network" in capsys.readouterr().out
+    assert "same rounds" in capsys.readouterr().out
 
 
 def without_one(*args: Any) -> dict[Any, float]:

@@ -67,15 +67,15 @@ def paths(change: Any) -> Any:
 @pytest.mark.parametrize(
     ("answer", "match"),
     [
-        (paths(lambda a: sum(a[:-1]) - a[-1]), "the logarithms of what is wanted"),
+        (paths(lambda a: sum(a[:-1]) - a[-1]), "the logarithms of the ratios"),
         (paths(lambda a: math.exp(a[-1]) / sum(map(math.exp, a[:-1]))), "upside down"),
-        (paths(lambda a: 1 - math.exp(a[-1]) / sum(map(math.exp, a))), "I alone stands below the line"),
-        (paths(lambda a: sum(map(math.exp, a[1:])) / math.exp(a[0])), "you take the first one for it"),
+        (paths(lambda a: 1 - math.exp(a[-1]) / sum(map(math.exp, a))), "the weight of I alone"),
+        (paths(lambda a: sum(map(math.exp, a[1:])) / math.exp(a[0])), "you divide by the first one"),
         (paths(lambda a: 7.0), "The importances are 1, 3.5, 0.5; you have 7, 7, 7"),
-        (lambda alphas: (importances(alphas)[0][:1], 1.0), "3 MetaPaths came in, 1 importances came out"),
+        (lambda alphas: (importances(alphas)[0][:1], 1.0), "3 MetaPaths, but you return 1 importances"),
         (lambda alphas: (importances(alphas)[0], max(importances(alphas)[0])), "you have their largest"),
         (lambda alphas: (importances(alphas)[0], math.prod(importances(alphas)[0])), "you have their product"),
-        (lambda alphas: (importances(alphas)[0], 0.1), "The stage is worth 5; you have 0.1"),
+        (lambda alphas: (importances(alphas)[0], 0.1), "importance of the stage is 5; you have 0.1"),
         (lambda alphas: 2.0, "Return the list of the MetaPaths' importances"),
         (lambda alphas: importances(alphas)[0], "Return the list of the MetaPaths' importances"),
     ],
@@ -111,8 +111,8 @@ def smallest(alpha: Sequence[float], noise: str, draws: int) -> list[float]:
 @pytest.mark.parametrize(
     ("answer", "match"),
     [
-        (as_gumbel, "this is what Gumbel's noise gives"),
-        (as_uniform, "this is what uniform noise gives"),
+        (as_gumbel, "this is the result of Gumbel noise"),
+        (as_uniform, "this is the result of uniform noise"),
         (upside_down, "the sign of your noise"),
         (smallest, "you look for the smallest"),
         (lambda alpha, noise, draws: [1 / len(alpha)] * len(alpha), "the frequencies are about"),
@@ -120,9 +120,9 @@ def smallest(alpha: Sequence[float], noise: str, draws: int) -> list[float]:
             lambda alpha, noise, draws: [draws * frequency for frequency in as_gumbel(alpha, noise, draws)],
             "divide by the draws",
         ),
-        (lambda alpha, noise, draws: [0.5, 0.5], "One frequency for each of 3 candidates"),
-        (lambda alpha, noise, draws: 0.5, "One frequency for each of 3 candidates"),
-        (lambda alpha, noise, draws: "often", "One frequency for each of 3 candidates"),
+        (lambda alpha, noise, draws: [0.5, 0.5], "one frequency for each of 3 candidates"),
+        (lambda alpha, noise, draws: 0.5, "one frequency for each of 3 candidates"),
+        (lambda alpha, noise, draws: "often", "one frequency for each of 3 candidates"),
     ],
 )
 def test_wrong_frequencies_are_named(answer: Any, match: str) -> None:
@@ -148,7 +148,7 @@ def test_mistakes_for_the_same_noise_differ_by_more_than_the_tolerance(alpha: tu
     expected = {"gumbel": soft, "uniform": checks._uniform_chances(values)}
     if len(alpha) == 3:
         for noise, right in expected.items():
-            answers = [right, *checks._noise_slips(values, noise, expected).values()]
+            answers = [right, *checks._noise_mistakes(values, noise, expected).values()]
             apart = [max(abs(a - b)) for i, a in enumerate(answers) for b in answers[:i]]
             assert min(apart) > 2 * checks.SLACK
 
@@ -162,9 +162,9 @@ def by(choose: Any) -> Any:
     return answer
 
 
-@pytest.mark.parametrize("sentence", checks.WIDTH_SLIPS)
+@pytest.mark.parametrize("sentence", checks.WIDTH_MISTAKES)
 def test_every_mistake_in_width_reduction_is_named_correctly(sentence: str) -> None:
-    refused(checks.check_width_reduction, by(checks.WIDTH_SLIPS[sentence]), sentence[:30])
+    refused(checks.check_width_reduction, by(checks.WIDTH_MISTAKES[sentence]), sentence[:60])
 
 
 def without_error(subnet: Subnet, worth: Any, narrowest: Any) -> Subnet:
@@ -188,11 +188,14 @@ def another_block(subnet: Subnet, worth: Any, narrowest: Any) -> Subnet:
     ("answer", "match"),
     [
         (without_error, "raise a ValueError"),
-        (lambda subnet, *_: replace(subnet, embed_dims=tuple(w - 16 for w in subnet.embed_dims)), "One stage loses"),
+        (
+            lambda subnet, *_: replace(subnet, embed_dims=tuple(w - 16 for w in subnet.embed_dims)),
+            "Exactly one stage loses",
+        ),
         (lambda subnet, *_: replace(subnet, embed_dims=tuple(w - 1 for w in subnet.embed_dims)), "raised ValueError"),
-        (by(lambda *_: 0), "is to be left"),
-        (twice, "is to be left"),
-        (another_block, "leaves all blocks where they are"),
+        (by(lambda *_: 0), "the result must be"),
+        (twice, "the result must be"),
+        (another_block, "does not change the blocks"),
         (lambda subnet, *_: subnet.embed_dims, "Return a Subnet"),
     ],
 )

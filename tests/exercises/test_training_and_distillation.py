@@ -32,7 +32,7 @@ def kl(learner: Tensor, teacher: Tensor, ours: float, theirs: float, reduction: 
     ("soft_loss", "match"),
     [
         (lambda s, z, tau: tau * kl(s, z, tau, tau), "You multiply by τ"),
-        (lambda s, z, tau: tau**2 * kl(s, z, tau, 1.0), "soften the learner alone"),
+        (lambda s, z, tau: tau**2 * kl(s, z, tau, 1.0), "soften the student alone"),
         (lambda s, z, tau: tau**2 * kl(s, z, tau, tau, "sum"), "You add up the images"),
         (lambda s, z, tau: tau**2 * F.cross_entropy(s / tau, (z / tau).softmax(1)), "This is a cross entropy"),
         (lambda s, z, tau: tau**2 * kl(s, z, tau, tau, "none").sum(1), "one number"),
@@ -53,7 +53,10 @@ def rate(recipe: Recipe, epoch: float, low: float | None = None) -> float:
 @pytest.mark.parametrize(
     ("answer", "match"),
     [
-        (lambda r, e: rate(r, e) if e < r.warmup_epochs else r.min_lr + rate(r, e, low=0), "under the whole cosine"),
+        (
+            lambda r, e: rate(r, e) if e < r.warmup_epochs else r.min_lr + rate(r, e, low=0),
+            "min_lr to the whole cosine",
+        ),
         (lambda r, e: rate(r, e) if e < r.warmup_epochs else 2 * rate(r, e) - r.min_lr, "halve it"),
         (lambda r, e: rate(r, e + 1), "the rate is"),
         (lambda r, e: None, "a `return` is missing"),
@@ -78,8 +81,8 @@ def clipped_in_place(weight: Tensor, grad: Tensor, factor: float) -> Tensor:
 @pytest.mark.parametrize(
     ("clip", "match"),
     [
-        (clipped_in_place, "You changed what came in"),
-        (lambda w, g, c: g / lengths(g) * torch.minimum(lengths(g), longest(w, c)), "no number"),
+        (clipped_in_place, "You changed the arguments"),
+        (lambda w, g, c: g / lengths(g) * torch.minimum(lengths(g), longest(w, c)), "NaN"),
         (lambda w, g, c: g * (longest(w, 1.0) / lengths(g)).clamp(max=1), "without the factor"),
         (lambda w, g, c: torch.where(lengths(g) > longest(w, c), g * longest(w, c), g), "gradient's own length"),
         (lambda w, g, c: g, "Row 1: weights of length 5"),
@@ -104,7 +107,7 @@ def targets(
     [
         (lambda *args: targets(*args[:-1], 0.0), "the smoothing is missing"),
         (lambda *args: targets(*args, before=0.9), "sums to 1, yours to 0.900"),
-        (lambda labels, *args: targets(labels.flip(0), *args), "parts are exchanged"),
+        (lambda labels, *args: targets(labels.flip(0), *args), "you swap the two shares"),
         (lambda labels, *args: targets(labels[[0, 2, 1, 3]], *args), "keeps 0.7500 of its pixels"),
         (lambda *args: targets(*args)[:, :4], "one probability for each image and class"),
     ],

@@ -29,7 +29,7 @@ def test_the_other_head_alone_is_no_mean() -> None:
 
 
 def test_a_head_that_is_left_over_is_named() -> None:
-    refused(checks.check_one_head, dict, "no place for head_dist.weight, head_dist.bias")
+    refused(checks.check_one_head, dict, "no head_dist.weight, head_dist.bias")
 
 
 def test_the_other_layers_are_unchanged() -> None:
@@ -86,11 +86,11 @@ def test_two_parts_are_not_three() -> None:
 
 
 def test_a_test_that_always_agrees_is_fooled() -> None:
-    refused(checks.check_by_offset, lambda bias, grid: True, "the last row is another")
+    refused(checks.check_by_offset, lambda bias, grid: True, "the last row differs")
 
 
 def test_a_check_that_rejects_everything_is_detected() -> None:
-    refused(checks.check_by_offset, lambda bias, grid: False, "refuses biases that were looked up")
+    refused(checks.check_by_offset, lambda bias, grid: False, "rejects biases that were looked up")
 
 
 def test_counting_different_values_can_be_fooled() -> None:
