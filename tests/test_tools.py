@@ -289,7 +289,7 @@ def test_a_port_is_used_if_sockets_in_folders_are_unavailable(tmp_path: Path, mo
 
 
 def test_the_static_image_of_a_widget_is_kept() -> None:
-    made = small("from efficientformer_edu.plots.sliders import sliders\n\nsliders()")
+    made = small("from efficientformer_edu.plots.live import Sliders\n\nSliders()")
     notebooks.run(made)
     (output,) = made.cells[1].outputs
     assert set(output.data) == {"image/svg+xml", "text/plain"}
