@@ -63,7 +63,6 @@ def draw_fields(fields: Mapping[str, Sequence[Any]]) -> Drawing:
             axes.set_yticks([y for y in range(top, bottom + 1) if y % 16 == 0])
             axes.grid(which="both", color="#DDDDDD", linewidth=0.4)
             axes.tick_params(which="both", length=0)
-            axes.set_axisbelow(True)
             axes.set(xlabel="column of the image", ylabel="row")
     return figure
 
@@ -132,7 +131,7 @@ def draw_depth(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) ->
         gradient.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
         gradient.yaxis.set_major_formatter("{x:g}")
         gradient.yaxis.set_minor_formatter(NullFormatter())
-        gradient.legend(frameon=False)
+        gradient.legend()
         for axes in (signal, gradient):
             axes.set_xlabel("number of blocks")
             axes.spines[["top", "right"]].set_visible(False)

@@ -20,7 +20,7 @@ from efficientformer_edu.audit.growth import (
 )
 from efficientformer_edu.audit.ledger import count
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig, get_config
-from efficientformer_edu.plots import FAINT, GRID, PARTS
+from efficientformer_edu.plots import FAINT, PARTS
 from efficientformer_edu.plots.style import Drawing, drawing
 
 RESOLUTIONS = (112, 224, 448, 896)
@@ -61,9 +61,9 @@ def draw_growth(model: str | EfficientFormerConfig = "l1") -> Drawing:
         last.xaxis.set_major_locator(MaxNLocator(integer=True))
         last.margins(y=0.15)
         last.set_ylim(bottom=0)
-        last.grid(color=GRID, lw=0.6)
+        last.grid()
         powers[0].set_ylabel("relative to the network at 224 pixels")
-        figure.legend(*last.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+        figure.legend(*last.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
 
 
@@ -79,7 +79,7 @@ def draw_attention_share() -> Drawing:
         axes.axvline(224, color=FAINT, lw=0.8, ls=(0, (1, 2)))
         axes.set_xlabel("resolution in pixels")
         axes.set_ylabel("attention products, share of all MACs")
-        axes.legend(frameon=False)
+        axes.legend()
     return figure
 
 
@@ -115,7 +115,7 @@ def _logarithmic(axes: Axes, xs: Sequence[float], ys: Sequence[float]) -> None:
         axis.set_major_locator(FixedLocator(list(ticks)))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.grid(color=GRID, lw=0.6)
+    axes.grid()
 
 
 def _values(points: Sequence[Point]) -> list[float]:

@@ -13,8 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from efficientformer_edu.plots import FAINT, INK, PARTS, QUERY, Colour
-from efficientformer_edu.plots.latency import GRID
-from efficientformer_edu.plots.style import Drawing, drawing
+from efficientformer_edu.plots.style import SMALL_TEXT, Drawing, drawing, light_grid
 from efficientformer_edu.slimming.baselines import METHODS, Method
 from efficientformer_edu.slimming.front import Front
 from efficientformer_edu.slimming.records import Search
@@ -30,14 +29,14 @@ KINDS: Mapping[Kind, tuple[str, str, str]] = {  # kinds of actions: marker, fill
     "MB3D": ("^", PARTS["MB3D"].fill, "MB3D: the first becomes MB4D"),
     "width": ("o", PARTS["embedding"].fill, "width: 16 channels off the least important stage"),
 }
-WAYS: Mapping[Method, tuple[str, str]] = {  # marker and colour
+METHOD_LOOKS: Mapping[Method, tuple[str, str]] = {  # marker and colour
     "slimming": ("o", QUERY),
     "uniform": ("s", PARTS["MB4D"].line),
     "random": ("^", PARTS["embedding"].line),
     "no-mb3d": ("D", PARTS["MB3D"].line),
 }
 STAGES = tuple(PARTS[name].line for name in ("stem", "embedding", "MB4D", "head"))  # line colours of the stages
-DRAWN = 4000  # mixtures per histogram
+SAMPLES = 4000  # mixtures per histogram
 
 
 def draw_mixtures(mixtures: Sequence[Sequence[Mapping[Candidate, float]]]) -> Drawing:
@@ -65,11 +64,11 @@ def draw_mixtures(mixtures: Sequence[Sequence[Mapping[Candidate, float]]]) -> Dr
                 position += 1
             position += 0.5
         axes.set_xticks(positions, names)
-        axes.set_xlabel("MetaPath: stage and place in it")
+        axes.set_xlabel("MetaPath: stage and index")
         axes.set_ylabel("weight without noise")
         tiles = [Patch(facecolor=tint.fill, edgecolor=tint.line, label=name) for name, tint in CANDIDATES.items()]
-        axes.legend(handles=tiles, frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
-        _quiet(axes)
+        axes.legend(handles=tiles, fontsize=SMALL_TEXT, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
+        light_grid(axes, "y")
     return figure
 
 
@@ -85,22 +84,22 @@ def draw_noise(alpha: Sequence[float], temperatures: Sequence[float]) -> Drawing
         for axes_row, noise in zip(grid, NOISES, strict=True):
             for axes, tau in zip(axes_row, temperatures, strict=True):
                 axes.hist(
-                    weights_drawn(alpha, noise, tau), bins=25, range=(0, 1), color=PARTS["MB4D"].fill, ec=INK, lw=0.5
+                    sample_weights(alpha, noise, tau), bins=25, range=(0, 1), color=PARTS["MB4D"].fill, ec=INK, lw=0.5
                 )
                 axes.set_title(f"{noise} noise, τ = {tau:g}")
                 axes.set_yticks([])
-                _quiet(axes)
+                light_grid(axes, "y")
         for axes in grid[-1]:
             axes.set_xlabel("weight of the first candidate")
     return figure
 
 
-def weights_drawn(alpha: Sequence[float], noise: Noise, tau: float) -> list[float]:
-    """Sample the weight of the first candidate `DRAWN` times, with a fixed seed."""
+def sample_weights(alpha: Sequence[float], noise: Noise, tau: float) -> list[float]:
+    """Sample the weight of the first candidate `SAMPLES` times, with a fixed seed."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         values = torch.tensor(alpha)
-        return [float(mixture(values, NOISES[noise](values), tau)[0]) for _ in range(DRAWN)]
+        return [float(mixture(values, NOISES[noise](values), tau)[0]) for _ in range(SAMPLES)]
 
 
 def draw_search(search: Search) -> Drawing:
@@ -126,10 +125,10 @@ def draw_search(search: Search) -> Drawing:
         for axes in panels:
             for target in targets:
                 axes.axvline(target, color=FAINT, ls=":", lw=1, zorder=3)
-            _quiet(axes)
+            light_grid(axes, "y")
         upper.xaxis.set_tick_params(bottom=False)
         above = upper.secondary_xaxis("top")
-        above.set_xticks(targets, [f"target {target:.3g} ms" for target in targets], fontsize=8)
+        above.set_xticks(targets, [f"target {target:.3g} ms" for target in targets], fontsize=SMALL_TEXT)
         above.tick_params(length=0)
         above.spines["top"].set_visible(False)
         lower.invert_xaxis()
@@ -140,21 +139,12 @@ def _accuracies(axes: Axes, search: Search, times: Sequence[float]) -> None:
     accuracies = [100 * step.accuracy for step in search.steps]
     axes.plot(times[:-1], accuracies, color=FAINT, lw=1, zorder=1)
     for kind, (marker, fill, label) in KINDS.items():
-        taken = [i for i, step in enumerate(search.steps) if step.taken.action.kind == kind]
-        if taken:
-            axes.scatter(
-                [times[i] for i in taken],
-                [accuracies[i] for i in taken],
-                marker=marker,
-                s=42,
-                color=fill,
-                edgecolor=INK,
-                linewidth=0.8,
-                label=label,
-                zorder=4,
-            )
+        steps = [i for i, step in enumerate(search.steps) if step.taken.action.kind == kind]
+        if steps:
+            points = [times[i] for i in steps], [accuracies[i] for i in steps]
+            axes.plot(*points, marker, ms=6.5, mfc=fill, mec=INK, mew=0.8, label=label, zorder=4)
     axes.set_ylabel("top-1 before the step, %,\ninherited weights")
-    axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.1))
+    axes.legend(fontsize=SMALL_TEXT, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.1))
 
 
 def _blocks(axes: Axes, subnets: Sequence[Subnet], times: Sequence[float]) -> None:
@@ -172,7 +162,7 @@ def _blocks(axes: Axes, subnets: Sequence[Subnet], times: Sequence[float]) -> No
         bottom = top
     axes.set_ylim(0, 1.05 * bottom[0])
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_ylabel("blocks left")
+    axes.set_ylabel("remaining blocks")
 
 
 def _widths(axes: Axes, subnets: Sequence[Subnet], times: Sequence[float]) -> None:
@@ -183,7 +173,12 @@ def _widths(axes: Axes, subnets: Sequence[Subnet], times: Sequence[float]) -> No
         axes.step(times, widths, where="post", lw=1.6, color=STAGES[stage], label=f"stage {stage + 1}")
         lowest = max(lowest, widths[-1])
         axes.annotate(
-            f"stage {stage + 1}", (times[-1], lowest), (6, 0), textcoords="offset points", va="center", fontsize=8
+            f"stage {stage + 1}",
+            (times[-1], lowest),
+            (6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=SMALL_TEXT,
         )
         lowest += 0.13 * widest  # so that labels do not overlap
     axes.set_ylim(0, 1.15 * widest)
@@ -198,39 +193,25 @@ def draw_front(front: Front) -> Drawing:
     Raises:
         ValueError: if nothing was both trained and timed.
     """
-    ways = {
-        method: [point for point in front.by_method(method) if point.accuracy and point.prediction]
-        for method in METHODS
-    }
-    if not any(ways.values()):
-        raise ValueError("no network was both trained and timed; run the comparison to its end")
     with drawing(height=4.2, width=8.5) as figure:
         axes = figure.subplots()
-        for method, networks in ways.items():
-            marker, colour = WAYS[method]
-            points = []
-            for network in networks:
-                assert network.accuracy is not None
-                assert network.prediction is not None
-                value, low, high, seeds = network.accuracy
-                points.append((1e3 * network.prediction.measured, 100 * value, 100 * low, 100 * high, seeds))
-            if not points:
-                continue
-            points.sort()
-            axes.plot(
-                [p[0] for p in points], [p[1] for p in points], marker=marker, color=colour, label=METHODS[method]
+        for method, (marker, colour) in METHOD_LOOKS.items():
+            points = sorted(
+                (1e3 * network.prediction.measured, network.accuracy)
+                for network in front.by_method(method)
+                if network.accuracy and network.prediction
             )
-            for time, _, low, high, seeds in points:
+            if points:
+                times, accuracies = zip(*points, strict=True)
+                values = [100 * value for value, *_ in accuracies]
+                axes.plot(times, values, marker=marker, color=colour, label=METHODS[method])
+            for time, (_, low, high, seeds) in points:
                 if seeds > 1:
-                    axes.plot((time, time), (low, high), color=colour, lw=1, marker="_", ms=6)
+                    axes.plot((time, time), (100 * low, 100 * high), color=colour, lw=1, marker="_", ms=6)
+        if not axes.lines:
+            raise ValueError("no network was both trained and timed; run the comparison to its end")
         axes.set_xlabel("measured latency of the whole network at 224 pixels, ms")
         axes.set_ylabel("top-1 on the test images, %")
-        axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))
-        _quiet(axes)
+        axes.legend(fontsize=SMALL_TEXT, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))
+        light_grid(axes, "y")
     return figure
-
-
-def _quiet(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color=GRID, lw=0.6)
-    axes.set_axisbelow(True)

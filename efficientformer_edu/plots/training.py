@@ -1,6 +1,6 @@
 """Figures of training: input images and crops, schedules, learning curves, and the confusion matrix.
 
-Paper: section 5.1. Crops: `data.crops`. Receptive fields of a trained network are in `plots.maps`.
+Paper: section 5.1. Crops: `data.images`. Receptive fields of a trained network are in `plots.maps`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -18,8 +17,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from efficientformer_edu._validation import positive_int
 from efficientformer_edu.data.fashion_mnist import statistics
 from efficientformer_edu.data.images import MEAN, STD
-from efficientformer_edu.plots import FAINT, GRID, INK, PAPER, PARTS, QUERY
-from efficientformer_edu.plots.style import SERIES, WIDTH, Drawing, array, bare, drawing
+from efficientformer_edu.plots import FAINT, INK, PAPER, PARTS, QUERY
+from efficientformer_edu.plots.style import SERIES, WIDTH, Drawing, array, bare, drawing, light_grid
 from efficientformer_edu.training.evaluation import Evaluation
 from efficientformer_edu.training.optimization import learning_rate
 from efficientformer_edu.training.recipe import Recipe
@@ -93,11 +92,11 @@ def draw_curves(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Drawing:
             axes.set_title(title)
             axes.set_xlabel("epoch")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-            _quiet(axes)
+            light_grid(axes)
         for style, label in (("--", "training images, augmented"), ("-", "test images")):
             left.plot([], [], color=FAINT, ls=style, label=label)
         for axes in (left, right):
-            axes.legend(frameon=False)
+            axes.legend()
     return figure
 
 
@@ -127,7 +126,7 @@ def draw_rates(recipes: Mapping[str, Recipe], steps_per_epoch: int) -> Drawing:
             axes.annotate(label, (warm, 0), (4, 6), textcoords="offset points", fontsize=8)
             axes.set_title(f"{name}, at most {max(rates.values()):.2g}")
             axes.set_xlabel("epoch")
-            _quiet(axes)
+            light_grid(axes)
         panels[0].set_ylabel("learning rate")
         panels[0].set_ylim(bottom=0)
     return figure
@@ -227,11 +226,5 @@ def draw_schedules(schedules: Mapping[str, Sequence[float]]) -> Drawing:
         axes.set(xlabel="block", ylabel="drop path rate", ylim=(-0.05, None))
         axes.set_xticks(range(1, 1 + max(map(len, schedules.values()))))
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, loc="center left")
+        axes.legend(loc="center left")
     return figure
-
-
-def _quiet(axes: Axes) -> None:
-    axes.grid(color=GRID, lw=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)

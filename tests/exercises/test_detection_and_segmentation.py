@@ -12,10 +12,9 @@ from torch import Tensor
 
 from efficientformer_edu.dense.detection import boxes as package
 from efficientformer_edu.exercises import detection_and_segmentation as checks
-from efficientformer_edu.exercises import detection_and_segmentation as slips
 from efficientformer_edu.exercises._check import ExerciseError
 
-IGNORED = slips.IGNORED
+IGNORED = checks.IGNORED
 
 
 def assign(costs: Tensor, ious: Tensor) -> list[int]:
@@ -52,23 +51,23 @@ def numbers_of_boxes(rule: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *args: rule(*(arg.tolist() if isinstance(arg, Tensor) else arg for arg in args))
 
 
-def pairwise(quotient: Callable[..., float]) -> Callable[[Tensor, Tensor], Tensor]:
-    return lambda a, b: torch.tensor([[quotient(first, second) for second in b.tolist()] for first in a.tolist()])
+def pairwise(ratio: Callable[..., float]) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda a, b: torch.tensor([[ratio(first, second) for second in b.tolist()] for first in a.tolist()])
 
 
 def of_maps(mean: Callable[..., float]) -> Callable[[Tensor, Tensor, int], float]:
     return lambda predicted, truth, classes: mean(predicted.long().numpy(), truth.long().numpy(), classes)
 
 
-SLIPS = [
-    *((checks.check_iou, pairwise(rule), sentence) for sentence, rule in slips.IOU_MISTAKES.items()),
-    *((checks.check_nms, numbers_of_boxes(rule), sentence) for sentence, rule in slips.NMS_MISTAKES.items()),
-    *((checks.check_assign, numbers_of_boxes(rule), sentence) for sentence, rule in slips.ASSIGN_MISTAKES.items()),
-    *((checks.check_mean_iou, of_maps(rule), sentence) for sentence, rule in slips.MEAN_IOU_MISTAKES.items()),
+MISTAKES = [
+    *((checks.check_iou, pairwise(rule), sentence) for sentence, rule in checks.IOU_MISTAKES.items()),
+    *((checks.check_nms, numbers_of_boxes(rule), sentence) for sentence, rule in checks.NMS_MISTAKES.items()),
+    *((checks.check_assign, numbers_of_boxes(rule), sentence) for sentence, rule in checks.ASSIGN_MISTAKES.items()),
+    *((checks.check_mean_iou, of_maps(rule), sentence) for sentence, rule in checks.MEAN_IOU_MISTAKES.items()),
 ]
 
 
-@pytest.mark.parametrize(("check", "answer", "sentence"), SLIPS, ids=[sentence for *_, sentence in SLIPS])
+@pytest.mark.parametrize(("check", "answer", "sentence"), MISTAKES, ids=[sentence for *_, sentence in MISTAKES])
 def test_every_mistake_is_named_correctly(check: Any, answer: Any, sentence: str) -> None:
     with pytest.raises(ExerciseError) as caught:
         check(answer)
@@ -89,7 +88,11 @@ def in_eight_bits(predicted: Tensor, truth: Tensor, classes: int) -> float:
     [
         (checks.check_iou, lambda a, b: package.box_iou(b, a), "A row for each box of a.*Expected shape"),
         (checks.check_iou, lambda a, b: 0.5, "Expected a tensor"),
-        (checks.check_iou, lambda a, b: package.box_iou(a, b) * 0.9, "share 16 of 16 unit squares: 1.0000; you have 0.9"),
+        (
+            checks.check_iou,
+            lambda a, b: package.box_iou(a, b) * 0.9,
+            "share 16 of 16 unit squares: 1.0000; you have 0.9",
+        ),
         (checks.check_nms, lambda boxes, scores, threshold: scores > 0.5, r"\[1, 0\] are kept, best first; you have"),
         (checks.check_nms, lambda boxes, scores, threshold: 1, "Return integers, in a list or a tensor; got 1"),
         (checks.check_assign, lambda costs, ious: [0], "one integer for each of 6 positions; got 1"),
@@ -112,9 +115,9 @@ def test_other_wrong_answers_report_what_is_expected(check: Any, answer: Any, ma
 
 def test_no_case_gives_a_contested_position_to_a_third_box() -> None:
     """YOLOX compares all boxes there, this package those that claim the position; here both agree."""
-    for costs, ious, wanted in checks.ASSIGN_CASES:
+    for costs, ious, expected in checks.ASSIGN_CASES:
         columns = np.array(costs).argmin(axis=0)
-        takers = slips._assign(costs, ious, winner=lambda wanted, costs, ious: len(wanted) - 2)
+        takers = checks._assign(costs, ious, winner=lambda expected, costs, ious: len(expected) - 2)
         contested = [position for position, more in enumerate(takers) if more == 0]
         assert contested
-        assert all(columns[position] == wanted[position] for position in contested)
+        assert all(columns[position] == expected[position] for position in contested)

@@ -112,12 +112,12 @@ def test_wrong_kernels_are_named(answer: Any, match: str) -> None:
     refused(checks.check_pooling_kernel, answer, match)
 
 
-def like_for_like(runs: Sequence[Mapping[str, Any]], ours: str, theirs: str) -> dict[Any, float]:
+def like_for_like(runs: Sequence[Mapping[str, Any]], network: str, baseline: str) -> dict[Any, float]:
     ratios = {}
     for a in runs:
         for b in runs:
             keys = [tuple(run[key] for key in ("engine", "batch", "threads")) for run in (a, b)]
-            if (a["network"], b["network"]) == (ours, theirs) and keys[0] == keys[1]:
+            if (a["network"], b["network"]) == (network, baseline) and keys[0] == keys[1]:
                 ratios[keys[0]] = float(np.median(a["seconds"] / b["seconds"]))
     return ratios
 
@@ -127,7 +127,7 @@ def test_pairs_of_runs_pass(capsys: pytest.CaptureFixture[str]) -> None:
     assert "same rounds" in capsys.readouterr().out
 
 
-def without_one(*args: Any) -> dict[Any, float]:
+def without_first(*args: Any) -> dict[Any, float]:
     ratios = like_for_like(*args)
     return {key: ratios[key] for key in list(ratios)[1:]}
 
@@ -136,7 +136,7 @@ def without_one(*args: Any) -> dict[Any, float]:
     ("answer", "match"),
     [
         (lambda *args: {**like_for_like(*args), ("folded", 1, 1): 1.0}, "Only one of the two ran"),
-        (without_one, "1 of the 8 conditions are missing"),
+        (without_first, "1 of the 8 conditions are missing"),
         (lambda *args: {key: 1.01 * value for key, value in like_for_like(*args).items()}, "you have"),
     ],
 )

@@ -84,7 +84,7 @@ def test_wrong_importances_are_named(answer: Any, match: str) -> None:
     refused(checks.check_importances, answer, match)
 
 
-def drawn(alpha: Sequence[float], draws: int) -> np.ndarray[Any, Any]:
+def uniform_samples(alpha: Sequence[float], draws: int) -> np.ndarray[Any, Any]:
     return np.random.default_rng(9).random((draws, len(alpha)))
 
 
@@ -93,19 +93,19 @@ def won(values: np.ndarray[Any, Any]) -> list[float]:
 
 
 def as_gumbel(alpha: Sequence[float], noise: str, draws: int) -> list[float]:
-    return won(np.array(alpha) - np.log(-np.log(drawn(alpha, draws))))
+    return won(np.array(alpha) - np.log(-np.log(uniform_samples(alpha, draws))))
 
 
 def as_uniform(alpha: Sequence[float], noise: str, draws: int) -> list[float]:
-    return won(np.array(alpha) + drawn(alpha, draws))
+    return won(np.array(alpha) + uniform_samples(alpha, draws))
 
 
 def upside_down(alpha: Sequence[float], noise: str, draws: int) -> list[float]:
-    return won(np.array(alpha) + np.log(-np.log(drawn(alpha, draws))))
+    return won(np.array(alpha) + np.log(-np.log(uniform_samples(alpha, draws))))
 
 
 def smallest(alpha: Sequence[float], noise: str, draws: int) -> list[float]:
-    return won(np.log(-np.log(drawn(alpha, draws))) - np.array(alpha))
+    return won(np.log(-np.log(uniform_samples(alpha, draws))) - np.array(alpha))
 
 
 @pytest.mark.parametrize(

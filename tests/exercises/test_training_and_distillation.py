@@ -20,12 +20,14 @@ def refused(check: Any, answer: Any, match: str) -> None:
         check(answer)
 
 
-def logs(learner: Tensor, teacher: Tensor, ours: float, theirs: float) -> tuple[Tensor, Tensor]:
-    return (learner / ours).log_softmax(1), (teacher / theirs).log_softmax(1)
+def logs(student: Tensor, teacher: Tensor, student_tau: float, teacher_tau: float) -> tuple[Tensor, Tensor]:
+    return (student / student_tau).log_softmax(1), (teacher / teacher_tau).log_softmax(1)
 
 
-def kl(learner: Tensor, teacher: Tensor, ours: float, theirs: float, reduction: str = "batchmean") -> Tensor:
-    return F.kl_div(*logs(learner, teacher, ours, theirs), reduction=reduction, log_target=True)
+def kl(
+    student: Tensor, teacher: Tensor, student_tau: float, teacher_tau: float, reduction: str = "batchmean"
+) -> Tensor:
+    return F.kl_div(*logs(student, teacher, student_tau, teacher_tau), reduction=reduction, log_target=True)
 
 
 @pytest.mark.parametrize(
@@ -74,14 +76,14 @@ def longest(weight: Tensor, factor: float) -> Tensor:
     return factor * lengths(weight).clamp(min=1e-3)
 
 
-def clipped_in_place(weight: Tensor, grad: Tensor, factor: float) -> Tensor:
+def mutating_clip(weight: Tensor, grad: Tensor, factor: float) -> Tensor:
     return grad.mul_((longest(weight, factor) / lengths(grad)).clamp(max=1))
 
 
 @pytest.mark.parametrize(
     ("clip", "match"),
     [
-        (clipped_in_place, "You changed the arguments"),
+        (mutating_clip, "You changed the arguments"),
         (lambda w, g, c: g / lengths(g) * torch.minimum(lengths(g), longest(w, c)), "NaN"),
         (lambda w, g, c: g * (longest(w, 1.0) / lengths(g)).clamp(max=1), "without the factor"),
         (lambda w, g, c: torch.where(lengths(g) > longest(w, c), g * longest(w, c), g), "gradient's own length"),

@@ -49,7 +49,7 @@ def bars(axes: Axes) -> list[tuple[float, float]]:
     return [(round(bar.get_x(), 6), round(bar.get_x() + bar.get_width(), 6)) for bar in patches]
 
 
-def said(axes: Axes) -> list[str]:
+def texts(axes: Axes) -> list[str]:
     return [text.get_text() for text in axes.texts if text.get_text()]
 
 
@@ -63,7 +63,7 @@ def test_a_bar_and_a_whisker_per_subject() -> None:
     (axes,) = figure.axes
     assert bars(axes) == [(0, 8), (0, 4)]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["eager", "folded"]
-    assert said(axes) == ["8 ms", "4 ms · 0.50 times eager · 1,300 M MACs"]
+    assert texts(axes) == ["8 ms", "4 ms · 0.50 times eager · 1,300 M MACs"]
     for line, timing in zip(axes.lines, measurement.timings, strict=True):
         assert tuple(line.get_xdata()) == tuple(1e3 * end for end in timing.estimate[1:3])
     assert axes.yaxis_inverted()
@@ -88,7 +88,7 @@ def test_a_claim_is_coloured_and_labelled_by_its_verdict() -> None:
     figure = draw_claims("Claims", claims, [ON])
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == [claim.text for claim in claims]
-    assert said(axes) == [
+    assert texts(axes) == [
         "supported\n1.40 (1.30 to 1.50)",
         "contradicted\n1.20 (1.15 to 1.30)",
         "inconclusive\n1.02 (0.90 to 1.20)",
@@ -110,13 +110,13 @@ def test_a_claim_is_coloured_and_labelled_by_its_verdict() -> None:
 def test_too_few_rounds_have_a_label_and_no_interval(rounds: int) -> None:
     ratio = Estimate(1.4, -math.inf, math.inf, rounds) if rounds == 1 else Estimate(1.4, 1.3, 1.5, rounds)
     (axes,) = (figure := draw_claims("Claims", [Claim("a takes longer", ratio, "above")], [ON])).axes
-    assert said(axes) == ["too few rounds\n1.40"]
+    assert texts(axes) == ["too few rounds\n1.40"]
     assert [len(set(line.get_xdata())) for line in axes.lines] == [1, 1]  # the bound and the median
     figure.draw_without_rendering()
     few = measured({"eager": 8.0, "folded": 4.0})
     few = replace(few, timings=tuple(replace(timing, seconds=timing.seconds[:rounds]) for timing in few.timings))
     (axes,) = (figure := draw_measurement(few, "eager")).axes
-    assert not axes.lines and all("too few rounds" in label for label in said(axes))
+    assert not axes.lines and all("too few rounds" in label for label in texts(axes))
     figure.draw_without_rendering()
 
 
@@ -145,7 +145,7 @@ def test_a_waterfall_falls_from_the_first_to_the_last() -> None:
     figure = draw_waterfall(measured({"as trained": 10.0, "norms folded": 7.0, "slower": 8.0, "channels last": 5.0}))
     (axes,) = figure.axes
     assert bars(axes) == [(0, 10), (7, 10), (7, 8), (5, 8), (0, 5)]
-    assert said(axes) == ["10 ms", "−3 ms", "+1 ms", "−3 ms", "5 ms, 0.50 of the first"]
+    assert texts(axes) == ["10 ms", "−3 ms", "+1 ms", "−3 ms", "5 ms, 0.50 of the first"]
     assert axes.get_yticklabels()[-1].get_text() == "in the end"
     assert foot(figure) == str(ON)
 
@@ -163,7 +163,7 @@ def test_a_profile_s_parts_lie_end_to_end_and_the_clock_is_marked() -> None:
     assert [end for end in segments if end[0] < end[1]] == [(0, 60), (60, 96), (96, 97), (0, 21)]
     marks = [line for line in axes.lines if line.get_color() == INK]
     assert [set(line.get_xdata()) for line in marks] == [{100.0}, {20.0}]
-    labels = said(axes)
+    labels = texts(axes)
     assert {"MLP\n60.0", "reshape\n36.0", "attention\n21.0"} <= set(labels)
     assert "norm\n1.0" not in labels and "1.0" not in labels  # they do not fit
     assert {"100 ms timed\n97 profiled, 0.97", "20 ms timed\n21 profiled, 1.05"} <= set(labels)
@@ -221,3 +221,13 @@ def test_names_of_points_do_not_overlap() -> None:
         for line in axes.lines:
             dot = axes.transData.transform(line.get_xydata()[0])
             assert not any(box.contains(*dot) for box in boxes)
+
+
+def test_the_legend_of_a_profile_has_the_colours_of_its_bars() -> None:
+    milliseconds = {kind: float(number) for number, kind in enumerate(CLASSES, start=1)}
+    figure = draw_profiles([Profile("net", 36.0, milliseconds, 5, Conditions())])
+    (bars,) = ([bar for bars in figure.axes[0].containers if isinstance(bars, BarContainer) for bar in bars],)
+    colours = {round(bar.get_width()): (bar.get_facecolor(), bar.get_edgecolor()) for bar in bars}
+    (legend,) = figure.legends
+    for text, patch in zip(legend.get_texts(), legend.get_patches(), strict=True):
+        assert (patch.get_facecolor(), patch.get_edgecolor()) == colours[round(milliseconds[text.get_text()])]

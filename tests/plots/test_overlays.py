@@ -297,3 +297,14 @@ def test_the_colour_of_a_class_depends_on_its_index() -> None:
     many = class_colours((*MANY, "last"))
     assert len(set(many.values())) == len(MANY)
     assert many["last"] == many["class 0"] == TONES[0]
+
+
+def test_the_legend_has_the_colours_of_the_areas() -> None:
+    semantic = torch.zeros(100, 200, dtype=torch.uint8)
+    semantic[10:90, 20:120] = 1
+    semantic[10:40, 150:190] = 3
+    classes = ("background", "disc", "square", "ring")
+    image = torch.zeros(3, 100, 200, dtype=torch.uint8)
+    (legend,) = draw_overlay(DensePrediction(image, classes, semantic=semantic)).legends
+    for text, patch in zip(legend.get_texts(), legend.get_patches(), strict=True):
+        assert to_hex(patch.get_facecolor()).upper() == class_colours(classes)[text.get_text().split()[0]]

@@ -17,14 +17,14 @@ from slimming_runs import TINY
 from efficientformer_edu.latency.lookup import Prediction
 from efficientformer_edu.plots.slimming import (
     CANDIDATES,
-    DRAWN,
     KINDS,
-    WAYS,
+    METHOD_LOOKS,
+    SAMPLES,
     draw_front,
     draw_mixtures,
     draw_noise,
     draw_search,
-    weights_drawn,
+    sample_weights,
 )
 from efficientformer_edu.plots.style import Drawing
 from efficientformer_edu.slimming.baselines import METHODS, Contender, Method
@@ -115,8 +115,8 @@ def test_every_candidate_is_named() -> None:
 def test_the_weights_of_the_first_candidate_are_those_of_the_mixture(noise: str) -> None:
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    some, again = (weights_drawn([0.4, 0.0], noise, 0.01) for _ in range(2))
-    assert torch.equal(torch.random.get_rng_state(), before) and some == again and len(some) == DRAWN
+    some, again = (sample_weights([0.4, 0.0], noise, 0.01) for _ in range(2))
+    assert torch.equal(torch.random.get_rng_state(), before) and some == again and len(some) == SAMPLES
     # At a low temperature, the first candidate gets all or nothing: all whenever its α + ε is larger.
     often = {"uniform": 1 - 0.6**2 / 2, "gumbel": 1 / (1 + math.exp(-0.4))}[noise]
     assert np.mean(np.array(some) > 0.5) == pytest.approx(often, abs=0.03)
@@ -128,7 +128,7 @@ def test_a_column_per_temperature_and_a_row_per_noise() -> None:
         f"{noise} noise, τ = {tau}" for noise in NOISES for tau in ("1", "0.1")
     ]
     for axes in figure.axes:
-        assert sum(bar.get_height() for bar in axes.patches) == DRAWN
+        assert sum(bar.get_height() for bar in axes.patches) == SAMPLES
     nothing_overlaps(figure)
 
 
@@ -136,7 +136,7 @@ def test_a_search_has_a_marker_per_step_and_a_line_per_target() -> None:
     search = searched()
     figure = draw_search(search)
     upper, middle, lower = figure.axes
-    marks = {marker.get_label(): marker.get_offsets().tolist() for marker in upper.collections}
+    marks = {line.get_label(): line.get_xydata().tolist() for line in upper.lines if line.get_marker() != "None"}
     for kind, (_, _, legend_label) in KINDS.items():
         expected = [
             [1e3 * search.seconds[i], 100 * step.accuracy]
@@ -199,7 +199,9 @@ def test_every_method_has_its_means_over_measured_times() -> None:
         assert list(line.get_xdata()) == pytest.approx([1.04 * 5, 1.04 * 6.5, 1.04 * 8])
         means = [100 * point.accuracy.value for point in reversed(compared.by_method(method)) if point.accuracy]
         assert list(line.get_ydata()) == pytest.approx(means)
-        assert to_hex(line.get_color()) == to_hex(WAYS[method][1]) and line.get_marker() == WAYS[method][0]
+        assert (
+            to_hex(line.get_color()) == to_hex(METHOD_LOOKS[method][1]) and line.get_marker() == METHOD_LOOKS[method][0]
+        )
     whiskers = [line for line in axes.lines if line.get_marker() == "_"]
     ends = [tuple(line.get_ydata()) for line in whiskers]
     expected = [(100 * point.accuracy.low, 100 * point.accuracy.high) for point in compared.points if point.accuracy]

@@ -134,3 +134,20 @@ def test_text_has_contrast(ink: str, ground: str) -> None:
 )
 def test_three_significant_digits(number: int, text: str) -> None:
     assert short(number) == text
+
+
+@pytest.mark.parametrize("model", ["l1", "l7"])
+def test_the_legend_has_the_colours_of_the_bars(model: str) -> None:
+    svg = "{http://www.w3.org/2000/svg}"
+    root = ElementTree.fromstring(strip(count(model)))
+    bars = {group.findtext(f"{svg}title", ""): group.attrib["fill"] for group in root.iter(f"{svg}g")}
+    children = list(root)
+    entries = {
+        text.text: rect.attrib["fill"]
+        for rect, text in pairwise(children)
+        if rect.tag == f"{svg}rect" and text.tag == f"{svg}text" and rect.attrib["width"] == "14.00"
+    }
+    for kind in ("MB4D", "MB3D", "stem", "head", "embedding"):
+        (fill,) = {fill for title, fill in bars.items() if kind in title}
+        assert entries[kind] == fill, kind
+    assert len(set(entries.values())) == len(entries)

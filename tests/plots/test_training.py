@@ -208,3 +208,21 @@ def test_every_schedule_is_a_line_from_the_first_block(count: int) -> None:
 def test_the_limit_is_visible_even_if_all_rates_are_small() -> None:
     axes = draw_schedules({"small": [0.0, 0.1]}).axes[0]
     assert axes.get_ylim()[1] >= 1.0
+
+
+def test_legends_have_the_lines_of_the_curves() -> None:
+    rows = [{"epoch": 1, "train_loss": 2.0, "test_loss": 1.0, "top1": 0.5}]
+    losses, accuracies = draw_curves({"first": rows, "second": rows}).axes
+    styles = {float(line.get_ydata()[0]): line.get_linestyle() for line in losses.lines if len(line.get_ydata())}
+    legend = losses.get_legend()
+    assert legend is not None
+    entries = {
+        text.get_text(): line.get_linestyle() for text, line in zip(legend.get_texts(), legend.get_lines(), strict=True)
+    }
+    assert entries == {"training images, augmented": styles[2.0], "test images": styles[1.0]}
+    legend = accuracies.get_legend()
+    assert legend is not None
+    colours = [line.get_color() for line in legend.get_lines()]
+    assert (
+        colours == [line.get_color() for line in accuracies.lines] == [line.get_color() for line in losses.lines[:4:2]]
+    )
