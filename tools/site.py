@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from tools import COPIES, NOTEBOOKS, ROOT, page_python, pages, report
@@ -76,16 +77,20 @@ def _entry(notebook: Notebook, name: str) -> str:
 def _reference(subpackage: str) -> str:
     """Return the mkdocstrings directives of a subpackage: its docstring, then its public modules alphabetically."""
     package = ROOT / "efficientformer_edu"
-    name = f"{package.name}.{subpackage}"
-    if not (package / subpackage).is_dir():  # top-level modules that share a prefix, such as config
-        return "\n\n".join(f"::: {package.name}.{path.stem}" for path in sorted(package.glob(f"{subpackage}*.py")))
-    own = (
-        f"::: {name}\n    options:\n      members: false\n      show_root_heading: false\n      show_submodules: false"
-    )
-    modules = [path.stem for path in sorted((package / subpackage).glob("*.py")) if not path.stem.startswith("_")]
-    return "\n\n".join(
-        [own, *(_directive(f"{name}.{module}", package / subpackage / f"{module}.py") for module in modules)]
-    )
+    if not (package / subpackage).is_dir():  # a top-level module
+        return f"::: {package.name}.{subpackage}"
+    return "\n\n".join(_folder(package / subpackage, f"{package.name}.{subpackage}"))
+
+
+def _folder(folder: Path, name: str) -> Iterator[str]:
+    is_inner = name.count(".") > 1  # the page's own title is the heading of its subpackage
+    options = ("members: false", f"show_root_heading: {str(is_inner).lower()}", "show_submodules: false")
+    yield "\n".join([f"::: {name}", "    options:", *(f"      {option}" for option in options)])
+    for path in sorted(folder.glob("*.py")):
+        if not path.stem.startswith("_"):
+            yield _directive(f"{name}.{path.stem}", path)
+    for inner in sorted(path.parent for path in folder.glob("*/__init__.py")):
+        yield from _folder(inner, f"{name}.{inner.name}")
 
 
 def _directive(name: str, path: Path) -> str:
