@@ -1,3 +1,3 @@
-"""The checks that a learner runs: one module a chapter, each check a function that explains the likely mistake."""
+"""The checks that a learner runs: one module per chapter; each check explains the likely mistake."""
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ def check_width_reduction(
         )
         require(answer.choices == subnet.choices, "Width reduction does not change the blocks.")
     subnet, importances, _ = cases[0]
-    message = "If every stage has the smallest width of the table, raise a ValueError."
+    message = "If every stage has the smallest width in the table, raise a ValueError."
     require_value_error(message, width_reduction, subnet, importances, subnet.embed_dims)
     done("the action that Algorithm 1 calls width reduction.")
 

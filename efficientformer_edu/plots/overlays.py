@@ -13,6 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,7 +77,7 @@ def draw_overlay(prediction: DensePrediction, score: float = SCORE) -> Drawing:
         ValueError: for a score outside 0 to 1.
     """
     image, marks = to_pixels(prediction.image), predicted_marks(prediction, probability("score", score))
-    height, width = (math.ceil(MIN_SIDE / max(image.shape)) * side for side in image.shape[:2])
+    height, width = (math.ceil(MIN_SIDE / max(image.shape[:2])) * side for side in image.shape[:2])
     letter = max(LETTER, math.sqrt(width * height) / LETTERS)
     handles: list[Artist] = []
     if prediction.semantic is not None:
@@ -226,8 +227,8 @@ def draw_marks(axes: Axes, marks: Sequence[Mark], letter: float, bounds: Bbox) -
         order = 3 - number / len(marks)
         left, top, right, bottom = mark.box
         look: dict[str, Any] = {"edgecolor": mark.colour, "ls": mark.line, "lw": stroke, "capstyle": "butt"}
-        size = (right - left, bottom - top)
-        axes.add_patch(Rectangle((left, top), *size, fill=False, zorder=order, path_effects=border, **look))
+        sides = (right - left, bottom - top)
+        axes.add_patch(Rectangle((left, top), *sides, fill=False, zorder=order, path_effects=border, **look))
         text = axes.text(
             left,
             top,
@@ -238,19 +239,29 @@ def draw_marks(axes: Axes, marks: Sequence[Mark], letter: float, bounds: Bbox) -
             zorder=order + 1,
             bbox={"boxstyle": f"square,pad={PAD}", "fc": mark.colour, "ec": PAPER, "lw": 0.5},
         )
-        width, height = text.get_window_extent().padded(pad).size
-        (x0, y1), (x1, y0) = axes.transData.transform([(left, top), (right, bottom)])
-        corners = [(x, y) for y in (y1, y1 - height, y0 - height, y0) for x in (x0, x1 - width)]
-        grid = np.mgrid[bounds.x0 : bounds.x1 - width : height / 2, bounds.y0 : bounds.y1 - height : height / 2]
-        corners += sorted(grid.reshape(2, -1).T.tolist(), key=lambda corner: math.dist(corner, corners[0]))
-        positions = [
-            Bbox.from_bounds(
-                max(min(x, bounds.x1 - width), bounds.x0), max(min(y, bounds.y1 - height), bounds.y0), width, height
-            )
-            for x, y in corners
-        ]
-        labels.append(min(positions, key=lambda position: position.count_overlaps(labels)))
+        size = text.get_window_extent().padded(pad).size
+        box = Bbox(axes.transData.transform([(left, bottom), (right, top)]))
+        positions = label_positions(box, size, bounds)
+        first = next(positions)
+        free = (position for position in chain([first], positions) if not position.count_overlaps(labels))
+        labels.append(next(free, first))
         text.set_position(axes.transData.inverted().transform(labels[-1].min + pad))
+
+
+def label_positions(box: Bbox, size: NDArray[Any], bounds: Bbox) -> Iterator[Bbox]:
+    """Where the label of a box can be: at its edges, then anywhere in `bounds` by distance from the first position."""
+    width, height = size
+
+    def inside(x: float, y: float) -> Bbox:
+        x, y = max(min(x, bounds.x1 - width), bounds.x0), max(min(y, bounds.y1 - height), bounds.y0)
+        return Bbox.from_bounds(x, y, width, height)
+
+    for y in (box.y1, box.y1 - height, box.y0 - height, box.y0):
+        for x in (box.x0, box.x1 - width):
+            yield inside(x, y)
+    grid = np.mgrid[bounds.x0 : bounds.x1 - width : height / 2, bounds.y0 : bounds.y1 - height : height / 2]
+    for x, y in sorted(grid.reshape(2, -1).T.tolist(), key=lambda corner: math.dist(corner, (box.x0, box.y1))):
+        yield inside(x, y)
 
 
 def draw_areas(

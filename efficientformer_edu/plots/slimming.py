@@ -17,7 +17,8 @@ from efficientformer_edu.plots.style import SMALL_TEXT, Drawing, drawing, light_
 from efficientformer_edu.slimming.baselines import METHODS, Method
 from efficientformer_edu.slimming.front import Front
 from efficientformer_edu.slimming.records import Search
-from efficientformer_edu.slimming.subnet import NOISES, Candidate, Kind, Noise, Subnet, mixture
+from efficientformer_edu.slimming.subnet import Candidate, Kind, Noise, Subnet
+from efficientformer_edu.slimming.supernet import NOISES, mixture
 
 CANDIDATES: Mapping[Candidate, Colour] = {
     "MB4D": PARTS["MB4D"],
