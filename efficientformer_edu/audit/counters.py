@@ -23,14 +23,14 @@ from efficientformer_edu.model import EfficientFormer, fold
 from efficientformer_edu.utils.optional import import_optional
 
 
-class Printed(NamedTuple):
+class CounterOutput(NamedTuple):
     """The printed result of a counter for one image; `params` is None if it does not count parameters."""
 
     macs: int
     params: int | None
 
 
-def run(counter: str, network: nn.Module, images: Tensor) -> Printed:
+def run(counter: str, network: nn.Module, images: Tensor) -> CounterOutput:
     """Run a counter on a network.
 
     Args:
@@ -82,38 +82,38 @@ def fvcore_analysis(network: nn.Module, images: Tensor) -> Any:
     return analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
 
 
-def _fvcore(network: nn.Module, images: Tensor) -> Printed:
+def _fvcore(network: nn.Module, images: Tensor) -> CounterOutput:
     params = import_optional("fvcore.nn").parameter_count(network)[""]
-    return Printed(int(fvcore_analysis(network, images).total()), params)
+    return CounterOutput(int(fvcore_analysis(network, images).total()), params)
 
 
-def _flop_counter(network: nn.Module, images: Tensor) -> Printed:
+def _flop_counter(network: nn.Module, images: Tensor) -> CounterOutput:
     with FlopCounterMode(display=False) as counter:
         network(images)
-    return Printed(counter.get_total_flops(), None)
+    return CounterOutput(counter.get_total_flops(), None)
 
 
-def _torchinfo(network: nn.Module, images: Tensor) -> Printed:
+def _torchinfo(network: nn.Module, images: Tensor) -> CounterOutput:
     summary = import_optional("torchinfo").summary(network, input_data=images, verbose=0)
-    return Printed(summary.total_mult_adds, summary.total_params)
+    return CounterOutput(summary.total_mult_adds, summary.total_params)
 
 
-def _ptflops(backend: str) -> Callable[[nn.Module, Tensor], Printed]:
-    def count(network: nn.Module, images: Tensor) -> Printed:
+def _ptflops(backend: str) -> Callable[[nn.Module, Tensor], CounterOutput]:
+    def count(network: nn.Module, images: Tensor) -> CounterOutput:
         macs, params = import_optional("ptflops").get_model_complexity_info(
             network, tuple(images.shape[1:]), backend=backend, as_strings=False, print_per_layer_stat=False
         )
-        return Printed(int(macs), int(params))
+        return CounterOutput(int(macs), int(params))
 
     return count
 
 
-def _thop(network: nn.Module, images: Tensor) -> Printed:
+def _thop(network: nn.Module, images: Tensor) -> CounterOutput:
     macs, params = import_optional("thop").profile(network, (images,), verbose=False)
-    return Printed(int(macs), int(params))
+    return CounterOutput(int(macs), int(params))
 
 
-RUNNERS: Mapping[str, Callable[[nn.Module, Tensor], Printed]] = MappingProxyType(
+RUNNERS: Mapping[str, Callable[[nn.Module, Tensor], CounterOutput]] = MappingProxyType(
     {
         "fvcore": _fvcore,
         "flop_counter": _flop_counter,

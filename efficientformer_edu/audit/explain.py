@@ -8,12 +8,12 @@ from typing import NamedTuple, get_args
 
 from efficientformer_edu._validation import unknown_name
 from efficientformer_edu.audit.ledger import Costs, Form, Operation, count
-from efficientformer_edu.audit.rules import AMOUNTS, ANY_ACT, ANY_STAGE, COUNTERS, Code, Quantity, Rule, Term
+from efficientformer_edu.audit.rules import AMOUNTS, ANY_ACT, ANY_STAGE, COUNTERS, Code, CounterRule, Quantity, Term
 from efficientformer_edu.config import EfficientFormerConfig, Resolution
 from efficientformer_edu.utils.tables import Table
 
 
-class Step(NamedTuple):
+class CountStep(NamedTuple):
     """One difference between our count and that of a counter."""
 
     description: str
@@ -36,10 +36,10 @@ class Explanation:
     quantity: Quantity
     code: Code
     costs: Costs
-    steps: tuple[Step, ...]
+    steps: tuple[CountStep, ...]
 
     @property
-    def rule(self) -> Rule:
+    def rule(self) -> CounterRule:
         """The counter's rule."""
         return COUNTERS[self.counter]
 
@@ -112,26 +112,26 @@ def explain_costs(counter: str, costs: Costs, quantity: Quantity = "macs", code:
     terms = rule.macs if quantity == "macs" else rule.params
     if terms is None:
         raise ValueError(f"{counter} counts operations, not parameters")
-    steps = [Step(*_added(costs, term)) for term in terms if code in term.codes]
+    steps = [CountStep(*_step(costs, term)) for term in terms if code in term.codes]
     if quantity == "macs" and rule.per_mac > 1:
         total = costs.macs + sum(step.amount for step in steps)
-        steps.append(Step(f"{rule.per_mac} FLOPs for each MAC", (rule.per_mac - 1) * total))
+        steps.append(CountStep(f"{rule.per_mac} FLOPs for each MAC", (rule.per_mac - 1) * total))
     return Explanation(counter, quantity, code, costs, tuple(step for step in steps if step.amount))
 
 
-def get_rule(counter: str) -> Rule:
+def get_rule(counter: str) -> CounterRule:
     """The rule of a counter by name. Raises ValueError for an unknown name, with a suggestion or all names."""
     if counter not in COUNTERS:
         raise unknown_name(counter, COUNTERS, "counter")
     return COUNTERS[counter]
 
 
-def _added(costs: Costs, term: Term) -> tuple[str, int]:
+def _step(costs: Costs, term: Term) -> tuple[str, int]:
     amount = AMOUNTS[term.amount]
-    return _describe(term), term.factor * sum(amount(row) for row in _rows(costs, term))
+    return _describe(term), term.factor * sum(amount(row) for row in _matching_rows(costs, term))
 
 
-def _rows(costs: Costs, term: Term) -> Iterator[Operation]:
+def _matching_rows(costs: Costs, term: Term) -> Iterator[Operation]:
     for row in costs.rows:
         if row.kind in term.kinds and row.stage in term.stages and row.name.endswith(term.ends):
             act = costs.config.stem_act if row.stage == "stem" else costs.config.act

@@ -44,7 +44,7 @@ FUSED = {
     "_native_multi_head_attention",
     "_transformer_encoder_layer_fwd",
 }
-UNSEEN = PRODUCTS | FUSED | {"mkldnn_rnn_layer"}
+UNCOUNTED = PRODUCTS | FUSED | {"mkldnn_rnn_layer"}
 """Operators that multiply matrices or vectors, but count as 0 in a tool that has no rule for them."""
 
 
@@ -86,8 +86,8 @@ class ModuleAudit:
 
     def table(self) -> Table:
         """Return MACs by kind of operator: fvcore, FlopCounterMode, and the difference."""
-        kinds = [kind for kind in KINDS if _of(self.fvcore or {}, kind) or _of(self.flop_counter, kind)]
-        rows = [self._row(kind, _of(self.fvcore or {}, kind), _of(self.flop_counter, kind)) for kind in kinds]
+        kinds = [kind for kind in KINDS if _of_kind(self.fvcore or {}, kind) or _of_kind(self.flop_counter, kind)]
+        rows = [self._row(kind, _of_kind(self.fvcore or {}, kind), _of_kind(self.flop_counter, kind)) for kind in kinds]
         total = self._row("total", self.fvcore or {}, self.flop_counter)
         columns = ("kind", "in fvcore", "in FlopCounterMode", "fvcore", "FlopCounterMode / 2", "difference")
         return Table(columns, (*rows, (total[0], None, None, *total[3:])), total=True)
@@ -131,33 +131,34 @@ def _notes(audit: ModuleAudit) -> Iterator[str]:
     fvcore, unseen = audit.fvcore or {}, audit.unseen
     if audit.fvcore is None:
         yield f"fvcore could not follow this network: {audit.failure}."
-    if norms := _of(fvcore, "norm"):
+    if norms := _of_kind(fvcore, "norm"):
         yield (
-            f"fvcore adds {sum(norms.values()):,} for {_and(norms)}: 2 per element of a batch norm and 5 of any other "
+            f"fvcore adds {sum(norms.values()):,} for {_join(norms)}: 2 per element of a batch norm and 5 of any other "
             "norm, 1 and 4 without learned factors. FlopCounterMode counts no norm."
         )
-    if others := _of(fvcore, "other"):
-        yield f"fvcore adds {sum(others.values()):,} for {_and(others)}, which FlopCounterMode does not count."
+    if others := _of_kind(fvcore, "other"):
+        yield f"fvcore adds {sum(others.values()):,} for {_join(others)}, which FlopCounterMode does not count."
     for kind in ("convolution", "matrix product"):
-        more = sum(_of(audit.flop_counter, kind).values()) - sum(_of(fvcore, kind).values())
+        more = sum(_of_kind(audit.flop_counter, kind).values()) - sum(_of_kind(fvcore, kind).values())
         if more and audit.fvcore is not None:
             yield f"In all {kind}s FlopCounterMode counts {abs(more):,} MACs {'more' if more > 0 else 'fewer'}."
-    known = {name: calls for name, calls in audit.uncounted.items() if name in UNSEEN}
+    known = {name: calls for name, calls in audit.uncounted.items() if name in UNCOUNTED}
     if known:
-        yield f"fvcore counts 0 for {_calls(known)}, though it multiplies."
+        yield f"fvcore counts 0 for {_list_calls(known)}, though it multiplies."
     if unseen:
-        yield f"FlopCounterMode counts 0 for {_calls(unseen)}, though it multiplies."
+        yield f"FlopCounterMode counts 0 for {_list_calls(unseen)}, though it multiplies."
     elif "scaled_dot_product_attention" in known:
         yield "FlopCounterMode counts scaled_dot_product_attention in full here: torch made plain products of it."
     if hidden := audit.written_out - audit.macs:
         yield f"With attention as plain products FlopCounterMode counts {audit.written_out:,} MACs, {hidden:,} more."
     if extra := {name: calls for name, calls in audit.uncounted.items() if name not in known}:
-        yield f"fvcore has no rule for {_calls(extra)}; FlopCounterMode counts convolutions and matrix products alone."
+        rule = "FlopCounterMode counts only convolutions and matrix products"
+        yield f"fvcore has no rule for {_list_calls(extra)}; {rule}."
     if audit.fvcore is not None and sum(fvcore.values()) == audit.macs:
         yield "The two totals agree."
 
 
-def _of(counts: Mapping[str, int], kind: str) -> dict[str, int]:
+def _of_kind(counts: Mapping[str, int], kind: str) -> dict[str, int]:
     """Return the operators of a kind with nonzero counts."""
     return {name: macs for name, macs in counts.items() if macs and _kind(name) == kind}
 
@@ -166,11 +167,11 @@ def _kind(operator: str) -> str:
     return next((kind for kind, names in KINDS.items() if operator in names), "other")
 
 
-def _calls(counts: Mapping[str, int]) -> str:
-    return _and(f"{name} ({calls:,} call{'s' * (calls > 1)})" for name, calls in counts.items())
+def _list_calls(counts: Mapping[str, int]) -> str:
+    return _join(f"{name} ({calls:,} call{'s' * (calls > 1)})" for name, calls in counts.items())
 
 
-def _and(items: Iterable[str]) -> str:
+def _join(items: Iterable[str]) -> str:
     *others, last = items
     return f"{', '.join(others)} and {last}" if others else last
 
@@ -189,11 +190,11 @@ def audit_module(network: nn.Module, images: Tensor) -> ModuleAudit:
     import_optional("fvcore.nn")
     with torch.no_grad(), evaluating(network) as network, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer and the tools warn about their own code
-        _try(network, images)
-        counted, unseen = _torch(network, images)
+        _check_runs(network, images)
+        counted, unseen = _count_with_torch(network, images)
         with _unfused_attention():
-            written_out, _ = _torch(network, images)
-        fvcore, uncounted, failure = _fvcore(network, images)
+            written_out, _ = _count_with_torch(network, images)
+        fvcore, uncounted, failure = _count_with_fvcore(network, images)
     params = sum(parameter.numel() for parameter in network.parameters())
     name, shape = type(network).__name__, tuple(images.shape)
     total = sum(written_out.values())
@@ -221,7 +222,7 @@ def torchinfo_summary(network: nn.Module, images: Tensor) -> str:
         linears = [module for module in network.modules() if isinstance(module, nn.Linear)]
         hooks = [linear.register_forward_hook(on_tokens) for linear in linears]
         try:
-            _try(network, images)
+            _check_runs(network, images)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -234,7 +235,7 @@ def torchinfo_summary(network: nn.Module, images: Tensor) -> str:
     return f"{fault}\n\n{summary}\n"
 
 
-def _try(network: nn.Module, images: Tensor) -> None:
+def _check_runs(network: nn.Module, images: Tensor) -> None:
     try:
         network(images)
     except Exception as error:  # the network may raise any exception
@@ -245,7 +246,7 @@ def _try(network: nn.Module, images: Tensor) -> None:
         ) from error
 
 
-class _Calls(TorchDispatchMode):
+class _CallCounter(TorchDispatchMode):
     """Count the calls of each operator."""
 
     def __init__(self) -> None:
@@ -253,21 +254,20 @@ class _Calls(TorchDispatchMode):
         self.counts: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.counts[_bare(str(func))] += 1
+        self.counts[_operator_name(str(func))] += 1
         return func(*args, **(kwargs or {}))
 
 
-def _torch(network: nn.Module, images: Tensor) -> tuple[dict[str, int], dict[str, int]]:
+def _count_with_torch(network: nn.Module, images: Tensor) -> tuple[dict[str, int], dict[str, int]]:
     """Return FlopCounterMode's MACs per operator, and the calls of operators that it wrongly counts as 0."""
     with (
-        _Calls() as calls,
+        _CallCounter() as calls,
         FlopCounterMode(display=False) as counter,
-    ):  # _Calls is outside, so it sees the operators after decomposition
+    ):  # _CallCounter is outside, so it sees the operators after decomposition
         network(images)
-    counted = {
-        _bare(str(operator)): flops // 2 for operator, flops in counter.get_flop_counts().get("Global", {}).items()
-    }
-    return counted, {name: times for name, times in sorted(calls.counts.items()) if name in UNSEEN - set(counted)}
+    total = counter.get_flop_counts().get("Global", {})
+    counted = {_operator_name(str(operator)): flops // 2 for operator, flops in total.items()}
+    return counted, {name: times for name, times in sorted(calls.counts.items()) if name in UNCOUNTED - set(counted)}
 
 
 @contextmanager
@@ -282,7 +282,7 @@ def _unfused_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def _fvcore(network: nn.Module, images: Tensor) -> tuple[dict[str, int] | None, dict[str, int], str]:
+def _count_with_fvcore(network: nn.Module, images: Tensor) -> tuple[dict[str, int] | None, dict[str, int], str]:
     """Return fvcore's MACs per operator, the calls that it does not count, and the error if it failed."""
     try:
         analysis = fvcore_analysis(network, images)
@@ -290,9 +290,9 @@ def _fvcore(network: nn.Module, images: Tensor) -> tuple[dict[str, int] | None, 
         left_out = analysis.unsupported_ops().most_common()
     except Exception as error:  # raised by the tracer, or by a rule that does not support this shape
         return None, {}, " ".join(f"{type(error).__name__}: {error}".split())
-    return counted, {_bare(operator): times for operator, times in left_out}, ""
+    return counted, {_operator_name(operator): times for operator, times in left_out}, ""
 
 
-def _bare(operator: str) -> str:
+def _operator_name(operator: str) -> str:
     """Return the bare operator name of `aten::linear` or `aten.addmm.default`."""
     return operator.replace("::", ".").split(".")[1]

@@ -17,7 +17,7 @@ from efficientformer_edu.audit.ledger import count
 from efficientformer_edu.audit.rules import Quantity
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
 from efficientformer_edu.paper import Reported
-from efficientformer_edu.utils.tables import Table, shown
+from efficientformer_edu.utils.tables import Table, format_cell
 
 Networks = Mapping[str, EfficientFormerConfig]
 
@@ -106,10 +106,10 @@ def table() -> Table:
     return Table(("where", "model", "quantity", "printed", "derived", "rounds to it", "how"), tuple(rows))
 
 
-def as_printed(slip: paper.Printed, config: EfficientFormerConfig) -> EfficientFormerConfig:
+def as_printed(misprint: paper.Printed, config: EfficientFormerConfig) -> EfficientFormerConfig:
     """Return the configuration with one stage as Table 6 prints it."""
     depths, vits = list(config.depths), list(config.vits)
-    depths[slip.stage - 1], vits[slip.stage - 1] = slip.mb4d + slip.mb3d, slip.mb3d
+    depths[misprint.stage - 1], vits[misprint.stage - 1] = misprint.mb4d + misprint.mb3d, misprint.mb3d
     return config.replace(depths=tuple(depths), num_vit=tuple(vits))
 
 
@@ -136,7 +136,7 @@ def _deit(table: paper.Table) -> Iterator[Derivation]:
         how = (
             f"DeiT-S {statement.format(base)}, and {distilled:,} with the token and head of distillation: they would "
             f"be printed as {printed_as(cell, base, distilled)}. The printed number is "
-            f"{shown(abs(off) / value, '.1%')} {'above' if off > 0 else 'below'} the nearer."
+            f"{format_cell(abs(off) / value, '.1%')} {'above' if off > 0 else 'below'} the nearer."
         )
         if quantity == "macs":
             how += (
@@ -149,15 +149,16 @@ def _deit(table: paper.Table) -> Iterator[Derivation]:
 
 def _table6(networks: Networks) -> Iterator[Derivation]:
     for network in paper.architectures():
-        if slip := network.printed:
+        if misprint := network.printed:
             right = count(networks[network.preset]).params
-            params = count(as_printed(slip, networks[network.preset])).params
+            params = count(as_printed(misprint, networks[network.preset])).params
             cell = paper.table1()[network.preset, "params"]
+            blocks = f"{misprint.mb4d} MB4D and {misprint.mb3d} MB3D in stage {misprint.stage}"
             how = (
-                f"All parameters of the network with {slip.mb4d} MB4D and {slip.mb3d} MB3D in stage {slip.stage}. "
-                f"Table 1 prints {cell.printed} M, and the released network has {right:,}: the code is right."
+                f"All parameters of the network with {blocks}. Table 1 prints {cell.printed} M, and the released "
+                f"network has {right:,}: the code is right."
             )
-            yield Derivation("paper", "Table 6", network.preset, "params", slip.params, params, params, "", how)
+            yield Derivation("paper", "Table 6", network.preset, "params", misprint.params, params, params, "", how)
 
 
 def _mmpretrain(table: paper.Table, networks: Networks) -> Iterator[Derivation]:

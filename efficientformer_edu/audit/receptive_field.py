@@ -63,12 +63,12 @@ def receptive_field(
     return gradient.abs().sum(1).mean(0).cpu()
 
 
-def reached(field: Float[Tensor, "H W"]) -> float:
+def nonzero_fraction(field: Float[Tensor, "H W"]) -> float:
     """Fraction of the pixels with a non-zero value."""
     return int(field.count_nonzero()) / field.numel()
 
 
-def half(field: Float[Tensor, "H W"]) -> float:
+def half_mass_fraction(field: Float[Tensor, "H W"]) -> float:
     """The smallest fraction of the pixels that sums to half of the field. It is small if few pixels dominate.
 
     Raises:

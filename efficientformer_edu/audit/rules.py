@@ -76,7 +76,7 @@ class Term:
 
 
 @dataclass(frozen=True)
-class Rule:
+class CounterRule:
     """The terms that lead from our count to a counter's own.
 
     Attributes:
@@ -116,9 +116,9 @@ _TOOLBOX_PARAMS = (
 )
 _TOOLBOX_MACS = (Term(+1, "input position", ("pool",)), Term(+2, "element", ("layer norm",)))
 
-COUNTERS: Mapping[str, Rule] = MappingProxyType(
+COUNTERS: Mapping[str, CounterRule] = MappingProxyType(
     {
-        "fvcore": Rule(
+        "fvcore": CounterRule(
             "fvcore 0.1.5.post20221221, FlopCountAnalysis",
             (
                 Term(+2, "element", ("batch norm",)),
@@ -128,13 +128,13 @@ COUNTERS: Mapping[str, Rule] = MappingProxyType(
             params=(),
             note="Prints MACs and calls them flops. A call of scaled_dot_product_attention counts 0.",
         ),
-        "flop_counter": Rule(
+        "flop_counter": CounterRule(
             "torch.utils.flop_counter.FlopCounterMode (torch 2.13)",
             (),
             per_mac=2,
             note="FLOPs of convolutions and matrix products alone: twice our MACs.",
         ),
-        "torchinfo": Rule(
+        "torchinfo": CounterRule(
             "torchinfo 1.8.0, total_mult_adds",
             (
                 NO_PRODUCTS,
@@ -147,7 +147,7 @@ COUNTERS: Mapping[str, Rule] = MappingProxyType(
             params=(),
             note="Counts a linear layer on tokens for one token only: a bug, fixed after 1.8.0 but not released.",
         ),
-        "ptflops": Rule(
+        "ptflops": CounterRule(
             "ptflops 0.7.5, backend pytorch",
             (
                 NO_PRODUCTS,
@@ -165,7 +165,7 @@ COUNTERS: Mapping[str, Rule] = MappingProxyType(
             params=(),
             note="A module's hook and its function's patch both count pooling and GELU; the operator @ is missed.",
         ),
-        "ptflops-aten": Rule(
+        "ptflops-aten": CounterRule(
             "ptflops 0.7.5, backend aten",
             (
                 Term(+1, "element", BIASES),
@@ -174,7 +174,7 @@ COUNTERS: Mapping[str, Rule] = MappingProxyType(
             params=(),
             note="Sees a linear's bias where torch adds it in the same call: not behind heads of one channel.",
         ),
-        "thop": Rule(
+        "thop": CounterRule(
             "thop 0.1.1",
             (
                 NO_PRODUCTS,
@@ -187,20 +187,20 @@ COUNTERS: Mapping[str, Rule] = MappingProxyType(
             params=BARE,
             note="Sees modules only: no matrix product that is not a layer, no bare parameter.",
         ),
-        "toolbox": Rule(
+        "toolbox": CounterRule(
             "toolbox.py of the released code, as it prints",
             (*_TOOLBOX_MACS, Term(+1, "element without the width", ("activation",), stages=NOT_THE_STEM)),
             params=_TOOLBOX_PARAMS,
             runs=False,
             note="The paper's parameters are what it prints.",
         ),
-        "toolbox-intended": Rule(
+        "toolbox-intended": CounterRule(
             "toolbox.py of the released code, without its two bugs",
             (*_TOOLBOX_MACS, Term(+1, "element", ("activation",), stages=NOT_THE_STEM)),
             params=_TOOLBOX_PARAMS[:-2],
             runs=False,
         ),
-        "mmpretrain": Rule(
+        "mmpretrain": CounterRule(
             "mmcv 1.x get_model_complexity_info on extract_feat, behind mmpretrain's table",
             (
                 NO_PRODUCTS,

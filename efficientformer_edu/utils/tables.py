@@ -56,7 +56,7 @@ class Table:
     def formatted(self) -> list[list[str]]:
         """Return all rows as strings, with the column formats applied."""
         specs = [self.formats.get(column, "") for column in self.columns]
-        return [[shown(cell, spec) for cell, spec in zip(row, specs, strict=True)] for row in self.rows]
+        return [[format_cell(cell, spec) for cell, spec in zip(row, specs, strict=True)] for row in self.rows]
 
     def to_text(self) -> str:
         """Return aligned columns for a terminal, with numbers right-aligned."""
@@ -103,7 +103,7 @@ class Table:
         return [any(_is_number(row[index]) for row in self.rows) for index, _ in enumerate(self.columns)]
 
 
-def shown(cell: Cell, spec: str = "") -> str:
+def format_cell(cell: Cell, spec: str = "") -> str:
     """Format a cell for reading: 1,291,284,736, 2.5, "30.1 %" for the format ".1%", "yes", or "" for None."""
     if cell is None:
         return ""

@@ -107,7 +107,7 @@ def known_class_names(path: Path) -> tuple[str, ...] | None:
     return tuple(class_names()) if names is None and is_published(path) else names
 
 
-class Prediction(TypedDict):
+class ClassPrediction(TypedDict):
     """Result of `inference_model`, with mmpretrain's keys."""
 
     pred_label: int
@@ -116,7 +116,7 @@ class Prediction(TypedDict):
     pred_class: str | None
 
 
-def inference_model(model: str | nn.Module, image: ImageLike, rule: str = "official") -> Prediction:
+def inference_model(model: str | nn.Module, image: ImageLike, rule: str = "official") -> ClassPrediction:
     """Classify an image.
 
     Args:
@@ -161,7 +161,7 @@ def inference_model(model: str | nn.Module, image: ImageLike, rule: str = "offic
     scores = _probabilities(network, images)  # (num_classes,)
     label = int(scores.argmax())
     name = None if names is None else names[label]
-    return Prediction(pred_label=label, pred_score=float(scores[label]), pred_scores=scores, pred_class=name)
+    return ClassPrediction(pred_label=label, pred_score=float(scores[label]), pred_scores=scores, pred_class=name)
 
 
 def _probabilities(model: EfficientFormer, images: torch.Tensor) -> np.ndarray:

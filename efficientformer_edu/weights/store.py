@@ -171,27 +171,27 @@ def check(tensors: Tensors, config: EfficientFormerConfig, layout: str, head: bo
         "of another shape": [
             f"{name} {tuple(tensors[name].shape)} instead of {tuple(expected[name].shape)}" for name in wrong_shape
         ],
-        "of another kind": [_kind(name, tensors[name]) for name in shared if name not in regular],
+        "of another kind": [_describe(name, tensors[name]) for name in shared if name not in regular],
         "with NaN or infinity": [name for name in regular if not bool(torch.isfinite(tensors[name]).all())],
     }
-    messages = [f"tensors {what} ({len(which)}): {_some(which)}" for what, which in problems.items() if which]
+    messages = [f"tensors {what} ({len(which)}): {_shorten(which)}" for what, which in problems.items() if which]
     if messages:
-        raise ValueError(f"in the {layout} layout, {'; '.join(messages)}{_difference(tensors, layout, config)}")
+        raise ValueError(f"in the {layout} layout, {'; '.join(messages)}{_config_difference(tensors, layout, config)}")
 
 
 def _is_regular(value: Tensor, dtypes: tuple[torch.dtype, ...]) -> bool:
     return value.dtype in dtypes and value.layout == torch.strided and not value.is_meta
 
 
-def _kind(name: str, value: Tensor) -> str:
+def _describe(name: str, value: Tensor) -> str:
     return f"{name} ({value.dtype}, {value.layout}, {value.device})"
 
 
-def _some(which: list[str], most: int = 4) -> str:
+def _shorten(which: list[str], most: int = 4) -> str:
     return ", ".join(which[:most]) + (f" and {len(which) - most} more" if len(which) > most else "")
 
 
-def _difference(tensors: Tensors, layout: str, config: EfficientFormerConfig) -> str:
+def _config_difference(tensors: Tensors, layout: str, config: EfficientFormerConfig) -> str:
     try:
         inferred = infer(tensors, layout)
     except ValueError:

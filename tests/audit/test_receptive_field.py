@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from efficientformer_edu.audit.receptive_field import half, reached, receptive_field
+from efficientformer_edu.audit.receptive_field import half_mass_fraction, nonzero_fraction, receptive_field
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.model.mlp import ConvMlp
@@ -100,10 +100,10 @@ def test_attention_reaches_everywhere(images: torch.Tensor) -> None:
     wide = images.repeat(1, 1, 1, 4)  # 64×384, more than the kernels reach
     # GELU in the stem, because a ReLU can happen to hide a pixel in all of four images.
     with_mb3d, without = (network(config.replace(stem_act="gelu")) for config in (CONFIG, POOLING))
-    assert reached(receptive_field(with_mb3d, wide, 4, 1)) < 1  # after the MB4D
-    assert reached(receptive_field(with_mb3d, wide, 4, 2)) == 1  # after the MB3D
-    assert reached(receptive_field(with_mb3d, wide, 4)) == 1
-    assert reached(receptive_field(without, wide, 4)) < 1
+    assert nonzero_fraction(receptive_field(with_mb3d, wide, 4, 1)) < 1  # after the MB4D
+    assert nonzero_fraction(receptive_field(with_mb3d, wide, 4, 2)) == 1  # after the MB3D
+    assert nonzero_fraction(receptive_field(with_mb3d, wide, 4)) == 1
+    assert nonzero_fraction(receptive_field(without, wide, 4)) < 1
 
 
 def test_the_field_is_the_mean_over_the_images(images: torch.Tensor) -> None:
@@ -157,9 +157,9 @@ def test_what_is_not_there_is_refused(images: torch.Tensor) -> None:
 def test_parts_of_a_field() -> None:
     field = torch.zeros(4, 5)
     field[1, 1], field[2, 2], field[3, 3], field[0, 4] = 4.0, 3.0, 2.0, 1.0
-    assert reached(field) == 4 / 20
-    assert half(field) == 2 / 20  # 4 of 10 is less than half, 7 is not
-    assert half(torch.ones(2, 2)) == 2 / 4
-    assert half(torch.eye(1)) == 1
+    assert nonzero_fraction(field) == 4 / 20
+    assert half_mass_fraction(field) == 2 / 20  # 4 of 10 is less than half, 7 is not
+    assert half_mass_fraction(torch.ones(2, 2)) == 2 / 4
+    assert half_mass_fraction(torch.eye(1)) == 1
     with pytest.raises(ValueError, match="0 everywhere"):
-        half(torch.zeros(2, 2))
+        half_mass_fraction(torch.zeros(2, 2))

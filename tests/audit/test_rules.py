@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from efficientformer_edu.audit import COUNTERS, Explanation, count, explain
-from efficientformer_edu.audit.explain import Step
+from efficientformer_edu.audit.explain import CountStep
 from efficientformer_edu.audit.rules import AMOUNTS
 from efficientformer_edu.config import PRESETS
 
@@ -91,8 +91,8 @@ def test_the_counting_errors_of_the_toolbox() -> None:
 def test_the_steps_add_up_to_the_printed_count() -> None:
     explanation = explain("fvcore", "l1")
     assert explanation.steps == (
-        Step("+ 2 × each element of batch norm", 10_499_328),
-        Step("+ 5 × each element of layer norm", 329_280),
+        CountStep("+ 2 × each element of batch norm", 10_499_328),
+        CountStep("+ 5 × each element of layer norm", 329_280),
     )
     assert explanation.start + 10_499_328 + 329_280 == explanation.total
     assert explanation.remainder(1_302_113_344) == 0
@@ -104,7 +104,7 @@ def test_the_steps_add_up_to_the_printed_count() -> None:
 
 def test_flops_are_twice_the_macs() -> None:
     (step,) = explain("flop_counter", "l3").steps
-    assert step == Step("2 FLOPs for each MAC", count("l3").macs)
+    assert step == CountStep("2 FLOPs for each MAC", count("l3").macs)
 
 
 @pytest.mark.parametrize("counter", COUNTERS)

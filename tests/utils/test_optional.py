@@ -49,6 +49,14 @@ def test_install_command(monkeypatch: pytest.MonkeyPatch, module: str, requireme
     assert str(missing.value) == f"{module.partition('.')[0]} is missing: {command}"
 
 
+def test_the_install_command_does_not_need_the_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
+    def requires(name: str) -> None:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", requires)
+    assert install_command("timm.models") == "pip install timm"
+
+
 def test_torchvision_gets_its_two_operators_only_if_it_does_not_import(monkeypatch: pytest.MonkeyPatch) -> None:
     timm = ModuleType("timm")
     monkeypatch.setitem(sys.modules, "timm", timm)
