@@ -17,8 +17,8 @@ from efficientformer_edu.ablations.variants import BASE, Variant
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
 from efficientformer_edu.latency.engines import Prepared, prepare
 from efficientformer_edu.latency.records import MEASUREMENTS, Conditions, Measurement, measurements, save
-from efficientformer_edu.latency.workloads import ChannelNorm, Workload
 from efficientformer_edu.latency.timer import measure
+from efficientformer_edu.latency.workloads import ChannelNorm, Workload
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.model.folding import folded_maps
 from efficientformer_edu.utils.records import load_json

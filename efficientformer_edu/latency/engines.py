@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from os import environ
@@ -21,10 +20,11 @@ from torch import Tensor, nn
 
 from efficientformer_edu.export.onnx import to_onnx
 from efficientformer_edu.export.openvino import to_openvino
-from efficientformer_edu.export.program import INPUT, INSTALL, OUTPUT, evaluated, needs
+from efficientformer_edu.export.program import INPUT, OUTPUT, evaluated, import_engine
 from efficientformer_edu.model import EfficientFormer, fold
 from efficientformer_edu.model.folding import fold_norms, folded_maps
 from efficientformer_edu.utils.hardware import threads
+from efficientformer_edu.utils.optional import install_command
 
 TOLERANCE = 1e-4  # maximum difference from eager, relative to the largest logit
 COMPILER = "a C++ compiler"
@@ -33,28 +33,115 @@ COMPILERS = ("g++", "clang++", "c++", "cl")
 Run = Callable[[], Tensor]
 
 
-@dataclass(frozen=True)
 class Engine:
-    """A way to run a network.
+    """PyTorch, operation by operation; the base class of the other engines.
 
     Attributes:
-        words: a short description.
-        needs: the libraries required in addition to torch, and `COMPILER` if a compiler is required.
-        install: how to install them; "" if nothing is required.
-        ours: whether it only runs EfficientFormer. A graph compiler folds the norms of other networks by itself.
-        build: returns a function without arguments, from a network in evaluation mode, images and a number of threads.
+        requirements: the libraries required in addition to torch, and `COMPILER` if a compiler is required.
+        install: how to install them; "" for packages that pip installs.
+        efficientformer_only: whether other networks are refused. A graph compiler folds their norms by itself.
     """
 
-    words: str
-    build: Callable[[nn.Module, Tensor, int], Run]
-    needs: tuple[str, ...] = ()
-    install: str = ""
-    ours: bool = False
+    requirements: tuple[str, ...] = ()
+    install = ""
+    efficientformer_only = False
+
+    def build(self, network: nn.Module, images: Tensor, num_threads: int) -> Run:
+        """Return a function that runs a network in evaluation mode, which may be modified, on images."""
+        return partial(network, images)
 
     @property
     def missing(self) -> tuple[str, ...]:
         """The requirements that are not installed."""
-        return tuple(name for name in self.needs if not (_compiler() if name == COMPILER else _installed(name)))
+        return tuple(
+            name for name in self.requirements if not (has_compiler() if name == COMPILER else is_installed(name))
+        )
+
+
+class ChannelsLast(Engine):
+    """PyTorch with the channels-last memory format (NHWC)."""
+
+    def build(self, network: nn.Module, images: Tensor, num_threads: int) -> Run:
+        layout = torch.channels_last
+        network.to(memory_format=layout)  # type: ignore[call-overload]  # torch's annotations leave it out
+        return super().build(network, images.contiguous(memory_format=layout), num_threads)
+
+
+class Folded(ChannelsLast):
+    """EfficientFormer folded by `fold`; other networks get folded batch norms and channels-last feature maps."""
+
+    def build(self, network: nn.Module, images: Tensor, num_threads: int) -> Run:
+        if isinstance(network, EfficientFormer):
+            return partial(fold(network, _size(images)), images)
+        fold_norms(network)
+        return super().build(network, images, num_threads)
+
+
+class Compiled(Engine):
+    """PyTorch with `torch.compile`, as a single graph."""
+
+    requirements = (COMPILER,)
+    install = "install g++ or clang++ with your system's packages"
+
+    def build(self, network: nn.Module, images: Tensor, num_threads: int) -> Run:
+        def call(inputs: Tensor) -> Tensor:
+            return network(inputs)
+
+        # torch compiles the same code object for at most eight networks, so each network gets its own code object.
+        call.__code__ = call.__code__.replace()
+        compiled = torch.compile(call, fullgraph=True, dynamic=False)  # an error instead of a silent fallback to eager
+        try:
+            with torch.inference_mode():
+                compiled(images)
+        except Exception as error:  # the compiler backend may raise any exception
+            message = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"torch.compile fails on this network: {message}") from error
+        return partial(compiled, images)
+
+
+class OnnxRuntime(Engine):
+    """ONNX Runtime on the CPU."""
+
+    requirements = ("onnx", "onnxscript", "onnxruntime")
+
+    def build(self, network: nn.Module, images: Tensor, num_threads: int) -> Run:
+        return run_onnx(to_onnx(network, images).SerializeToString(), images, num_threads)
+
+
+class OpenVino(Engine):
+    """OpenVINO on the CPU."""
+
+    requirements = ("onnx", "onnxscript", "openvino")
+
+    def build(self, network: nn.Module, images: Tensor, num_threads: int) -> Run:
+        return run_openvino(to_openvino(network, images), images, num_threads)
+
+
+class FoldedGraph(Engine):
+    """The form of EfficientFormer that is folded for graph compilers, in another engine."""
+
+    efficientformer_only = True
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.requirements, self.install = engine, engine.requirements, engine.install
+
+    def build(self, network: nn.Module, images: Tensor, num_threads: int) -> Run:
+        assert isinstance(network, EfficientFormer)  # checked by `prepare`
+        return self.engine.build(folded_maps(network, _size(images)), images, num_threads)
+
+
+ENGINES: Mapping[str, Engine] = MappingProxyType(
+    {
+        "eager": Engine(),
+        "folded": Folded(),
+        "channels-last": ChannelsLast(),
+        "compile": Compiled(),
+        "onnxruntime": OnnxRuntime(),
+        "onnxruntime-folded": FoldedGraph(OnnxRuntime()),
+        "openvino": OpenVino(),
+        "openvino-folded": FoldedGraph(OpenVino()),
+    }
+)
 
 
 class Prepared:
@@ -79,8 +166,8 @@ def prepare(name: str, network: nn.Module, images: Tensor, num_threads: int | No
 
     Args:
         name: a key of `ENGINES`.
-        network: in its trained form; any module that maps images to logits. Engines with `ours` only accept
-            EfficientFormer. The network is not modified: a copy runs in evaluation mode.
+        network: in its trained form; any module that maps images to logits, or an EfficientFormer for engines that
+            accept no other network. It is not modified: a copy runs in evaluation mode.
         images: (B, in_channels, H, W), float32.
         num_threads: threads of the engine; None for the current number of torch threads. For engines that run in torch,
             pass the same number to `measure`.
@@ -91,24 +178,24 @@ def prepare(name: str, network: nn.Module, images: Tensor, num_threads: int | No
             more than `TOLERANCE`.
     """
     if name not in ENGINES:
-        raise ValueError(f"engine {name!r} is unknown; there are {', '.join(ENGINES)}")
+        raise ValueError(f"engine {name!r} is unknown; allowed: {', '.join(ENGINES)}")
     engine = ENGINES[name]
-    if engine.ours and not isinstance(network, EfficientFormer):
+    if engine.efficientformer_only and not isinstance(network, EfficientFormer):
         kind = type(network).__name__
-        raise ValueError(f"{name} folds an EfficientFormer, and this is a {kind}; use {name.removesuffix('-folded')}")
+        raise ValueError(f"{name} runs only an EfficientFormer, not {kind}; use {name.removesuffix('-folded')}")
     if engine.missing:
-        raise ImportError(f"{name} needs {' and '.join(engine.missing)}: {engine.install}")
-    if set(engine.needs) - {COMPILER} and images.device.type != "cpu":
-        raise ValueError(f"{name} runs on the processor here, and the images are on {images.device}")
-    with threads(num_threads) as in_force:
-        expected = _eager(evaluated(network), images, in_force)
+        command = engine.install or install_command(engine.missing[0])
+        raise ImportError(f"{name} needs {' and '.join(engine.missing)}: {command}")
+    if set(engine.requirements) - {COMPILER} and images.device.type != "cpu":
+        raise ValueError(f"{name} runs on the CPU, but the images are on {images.device}")
+    with threads(num_threads) as count:
         with torch.inference_mode():
-            logits = expected()
-        prepared = Prepared(engine.build(evaluated(network), images, in_force), logits)
+            logits = evaluated(network)(images)
+        prepared = Prepared(engine.build(evaluated(network), images, count), logits)
     if not prepared.difference <= TOLERANCE:
         raise ValueError(
-            f"{name} is wrong: its logits differ from eager's by {prepared.difference:.1e} of the largest, "
-            f"allowed are {TOLERANCE:.0e}"
+            f"{name} is wrong: its logits differ from eager's by {prepared.difference:.1e} of the largest logit, "
+            f"at most {TOLERANCE:.0e} is allowed"
         )
     return prepared
 
@@ -129,12 +216,12 @@ def run_onnx(source: bytes | Path, images: Tensor, num_threads: int) -> Run:
     Raises:
         ImportError: if onnxruntime is missing, with the command that installs it.
     """
-    runtime = needs("onnxruntime")
+    runtime = import_engine("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
     options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
-    options.add_session_config_entry("session.force_spinning_stop", "1")  # else its threads slow down the next subject
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # else its threads slow down the next workload
     graph = source if isinstance(source, bytes) else str(source)
     session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     binding = session.io_binding()
@@ -155,14 +242,9 @@ def run_openvino(source: Any, images: Tensor, num_threads: int) -> Run:
     Raises:
         ImportError: if openvino is missing, with the command that installs it.
     """
-    openvino = needs("openvino")
-    hints = {
-        "INFERENCE_PRECISION_HINT": "f32",
-        "INFERENCE_NUM_THREADS": num_threads,
-        "PERFORMANCE_HINT": "LATENCY",
-    }
-    compiled = openvino.Core().compile_model(source, "CPU", hints)
-    request = compiled.create_infer_request()
+    openvino = import_engine("openvino")
+    hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": num_threads, "PERFORMANCE_HINT": "LATENCY"}
+    request = openvino.Core().compile_model(source, "CPU", hints).create_infer_request()
     kept = images.detach().contiguous().numpy()
     request.set_input_tensor(openvino.Tensor(kept, shared_memory=True))
 
@@ -173,90 +255,15 @@ def run_openvino(source: Any, images: Tensor, num_threads: int) -> Run:
     return run
 
 
-def _eager(network: nn.Module, images: Tensor, _: int) -> Run:
-    return partial(network, images)
-
-
-def _folded(network: nn.Module, images: Tensor, _: int) -> Run:
-    """EfficientFormer is folded by `fold`; other networks get folded batch norms and channels-last feature maps."""
-    if isinstance(network, EfficientFormer):
-        return _eager(fold(network, _size(images)), images, _)
-    fold_norms(network)
-    return _channels_last(network, images, _)
-
-
-def _channels_last(network: nn.Module, images: Tensor, _: int) -> Run:
-    layout = torch.channels_last
-    network.to(memory_format=layout)  # type: ignore[call-overload]  # torch's annotations leave it out
-    return _eager(network, images.contiguous(memory_format=layout), _)
-
-
-def _compile(network: nn.Module, images: Tensor, _: int) -> Run:
-    def call(inputs: Tensor) -> Tensor:
-        return network(inputs)
-
-    # torch compiles the same code object for at most eight networks, so each network gets its own code object.
-    call.__code__ = call.__code__.replace()
-    compiled = torch.compile(call, fullgraph=True, dynamic=False)  # an error instead of a silent fallback to eager
-
-    def run() -> Tensor:
-        return compiled(images)
-
-    try:
-        with torch.inference_mode():
-            run()
-    except Exception as error:  # the compiler backend may raise any exception
-        message = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"torch.compile fails on this network: {message}") from error
-    return run
-
-
-def _onnx(network: nn.Module, images: Tensor, num_threads: int) -> Run:
-    return run_onnx(to_onnx(network, images).SerializeToString(), images, num_threads)
-
-
-def _onnx_folded(network: nn.Module, images: Tensor, num_threads: int) -> Run:
-    return _onnx(folded_maps(_ours(network), _size(images)), images, num_threads)
-
-
-def _openvino(network: nn.Module, images: Tensor, num_threads: int) -> Run:
-    return run_openvino(to_openvino(network, images), images, num_threads)
-
-
-def _openvino_folded(network: nn.Module, images: Tensor, num_threads: int) -> Run:
-    return _openvino(folded_maps(_ours(network), _size(images)), images, num_threads)
-
-
-def _ours(network: nn.Module) -> EfficientFormer:
-    assert isinstance(network, EfficientFormer)  # checked by `prepare`
-    return network
-
-
 def _size(images: Tensor) -> tuple[int, int]:
     return images.shape[-2], images.shape[-1]
 
 
-def _installed(library: str) -> bool:
+def is_installed(library: str) -> bool:
+    """Whether a library can be imported."""
     return find_spec(library) is not None
 
 
-def _compiler() -> bool:
+def has_compiler() -> bool:
+    """Whether torch.compile finds a C++ compiler."""
     return any(shutil.which(name) for name in (environ.get("CXX", ""), *COMPILERS) if name)
-
-
-_ONNXRUNTIME = ("onnx", "onnxscript", "onnxruntime")
-_OPENVINO = ("onnx", "onnxscript", "openvino")
-_GET_COMPILER = "install g++ or clang++ with your system's packages"
-
-ENGINES: Mapping[str, Engine] = MappingProxyType(
-    {
-        "eager": Engine("torch, operation by operation", _eager),
-        "folded": Engine("the folded form in torch", _folded),
-        "channels-last": Engine("torch, the channels of a place side by side", _channels_last),
-        "compile": Engine("torch.compile", _compile, (COMPILER,), _GET_COMPILER),
-        "onnxruntime": Engine("ONNX Runtime", _onnx, _ONNXRUNTIME, INSTALL),
-        "onnxruntime-folded": Engine("the folded form in ONNX Runtime", _onnx_folded, _ONNXRUNTIME, INSTALL, True),
-        "openvino": Engine("OpenVINO", _openvino, _OPENVINO, INSTALL),
-        "openvino-folded": Engine("the folded form in OpenVINO", _openvino_folded, _OPENVINO, INSTALL, True),
-    }
-)

@@ -1,32 +1,24 @@
-"""The parts whose latencies a lookup table contains, and their MACs.
+"""A lookup table of the latencies of a network's parts, and the latency of a network as their sum.
 
-Paper: section 4.2, step 2 of the slimming: a lookup table of the latency of MB4D and MB3D at widths that are multiples
-of 16. Here it also contains the stem, the embeddings and the head, so that the sum covers the complete network.
+Paper: section 4.2, step 2 of the slimming, which measures MB4D and MB3D at widths that are multiples of 16. Here the
+table also contains the stem, the embeddings and the head, so that the sum covers the complete network.
 
-A table of the latencies of a network's parts, and the latency of a network as their sum.
-
-Paper: section 4.2, step 2 of the slimming. The parts are defined in `lookup_parts`.
-
-Between two measured widths, the latency of a part is interpolated linearly in its MACs. Most of the time is spent in
-matrix products, whose MACs grow with the square of the width, so linear interpolation in the width would overestimate.
-The interpolation is piecewise, because a library selects a different algorithm above some size. An embedding has two
-widths. Its latency is interpolated linearly in each, which includes their product and therefore its MACs. There is no
-extrapolation beyond the measured widths.
+Between two measured widths the latency of a part is interpolated linearly in its MACs, because most of the time is
+spent in matrix products, whose MACs grow with the square of the width. The interpolation is piecewise, because a
+library selects a different algorithm above some size. An embedding has two widths and is interpolated in both. There is
+no extrapolation beyond the measured widths.
 
 The speed of a machine drifts. Each part is therefore timed in the same rounds as a complete network, the reference, and
-the seconds of all entries are scaled to the median of the reference's times.
-
-The reference also corrects the sum: a network takes a little longer than its parts, because less of each part's code
-and feature maps is in the cache. All sums are multiplied by the ratio measured for the reference.
+all entries are scaled to the median of the reference's times. A network also takes a little longer than its parts,
+because less of each part's code and feature maps is in the cache. All sums are therefore multiplied by the ratio
+measured for the reference.
 """
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -36,11 +28,14 @@ from typing import Any, Literal, NamedTuple
 from efficientformer_edu.audit.growth import STEP, mb3d_macs, mb4d_macs
 from efficientformer_edu.config import EfficientFormerConfig, Resolution, get_config, resolution_pair
 from efficientformer_edu.latency.records import Conditions
-from efficientformer_edu.utils.files import atomic_write
+from efficientformer_edu.utils.records import from_dict, load_json, save_json, to_dict
 from efficientformer_edu.utils.tables import Table
 
 Grid = tuple[int, int]
-PartKind = Literal["stem", "embedding", "MB4D", "MB3D", "head"]
+
+SHAPE_FIELDS = {"depths", "embed_dims", "num_vit", "downsamples"}  # they select the parts of a sum
+TRAINING_FIELDS = {"drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate"}
+FOLDED_FIELDS = {"distillation", "bias_grid"}  # a folded network has one head and a fixed bias
 
 
 class Part(NamedTuple):
@@ -52,7 +47,7 @@ class Part(NamedTuple):
         widths: channels (C,), or input and output channels (C_in, C) for an embedding.
     """
 
-    kind: PartKind
+    kind: Literal["stem", "embedding", "MB4D", "MB3D", "head"]
     grid: Grid
     widths: tuple[int, ...]
 
@@ -93,19 +88,12 @@ def macs(part: Part, base: EfficientFormerConfig, resolution: Grid) -> int:
     return width * base.num_classes
 
 
-__all__ = ["Entry", "Lookup", "Part", "macs", "parts"]
-
-VARIED = {"depths", "embed_dims", "num_vit", "downsamples"}  # fields that select the parts of a sum
-RESTING = {"drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate"}  # only active in training
-FOLDED_AWAY = {"distillation", "bias_grid"}  # one head, one fixed bias
-
-
 class Entry(NamedTuple):
     """The latency of a part.
 
     Attributes:
         part: the part.
-        seconds: seconds of one such part within a network, derived as in `lookup_chains`, rounded to nanoseconds.
+        seconds: seconds of one such part within a network, rounded to nanoseconds.
         reference: seconds of the reference network in the same rounds, rounded to nanoseconds.
     """
 
@@ -119,10 +107,10 @@ class Lookup:
     """Latencies of parts for one input size and one engine.
 
     Attributes:
-        engine: one of `lookup_chains.FORMS`.
+        engine: a key of `lookup.FORMS`.
         resolution: height and width of the images in pixels.
         base: the reference network; its fields other than depths and widths apply to every part.
-        conditions: what the measurements depend on.
+        conditions: the conditions of the measurement.
         entries: the parts that were measured.
     """
 
@@ -136,7 +124,7 @@ class Lookup:
     def reference(self) -> float:
         """Seconds of the reference network, the median over the measured groups. Raises ValueError without any."""
         if not self.entries:
-            raise ValueError("the table is empty; wanted: at least one entry")
+            raise ValueError("the table is empty; it needs at least one entry")
         return median({entry.reference for entry in self.entries})
 
     @cached_property
@@ -145,11 +133,11 @@ class Lookup:
         return {entry.part: entry.seconds / entry.reference * self.reference for entry in self.entries}
 
     @cached_property
-    def whole_over_parts(self) -> float:
+    def network_over_parts(self) -> float:
         """Latency of the reference network divided by the sum of its parts; 1 if the table lacks one of them."""
         try:
-            counted = parts(self.base, self.resolution).items()
-            return self.reference / sum(number * self.part(part) for part, number in counted)
+            counts = parts(self.base, self.resolution).items()
+            return self.reference / sum(count * self.part(part) for part, count in counts)
         except ValueError:
             return 1.0
 
@@ -160,7 +148,7 @@ class Lookup:
         resolution: Resolution | None = None,
         engine: str | None = None,
     ) -> float:
-        """The latency of a network, measured or not, as the sum of its parts times `whole_over_parts`.
+        """The latency of a network, measured or not, as the sum of its parts times `network_over_parts`.
 
         Args:
             model: a configuration, or the name of a published network. Its depths, widths and MB3D blocks
@@ -174,19 +162,18 @@ class Lookup:
         Raises:
             ValueError: for a resolution, engine, width or other field that the table does not cover.
         """
-        config = get_config(model)
         if resolution is not None and resolution_pair(resolution) != self.resolution:
             raise ValueError(f"resolution={resolution!r} is not in the table; it was measured at {self.resolution}")
         if engine is not None and engine != self.engine:
             raise ValueError(f"engine={engine!r} is not in the table; it was measured with {self.engine!r}")
-        return sum(self.shares(config).values())
+        return sum(self.shares(model).values())
 
     def shares(self, model: str | EfficientFormerConfig) -> dict[Part, float]:
         """Seconds that a network spends in each part, equal blocks grouped. Raises ValueError as `predict` does."""
         config = get_config(model)
-        _check_same(config, self.base, self.engine)
-        counted = parts(config, self.resolution).items()
-        return {part: number * self.part(part) * self.whole_over_parts for part, number in counted}
+        self._check_fields(config)
+        counts = parts(config, self.resolution).items()
+        return {part: count * self.part(part) * self.network_over_parts for part, count in counts}
 
     def gain(self, model: str | EfficientFormerConfig, smaller: str | EfficientFormerConfig) -> float:
         """Seconds that the smaller network saves. Raises ValueError as `predict` does."""
@@ -198,39 +185,22 @@ class Lookup:
             return self.seconds[part]
         if any(width % STEP for width in part.widths):
             raise ValueError(f"{part}: not in the table; allowed: widths that are multiples of {STEP}")
-        if part.kind == "embedding":
-            return self._embedding(part)
-        below, above = self._neighbours(part, 0)
-        ends = [part._replace(widths=(width,)) for width in (below, above)]
-        return _line(
-            macs(part, self.base, self.resolution),
-            [macs(end, self.base, self.resolution) for end in ends],
-            [self._measured(end) for end in ends],
-        )
-
-    def _embedding(self, part: Part) -> float:
-        """Bilinear interpolation in the two widths, from the four measured pairs around it."""
-        (before, after), ends = part.widths, [self._neighbours(part, axis) for axis in (0, 1)]
-        sides = [
-            _line(before, ends[0], [self._measured(part._replace(widths=(width, other_width))) for width in ends[0]])
-            for other_width in ends[1]
-        ]
-        return _line(after, ends[1], sides)
-
-    def _measured(self, part: Part) -> float:
-        if part not in self.seconds:
-            raise ValueError(f"{part}: not in the table, which is not complete; build it to the end")
-        return self.seconds[part]
-
-    def _neighbours(self, part: Part, axis: int) -> tuple[int, int]:
-        """The measured widths below and above one of the part's widths; both are the same if it was measured itself."""
-        candidates = (candidate for candidate in self.seconds if candidate[:2] == part[:2])
-        known, width = sorted({candidate.widths[axis] for candidate in candidates}), part.widths[axis]
-        if not known or not known[0] <= width <= known[-1]:
-            span = f"{known[0]} to {known[-1]} channels" if known else "none on this grid"
-            raise ValueError(f"{part}: {width} is outside of the table, which has {span}")
-        above = bisect_left(known, width)
-        return known[above - (known[above] != width)], known[above]
+        for axis, width in reversed(list(enumerate(part.widths))):
+            known = sorted({other.widths[axis] for other in self.seconds if other[:2] == part[:2]})
+            if width in known:
+                continue
+            index = bisect_left(known, width)
+            if not 0 < index < len(known):
+                span = f"{known[0]} to {known[-1]} channels" if known else "none on this grid"
+                raise ValueError(f"{part}: {width} is outside of the table, which has {span}")
+            low, high = (
+                part._replace(widths=(*part.widths[:axis], end, *part.widths[axis + 1 :]))
+                for end in known[index - 1 : index + 1]
+            )
+            at, left, right = (macs(point, self.base, self.resolution) for point in (part, low, high))
+            low_seconds = self.part(low)
+            return low_seconds + (at - left) / (right - left) * (self.part(high) - low_seconds)
+        raise ValueError(f"{part}: not in the table, which is not complete; build it to the end")
 
     def table(self) -> Table:
         """Every measured part with its latency in microseconds."""
@@ -245,9 +215,7 @@ class Lookup:
         entries = [
             {**entry.part._asdict(), "seconds": entry.seconds, "reference": entry.reference} for entry in self.entries
         ]
-        data = asdict(self) | {"base": self.base.to_dict(), "entries": entries}
-        with atomic_write(path) as partial:
-            partial.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        save_json(to_dict(self) | {"entries": entries}, path, "lookup table")
 
     @classmethod
     def load(cls, path: Path) -> Lookup:
@@ -257,13 +225,28 @@ class Lookup:
             ValueError: if the file does not contain a lookup table; the message names the file.
             OSError: if the file cannot be read.
         """
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            conditions = Conditions(**{**data["conditions"], "resolution": tuple(data["conditions"]["resolution"])})
-            base, entries = EfficientFormerConfig.from_dict(data["base"]), tuple(map(_entry, data["entries"]))
-            return cls(data["engine"], resolution_pair(data["resolution"]), base, conditions, entries)
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path.name} holds no lookup table: {error}") from error
+
+        def parse(data: dict[str, Any]) -> Lookup:
+            times = Entry._fields[1:]
+            entries = [
+                {"part": {name: entry[name] for name in Part._fields}, **{name: entry[name] for name in times}}
+                for entry in data["entries"]
+            ]
+            return from_dict(cls, data | {"entries": entries})
+
+        return load_json(path, "lookup table", parse)
+
+    def _check_fields(self, config: EfficientFormerConfig) -> None:
+        """Raise ValueError if the parts of the network differ from those that were measured."""
+        ignored = SHAPE_FIELDS | TRAINING_FIELDS | (FOLDED_FIELDS if self.engine.endswith("folded") else set())
+        base = self.base.to_dict()
+        for name, value in config.to_dict().items():
+            expected = base[name]
+            if name == "layer_scale_init":  # its value does not affect the latency, its presence does
+                value, expected = value is not None, expected is not None
+            if name not in ignored and value != expected:
+                allowed = getattr(self.base, name)
+                raise ValueError(f"{name}={getattr(config, name)!r} is not in the table; allowed: {allowed!r}")
 
     def __repr__(self) -> str:
         height, width = self.resolution
@@ -271,25 +254,3 @@ class Lookup:
 
     def _repr_markdown_(self) -> str:
         return f"{self.table().to_markdown()}\n\n{self.conditions}"
-
-
-def _line(at: float, positions: Sequence[float], values: Sequence[float]) -> float:
-    """Linear interpolation between two points; the first value if both positions are the same."""
-    (left, right), (low, high) = positions, values
-    return low if left == right else low + (at - left) / (right - left) * (high - low)
-
-
-def _check_same(config: EfficientFormerConfig, base: EfficientFormerConfig, engine: str) -> None:
-    """Raise ValueError if the parts of the network differ from those that were measured."""
-    free = VARIED | RESTING | (FOLDED_AWAY if engine.endswith("folded") else set())
-    for name, value in config.to_dict().items():
-        expected = base.to_dict()[name]
-        if name == "layer_scale_init":  # its value does not affect the latency, its presence does
-            value, expected = value is not None, expected is not None
-        if name not in free and value != expected:
-            raise ValueError(f"{name}={getattr(config, name)!r} is not in the table; wanted: {getattr(base, name)!r}")
-
-
-def _entry(data: dict[str, Any]) -> Entry:
-    (height, width), widths = data["grid"], tuple(map(int, data["widths"]))
-    return Entry(Part(data["kind"], (height, width), widths), float(data["seconds"]), float(data["reference"]))

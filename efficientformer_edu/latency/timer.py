@@ -1,8 +1,8 @@
-"""An interleaved timer: subjects run in turns, and the conditions are recorded.
+"""An interleaved timer: functions run in turns, and the conditions are recorded.
 
-Paper: section 3 and the columns "Latency" of Table 1, which are means of 1000 runs on a phone. Here subjects are
+Paper: section 3 and the columns "Latency" of Table 1, which are means of 1000 runs on a phone. Here functions are
 interleaved, A B C A B C ..., so that a machine that gets hot or busy slows all of them. Each sample follows an untimed
-call, so that no subject starts with the cold cache that the previous one left. During timing, garbage collection is
+call, so that no function starts with the cold cache that the previous one left. During timing, garbage collection is
 off, denormal numbers are flushed to 0, and freed memory stays with the process.
 """
 
@@ -24,14 +24,14 @@ from efficientformer_edu.latency.records import Conditions, Measurement, Timing
 from efficientformer_edu.utils.hardware import accelerator, busy, keep_memory, page_faults, threads, versions
 from efficientformer_edu.utils.statistics import MIN_SAMPLES
 
-Subject = Callable[[], object]
+Function = Callable[[], object]
 
-SHORTEST = 2e-3  # seconds: a faster subject is called several times in a row for one sample
+SHORTEST = 2e-3  # seconds: a faster function is called several times in a row for one sample
 WIDE = 0.10  # relative to the median: a wider interval causes a warning
 
 
 def measure(
-    subjects: Mapping[str, Subject],
+    functions: Mapping[str, Function],
     conditions: Conditions | None = None,
     *,
     rounds: int = 30,
@@ -40,46 +40,48 @@ def measure(
     device: str = "cpu",
     progress: bool = False,
 ) -> Measurement:
-    """Time subjects in turns.
+    """Time functions in turns.
 
     Args:
-        subjects: functions without arguments, by name; return values are ignored.
+        functions: functions without arguments, by name; return values are ignored.
         conditions: fields set by the caller (batch, resolution, command, ...); the others are filled in here.
-        rounds: timed samples of each subject. A verdict needs at least `MIN_SAMPLES` of `utils.statistics`.
+        rounds: timed samples of each function. A verdict needs at least `MIN_SAMPLES` of `utils.statistics`.
         warm_up: preceding rounds that are not counted.
-        num_threads: torch threads; None for the current setting. Subjects that run in another library have to set
+        num_threads: torch threads; None for the current setting. Functions that run in another library have to set
             their own.
-        device: device of the subjects: "cpu"; a CUDA device such as "cuda" or "cuda:1", timed by CUDA events; or
+        device: device of the functions: "cpu"; a CUDA device such as "cuda" or "cuda:1", timed by CUDA events; or
             "mps", timed by the wall clock with a synchronization before and after each sample.
         progress: show a progress bar on the terminal.
 
     Returns:
-        Seconds of one call for each subject and round; the order of subjects is the same in all rounds.
+        Seconds of one call for each function and round; the order of functions is the same in all rounds.
 
     Raises:
-        ValueError: without subjects or rounds, for a device that cannot be timed, or an impossible number of threads.
+        ValueError: without functions or rounds, for a device that cannot be timed, or an impossible number of threads.
 
     Warns:
         UserWarning: if the machine is busy, or a 95 % confidence interval is wider than a tenth of its median.
     """
-    if not subjects or rounds < 1:
-        raise ValueError(f"{len(subjects)} subjects in {rounds} rounds is not possible; wanted: at least one of each")
+    if not functions or rounds < 1:
+        raise ValueError(
+            f"{len(functions)} functions in {rounds} rounds is not possible; allowed: at least one of each"
+        )
     runs_on = timing_device(device)
     if load := busy():
         warnings.warn(f"{load}; close what you can", stacklevel=2)
     clock = partial(_CLOCKS[runs_on.type], runs_on)
-    samples: dict[str, list[float]] = {name: [] for name in subjects}
-    faults = dict.fromkeys(subjects, 0)
+    samples: dict[str, list[float]] = {name: [] for name in functions}
+    faults = dict.fromkeys(functions, 0)
     with threads(num_threads) as in_force, _quiet() as memory_kept:
-        calls = {name: _calls(subject, warm_up, clock) for name, subject in subjects.items()}
+        calls = {name: _calls(function, warm_up, clock) for name, function in functions.items()}
         for _ in _bar(rounds, progress):
-            for name, subject in subjects.items():
-                subject()
+            for name, function in functions.items():
+                function()
                 before = page_faults()
-                samples[name].append(clock(subject, calls[name]))
+                samples[name].append(clock(function, calls[name]))
                 faults[name] += page_faults() - before
     timings = tuple(
-        Timing(name, tuple(samples[name]), faults[name] / (rounds * calls[name]), calls[name]) for name in subjects
+        Timing(name, tuple(samples[name]), faults[name] / (rounds * calls[name]), calls[name]) for name in functions
     )
     complete = (conditions or Conditions()).complete(
         machine=accelerator(runs_on),
@@ -110,33 +112,33 @@ def timing_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def _wall(device: torch.device, subject: Subject, calls: int) -> float:
+def _wall(device: torch.device, function: Function, calls: int) -> float:
     """Seconds of one call by the wall clock, averaged over consecutive calls."""
     started = time.perf_counter()
     for _ in range(calls):
-        subject()
+        function()
     return (time.perf_counter() - started) / calls
 
 
-def _events(device: torch.device, subject: Subject, calls: int) -> float:
+def _events(device: torch.device, function: Function, calls: int) -> float:
     """Seconds of one call by CUDA events. Calls are asynchronous, so a wall clock would only time the launches."""
     with torch.cuda.device(device):  # else events and synchronization would use cuda:0
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         torch.cuda.synchronize()
         start.record()
         for _ in range(calls):
-            subject()
+            function()
         end.record()
         torch.cuda.synchronize()
     return float(start.elapsed_time(end)) / 1e3 / calls
 
 
-def _synchronized(device: torch.device, subject: Subject, calls: int) -> float:
+def _synchronized(device: torch.device, function: Function, calls: int) -> float:
     """Seconds of one call by the wall clock, with the queue of the Apple GPU empty before and after."""
     torch.mps.synchronize()
     started = time.perf_counter()
     for _ in range(calls):
-        subject()
+        function()
     torch.mps.synchronize()
     return (time.perf_counter() - started) / calls
 
@@ -144,9 +146,9 @@ def _synchronized(device: torch.device, subject: Subject, calls: int) -> float:
 _CLOCKS = {"cpu": _wall, "cuda": _events, "mps": _synchronized}
 
 
-def _calls(subject: Subject, warm_up: int, clock: Callable[[Subject, int], float]) -> int:
-    """Warm up a subject, and return the number of calls in a sample that is long enough to be timed."""
-    seconds = min(clock(subject, 1) for _ in range(max(warm_up, 1)))
+def _calls(function: Function, warm_up: int, clock: Callable[[Function, int], float]) -> int:
+    """Warm up a function, and return the number of calls in a sample that is long enough to be timed."""
+    seconds = min(clock(function, 1) for _ in range(max(warm_up, 1)))
     return max(1, math.ceil(SHORTEST / seconds))
 
 

@@ -66,7 +66,7 @@ def test_ratios_are_pairwise() -> None:
 
 
 def test_an_unknown_subject_is_named() -> None:
-    with pytest.raises(KeyError, match="'compiled' was not timed; there are eager, folded"):
+    with pytest.raises(KeyError, match="'compiled'.*eager, folded"):
         MEASURED["compiled"]
 
 

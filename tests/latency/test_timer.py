@@ -1,4 +1,4 @@
-"""The timer on subjects of known cost, and on a simulated clock."""
+"""The timer on functions of known cost, and on a simulated clock."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -20,17 +21,17 @@ pytestmark = pytest.mark.filterwarnings("ignore:the machine is busy", "ignore:.*
 
 @pytest.fixture
 def made_up(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Callable[[], None]]:
-    """A clock that only subjects advance: each takes exactly the seconds that it was created with."""
+    """A clock that only functions advance: each takes exactly the seconds that it was created with."""
     now = [0.0]
     monkeypatch.setattr(timer.time, "perf_counter", lambda: now[0])
 
-    def subject(seconds: float) -> Callable[[], None]:
+    def function(seconds: float) -> Callable[[], None]:
         def call() -> None:
             now[0] += seconds
 
         return call
 
-    return subject
+    return function
 
 
 def test_known_sleeps() -> None:
@@ -39,20 +40,20 @@ def test_known_sleeps() -> None:
     assert timings["short"].estimate.value >= 0.004 and timings["long"].estimate.value >= 0.012
 
 
-def test_a_cost_scaled_by_two_is_seen_as_two(made_up) -> None:
+def test_twice_the_cost_takes_twice_as_long(made_up) -> None:
     timings = measure({"one": made_up(0.5), "two": made_up(1.0)}, rounds=7)
     assert timings["one"].seconds == pytest.approx([0.5] * 7)
     assert timings.ratio("two", "one")[:3] == pytest.approx((2, 2, 2))
     assert timings["two"].milliseconds == pytest.approx(1000)
 
 
-def test_a_fast_subject_is_called_several_times_per_sample(made_up) -> None:
+def test_a_fast_function_is_called_several_times_per_sample(made_up) -> None:
     timings = measure({"quick": made_up(1e-4), "slow": made_up(1.0)}, rounds=2)
     assert (timings["quick"].calls, timings["slow"].calls) == (20, 1)
     assert timings["quick"].seconds == pytest.approx([1e-4] * 2)
 
 
-def test_subjects_take_turns() -> None:
+def test_functions_take_turns() -> None:
     seen: list[str] = []
 
     def note(name: str) -> Callable[[], None]:
@@ -62,7 +63,7 @@ def test_subjects_take_turns() -> None:
     assert seen == [*"AABBCC", *"AABBCC" * 3]  # warm-up; then in each round a call before the timed one
 
 
-def test_a_subject_does_not_pay_for_what_another_left_in_the_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_function_does_not_pay_for_what_another_left_in_the_caches(monkeypatch: pytest.MonkeyPatch) -> None:
     now, last = [0.0], [""]
     monkeypatch.setattr(timer.time, "perf_counter", lambda: now[0])
 
@@ -74,8 +75,8 @@ def test_a_subject_does_not_pay_for_what_another_left_in_the_caches(monkeypatch:
     assert [timing.seconds for timing in timings.timings] == [(1.0,) * 4] * 2
 
 
-def test_a_machine_that_slows_down_slows_all_subjects_equally(made_up, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interleaved, the drift affects every subject; run one after the other, it would affect only the last."""
+def test_a_machine_that_slows_down_slows_all_functions_equally(made_up, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interleaved, the drift affects every function; run one after the other, it would affect only the last."""
     now, slower = [0.0], itertools.count()
     monkeypatch.setattr(timer.time, "perf_counter", lambda: now[0])
 
@@ -166,22 +167,22 @@ def test_flush_denormal_is_restored(flushing: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("options", "message"),
     [
-        (lambda: measure({}), "0 subjects in 30 rounds is not possible"),
-        (lambda: measure({"a": lambda: None}, rounds=0), "1 subjects in 0 rounds is not possible"),
-        (lambda: measure({"a": lambda: None}, num_threads=0), "threads=0 is not possible; allowed: 1 to"),
-        (lambda: measure({"a": lambda: None}, num_threads=10**4), "threads=10000 is not possible"),
-        (lambda: measure({"a": lambda: None}, device="tpu"), "device='tpu'.*allowed: cpu, cuda"),
-        (lambda: measure({"a": lambda: None}, device="xpu:0"), "device='xpu:0'.*allowed: cpu, cuda"),
-        (lambda: measure({"a": lambda: None}, device="meta"), "device='meta'.*allowed: cpu, cuda"),
-        (lambda: measure({"a": lambda: None}, device="cuda:one"), "device='cuda:one'.*allowed: cpu, cuda"),
-        (lambda: measure({"a": lambda: None}, device="cuda:99"), "device='cuda:99'.*not available"),
+        ({"functions": {}}, "0 functions in 30 rounds"),
+        ({"rounds": 0}, "1 functions in 0 rounds"),
+        ({"num_threads": 0}, "threads=0.*allowed: 1 to"),
+        ({"num_threads": 10**4}, "threads=10000"),
+        ({"device": "tpu"}, "device='tpu'.*allowed: cpu, cuda"),
+        ({"device": "xpu:0"}, "device='xpu:0'.*allowed: cpu, cuda"),
+        ({"device": "meta"}, "device='meta'.*allowed: cpu, cuda"),
+        ({"device": "cuda:one"}, "device='cuda:one'.*allowed: cpu, cuda"),
+        ({"device": "cuda:99"}, "device='cuda:99'.*not available"),
     ],
 )
-def test_errors_say_what_would_be_right(call, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        call()
+def test_invalid_arguments_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        measure(**({"functions": {"a": lambda: None}} | options))
 
 
 class Queue:

@@ -1,12 +1,7 @@
-"""The subjects of observations 1 and 2: stems and patch embeddings, token mixers with and without reshapes.
+"""The workloads of the four observations: small networks of standard modules, each with its input.
 
-Paper: section 3. A feature map is (B, C, H, W), tokens are (B, N, C) with N = H·W. Every subject consists of a few
-standard modules and their input, so that it is easy to see what is measured.
-
-The subjects of observations 3 and 4: norms and activations, alone and inside networks.
-
-Paper: section 3. Each norm is paired with a convolution or linear layer of the same width, because the observation
-compares the pairs CONV-BN and LN (GN)-Linear. The networks are L1 and DeiT-S, each with and without norms.
+Paper: section 3. A feature map is (B, C, H, W), tokens are (B, N, C) with N = H·W. All weights are random, because
+latency does not depend on them.
 """
 
 from __future__ import annotations
@@ -28,12 +23,20 @@ from efficientformer_edu.config import PRESETS
 from efficientformer_edu.model import ConvMlp, EfficientFormer, Mlp, Pooling, Stem
 from efficientformer_edu.model.mixers import Grid
 
-BLOCKS = 4  # mixers in sequence, so that most reshapes run between two of them
-HEAD = 32  # channels per head, the key dimension of every published EfficientFormer
+DEPTH = 4  # equal layers in sequence, so that most reshapes run between two of them
+HEAD_DIM = 32  # channels per head, the key dimension of every published EfficientFormer
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "ReLU": nn.ReLU,
+    "GELU": nn.GELU,  # x·Φ(x), with the error function
+    "GELU-tanh": lambda: nn.GELU(approximate="tanh"),  # its approximation
+    "HardSwish": nn.Hardswish,
+    "SiLU": nn.SiLU,
+}
 
 
 @dataclass(frozen=True)
-class Subject:
+class Workload:
     """A network in evaluation mode and its input; a call runs it once.
 
     Attributes:
@@ -52,18 +55,18 @@ class Subject:
         """Multiply-accumulates of one call: convolutions and matrix products, from torch's FLOP counter."""
         return run("flop_counter", self.network, self.inputs).macs // 2  # it counts 2 operations per MAC
 
-    def on(self, device: str) -> Subject:
-        """A copy on another device."""
+    def to(self, device: str) -> Workload:
+        """Move the network, in place as `nn.Module.to` does, and return it with its input on the device."""
         return replace(self, network=self.network.to(device), inputs=self.inputs.to(device))
 
 
-def subjects(networks: Mapping[str, nn.Module], *shape: int) -> dict[str, Subject]:
-    """A subject per network, all with the same random input of this shape."""
+def with_inputs(networks: Mapping[str, nn.Module], *shape: int) -> dict[str, Workload]:
+    """A workload per network, all with the same random input of this shape."""
     inputs = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    return {name: Subject(network.eval(), inputs) for name, network in networks.items()}
+    return {name: Workload(network.eval(), inputs) for name, network in networks.items()}
 
 
-# Observation 1
+# Observation 1: stems and patch embeddings
 
 
 def patch_embedding(dim: int, kernel: int, stride: int) -> nn.Conv2d:
@@ -85,7 +88,7 @@ class ConvStem(nn.Sequential):
         super().__init__(*layers)
 
 
-def folded(network: nn.Sequential) -> nn.Sequential:
+def fold_batch_norms(network: nn.Sequential) -> nn.Sequential:
     """The same function without batch norm: each norm is folded into the convolution directly before it."""
     layers: list[nn.Module] = []
     for layer in network.eval():
@@ -96,46 +99,46 @@ def folded(network: nn.Sequential) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def embeddings_to_a_quarter(resolution: int = 224) -> dict[str, Subject]:
-    """Embeddings from an image to L1's first feature map, (1, 3, 224, 224) to (1, 48, 56, 56)."""
+def stride4_stems(resolution: int = 224) -> dict[str, Workload]:
+    """From an image to L1's first feature map, (1, 3, 224, 224) to (1, 48, 56, 56)."""
     dim = PRESETS["l1"].embed_dims[0]
     networks = {
-        "3×3 stem": folded(nn.Sequential(*Stem(3, dim // 2, dim, "relu").children())),
+        "3×3 stem": fold_batch_norms(nn.Sequential(*Stem(3, dim // 2, dim, "relu").children())),
         "3×3 stem, norms apart": Stem(3, dim // 2, dim, "relu"),
         "4×4/4 patches": patch_embedding(dim, kernel=4, stride=4),
         "7×7/4 patches": patch_embedding(dim, kernel=7, stride=4),  # PoolFormer's
     }
-    return subjects(networks, 1, 3, resolution, resolution)
+    return with_inputs(networks, 1, 3, resolution, resolution)
 
 
-def embeddings_to_a_sixteenth(resolution: int = 224) -> dict[str, Subject]:
-    """Embeddings from an image to DeiT-S's patches, (1, 3, 224, 224) to (1, 384, 14, 14)."""
+def stride16_stems(resolution: int = 224) -> dict[str, Workload]:
+    """From an image to DeiT-S's patches, (1, 3, 224, 224) to (1, 384, 14, 14)."""
     dim = deit.WIDTH
     widths = (dim // 8, dim // 4, dim // 2, dim)  # doubled when height and width are halved, as in LeViT's stem
     networks = {
-        "3×3 stem": folded(ConvStem(*widths)),
+        "3×3 stem": fold_batch_norms(ConvStem(*widths)),
         "3×3 stem, norms apart": ConvStem(*widths),
         "16×16/16 patches": patch_embedding(dim, kernel=deit.PATCH, stride=deit.PATCH),  # DeiT's
     }
-    return subjects(networks, 1, 3, resolution, resolution)
+    return with_inputs(networks, 1, 3, resolution, resolution)
 
 
-# Observation 2
+# Observation 2: token mixers, with and without reshapes
 
 
 class TokenAttention(nn.Module):
     """Multi-head self-attention on tokens, (B, N, C) to (B, N, C); C is a multiple of the channels per head."""
 
-    def __init__(self, dim: int, head: int = HEAD) -> None:
+    def __init__(self, dim: int, head_dim: int = HEAD_DIM) -> None:
         super().__init__()
-        self.head = head
+        self.head_dim = head_dim
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
-        parts = self.qkv(x).chunk(3, dim=-1)  # 3 × (B, N, C)
-        q, k, v = (part.unflatten(-1, (-1, self.head)).transpose(1, 2) for part in parts)  # 3 × (B, heads, N, head)
-        mixed = (q @ k.transpose(-2, -1) * self.head**-0.5).softmax(-1) @ v  # (B, heads, N, head)
+        qkv = self.qkv(x).chunk(3, dim=-1)  # 3 × (B, N, C)
+        q, k, v = (tokens.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for tokens in qkv)  # 3 × (B, heads, N, d)
+        mixed = (q @ k.transpose(-2, -1) * self.head_dim**-0.5).softmax(-1) @ v  # (B, heads, N, d)
         return self.proj(mixed.transpose(1, 2).flatten(2))  # (B, N, C)
 
 
@@ -155,28 +158,27 @@ class OnMaps(nn.Module):
         return self.mixer(tokens).transpose(1, 2).contiguous().unflatten(2, x.shape[2:])  # (B, C, H, W)
 
 
-def mixers(dim: int, grid: Grid) -> dict[str, Subject]:
-    """Four mixers in sequence, and the subjects they are compared with, at one width and grid.
+def token_mixers(dim: int, grid: Grid) -> dict[str, Workload]:
+    """Four mixers in sequence, and the layers they are compared with, at one width and grid.
 
-    Both attention subjects have the same weights and compute the same function.
+    Both attention workloads have the same weights and compute the same function.
     """
-    attentions = [TokenAttention(dim) for _ in range(BLOCKS)]
+    attentions = [TokenAttention(dim) for _ in range(DEPTH)]
     on_maps = {
-        "pooling": nn.Sequential(*(Pooling() for _ in range(BLOCKS))),
+        "pooling": nn.Sequential(*(Pooling() for _ in range(DEPTH))),
         "attention on maps": nn.Sequential(*(OnMaps(attention) for attention in attentions)),
-        "reshapes alone": nn.Sequential(*(OnMaps(nn.Identity()) for _ in range(BLOCKS))),
+        "reshapes alone": nn.Sequential(*(OnMaps(nn.Identity()) for _ in range(DEPTH))),
     }
     on_tokens = {
         "attention on tokens": nn.Sequential(*attentions),
-        "MLP on tokens": nn.Sequential(*(Mlp(dim, 4 * dim, "gelu", drop=0.0) for _ in range(BLOCKS))),
+        "MLP on tokens": nn.Sequential(*(Mlp(dim, 4 * dim, "gelu", drop=0.0) for _ in range(DEPTH))),
     }
-    height, width = grid
-    maps = subjects(on_maps, 1, dim, height, width)
+    maps = with_inputs(on_maps, 1, dim, *grid)
     tokens = maps["pooling"].inputs.flatten(2).transpose(1, 2).contiguous()  # (1, N, dim), the same values
-    return maps | {name: Subject(network.eval(), tokens) for name, network in on_tokens.items()}
+    return maps | {name: Workload(network.eval(), tokens) for name, network in on_tokens.items()}
 
 
-# Observation 3
+# Observation 3: normalization layers, next to convolutions and linear layers and inside networks
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -189,7 +191,7 @@ class ChannelNorm(nn.LayerNorm):
 def conv_norm(dim: int, norm: Callable[[int], nn.Module]) -> nn.Sequential:
     """1×1 convolutions on a feature map (B, dim, H, W), each followed by a norm. Batch norms have random statistics."""
     layers = nn.Sequential()
-    for _ in range(BLOCKS):
+    for _ in range(DEPTH):
         layers += nn.Sequential(nn.Conv2d(dim, dim, kernel_size=1), norm(dim))
     for layer in layers:
         if isinstance(layer, nn.BatchNorm2d):
@@ -200,7 +202,7 @@ def conv_norm(dim: int, norm: Callable[[int], nn.Module]) -> nn.Sequential:
 
 def linear_norm(dim: int, norm: Callable[[int], nn.Module]) -> nn.Sequential:
     """Linear layers on tokens (B, N, dim), each preceded by a norm, as in a transformer."""
-    return nn.Sequential(*(layer for _ in range(BLOCKS) for layer in (norm(dim), nn.Linear(dim, dim))))
+    return nn.Sequential(*(layer for _ in range(DEPTH) for layer in (norm(dim), nn.Linear(dim, dim))))
 
 
 def group_norm(dim: int) -> nn.GroupNorm:
@@ -213,26 +215,25 @@ def identity(_: int) -> nn.Identity:
     return nn.Identity()
 
 
-def norms(dim: int, grid: Grid) -> dict[str, Subject]:
-    """Four pairs of a layer and a norm in sequence, on a feature map (1, dim, H, W) or its tokens (1, H·W, dim)."""
-    height, width = grid
+def norm_layers(dim: int, grid: Grid) -> dict[str, Workload]:
+    """Pairs of a layer and a norm in sequence, on a feature map (1, dim, H, W) or its tokens (1, H·W, dim)."""
     conv_bn = conv_norm(dim, nn.BatchNorm2d)
     on_maps = {
-        "Conv-BN, folded": folded(conv_bn),
+        "Conv-BN, folded": fold_batch_norms(conv_bn),
         "Conv-BN": conv_bn,
         "Conv-LN": conv_norm(dim, ChannelNorm),
         "Conv-GN": conv_norm(dim, group_norm),
     }
     on_tokens = {"LN-Linear": linear_norm(dim, nn.LayerNorm), "Linear alone": linear_norm(dim, identity)}
-    return subjects(on_maps, 1, dim, height, width) | subjects(on_tokens, 1, height * width, dim)
+    return with_inputs(on_maps, 1, dim, *grid) | with_inputs(on_tokens, 1, grid[0] * grid[1], dim)
 
 
-class Block(nn.Module):
+class DeiTBlock(nn.Module):
     """A transformer block on tokens (B, N, dim): attention, then an MLP, each after a norm and with a residual."""
 
-    def __init__(self, dim: int, head: int) -> None:
+    def __init__(self, dim: int, head_dim: int) -> None:
         super().__init__()
-        self.norm1, self.attention = nn.LayerNorm(dim), TokenAttention(dim, head)
+        self.norm1, self.attention = nn.LayerNorm(dim), TokenAttention(dim, head_dim)
         self.norm2, self.mlp = nn.LayerNorm(dim), Mlp(dim, 4 * dim, "gelu", drop=0.0)
 
     def forward(self, x: Float[Tensor, "B N dim"]) -> Float[Tensor, "B N dim"]:
@@ -240,25 +241,24 @@ class Block(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-class Transformer(nn.Module):
-    """DeiT-S in PyTorch, (B, 3, 224, 224) to (B, 1000): patches, a class token, 12 blocks, a norm, a head.
+class DeiT(nn.Module):
+    """DeiT-S, (B, 3, 224, 224) to (B, 1000): patches, a class token, 12 blocks, a norm, a head."""
 
-    The weights are random, so only its latency corresponds to DeiT-S.
-    """
-
-    def __init__(self, dim: int = deit.WIDTH, depth: int = deit.DEPTH, head: int = 64) -> None:
+    def __init__(self, dim: int = deit.WIDTH, depth: int = deit.DEPTH, head_dim: int = 64) -> None:
         super().__init__()
-        self.patches = patch_embedding(dim, deit.PATCH, deit.PATCH)
-        self.token = nn.Parameter(torch.zeros(1, 1, dim))
-        self.places = nn.Parameter(torch.zeros(1, deit.PATCHES + 1, dim))
-        self.blocks = nn.Sequential(*(Block(dim, head) for _ in range(depth)))
+        self.patch_embed = patch_embedding(dim, deit.PATCH, deit.PATCH)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, deit.PATCHES + 1, dim))
+        self.blocks = nn.Sequential(*(DeiTBlock(dim, head_dim) for _ in range(depth)))
         self.norm = nn.LayerNorm(dim)
-        self.classes = nn.Linear(dim, deit.CLASSES)
+        self.head = nn.Linear(dim, deit.CLASSES)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B classes"]:
-        tokens = self.patches(images).flatten(2).transpose(1, 2)  # (B, N, dim)
-        tokens = torch.cat((self.token.expand(len(tokens), -1, -1), tokens), dim=1) + self.places  # (B, N + 1, dim)
-        return self.classes(self.norm(self.blocks(tokens))[:, 0])  # (B, classes)
+        tokens = self.patch_embed(images).flatten(2).transpose(1, 2)  # (B, N, dim)
+        tokens = (
+            torch.cat((self.cls_token.expand(len(tokens), -1, -1), tokens), dim=1) + self.pos_embed
+        )  # (B, N+1, dim)
+        return self.head(self.norm(self.blocks(tokens))[:, 0])  # (B, classes)
 
 
 def without_norms(network: nn.Module) -> nn.Module:
@@ -271,48 +271,36 @@ def without_norms(network: nn.Module) -> nn.Module:
     return network
 
 
-def networks_and_norms() -> dict[str, Subject]:
+def networks_with_norms() -> dict[str, Workload]:
     """L1 and DeiT-S on an image (1, 3, 224, 224), each with and without norms."""
-    l1, transformer = EfficientFormer(PRESETS["l1"]), Transformer()
-    networks = {
-        "L1": l1,
-        "L1 without norms": without_norms(l1),
-        "DeiT-S": transformer,
-        "DeiT-S without norms": without_norms(transformer),
+    networks = {"L1": EfficientFormer(PRESETS["l1"]), "DeiT-S": DeiT()}
+    pairs = {
+        name: {name: network, f"{name} without norms": without_norms(network)} for name, network in networks.items()
     }
-    return subjects(networks, 1, 3, deit.IMAGE, deit.IMAGE)
+    return with_inputs(pairs["L1"] | pairs["DeiT-S"], 1, 3, deit.IMAGE, deit.IMAGE)
 
 
-# Observation 4
-
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "ReLU": nn.ReLU,
-    "GELU": nn.GELU,  # x·Φ(x), with the error function
-    "GELU-tanh": lambda: nn.GELU(approximate="tanh"),  # its approximation
-    "HardSwish": nn.Hardswish,
-    "SiLU": nn.SiLU,
-}
+# Observation 4: activations, alone and inside a network
 
 
-def activations() -> dict[str, Subject]:
+def activations() -> dict[str, Workload]:
     """Each activation alone, on the hidden feature map of L1's first block, (1, 192, 56, 56)."""
     config = PRESETS["l1"]
-    height, width = config.grids(deit.IMAGE)[0]
-    return subjects({name: make() for name, make in ACTIVATIONS.items()}, 1, config.hidden_dim(0), height, width)
+    layers = {name: activation() for name, activation in ACTIVATIONS.items()}
+    return with_inputs(layers, 1, config.hidden_dim(0), *config.grids(deit.IMAGE)[0])
 
 
-def networks_and_activations() -> dict[str, Subject]:
+def networks_with_activations() -> dict[str, Workload]:
     """L1 on an image (1, 3, 224, 224) with each activation in its blocks; the stem keeps its ReLU."""
     l1 = EfficientFormer(PRESETS["l1"])
-    return subjects(
-        {name: with_activation(l1, make) for name, make in ACTIVATIONS.items()}, 1, 3, deit.IMAGE, deit.IMAGE
-    )
+    networks = {name: with_activation(l1, activation) for name, activation in ACTIVATIONS.items()}
+    return with_inputs(networks, 1, 3, deit.IMAGE, deit.IMAGE)
 
 
-def with_activation(network: EfficientFormer, make: Callable[[], nn.Module]) -> EfficientFormer:
+def with_activation(network: EfficientFormer, activation: Callable[[], nn.Module]) -> EfficientFormer:
     """A copy with the same weights and a different activation in the blocks' MLPs."""
     network = copy.deepcopy(network)
     for module in network.modules():
         if isinstance(module, ConvMlp | Mlp):
-            module.act = make()
+            module.act = activation()
     return network
