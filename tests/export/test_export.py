@@ -27,8 +27,6 @@ from efficientformer_edu.model import EfficientFormer, fold, unwrap
 from efficientformer_edu.model.backbone import Backbone
 from efficientformer_edu.model.folding import folded_maps
 
-pytestmark = pytest.mark.slow
-
 
 def trained() -> EfficientFormer:
     """A small network in training mode whose norms and offsets have an effect."""
@@ -59,6 +57,7 @@ def session(path: Path) -> Callable[[torch.Tensor], np.ndarray]:
     return lambda images: compiled({"images": images.numpy()})["logits"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["trained", "folded"])
 @pytest.mark.parametrize(
     ("size", "written"), [((64, 64), {"a.onnx"}), ((64, 96), {"a.onnx"}), ((64, 96), {"a.xml", "a.bin"})]
@@ -105,6 +104,7 @@ class Calibration(CalibrationDataReader):
         return next(self.batches, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["trained", "folded"])
 @pytest.mark.parametrize(
     ("quantize", "operator"),
@@ -128,6 +128,7 @@ def test_onnx_runtimes_quantizers_accept_the_file(
     np.testing.assert_allclose(session(quantized)(images), expected, 0, 0.2 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_no_shape_of_a_weight_is_stored_twice(tmp_path: Path) -> None:
     export_onnx(trained(), tmp_path / "small.onnx", 32)
     graph = onnx.load(tmp_path / "small.onnx").graph
@@ -141,6 +142,7 @@ def pruned(network: EfficientFormer) -> EfficientFormer:
     return network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrap", "name"),
     [
@@ -189,6 +191,7 @@ def test_a_size_other_than_the_folded_size_is_rejected(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_failure_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     proto = onnx.helper.make_model(
         onnx.helper.make_graph([], "nothing", [], []), opset_imports=[onnx.helper.make_opsetid("", 18)]

@@ -25,7 +25,7 @@ def golden_model(config: EfficientFormerConfig, dtype: torch.dtype = torch.float
     return model.to(dtype)
 
 
-@pytest.fixture(scope="module", params=list(PRESETS))
+@pytest.fixture(scope="module", params=["l1", *(pytest.param(name, marks=pytest.mark.slow) for name in ("l3", "l7"))])
 def preset(request):
     return request.param, golden_model(PRESETS[request.param])
 

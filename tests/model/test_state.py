@@ -65,6 +65,7 @@ STEPS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(STEPS), max_size=8))
 @settings(max_examples=100)
 def test_any_order_of_steps_ends_like_a_fresh_network(steps):

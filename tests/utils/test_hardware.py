@@ -27,6 +27,7 @@ print(page_faults() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_kept_memory_is_not_allocated_again() -> None:
     def faults(keep: bool) -> int:

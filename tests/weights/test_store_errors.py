@@ -124,6 +124,7 @@ def test_names_left_over_and_missing(tensors, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_every_missing_tensor_is_a_value_error(tensors, tmp_path):
     path = tmp_path / "weights.safetensors"
     for name in tensors:
