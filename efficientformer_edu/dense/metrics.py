@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib import import_module
 from itertools import zip_longest
 from types import ModuleType
 from typing import Any
@@ -19,13 +18,11 @@ from torch import Tensor
 
 from efficientformer_edu.data.examples import IGNORED, Example
 from efficientformer_edu.dense.detection.postprocess import Detections
+from efficientformer_edu.utils.optional import import_optional
 from efficientformer_edu.utils.tables import Table
-from efficientformer_edu.utils.torchvision_build import import_beside_torch
 
 Gather = Callable[[Any], list[Any]]
 """Maps the value of this process to the values of all processes, in rank order. Every process has to call it."""
-
-INSTALL = "pip install 'efficientformer-edu[dense]'"
 
 
 @dataclass(frozen=True)
@@ -56,12 +53,11 @@ class DetectionScores:
     @property
     def result(self) -> dict[str, float]:
         """The scores stored in the final result."""
-        return {"ap": self.ap, "ap50": self.ap50, "ap75": self.ap75, "images": self.count}
+        return {**self.scores, "ap75": self.ap75, "images": self.count}
 
     def table(self) -> Table:
         """A row per class with its AP."""
-        rows = [(name, _shown(value)) for name, value in zip(self.classes, self.by_class, strict=True)]
-        return Table(("class", "AP"), (*rows, ("all", _shown(self.ap))), total=True)
+        return _by_class_table("AP", self.classes, self.by_class, self.ap)
 
     def __str__(self) -> str:
         return f"AP {self.ap:.4f}, AP50 {self.ap50:.4f}, AP75 {self.ap75:.4f} on {self.count:,} images"
@@ -97,14 +93,13 @@ class SegmentationScores:
 
     def table(self) -> Table:
         """A row per class with its IoU."""
-        rows = [(name, _shown(value)) for name, value in zip(self.classes, self.by_class, strict=True)]
-        return Table(("class", "IoU"), (*rows, ("all", _shown(self.miou))), total=True)
+        return _by_class_table("IoU", self.classes, self.by_class, self.miou)
 
     def __str__(self) -> str:
-        return f"mIoU {self.miou:.4f}, {self.pixel_accuracy:.2%} of the pixels right, on {self.count:,} images"
+        return f"mIoU {self.miou:.4f}, pixel accuracy {self.pixel_accuracy:.2%} on {self.count:,} images"
 
 
-def judge_detections(
+def evaluate_detections(
     pairs: Iterable[tuple[Detections, Example]], classes: tuple[str, ...], count: int, gather: Gather | None = None
 ) -> DetectionScores:
     """Evaluate predicted boxes with COCO's metrics.
@@ -120,30 +115,27 @@ def judge_detections(
         ImportError: if torchmetrics, pycocotools or torchvision is missing, with the command that installs them.
     """
     module = _torchmetrics("detection")
-    # torchmetrics' own synchronization waits forever where one process has fewer images than another.
+    # torchmetrics' own synchronization waits forever if one process has fewer images than another.
     metric = module.MeanAveragePrecision(class_metrics=True, sync_on_compute=False)
     metric.warn_on_many_detections = False  # COCO evaluates the best 100; more detections are expected
     own_pairs = []
     for detections, truth in pairs:
         targets = {"boxes": truth.boxes, "labels": truth.labels, "iscrowd": truth.crowd.long()}
         own_pairs.append(({name: value.cpu() for name, value in detections._asdict().items()}, targets))
-    pairs_by_process = [own_pairs] if gather is None else gather(own_pairs)
     # Update in the order of a single process, because the order decides between equal scores.
-    for gathered in zip_longest(*pairs_by_process):
-        for pair in filter(None, gathered):
+    for same_index in zip_longest(*([own_pairs] if gather is None else gather(own_pairs))):
+        for pair in filter(None, same_index):
             metric.update(*([value] for value in pair))
     result = metric.compute()
     if result["map"] < 0:
-        raise ValueError("the images to judge by hold no object; take others")
-    by_class = dict(
-        zip(result["classes"].reshape(-1).tolist(), result["map_per_class"].reshape(-1).tolist(), strict=True)
-    )
-    ap_by_label = [by_class.get(label, -1.0) for label in range(len(classes))]
+        raise ValueError("the evaluation images contain no objects")
+    labels, values = (result[name].reshape(-1).tolist() for name in ("classes", "map_per_class"))
+    ap_by_label = {label: value for label, value in zip(labels, values, strict=True) if value >= 0}
     ap, ap50, ap75 = (float(result[name]) for name in ("map", "map_50", "map_75"))
-    return DetectionScores(classes, ap, ap50, ap75, tuple(None if value < 0 else value for value in ap_by_label), count)
+    return DetectionScores(classes, ap, ap50, ap75, tuple(map(ap_by_label.get, range(len(classes)))), count)
 
 
-def judge_pixels(
+def evaluate_segmentation(
     pairs: Iterable[tuple[UInt8[Tensor, "H W"], Example]],
     classes: tuple[str, ...],
     count: int,
@@ -174,7 +166,7 @@ def judge_pixels(
         accuracy.update(*predicted_and_true)
     by_class = iou_metric.compute()
     if by_class.isnan().all():
-        raise ValueError("the images to judge by have no pixel with a class; take others")
+        raise ValueError("the evaluation images contain no pixel with a class")
     iou_by_class = tuple(None if value.isnan() else float(value) for value in by_class)
     return SegmentationScores(classes, float(by_class.nanmean()), float(accuracy.compute()), iou_by_class, count)
 
@@ -185,16 +177,13 @@ def check_installed(task: str) -> None:
 
 
 def _torchmetrics(task: str) -> ModuleType:
-    """torchmetrics' module for a task, with the torchvision modules that it needs."""
-    try:
-        if task == "detection":
-            import_module("pycocotools.mask")
-            import_beside_torch("torchvision")
-        return import_beside_torch(f"torchmetrics.{'detection.mean_ap' if task == 'detection' else 'classification'}")
-    except ModuleNotFoundError as error:
-        missing = str(error.name).partition(".")[0]
-        raise ImportError(f"evaluating {task} needs {missing}; install it with: {INSTALL}") from error
+    """torchmetrics' module for a task, with the modules that it needs."""
+    if task == "detection":
+        import_optional("pycocotools.mask")
+        import_optional("torchvision")
+    return import_optional(f"torchmetrics.{'detection.mean_ap' if task == 'detection' else 'classification'}")
 
 
-def _shown(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
+def _by_class_table(metric: str, classes: tuple[str, ...], by_class: tuple[float | None, ...], mean: float) -> Table:
+    rows = zip(classes, by_class, strict=True)
+    return Table(("class", metric), (*rows, ("all", mean)), total=True, formats={metric: ".4f"}, missing="–")

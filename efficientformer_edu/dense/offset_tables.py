@@ -158,12 +158,13 @@ class Comparison:
     def table(self) -> Table:
         """A row for each method; errors are relative to the trained table of the same grid."""
         rows = [
-            (f"{side}×{side}", result.name, f"{result.top1:.1%}", f"{result.error:.2f}", f"{result.attention:.3f}")
+            (f"{side}×{side}", result.name, result.top1, result.error, result.attention)
             for results in (self.coarse, self.fine)
             for result in results
             for side in [math.isqrt(math.isqrt(result.bias[0].numel()))]
         ]
-        return Table(("tokens", "bias", "top-1", "error", "of attention"), tuple(rows))
+        formats = {"top-1": ".1%", "error": ".2f", "of attention": ".3f"}
+        return Table(("tokens", "bias", "top-1", "error", "of attention"), tuple(rows), formats=formats)
 
 
 def compare_tables(

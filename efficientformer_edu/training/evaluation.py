@@ -1,6 +1,6 @@
 """Accuracy of a classifier: top-1, top-5 and the confusion matrix.
 
-Paper: the column "Top-1" of Table 1. Report an accuracy together with its crop rule (`data.crops`) and its data.
+Paper: the column "Top-1" of Table 1. Report an accuracy together with its crop rule (`data.images`) and its data.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from efficientformer_edu.data.images import class_names
-from efficientformer_edu.utils.tables import Cell, Table
+from efficientformer_edu.utils.tables import Cell, Table, format_cell
 
 
 @dataclass(frozen=True)
@@ -72,17 +72,18 @@ class Evaluation:
         return {"top1": self.top1, "top5": self.top5, "images": self.count}
 
     def table(self) -> Table:
-        """For each class: number of images, accuracy, and the most frequent wrong prediction."""
+        """For each class: number of images, accuracy from 0 to 1, most frequent wrong prediction, and its count."""
         rows: list[tuple[Cell, ...]] = []
         for label, name in enumerate(self.classes):
-            answers = self.confusion[label].tolist()
-            count, right = sum(answers), answers[label]
-            answers[label] = 0
-            worst = max(range(len(answers)), key=answers.__getitem__)
-            missed = f"{self.classes[worst]} ({answers[worst]})" if answers[worst] else "–"
-            rows.append((name, count, f"{right / count:.1%}" if count else "–", missed))
-        rows.append(("all", self.count, f"{self.top1:.2%}", f"top-5 {self.top5:.2%}"))
-        return Table(("class", "images", "top-1", "taken most often for"), tuple(rows), total=True)
+            predictions = self.confusion[label].tolist()
+            count, correct = sum(predictions), predictions[label]
+            predictions[label] = 0
+            worst = max(range(len(predictions)), key=predictions.__getitem__)
+            mistake = (self.classes[worst], predictions[worst]) if predictions[worst] else (None, None)
+            rows.append((name, count, correct / count if count else None, *mistake))
+        rows.append(("all", self.count, self.top1, f"top-5 {format_cell(self.top5, '.2%')}", ""))
+        columns = ("class", "images", "top-1", "most often confused with", "times")
+        return Table(columns, tuple(rows), total=True, formats={"top-1": ".2%"}, missing="–")
 
     def __str__(self) -> str:
         return f"top-1 {self.top1:.2%}, top-5 {self.top5:.2%} of {self.count:,} images"
@@ -114,9 +115,11 @@ def evaluate(
         for images, labels in batches:
             logits = network(images.to(device)).float().cpu()  # (B, classes)
             if logits.shape[1] != len(classes):
-                raise ValueError(f"the network tells {logits.shape[1]} classes apart, and the data have {len(classes)}")
+                raise ValueError(f"the network has {logits.shape[1]} classes, but the data have {len(classes)}")
             if not logits.isfinite().all():
-                raise ValueError("the network's logits are no numbers; its weights may be broken, or overflow")
+                raise ValueError(
+                    "logits of the network are NaN or infinite; its weights may be damaged, or the activations overflow"
+                )
             best = logits.topk(min(5, len(classes))).indices  # (B, 5)
             confusion.index_put_((labels, best[:, 0]), torch.ones_like(labels), accumulate=True)
             in_top5 += int((best == labels[:, None]).sum())
@@ -124,7 +127,7 @@ def evaluate(
     finally:
         network.train(was_training)
     if not confusion.any():
-        raise ValueError("there is no image to evaluate on")
+        raise ValueError("there are no images to evaluate")
     return Evaluation(classes, confusion, in_top5, loss)
 
 

@@ -53,6 +53,11 @@ class Estimate(NamedTuple):
         """Width of the interval divided by the value."""
         return (self.high - self.low) / self.value
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The ends of the interval; None with fewer than `MIN_SAMPLES` samples."""
+        return None if self.samples < MIN_SAMPLES else (self.low, self.high)
+
     def verdict(self, reference: float = 0.0, *, higher_is_better: bool = True, margin: float = 0.0) -> Verdict:
         """Compare with a reference value.
 
@@ -95,15 +100,26 @@ class Estimate(NamedTuple):
     @property
     def points(self) -> str:
         """A difference of accuracy in percentage points with its interval."""
-        value, low, high = (f"{100 * part:+.2f}" for part in self[:3])
+        value, low, high = (f"{part:+.2f}" for part in self.scaled(100)[:3])
         if self.samples < MIN_SAMPLES:
             return f"{value} points (too few pairs: {self.samples})"
         return f"{value} points ({low} to {high})"
+
+    def scaled(self, factor: float) -> Estimate:
+        """The estimate in another unit, such as milliseconds for seconds with `factor=1e3`."""
+        return Estimate(factor * self.value, factor * self.low, factor * self.high, self.samples)
 
     def __str__(self) -> str:
         if self.samples < MIN_SAMPLES:
             return f"{self.value:.3g} (too few rounds: {self.samples})"
         return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
+
+    def __format__(self, spec: str) -> str:
+        """The value and the ends of the interval in a number format; without one, as `str` shows them."""
+        if not spec:
+            return str(self)
+        value, low, high = (format(part, spec) for part in self[:3])
+        return f"{value} (too few: {self.samples})" if self.samples < MIN_SAMPLES else f"{value} ({low} to {high})"
 
 
 def median_estimate(samples: Sequence[float]) -> Estimate:

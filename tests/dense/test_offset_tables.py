@@ -207,6 +207,8 @@ def test_a_comparison_has_every_method_and_a_table_row_per_method(small_comparis
         assert all(0 <= way.top1 <= 1 and 0 <= way.attention <= 1 for way in ways)
     rows = small_comparison.table().rows
     assert [row[0] for row in rows] == ["4×4"] * 3 + ["8×8"] * 4
+    ways = (*small_comparison.coarse, *small_comparison.fine)
+    assert [row[2:] for row in rows] == [(way.top1, way.error, way.attention) for way in ways]
     learned = small_comparison.coarse[-1].bias[:, 0]  # the first token's row is the table itself
     torch.testing.assert_close(small_comparison.fine[1].bias, resized_matrix(learned, COARSE, FINE))
     torch.testing.assert_close(small_comparison.fine[2].bias, offset_bias(learned, COARSE, FINE))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 
 import pytest
 
+from efficientformer_edu.utils.statistics import Estimate
 from efficientformer_edu.utils.tables import Table
 
 TABLE = Table(
@@ -89,6 +91,37 @@ def test_numbers_are_right_aligned_and_booleans_are_not() -> None:
 def test_a_format_for_a_missing_column_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"'shares'.*allowed: 'part', 'share'"):
         Table(("part", "share"), (), formats={"shares": ".1%"})
+
+
+@pytest.mark.parametrize("columns", [("table", "rank", "rank"), ("ms", "rank", "ms low")])
+def test_a_repeated_column_name_is_rejected(columns: tuple[str, ...]) -> None:
+    """JSON would keep only the last of these columns; the second table has an estimate, whose ends are columns too."""
+    with pytest.raises(ValueError, match=f"{columns[-1]!r} is repeated"):
+        Table(columns, ((Estimate(2.0, 1.5, 2.5, 9), 1, 2),))
+
+
+def test_an_estimate_is_one_column_for_reading_and_three_numbers_otherwise() -> None:
+    rows = (("a", Estimate(2.0, 1.5, 2.5, 9)), ("b", Estimate(4.0, -math.inf, math.inf, 2)), ("c", None))
+    table = Table(("name", "ms"), rows, formats={"ms": ".1f"}, missing="–")
+    assert [row[1] for row in table.formatted()] == ["2.0 (1.5 to 2.5)", "4.0 (too few: 2)", "–"]
+    columns = ("name", "ms", "ms low", "ms high")
+    expected = [("a", 2.0, 1.5, 2.5), ("b", 4.0, None, None), ("c", None, None, None)]
+    assert json.loads(table.to_json()) == [dict(zip(columns, row, strict=True)) for row in expected]
+    assert list(csv.reader(io.StringIO(table.to_csv()))) == [
+        list(columns),
+        *(["" if cell is None else str(cell) for cell in row] for row in expected),
+    ]
+    assert table.to_markdown().splitlines()[1] == "| --- | ---: |"
+
+
+def test_some_columns_keep_their_formats() -> None:
+    assert TABLE.select(("share", "part")).to_markdown().splitlines()[2:] == [
+        "| 3.1 % | stem |",
+        "| 0.1 % | head, both |",
+        "| **100.0 %** | **total** |",
+    ]
+    with pytest.raises(ValueError, match="'bytes'.*allowed: 'part', 'MACs'"):
+        TABLE.select(("part", "bytes"))
 
 
 def test_without_a_total_nothing_is_left_out() -> None:
