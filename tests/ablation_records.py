@@ -34,7 +34,7 @@ COSTS = Costs(
 def records(name: str, shifts: Sequence[float]) -> list[Record]:
     """One record per seed, with these accuracy gains over the base."""
     return [
-        Record(name, seed, round(base + shift, 6), "", 1.0, RUN, (), WHERE)
+        Record(name, seed, {"top1": round(base + shift, 6)}, RUN, where=WHERE)
         for seed, (base, shift) in enumerate(zip(BASES, shifts, strict=False))
     ]
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
 from torch import nn
 from training_runs import CONFIG
 
-from efficientformer_edu.ablations.study import Protocol
+from efficientformer_edu.ablations.study import AblationProtocol, run_of
 from efficientformer_edu.ablations.variants import BASE, VARIANTS, Variant
 from efficientformer_edu.data import datasets
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.training.recipe import LAPTOP
+from efficientformer_edu.training.study import Study
 
 TINY = CONFIG.replace(depths=(1, 1, 1, 2), attn_drop_rate=0.0)
 RECIPE = LAPTOP.replace(epochs=1, batch=100, learning_rate=0.0625)  # a peak of 6e-3, as the laptop has
-QUICK = Protocol("tests", datasets.SMALL, 200, RECIPE, TINY)  # 2,000 images, 20 steps
+QUICK = AblationProtocol("tests", datasets.FASHION_MNIST_SMALL, 200, RECIPE, TINY)  # 2,000 images, 20 steps
 
 
 def explode(network: EfficientFormer) -> None:
@@ -35,3 +38,9 @@ BROKEN = Variant("planted", "the second stage is 0 and frozen", change=partial(f
 EXPLODING = Variant("planted", "weights beyond all measure", change=explode)
 PLANTED = {BASE: VARIANTS[BASE], "identical": IDENTICAL, "broken": BROKEN}
 TWO = {name: PLANTED[name] for name in (BASE, "broken")}
+
+
+def study_of(folder: Path, variants: Mapping[str, Variant], seeds: int, *, resume: bool = False) -> Study:
+    """A study of some variants by the quick protocol."""
+    build_run = partial(run_of, protocol=QUICK, variants=variants)
+    return Study(folder, build_run, tuple(variants), seeds, resume=resume)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import io
+import json
 import shlex
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
@@ -49,7 +49,7 @@ from efficientformer_edu.slimming import protocol as slimming_protocol
 from efficientformer_edu.slimming.records import Search
 from efficientformer_edu.training import trainer
 from efficientformer_edu.training.recipe import CODE, LAPTOP
-from efficientformer_edu.utils.records import stored
+from efficientformer_edu.utils.records import read_json, stored
 from efficientformer_edu.utils.tables import Table
 from efficientformer_edu.weights import save
 
@@ -142,8 +142,8 @@ def load_data(data: str, split: str, **_: Any) -> Images:
     return images(split, 1100 if split == "train" else 10)
 
 
-def measure(subjects: Mapping[str, Any], conditions: Any, *, rounds: int, **_: Any) -> Measurement:
-    timings = [Timing(name, (0.01 * n,) * rounds, 2.0) for n, name in enumerate(subjects, 1)]
+def measure(functions: Mapping[str, Any], conditions: Any, *, rounds: int, **_: Any) -> Measurement:
+    timings = [Timing(name, (0.01 * n,) * rounds, 2.0) for n, name in enumerate(functions, 1)]
     return Measurement(conditions.complete(machine="a clock", threads=1, date="2026-01-01"), tuple(timings))
 
 
@@ -234,9 +234,9 @@ def watch_train(recorder: Recorder) -> None:
     recorder.watch("data.datasets.load_data", load_data)
     recorder.watch("training.classification.ClassificationTrainer", FinishedTrainer)
     recorder.watch("latency.peers.check_installed", lambda: None)
-    recorder.monkeypatch.setattr(trainer, "is_tensorboard_available", lambda: True)
+    recorder.monkeypatch.setattr(trainer, "import_optional", lambda _: None)
     recorder.watch("latency.peers.peer", lambda *_, **__: nn.Identity())
-    recorder.watch("data.dense_datasets.load_examples", lambda data, split, **_: Shapes(40, 64, split))
+    recorder.watch("data.datasets.load_examples", lambda data, split, **_: Shapes(40, 64, split))
     recorder.watch("dense.trainer.DenseTrainer", FinishedTrainer)
 
 
@@ -249,12 +249,13 @@ def watch_evaluate(recorder: Recorder) -> None:
     recorder.watch("weights.get_model", lambda *_, **__: EfficientFormer(TINY))
     recorder.watch("plots.training.draw_confusion", lambda _: None)
     recorder.watch("plots.style.save", lambda *_: None)
-    recorder.watch("data.dense_datasets.load_examples", lambda data, split, **_: Shapes(10, 64, split))
+    recorder.watch("data.datasets.load_examples", lambda data, split, **_: Shapes(10, 64, split))
     recorder.watch("dense.evaluation.evaluate_dense", lambda *_, **__: Scores())
 
 
 def watch_ablate(recorder: Recorder) -> None:
-    recorder.watch("ablations.study.get_study", stop)
+    recorder.watch("training.study.Study", stop)
+    recorder.watch("training.study.get_executor", lambda scheduler: nullcontext())
 
 
 def watch_slim(recorder: Recorder) -> None:
@@ -262,13 +263,14 @@ def watch_slim(recorder: Recorder) -> None:
     recorder.watch("latency.lookup.build", lambda *_, **__: LOOKUP)
     recorder.watch("slimming.protocol.SupernetTrainer", FinishedTrainer)
     recorder.watch("slimming.baselines.baselines", lambda *_: ())
-    recorder.watch("slimming.front.get_study", stop)
+    recorder.watch("training.study.Study", stop)
+    recorder.watch("training.study.get_executor", lambda scheduler: nullcontext())
     few = {"per_class": None, "held_out": 2, "compared": None, "tested": None}
     protocols = {name: dataclasses.replace(protocol, **few) for name, protocol in slimming_protocol.PROTOCOLS.items()}
     recorder.monkeypatch.setattr(slimming_protocol, "PROTOCOLS", protocols)
     recorder.monkeypatch.setattr(slimming_protocol, "SUPERNET", SEARCHED)
     recorder.monkeypatch.setattr(slimming_protocol, "get_evaluator", lambda *_: Knowing(lambda subnet: 0.5))
-    slimming_protocol.material.cache_clear()
+    slimming_protocol.load_slimming_images.cache_clear()
 
 
 WATCH: dict[str, Callable[[Recorder], None]] = {
@@ -345,12 +347,12 @@ CASES: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("audit", "--summary", "tiny.yaml", "tiny.yaml --summary", {"stdout": contains("torchinfo", "Total params: ")}),
     ("audit", "--format", "l1 --by kind", "l1 --by kind --format csv",
         {"stdout": prints(count("l1").table("kind").to_csv())}),
-    ("bench", "model", "tiny.yaml", "other.yaml", {r"measure\.subjects\.other\.yaml (?:eager|folded)": "Prepared",
-        r"measure\.subjects\.tiny\.yaml .*": GONE, r"prepare\.network\.config\.depths": "(1, 1, 2, 2)",
+    ("bench", "model", "tiny.yaml", "other.yaml", {r"measure\.functions\.other\.yaml (?:eager|folded)": "Prepared",
+        r"measure\.functions\.tiny\.yaml .*": GONE, r"prepare\.network\.config\.depths": "(1, 1, 2, 2)",
         r"measure\.conditions\.command": "efficientformer-edu bench other.yaml", "stdout": ANY}),
     ("bench", "--engine", "tiny.yaml", "tiny.yaml --engine channels-last",
-        {r"prepare\.name": ("eager", "channels-last"), r"measure\.subjects\.tiny\.yaml channels-last": "Prepared",
-        r"measure\.subjects\.tiny\.yaml folded": GONE,
+        {r"prepare\.name": ("eager", "channels-last"), r"measure\.functions\.tiny\.yaml channels-last": "Prepared",
+        r"measure\.functions\.tiny\.yaml folded": GONE,
         r"measure\.conditions\.command": "efficientformer-edu bench tiny.yaml --engine channels-last", "stdout": ANY}),
     ("bench", "--threads", "tiny.yaml", "tiny.yaml --threads 2", {r"(?:prepare|measure)\.num_threads": 2,
         r"measure\.conditions\.command": "efficientformer-edu bench tiny.yaml --threads 2"}),
@@ -365,7 +367,7 @@ CASES: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("bench", "--against", "tiny.yaml", "tiny.yaml --against other.yaml",
         {r"prepare\.name": ("eager", "eager", "folded", "folded"),
         r"prepare\.network\.config\.depths": ("(1, 1, 1, 2)", "(1, 1, 2, 2)") * 2,
-        r"measure\.subjects\.other\.yaml (?:eager|folded)": "Prepared",
+        r"measure\.functions\.other\.yaml (?:eager|folded)": "Prepared",
         r"measure\.conditions\.command": "efficientformer-edu bench tiny.yaml --against other.yaml", "stdout": ANY}),
     ("bench", "--device", "tiny.yaml", "tiny.yaml --device cpu:0", {r"measure\.device": "cpu:0",
         r"measure\.conditions\.command": "efficientformer-edu bench tiny.yaml --device cpu:0"}),
@@ -448,39 +450,42 @@ CASES: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("predict", "--top", IMAGE, f"{IMAGE} --top 2", {"stdout": lines(3)}),
     ("predict", "--out", f"{IMAGE} --weights {DETECTOR}", f"{IMAGE} --weights {DETECTOR} --out a.png",
         {r"save\.path": "a.png", r"save\..*": ANY, r"draw_overlay\..*": ANY, "stdout": contains("a.png")}),
-    ("ablate", "--rows", "", "--rows relu,no-bias", {r"get_study\.variants\.(?!base|relu|no-bias).*": GONE}),
-    ("ablate", "--seeds", "", "--seeds 7", {r"get_study\.seeds": 7}),
-    ("ablate", "--out", "", "--out there", {r"get_study\.folder": "there"}),
-    ("ablate", "--resume", "", "--resume", {r"get_study\.resume": True}),
-    ("ablate", "--list", "", "--list", {r"get_study\..*": GONE, "stdout": prints(variant_table().to_text()),
-        "error": ANY}),
+    ("ablate", "--rows", "", "--rows relu,no-bias", {r"Study\.run_of\.variants\.(?!base|relu|no-bias).*": GONE,
+        r"Study\.names": ANY}),
+    ("ablate", "--seeds", "", "--seeds 7", {r"Study\.seeds": 7}),
+    ("ablate", "--out", "", "--out there", {r"Study\.folder": "there"}),
+    ("ablate", "--resume", "", "--resume", {r"Study\.resume": True}),
+    ("ablate", "--scheduler", "", "--scheduler tcp://a:1", {r"get_executor\.scheduler": "tcp://a:1"}),
+    ("ablate", "--list", "", "--list", {r"(?:Study|get_executor)\..*": GONE,
+        "stdout": prints(variant_table().to_text()), "error": ANY}),
     ("ablate", "--protocol", "--protocol laptop", "--protocol embedded",
-        {r"get_study\.protocol\.data": "fashion-mnist-small", r"get_study\.protocol\.recipe\.epochs": 20,
-        r"get_study\.protocol\..*": ANY}),
+        {r"Study\.run_of\.protocol\.data": "fashion-mnist-small", r"Study\.run_of\.protocol\.recipe\.epochs": 20,
+        r"Study\.run_of\.protocol\..*": ANY}),
     ("ablate", "--data-dir", "--protocol laptop", "--protocol laptop --data-dir there",
-        {r"get_study\.data_dir": "there"}),
+        {r"Study\.run_of\.data_dir": "there"}),
     ("slim", "--data", SLIM, f"{SLIM} --data fashion-mnist",
-        {r"(?:load_data|get_study\.protocol)\.data": "fashion-mnist",
-        r"(?:SupernetTrainer\.run|get_study\.protocol)\.recipe\.epochs": 5,
-        r"(?:SupernetTrainer\.run|get_study\.protocol)\.recipe\.batch": 128, r"get_study\.protocol\.words": ANY,
+        {r"(?:load_data|Study\.run_of\.protocol)\.data": "fashion-mnist",
+        r"(?:SupernetTrainer\.run|Study\.run_of\.protocol)\.recipe\.epochs": 5,
+        r"(?:SupernetTrainer\.run|Study\.run_of\.protocol)\.recipe\.batch": 128,
+        r"Study\.run_of\.protocol\.description": ANY,
         "stderr": ANY}),
     ("slim", "--targets", SLIM, "--engine eager --targets 5.2ms,4.9ms",
-        {r"get_study\.contenders\.0\.target": pytest.approx(0.0052),
-        r"get_study\.contenders\.1\.target": pytest.approx(0.0049), r"get_study\.contenders\..*": ANY,
+        {r"Study\.names": "(\'slimming-5.2ms\', \'slimming-4.9ms\')", r"Study\.run_of\.configs\..*": ANY,
         "std(?:out|err)": ANY}),
     ("slim", "--engine", SLIM, SLIM.replace("eager", "folded"), {r"build\.engine": "folded",
         "stderr": contains("folded")}),
     ("slim", "--noise", SLIM, f"{SLIM} --noise gumbel", {r"SupernetTrainer\.run\.build\.noise": "gumbel",
         r"SupernetTrainer\.run\.variant": ANY}),
-    ("slim", "--seeds", SLIM, f"{SLIM} --seeds 7", {r"get_study\.seeds": 7}),
+    ("slim", "--seeds", SLIM, f"{SLIM} --seeds 7", {r"Study\.seeds": 7}),
     ("slim", "--baselines", SLIM, f"{SLIM} --baselines", {r"baselines\..*": ANY, "files": ANY, "stderr": ANY}),
     ("slim", "--out", SLIM, f"{SLIM} --out there", {r"build\.path": "there/lookup.json",
-        r"SupernetTrainer\.folder": "there/supernet", r"get_study\.folder": "there/trained", "files": ANY}),
+        r"SupernetTrainer\.folder": "there/supernet", r"Study\.folder": "there/trained", "files": ANY}),
     ("slim", "--resume", f"{SLIM} --out full", f"{SLIM} --out full --resume", {"error": "ReachedError()", ".*": ANY}),
+    ("slim", "--scheduler", SLIM, f"{SLIM} --scheduler tcp://a:1", {r"get_executor\.scheduler": "tcp://a:1"}),
     ("slim", "--replay", SLIM, f"{SLIM} --replay search.json",
-        {r"(?:load_data|build|SupernetTrainer|get_study)\..*": GONE, "files": [], "error": None,
+        {r"(?:load_data|build|SupernetTrainer|Study|get_executor)\..*": GONE, "files": [], "error": None,
         "stdout": contains(Search.load(SEARCH).table().to_text()), "stderr": ""}),
-    ("slim", "--data-dir", SLIM, f"{SLIM} --data-dir there", {r"(?:load_data|get_study)\.data_dir": "there"}),
+    ("slim", "--data-dir", SLIM, f"{SLIM} --data-dir there", {r"(?:load_data|Study\.run_of)\.data_dir": "there"}),
     ("train", "model", "tiny.yaml", "small", {rf"{RUN}\.config\.embed_dims": "(16, 64, 64, 64)",
         rf"{RUN}\.config\..*": ANY, rf"{RUN}\.size": 32, r"ClassificationTrainer\.folder": "runs/small"}),
     ("train", "model", SEGMENT, "small --task segmentation",
@@ -546,7 +551,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             save(EfficientFormer(TINY), name)
         detector = DenseNetwork(dense_config(("yolopafpn", "anchor_free_decoupled_head"), num_classes=5))
         save_dense(detector.state_dict(), detector.config, 64, Shapes(1, 64).classes, Path(DETECTOR))
-        shutil.copy(SEARCH, "search.json")
+        Path("search.json").write_text(json.dumps(read_json(SEARCH)), encoding="utf-8")
         Path("names.txt").write_text("".join(f"class number {n}\n" for n in range(10)), encoding="utf-8")
         Path("full").mkdir()
         Path("full/notes.txt").touch()

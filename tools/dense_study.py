@@ -1,71 +1,68 @@
-"""What norms on the maps change, what the backbone's first weights do, and what four heads make of the same scenes.
+"""Train the study of chapter 9 on drawn scenes: norms on feature maps, initial weights, and four heads.
 
-    python -m tools.dense_study
+    python -m tools.dense_study [--scheduler ADDRESS]
 
-Chapter 9 shows what comes out. Eighteen networks, each on one thread, as many at a time as there are cores: about
-twenty minutes on two. Networks whose record is there are not trained again.
+Eighteen networks, each on one thread, in parallel: about twenty minutes on two cores. A study that was interrupted is
+continued. The complete study is packed into the package's results.
 """
 
 from __future__ import annotations
 
-import json
-from concurrent.futures import ProcessPoolExecutor
+import argparse
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import date
-from multiprocessing import get_context
+from typing import Any
 
 from efficientformer_edu.data.shapes import Shapes
-from efficientformer_edu.dense.defaults import SMALL, usual
 from efficientformer_edu.dense.files import save_dense
-from efficientformer_edu.dense.loop import DenseLoop, DenseRun
+from efficientformer_edu.dense.network import SMALL_BACKBONE, default_config
 from efficientformer_edu.dense.recipe import SHAPES
-from efficientformer_edu.utils.files import atomic_write
-from efficientformer_edu.utils.hardware import cores, processor, threads, versions
+from efficientformer_edu.dense.trainer import DenseRun, DenseTrainer
+from efficientformer_edu.training.study import Study, get_executor, load_records
+from efficientformer_edu.utils.records import pack, stored
 from tools import ROOT
 
 SIZE, SCENES, TESTS, SEEDS = 96, 2000, 200, 3
 OTHER_HEADS = {"detection with anchors": "anchor_decoupled_head", "segmentation by MLPs": "all_mlp_decoder"}
 FIRST = ("detection", "detection without norms", "segmentation", *OTHER_HEADS)
-THEN = ("segmentation from the detector",)  # needs its backbone
-RECORDS = ROOT / "results" / "dense"
-WEIGHTS = ROOT / "build" / "dense_study"
+THEN = ("segmentation from the detector",)  # needs the weights of the networks "detection"
+FOLDER = ROOT / "runs" / "dense"
+
+
+class StudyTrainer(DenseTrainer):
+    """Also stores the weights of the detectors that other networks start from."""
+
+    def epochs(self, after_step: Callable[[], None] = lambda: None) -> Iterator[dict[str, Any]]:
+        """Train as `DenseTrainer` does, and store the weights at the end."""
+        yield from super().epochs(after_step)
+        run = self.run
+        if run.config == default_config(SMALL_BACKBONE, "detection", len(run.classes)):
+            path = FOLDER / f"detector{run.seed}.safetensors"
+            save_dense(self.network.state_dict(), run.config, SIZE, run.classes, path)
+
+
+def run_of(variant: str, seed: int) -> DenseRun:
+    """The run of a network of the study."""
+    task = variant.partition(" ")[0]
+    train, test = Shapes(SCENES, SIZE, "train"), Shapes(TESTS, SIZE, "test")
+    classes = train.classes if task == "detection" else train.pixel_classes
+    config = default_config(SMALL_BACKBONE, task, len(classes), OTHER_HEADS.get(variant))
+    config = replace(config, norms="without norms" not in variant)
+    detector = FOLDER / f"detector{seed}.safetensors"
+    return DenseRun(config, train, test, SHAPES, SIZE, seed, detector if variant in THEN else None)
 
 
 def main() -> None:
-    """Train what has no record yet."""
-    for folder in (RECORDS, WEIGHTS):
-        folder.mkdir(parents=True, exist_ok=True)
-    for variants in (FIRST, THEN):
-        wanted = [(variant, seed) for variant in variants for seed in range(SEEDS)]
-        with ProcessPoolExecutor(cores(), mp_context=get_context("spawn")) as pool:
-            for words in pool.map(train, *zip(*wanted, strict=True)):
-                print(words, flush=True)
-
-
-def train(variant: str, seed: int) -> str:
-    """Train one network and store its record; says what came out."""
-    path = RECORDS / f"{variant.replace(' ', '-')}_seed{seed}.json"
-    if path.exists():
-        return f"{path.name} is there"
-    task, detector = variant.partition(" ")[0], WEIGHTS / f"detector{seed}.safetensors"
-    train, test = Shapes(SCENES, SIZE, "train"), Shapes(TESTS, SIZE, "test")
-    classes = train.classes if task == "detection" else train.pixel_classes
-    usual_config = usual(SMALL, task, len(classes), OTHER_HEADS.get(variant))
-    config = replace(usual_config, norms="without norms" not in variant)
-    run = DenseRun(config, train, test, SHAPES, SIZE, seed, detector if variant in THEN else None)
-    with threads(1):
-        loop = DenseLoop(run)
-        log = list(loop.epochs())
-        trained = loop.finish()
-    if variant == "detection":
-        save_dense(trained.network.state_dict(), config, SIZE, classes, detector)
-    libraries = ", ".join(f"{library} {version}" for library, version in versions().items())
-    where = {"machine": processor(), "versions": libraries, "date": date.today().isoformat()}
-    record = {"variant": variant, "result": dict(trained.evaluation.result), "run": run.described(), "log": log}
-    with atomic_write(path) as partial:
-        text = json.dumps({**record, "where": where}, indent=1, ensure_ascii=False)
-        partial.write_text(text + "\n", encoding="utf-8")
-    return f"{path.name}: {trained.evaluation}"
+    """Train the networks without a record, and pack the study."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--scheduler", help="address of a dask.distributed scheduler")
+    with get_executor(parser.parse_args().scheduler) as executor:
+        for names in (FIRST, THEN):
+            resume = bool(load_records(FOLDER))
+            study = Study(FOLDER, run_of, names, SEEDS, resume=resume, trainer=StudyTrainer)
+            for record in study.run(executor):
+                print(f"{record.variant}, seed {record.seed}: {dict(record.result)}", flush=True)
+    pack(FOLDER, stored("dense.json"), ("*_seed*.json",))
 
 
 if __name__ == "__main__":

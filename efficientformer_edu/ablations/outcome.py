@@ -1,8 +1,6 @@
 """The outcome of a study: one row per variant with its verdict, the reported trend, and the costs of the change.
 
 Verdicts are not stored; they are computed from the records.
-
-Findings of a study for the reproduction report, and the file that stores them.
 """
 
 from __future__ import annotations
@@ -31,6 +29,7 @@ from efficientformer_edu.utils.statistics import (
 from efficientformer_edu.utils.tables import Cell, Table
 
 COSTS = "costs.json"
+POINTS = "difference, points"  # a column of percentage points
 COMMON = ("train", "test", "size")  # fields that all runs of a study share, independent of their variant
 COMMAND = "efficientformer-edu ablate"
 MARGIN = 0.005  # accuracies that differ by at most half a percentage point count as equivalent
@@ -42,19 +41,17 @@ class Result:
 
     Attributes:
         name: name of the variant.
-        words: description of the change.
+        description: description of the change.
         top1: accuracy by seed, from 0 to 1.
-        stopped: number of runs that stopped early because of a NaN; their accuracy is chance level.
+        stopped: number of runs that diverged; their accuracy is chance level.
         added: number of seeds that were added after the study was first run.
-        difference: mean accuracy difference to the base over the common seeds; None for the base, or if there are no
-            pairs.
-        p_value: Holm-adjusted p-value of the paired t-test, over the family of all rows; None if the row has fewer than
-            `MIN_SAMPLES` pairs.
+        difference: mean accuracy difference to the base over the common seeds; None for the base, or without pairs.
+        p_value: Holm-adjusted p-value of the paired t-test over all rows; None with fewer than `MIN_SAMPLES` pairs.
         reported: the reported trend; None if there is no source.
     """
 
     name: str
-    words: str
+    description: str
     top1: Mapping[int, float]
     stopped: int
     added: int
@@ -83,9 +80,8 @@ class Result:
 
         If it is larger, the row is "equivalent" if its interval lies within the margin, else "inconclusive".
         """
-        if self.difference is None or self.p_value is None or self.p_value < 1 - LEVEL:
-            return self.verdict
-        if self.verdict not in ("better", "worse"):
+        significant = self.p_value is None or self.p_value < 1 - LEVEL
+        if self.difference is None or significant or self.verdict not in ("better", "worse"):
             return self.verdict
         return "equivalent" if self.difference.agreement("equivalent", MARGIN) == "supported" else "inconclusive"
 
@@ -144,7 +140,7 @@ class Outcome:
         )
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """Description of the training data and of the columns."""
         text = f"{self.trained}; equivalent: within {100 * MARGIN:g} points. {self.correction}"
         if self.costs is None:
@@ -153,54 +149,52 @@ class Outcome:
         return (
             f"{text} Parameters, MACs and ms: the same change in EfficientFormer-L1 at 224 pixels, one image on one "
             f"thread of {where.machine}, {where.date}; medians with 95 % intervals; times base: ratio to the base, "
-            "paired by round; –: cannot be folded."
+            "paired by round; empty in the folded form: cannot be folded."
         )
 
     def table(self) -> Table:
-        """All rows of the study, including those that were not run."""
-        accuracy = ("top-1", "seeds", "difference", "interval", "verdict", "Holm", "reported", "agreement")
-        times = ("ms eager", "times base, eager", "ms folded", "times base, folded")
+        """All rows of the study, including those that were not run, which have no seeds.
+
+        `top-1` is the mean accuracy from 0 to 1, `difference` is in percentage points. Of the seeds, some were added
+        after the study was first run, and some runs stopped early because of a NaN.
+        """
+        accuracy = ("top-1", "seeds", "added", "stopped early", POINTS, "verdict", "Holm", "reported", "agreement")
+        times = [f"{name}{form}" for form in (EAGER, FOLDED) for name in ("ms ", "times base, ", "verdict, ")]
         columns = ("row", *accuracy, "parameters", "MACs", *times)
-        rows = [self._row(result) for result in self.results]
-        rows += [(name, "not run", *[None] * (len(columns) - 2)) for name in self.not_run]
-        return Table(columns, tuple(rows))
+        rows = [(*_accuracy_cells(result), *self._cost_cells(result.name)) for result in self.results]
+        rows += [(name, None, 0, *[None] * (len(columns) - 3)) for name in self.not_run]
+        formats = {"top-1": ".2%", POINTS: "+.2f"} | {f"times base, {form}": ".3f" for form in (EAGER, FOLDED)}
+        return Table(columns, tuple(rows), formats=formats)
 
     def to_run(self, name: str) -> str:
         """The command that runs a missing row."""
         return f"{self.command} --rows {name} --resume"
 
     def _repr_markdown_(self) -> str:
-        return f"{self.table().to_markdown()}\n\n{self.words}"
+        return f"{self.table().to_markdown()}\n\n{self.description}"
 
-    def _row(self, result: Result) -> tuple[Cell, ...]:
-        name, costs, difference = result.name, self.costs, result.difference
-        stopped = f", {result.stopped} stopped early" if result.stopped else ""
-        cells: list[Cell] = [name, f"{100 * result.mean:.2f} %{stopped}", result.seeds]
-        if difference is None:
-            cells += [None, None]
-        else:
-            mean, low, high = (f"{100 * part:+.2f}" for part in difference[:3])
-            cells += [mean, f"{low} to {high}" if difference.samples >= MIN_SAMPLES else None]
-        cells += [result.verdict, result.holm_verdict]
-        cells += [result.reported.trend if result.reported else None, result.agreement]
+    def _cost_cells(self, name: str) -> tuple[Cell, ...]:
+        costs = self.costs
         if costs is None or name not in costs.params:
-            return (*cells, *[None] * 6)
-        cells += [costs.params[name], costs.macs[name]]
-        if costs.milliseconds(name, EAGER) is None:
-            return (*cells, *[None] * 4)
+            return (None,) * 8
+        cells: list[Cell] = [costs.params[name], costs.macs[name]]
         for form in (EAGER, FOLDED):
-            ms, ratio = costs.milliseconds(name, form), costs.ratio(name, form)
-            cells += [str(ms) if ms else "–", _named(ratio) if ratio and name != BASE else None]
+            ratio = None if name == BASE else costs.ratio(name, form)
+            cells += [costs.milliseconds(name, form), ratio, _speed_verdict(ratio)]
         return tuple(cells)
 
 
-def _named(ratio: Estimate) -> str:
-    """A ratio of latencies with its verdict: a difference is only reported if the interval excludes 1."""
-    verdict = ratio.verdict(1, higher_is_better=False)
-    if verdict == "too few":
-        return str(ratio)
-    label = {"better": "faster", "worse": "slower"}.get(verdict, verdict)
-    return f"{ratio.value:.3f} ({ratio.low:.3f} to {ratio.high:.3f}), {label}"
+def _accuracy_cells(result: Result) -> tuple[Cell, ...]:
+    difference = result.difference and result.difference.scaled(100)
+    trend = result.reported.trend if result.reported else None
+    verdicts = result.verdict, result.holm_verdict, trend, result.agreement
+    return result.name, result.mean, len(result.top1), result.added, result.stopped, difference, *verdicts
+
+
+def _speed_verdict(ratio: Estimate | None) -> str | None:
+    """The verdict on a ratio of latencies: "faster" or "slower" only if the interval excludes 1."""
+    verdict = ratio and ratio.verdict(1, higher_is_better=False)
+    return {"better": "faster", "worse": "slower"}.get(verdict, verdict) if verdict else None
 
 
 def load_outcome(folder: Path, variants: Mapping[str, Variant] = VARIANTS, command: str = COMMAND) -> Outcome:
@@ -217,15 +211,15 @@ def load_outcome(folder: Path, variants: Mapping[str, Variant] = VARIANTS, comma
     records: dict[str, dict[int, Record]] = {name: {} for name in variants}
     for record in load_records(folder):
         if record.variant not in variants:
-            raise ValueError(f"{folder}: {record.variant!r} is no variant; there are {', '.join(variants)}")
+            raise ValueError(f"{folder}: unknown variant {record.variant!r}; available: {', '.join(variants)}")
         records[record.variant][record.seed] = record
     if not records[BASE]:
-        raise ValueError(f"{folder}: the base was not run, and everything is compared with it")
+        raise ValueError(f"{folder}: the base was not run; all variants are compared with it")
     first = next(iter(records[BASE].values()))
     common = {name: first.run[name] for name in COMMON}
-    for record in (record for of_variant in records.values() for record in of_variant.values()):
+    for record in (record for by_seed in records.values() for record in by_seed.values()):
         if other := [name for name in COMMON if record.run[name] != common[name]]:
-            raise ValueError(f"{folder}: {record.variant}, seed {record.seed} has another {other[0]} than the base")
+            raise ValueError(f"{folder}: {record.variant}, seed {record.seed}: {other[0]} differs from the base's")
     base = {seed: record.top1 for seed, record in records[BASE].items()}
     results = [_result(name, variants[name], by_seed, base) for name, by_seed in records.items() if by_seed]
     not_run = tuple(name for name, by_seed in records.items() if not by_seed)
@@ -244,7 +238,7 @@ def _result(name: str, variant: Variant, records: Mapping[int, Record], base: Ma
     difference = paired_difference(top1, base) if paired else None
     stopped = sum(bool(record.stopped) for record in records.values())
     added = sum(not record.planned for record in records.values())
-    return Result(name, variant.words, top1, stopped, added, difference, None, REPORTED.get(name))
+    return Result(name, variant.description, top1, stopped, added, difference, None, REPORTED.get(name))
 
 
 def _corrected(results: list[Result], base: Mapping[int, float]) -> tuple[Result, ...]:
@@ -275,13 +269,12 @@ def findings(outcome: Outcome) -> list[dict[str, str]]:
     for result in outcome.results:
         if result.reported and result.agreement:
             by_row[result.reported.row].append(result)
-    answers = []
-    for row, results in by_row.items():
-        results_text = "; ".join(_answer(result) for result in results)
-        if status := _status(row, results):
-            why = f"Small networks. {outcome.trained}. {outcome.correction}"
-            answers.append({"row": row, "status": status, "ours": results_text, "why": why})
-    return answers
+    why = f"Small networks. {outcome.trained}. {outcome.correction}"
+    return [
+        {"row": row, "status": status, "ours": "; ".join(map(_answer, results)), "why": why}
+        for row, results in by_row.items()
+        if (status := _status(row, results))
+    ]
 
 
 def save_outcome(outcome: Outcome, folder: Path, path: Path) -> None:
@@ -295,7 +288,7 @@ def save_outcome(outcome: Outcome, folder: Path, path: Path) -> None:
     summary = {
         "command": outcome.command,
         **outcome.where,
-        "words": outcome.words,
+        "words": outcome.description,
         "findings": findings(outcome),
         "table": json.loads(outcome.table().to_json()),
         "not_run": {name: outcome.to_run(name) for name in outcome.not_run},
@@ -309,7 +302,7 @@ def _answer(result: Result) -> str:
     verdicts = f"{result.verdict}, Holm-corrected {result.holm_verdict}"
     seeds = f", {result.seeds} seeds" if result.added else ""
     return (
-        f"{result.words}: {result.difference.points}{seeds}, {verdicts}; "
+        f"{result.description}: {result.difference.points}{seeds}, {verdicts}; "
         f"reported {result.reported.trend}: {result.agreement}"
     )
 

@@ -1,11 +1,9 @@
-"""Settings that all runs of a study share: the base network, the recipe and the images.
+"""The runs of the ablation study. Runs with the same seed differ only in the named change.
 
 The base is small: its accuracy says nothing about ImageNet, and a study is only about differences. Its last stage has a
 grid of 4×4 tokens, because a smaller grid would leave almost nothing to mix. Its layer scales start at 0.1, because
 with only a few hundred training steps and a small layer scale the blocks would contribute almost nothing; the released
 value 1e-5 is a separate variant.
-
-The ablation study: runs with the same seed differ only in the named change.
 """
 
 from __future__ import annotations
@@ -27,18 +25,17 @@ from efficientformer_edu.training.distillation import Indices, StoredLogits, net
 from efficientformer_edu.training.loading import EvalBatches, loader
 from efficientformer_edu.training.recipe import LAPTOP, Recipe
 from efficientformer_edu.training.small import SMALL, smallest_size, trained_description, trained_network
-from efficientformer_edu.training.study import Study
 
 ABLATED = SMALL.replace(depths=(1, 1, 1, 4))
 """The base: the small network with four blocks in its last stage; one of them is MB3D."""
 
 
 @dataclass(frozen=True)
-class Protocol:
+class AblationProtocol:
     """Settings that all runs of a study share.
 
     Attributes:
-        words: hardware and time that the protocol is meant for.
+        description: hardware and time that the protocol is meant for.
         data: name of a Fashion-MNIST data set for `load_data`.
         per_class: number of training images per class, the first ones in the set; None for all.
         recipe: recipe of the base.
@@ -46,7 +43,7 @@ class Protocol:
         size: height and width of the network's input in pixels.
     """
 
-    words: str
+    description: str
     data: str
     per_class: int | None
     recipe: Recipe
@@ -54,10 +51,12 @@ class Protocol:
     size: int = 32
 
 
-PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
+PROTOCOLS: Mapping[str, AblationProtocol] = MappingProxyType(
     {
-        "laptop": Protocol("two cores, two hours", datasets.FASHION_MNIST, 1_500, LAPTOP.replace(epochs=5)),
-        "embedded": Protocol("what comes with the package", datasets.FASHION_MNIST_SMALL, None, LAPTOP.replace(epochs=20)),
+        "laptop": AblationProtocol("two cores, two hours", datasets.FASHION_MNIST, 1_500, LAPTOP.replace(epochs=5)),
+        "embedded": AblationProtocol(
+            "what comes with the package", datasets.FASHION_MNIST_SMALL, None, LAPTOP.replace(epochs=20)
+        ),
     }
 )
 """Protocols by name. The embedded images are few and get more epochs: both protocols take about as many steps."""
@@ -72,19 +71,19 @@ def get_protocol(name: str | None = None, data_dir: Path | None = None) -> str:
             return "embedded"
         return "laptop"
     if name not in PROTOCOLS:
-        raise ValueError(f"protocol {name!r} is unknown; there are {', '.join(PROTOCOLS)}")
+        raise ValueError(f"unknown protocol {name!r}; allowed: {', '.join(PROTOCOLS)}")
     return name
 
 
 @cache
-def load_images(protocol: Protocol, data_dir: Path | None = None) -> tuple[Images, Images]:
+def load_images(protocol: AblationProtocol, data_dir: Path | None = None) -> tuple[Images, Images]:
     """The training and the test images of a protocol, read once per process. Raises as `load_data` does."""
     train, test = (load_data(protocol.data, split, data_dir=data_dir) for split in ("train", "test"))
     return (train if protocol.per_class is None else stratified_split(train, protocol.per_class)[0]), test
 
 
 @cache
-def teacher_logits(protocol: Protocol, data_dir: Path | None = None) -> StoredLogits:
+def teacher_logits(protocol: AblationProtocol, data_dir: Path | None = None) -> StoredLogits:
     """Logits of the package's trained network for the training images without augmentation, computed once per process.
 
     Unlike the paper's teacher, it does not see the student's augmentations. It was trained on all 60,000 images, so its
@@ -96,46 +95,26 @@ def teacher_logits(protocol: Protocol, data_dir: Path | None = None) -> StoredLo
     return StoredLogits.collect(network_teacher(network), (batch for batch, _ in loader(batches)))
 
 
-def get_study(
-    folder: Path,
-    protocol: Protocol,
-    variants: Mapping[str, Variant],
-    seeds: int,
+def run_of(
+    name: str,
+    seed: int,
     *,
-    resume: bool = False,
+    protocol: AblationProtocol,
+    variants: Mapping[str, Variant],
     data_dir: Path | None = None,
-) -> Study:
-    """A study of several variants.
-
-    Args:
-        folder: folder of the records.
-        protocol: settings that the runs share.
-        variants: variants by name.
-        seeds: number of seeds; they are 0, 1, 2 and so on.
-        resume: continue the study in the folder.
-        data_dir: folder with the files of Fashion-MNIST.
-
-    Raises:
-        ValueError, FileExistsError, FileNotFoundError: as `Study` does.
-    """
-    return Study(folder, partial(_run, protocol, dict(variants), data_dir), tuple(variants), seeds, resume=resume)
-
-
-def _run(protocol: Protocol, variants: Mapping[str, Variant], data_dir: Path | None, name: str, seed: int) -> Run:
-    return run_of(protocol, name, variants[name], seed, data_dir)
-
-
-def run_of(protocol: Protocol, name: str, variant: Variant, seed: int, data_dir: Path | None = None) -> Run:
+) -> Run:
     """The run of a variant with a seed: the protocol's settings with the change applied.
 
+    `Study(folder, partial(run_of, protocol=protocol, variants=variants), tuple(variants), seeds)` trains all variants.
+
     Args:
-        protocol: settings that the runs share.
         name: name of the variant.
-        variant: the change.
         seed: random seed.
+        protocol: settings that the runs share.
+        variants: variants by name.
         data_dir: folder with the files of Fashion-MNIST.
     """
-    train, test = load_images(protocol, data_dir)
+    variant, (train, test) = variants[name], load_images(protocol, data_dir)
     recipe = protocol.recipe.replace(**variant.recipe(protocol.recipe))
     distils = recipe.distillation is not None
     return Run(
@@ -148,9 +127,9 @@ def run_of(protocol: Protocol, name: str, variant: Variant, seed: int, data_dir:
         teacher=partial(_teach, protocol, data_dir) if distils else None,
         teacher_description=f"the package's network, {trained_description()}" if distils else "",
         build=variant.network,
-        variant=f"{name}: {variant.words}",
+        variant=f"{name}: {variant.description}",
     )
 
 
-def _teach(protocol: Protocol, data_dir: Path | None, images: Tensor, indices: Indices) -> Tensor:
+def _teach(protocol: AblationProtocol, data_dir: Path | None, images: Tensor, indices: Indices) -> Tensor:
     return teacher_logits(protocol, data_dir)(images, indices)

@@ -1,15 +1,8 @@
-"""Replacement modules for ablations: another stem, token mixer or normalization, or no attention bias.
+"""The variants of the ablation study: each is one change of the configuration, of one kind of module, or of the recipe.
 
-Paper: section 3 and Appendix B. Each function changes a network in place before it is trained. The network is built
-first and changed afterwards, so every remaining module has the same initial weights as without the change.
-
-The variants: each is one named change of the configuration, of one kind of module, or of the recipe.
-
-Paper: Appendix B and section 3. Reported results of a change are listed next to it; most changes have no published
-number.
-
-Modules that a change does not affect start with the same weights as in the base. There is one exception: if other
-blocks are MB3D, the weights are sampled in a different order from the first such block on.
+Paper: section 3 and Appendix B; most changes have no published result. A network is built first and then changed in
+place, so modules that a change does not affect start with the same weights as in the base. There is one exception: if
+other blocks are MB3D, the weights are sampled in a different order from the first such block on.
 """
 
 from __future__ import annotations
@@ -110,26 +103,12 @@ def no_bias(network: EfficientFormer) -> None:
         block.token_mixer = UnbiasedAttention(block.token_mixer)
 
 
-def group_norms(network: EfficientFormer) -> None:
-    """Replace each batch norm by a group norm with one group."""
-    _replace_norms(network, group_norm)
-
-
-def channel_norms(network: EfficientFormer) -> None:
-    """Replace each batch norm by a layer norm over the channels."""
-    _replace_norms(network, ChannelNorm)
-
-
-def no_norms(network: EfficientFormer) -> None:
-    """Remove each batch norm. The layer norms on tokens are kept."""
-    _replace_norms(network, identity)
-
-
 def _blocks(network: EfficientFormer, kind: type[Block]) -> list[Block]:
     return [module for module in network.modules() if isinstance(module, kind)]
 
 
-def _replace_norms(network: EfficientFormer, make: Callable[[int], nn.Module]) -> None:
+def replace_norms(network: EfficientFormer, make: Callable[[int], nn.Module]) -> None:
+    """Replace each batch norm by `make(channels)`. The layer norms on tokens are kept."""
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, nn.BatchNorm2d):
@@ -158,8 +137,8 @@ def _unchanged(_: object) -> None:
     """Leave the network unchanged."""
 
 
-def _nothing(_: object) -> Mapping[str, Any]:
-    return {}
+def _fields(base: object, **fields: Any) -> Mapping[str, Any]:
+    return fields
 
 
 @dataclass(frozen=True)
@@ -168,37 +147,28 @@ class Variant:
 
     Attributes:
         group: topic of the change, such as "token mixer".
-        words: description of the change.
+        description: description of the change.
         fields: returns the changed fields of the configuration, from the base's configuration.
         change: changes the network in place before it is trained.
         recipe: returns the changed fields of the recipe, from the base's recipe.
     """
 
     group: str
-    words: str
-    fields: Callable[[EfficientFormerConfig], Mapping[str, Any]] = _nothing
+    description: str
+    fields: Callable[[EfficientFormerConfig], Mapping[str, Any]] = _fields
     change: Callable[[EfficientFormer], None] = _unchanged
-    recipe: Callable[[Recipe], Mapping[str, Any]] = _nothing
+    recipe: Callable[[Recipe], Mapping[str, Any]] = _fields
 
     @property
     def keeps_network(self) -> bool:
         """Whether only the recipe changes, so that the network has the same costs as the base."""
-        return self.recipe is not _nothing
+        return self.recipe is not _fields
 
     def network(self, config: EfficientFormerConfig) -> EfficientFormer:
         """A network of this configuration with the change applied; its weights use the current random state."""
         network = EfficientFormer(config)
         self.change(network)
         return network
-
-
-def to(**fields: Any) -> Callable[[object], Mapping[str, Any]]:
-    """A change that sets these fields, independent of the base."""
-    return partial(_given, fields)
-
-
-def _given(fields: Mapping[str, Any], _: object) -> Mapping[str, Any]:
-    return fields
 
 
 def _mb3d(share: float, base: EfficientFormerConfig) -> Mapping[str, Any]:
@@ -245,17 +215,19 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
         "mb3d-none": Variant("MB3D", "no MB3D in the last stage", partial(_mb3d, 0)),
         "mb3d-half": Variant("MB3D", "half of the last stage MB3D", partial(_mb3d, 0.5)),
         "mb3d-all": Variant("MB3D", "all of the last stage MB3D", partial(_mb3d, 1)),
-        "group-norm": Variant("norm", "GN with one group for BN", change=group_norms),
-        "layer-norm": Variant("norm", "channel-wise LN for BN", change=channel_norms),
-        "no-norm": Variant("norm", "no norm for BN", change=no_norms),
-        "relu": Variant("activation", "ReLU for GELU", to(act="relu")),
-        "hard-swish": Variant("activation", "HardSwish for GELU", to(act="hard_swish")),
-        "no-scale": Variant("layer scale", "no layer scale", to(layer_scale_init=None)),
-        "scale-1e-5": Variant("layer scale", "layer scale from 1e-5, as released", to(layer_scale_init=1e-5)),
-        "scale-1": Variant("layer scale", "layer scale from 1", to(layer_scale_init=1.0)),
+        "group-norm": Variant("norm", "GN with one group for BN", change=partial(replace_norms, make=group_norm)),
+        "layer-norm": Variant("norm", "channel-wise LN for BN", change=partial(replace_norms, make=ChannelNorm)),
+        "no-norm": Variant("norm", "no norm for BN", change=partial(replace_norms, make=identity)),
+        "relu": Variant("activation", "ReLU for GELU", partial(_fields, act="relu")),
+        "hard-swish": Variant("activation", "HardSwish for GELU", partial(_fields, act="hard_swish")),
+        "no-scale": Variant("layer scale", "no layer scale", partial(_fields, layer_scale_init=None)),
+        "scale-1e-5": Variant(
+            "layer scale", "layer scale from 1e-5, as released", partial(_fields, layer_scale_init=1e-5)
+        ),
+        "scale-1": Variant("layer scale", "layer scale from 1", partial(_fields, layer_scale_init=1.0)),
         "no-bias": Variant("attention bias", "no attention bias", change=no_bias),
-        "soft": Variant("distillation", "soft distillation", recipe=to(distillation="soft", tau=3.0)),
-        "hard": Variant("distillation", "hard distillation, the paper's", recipe=to(distillation="hard")),
+        "soft": Variant("distillation", "soft distillation", recipe=partial(_fields, distillation="soft", tau=3.0)),
+        "hard": Variant("distillation", "hard distillation, the paper's", recipe=partial(_fields, distillation="hard")),
         "longer": Variant("training", "twice as many epochs", recipe=_longer),
     }
 )
@@ -266,7 +238,7 @@ def get_variants(names: Iterable[str] | None = None) -> dict[str, Variant]:
     """The base and the named variants, or all, in the order of `VARIANTS`. Raises ValueError for unknown names."""
     selected = set(VARIANTS if names is None else names)
     if unknown := sorted(selected - set(VARIANTS)):
-        raise ValueError(f"row {unknown[0]!r} is unknown; there are {', '.join(VARIANTS)}")
+        raise ValueError(f"unknown row {unknown[0]!r}; available: {', '.join(VARIANTS)}")
     return {name: variant for name, variant in VARIANTS.items() if name in selected | {BASE}}
 
 
@@ -276,5 +248,5 @@ def variant_table() -> Table:
     for name, variant in VARIANTS.items():
         claim = REPORTED.get(name)
         trend, quote = (claim.trend, claim.quote()) if claim else (None, None)
-        rows.append((name, variant.group, variant.words, trend, quote))
-    return Table(("row", "group", "change", "reported", "in words, with its source"), tuple(rows))
+        rows.append((name, variant.group, variant.description, trend, quote))
+    return Table(("row", "group", "change", "reported", "quote and source"), tuple(rows))

@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from efficientformer_edu.utils.records import load_json, record_paths, stored
-from efficientformer_edu.utils.tables import Table
+from efficientformer_edu.training.study import Record, load_records
+from efficientformer_edu.utils.records import stored
+from efficientformer_edu.utils.tables import Cell, Table
 
 
-def stored_study(path: Path | None = None) -> dict[str, list[dict[str, Any]]]:
+def stored_study(path: Path | None = None) -> dict[str, list[Record]]:
     """The records of each variant, sorted by seed.
 
     Args:
@@ -21,25 +22,24 @@ def stored_study(path: Path | None = None) -> dict[str, list[dict[str, Any]]]:
     Raises:
         ValueError: naming the file, if one is not a valid record.
     """
-    records: dict[str, list[dict[str, Any]]] = {}
-    for file in record_paths(path or stored("dense.json"), "*_seed*.json"):
-        variant, record = load_json(file, "training", lambda data: (str(data["variant"]), data))
-        records.setdefault(variant, []).append(record)
+    records: dict[str, list[Record]] = {}
+    for record in load_records(path or stored("dense.json")):
+        records.setdefault(record.variant, []).append(record)
     return records
 
 
-def measured(record: dict[str, Any]) -> float:
+def measured(record: Record) -> float:
     """The main metric of a record: AP50 of a detector, mIoU of a segmentation network."""
-    result = record["result"]
-    return float(result["ap50"] if "ap50" in result else result["miou"])
+    return record.result["ap50" if "ap50" in record.result else "miou"]
 
 
-def study_table(study: dict[str, list[dict[str, Any]]]) -> Table:
-    """A row for each variant: the metric for each seed, and the mean."""
-    rows = []
+def study_table(study: Mapping[str, Sequence[Record]]) -> Table:
+    """A row for each variant: the metric for each seed, from 0 to 1, and the mean."""
+    seeds = sorted({record.seed for records in study.values() for record in records})
+    rows: list[tuple[Cell, ...]] = []
     for variant, records in study.items():
-        scores = [measured(record) for record in records]
-        metric = "AP50" if "ap50" in records[0]["result"] else "mIoU"
-        by_seed = ", ".join(f"{score:.3f}" for score in scores)
-        rows.append((variant, metric, by_seed, f"{sum(scores) / len(scores):.3f}"))
-    return Table(("network", "judged by", "each seed", "mean"), tuple(rows))
+        scores = {record.seed: measured(record) for record in records}
+        metric = "AP50" if "ap50" in records[0].result else "mIoU"
+        rows.append((variant, metric, *map(scores.get, seeds), sum(scores.values()) / len(scores)))
+    numbers = (*(f"seed {seed}" for seed in seeds), "mean")
+    return Table(("network", "metric", *numbers), tuple(rows), formats=dict.fromkeys(numbers, ".3f"), missing="–")

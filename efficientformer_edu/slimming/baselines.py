@@ -2,8 +2,6 @@
 
 Paper: section 4.2 mentions brute force, which may find better networks at a higher cost. The baselines here are uniform
 scaling, the best of several random networks, and attention-free networks.
-
-The networks that are compared at each target: the result of the search and those of the baselines.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from efficientformer_edu.slimming.protocol import Evaluator
 from efficientformer_edu.slimming.records import Search
 from efficientformer_edu.slimming.search import narrowest
 from efficientformer_edu.slimming.subnet import Candidate, Subnet
-from efficientformer_edu.slimming.supernet import Supernet, brought_to
+from efficientformer_edu.slimming.supernet import Supernet, prune_to
 from efficientformer_edu.utils.records import from_dict, load_json, save_json
 
 NEAR = 0.05  # a network's latency is at most this share below the target
@@ -88,15 +86,7 @@ def uniform_scaling(
 def random_subnets(
     supernet: EfficientFormerConfig, lookup: Lookup, target: float, narrowest: tuple[int, ...], seed: int
 ) -> Iterator[Subnet]:
-    """Random networks of the search space that take as long as the target or up to 5 % less, without repetition.
-
-    Args:
-        supernet: the largest widths and depths.
-        lookup: latencies.
-        target: seconds.
-        narrowest: fewest channels of each stage.
-        seed: the same seed gives the same networks.
-    """
+    """Random networks that take as long as the target or up to 5 % less, without repetition. Arguments as above."""
     draw, seen = random.Random(seed), set[Subnet]()
     for _ in range(TRIES):
         subnet = _random(supernet, narrowest, draw)
@@ -155,8 +145,8 @@ class Contender:
         return f"{self.method}-{1e3 * self.target:.4g}ms"
 
 
-def found(search: Search, lookup: Lookup) -> tuple[Contender, ...]:
-    """The networks that the search found, one for each target."""
+def searched_networks(search: Search, lookup: Lookup) -> tuple[Contender, ...]:
+    """The networks of the search, one for each target that it reached."""
     return tuple(
         Contender("slimming", target, lookup.predict(config), config) for target, config in search.family.items()
     )
@@ -183,7 +173,7 @@ def baselines(
         steps = sum(seconds > target for seconds in search.seconds)
         tried = sum(len(step.trials) for step in search.steps[:steps])
         samples = islice(random_subnets(search.supernet, lookup, target, least, seed), max(tried, 1))
-        best = max(samples, key=lambda subnet: evaluator.accuracy(brought_to(supernet, subnet)), default=None)
+        best = max(samples, key=lambda subnet: evaluator.accuracy(prune_to(supernet, subnet)), default=None)
         methods.append(("random", best))
         for method, subnet in methods:
             if subnet is not None:

@@ -1,34 +1,37 @@
-"""Accuracy against measured latency: which method finds better networks.
+"""Accuracy against measured latency: which method finds better networks, and the stored contents of a slimming.
 
 Every network is trained from scratch with each seed and timed end to end. The tested claim is our own, not the paper's:
-at equal latency, slimming finds more accurate networks than uniform scaling.
-
-Read a finished slimming from its folder: the search, its lookup table, and the results of the networks.
-
-Paper: section 4.2. `efficientformer-edu slim` writes the folder; this module does not train or measure anything.
+at equal latency, slimming (section 4.2) finds more accurate networks than uniform scaling. `efficientformer-edu slim`
+writes the folder; nothing is trained or measured here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 from efficientformer_edu.audit import count
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.latency.lookup import Errors, Prediction
 from efficientformer_edu.latency.lookup_table import Lookup
-from efficientformer_edu.slimming.baselines import CONTENDERS, METHODS, Contender, Method, found, load_contenders
-from efficientformer_edu.slimming.protocol import SIZE, Material, Protocol, material
+from efficientformer_edu.slimming.baselines import (
+    CONTENDERS,
+    METHODS,
+    Contender,
+    Method,
+    load_contenders,
+    searched_networks,
+)
 from efficientformer_edu.slimming.records import SEARCH, Search
-from efficientformer_edu.training.classification import Run
-from efficientformer_edu.training.study import Record, Study, load_records
+from efficientformer_edu.training.study import Record, load_records
 from efficientformer_edu.utils.records import exists, stored
 from efficientformer_edu.utils.statistics import Estimate, mean_estimate
 from efficientformer_edu.utils.tables import Cell, Table
 
 AGREES = 0.10  # largest relative error at which a predicted latency agrees with the measured one
+LOOKUP, TRAINED, LATENCY = "lookup.json", "trained", "latency.json"
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,11 @@ class Comparison:
             f"{self.networks} networks, {self.trainings} trainings, {len(self.targets)} targets"
         )
 
+    def cells(self) -> tuple[Cell, ...]:
+        """Networks, trainings and pairs, the difference in points, and the verdict."""
+        difference = self.difference
+        return self.networks, self.trainings, difference.samples, difference.points, difference.verdict()
+
 
 @dataclass(frozen=True)
 class Front:
@@ -111,12 +119,10 @@ class Front:
             {point.contender.target: point for point in self.by_method(method) if point.top1}
             for method in ("slimming", against)
         )
-        shared = sorted(slimmed.keys() & baseline.keys()) if target is None else [target]
+        shared = sorted(slimmed.keys() & baseline.keys())
         compared = dict[EfficientFormerConfig, float]()  # the target at which each network is compared
         strata, trainings, left_out = dict[float, list[float]](), set[tuple[EfficientFormerConfig, int]](), {}
-        for seconds in shared:
-            if seconds not in slimmed or seconds not in baseline:
-                continue
+        for seconds in shared if target is None else {target} & set(shared):
             pair = slimmed[seconds], baseline[seconds]
             configs = {point.contender.config for point in pair}
             if tighter := [compared[config] for config in configs if config in compared]:
@@ -140,11 +146,11 @@ class Front:
             overall = self.compare(method)
             if method == "slimming" or overall is None:
                 continue
-            rows.append((method, "all", *_cells(overall)))
+            rows.append((method, "all", *overall.cells()))
             for target in sorted((*overall.targets, *overall.left_out), reverse=True):
                 single = self.compare(method, target)
                 assert single
-                cells = _cells(single)
+                cells = single.cells()
                 if target in overall.left_out:
                     cells = (*cells[:-1], f"same network as at {1e3 * overall.left_out[target]:.2f} ms")
                 rows.append((method, f"{1e3 * target:.2f}", *cells))
@@ -156,44 +162,26 @@ class Front:
         `error` is the relative error of the prediction. `at one speed` is the same error with both latencies converted
         to the same machine speed.
         """
+        rows = []
+        for point in self.points:
+            contender, timed, accuracy = point.contender, point.prediction, point.accuracy
+            costs = count(contender.config, self.resolution)
+            rows.append(
+                (
+                    contender.method,
+                    f"{1e3 * contender.target:.2f}",
+                    f"{1e3 * contender.predicted:.2f}",
+                    f"{1e3 * timed.measured:.2f}" if timed else None,
+                    f"{timed.error:+.1%}" if timed else None,
+                    f"{timed.error_at_speed:+.1%}" if timed else None,
+                    f"{accuracy.value:.2%}" if accuracy else None,
+                    costs.params,
+                    costs.macs,
+                )
+            )
         error = ("error", "at one speed")
         columns = ("network", "target ms", "predicted ms", "measured ms", *error, "top-1", "parameters", "MACs")
-        return Table(columns, tuple(map(self._row, self.points)))
-
-    def _row(self, point: ParetoPoint) -> tuple[Cell, ...]:
-        contender, timed, accuracy = point.contender, point.prediction, point.accuracy
-        costs = count(contender.config, self.resolution)
-        return (
-            contender.method,
-            f"{1e3 * contender.target:.2f}",
-            f"{1e3 * contender.predicted:.2f}",
-            f"{1e3 * timed.measured:.2f}" if timed else None,
-            f"{timed.error:+.1%}" if timed else None,
-            f"{timed.error_at_speed:+.1%}" if timed else None,
-            f"{accuracy.value:.2%}" if accuracy else None,
-            costs.params,
-            costs.macs,
-        )
-
-
-def get_study(
-    folder: Path,
-    protocol: Protocol,
-    contenders: Sequence[Contender],
-    seeds: int,
-    *,
-    resume: bool = False,
-    data_dir: Path | None = None,
-) -> Study:
-    """The training of all networks from scratch; a network that occurs several times is trained once.
-
-    Arguments and errors are those of `Study`.
-    """
-    first = dict[EfficientFormerConfig, Contender]()
-    for contender in contenders:
-        first.setdefault(contender.config, contender)
-    by_name = {contender.name: contender for contender in first.values()}
-    return Study(folder, partial(_run, protocol, by_name, data_dir), tuple(by_name), seeds, resume=resume)
+        return Table(columns, tuple(rows))
 
 
 def get_front(
@@ -215,20 +203,6 @@ def get_front(
             top1[configs[record.variant]][record.seed] = record.top1
     points = [ParetoPoint(network, timed.get(network.config), top1[network.config]) for network in contenders]
     return Front(tuple(points), resolution)
-
-
-def _cells(comparison: Comparison) -> tuple[Cell, ...]:
-    difference = comparison.difference
-    counts = comparison.networks, comparison.trainings, difference.samples
-    return (*counts, difference.points, difference.verdict())
-
-
-def _run(protocol: Protocol, contenders: Mapping[str, Contender], data_dir: Path | None, name: str, seed: int) -> Run:
-    images: Material = material(protocol, data_dir)
-    return Run(contenders[name].config, images.train, images.test, protocol.recipe, SIZE, seed, variant=name)
-
-
-LOOKUP, TRAINED, LATENCY = "lookup.json", "trained", "latency.json"
 
 
 @dataclass(frozen=True)
@@ -262,9 +236,8 @@ def load_slimming(folder: Path) -> Slimmed:
         ValueError: if a file has other contents, or a record belongs to a different network than its name indicates.
         OSError: if the search or its table cannot be read.
     """
-    search, lookup = Search.load(folder / SEARCH), Lookup.load(folder / LOOKUP)
-    others = folder / CONTENDERS
-    contenders = load_contenders(others) if exists(others) else found(search, lookup)
+    search, lookup, path = Search.load(folder / SEARCH), Lookup.load(folder / LOOKUP), folder / CONTENDERS
+    contenders = load_contenders(path) if exists(path) else searched_networks(search, lookup)
     records = load_records(folder / TRAINED)
     configs = {contender.name: contender.config.to_dict() for contender in contenders}
     for record in records:

@@ -1,15 +1,9 @@
-"""Which steps of the slimming save the most time, compared between engines.
+"""The paper's networks and a lookup table: latency by stage, networks of equal MACs, and the first slimming steps.
 
-Paper: section 4.2 and Algorithm 1. If two steps cost the same accuracy, the slimming takes the one that saves more
-milliseconds. The savings differ between engines and devices, and so does the order of the steps. Nothing is trained
-here, so accuracy is not considered.
-
-The paper's networks and a lookup table: latency by stage, and the first steps of the slimming.
-
-Paper: section 4.2, Algorithm 1, and the networks of Table 6. Nothing is trained here, so accuracy is not considered.
-`ledger` splits a network's latency by stage and block type. `neighbours` scales networks uniformly to the same MACs.
-`order`, defined in `paper_order`, compares the savings of each slimming step between engines. Tables are arguments, and
-torch is not needed.
+Paper: section 4.2, Algorithm 1, and the networks of Table 6. Nothing is trained here, so accuracy is not considered,
+and torch is not needed. `ledger` splits a network's latency by stage and block type. `neighbours` scales networks
+uniformly to the same MACs. `order` compares the savings of each slimming step between engines: of two steps that cost
+the same accuracy the slimming takes the one that saves more milliseconds, and these differ between engines.
 """
 
 from __future__ import annotations
@@ -28,18 +22,206 @@ from efficientformer_edu.utils.tables import Table
 if TYPE_CHECKING:
     from efficientformer_edu.latency.lookup_table import Lookup
 
+NEAR = 0.05  # MACs that differ by at most this share count as equal
+HALVINGS = 20  # bisection steps when searching for a factor; they determine it to within 16 / 2²⁰
+
+Scaled = Literal["widths", "depths", "both"]
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """MACs and latency of all modules of one kind in one stage.
+
+    Attributes:
+        stage: "stem", "stage 1" to "stage 4" or "head".
+        kind: "embedding", "MB4D" or "MB3D"; "" in the stem and the head.
+        number: number of such modules.
+        macs: their total MACs, in the form that the engine runs.
+        seconds: their total latency.
+    """
+
+    stage: str
+    kind: str
+    number: int
+    macs: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StageCosts:
+    """A network's latency by stage and kind; the seconds add up to the prediction of the table."""
+
+    shares: tuple[StageCost, ...]
+
+    def table(self) -> Table:
+        """One row per stage and kind: milliseconds, milliseconds per GMAC, and the share of the total latency."""
+        number, macs, seconds = (
+            sum(getattr(share, name) for share in self.shares) for name in ("number", "macs", "seconds")
+        )
+        total = StageCost("all", "", number, macs, seconds)
+        rows = [
+            (
+                share.stage,
+                share.kind,
+                share.number,
+                f"{share.macs / 1e9:.3f}",
+                f"{1e3 * share.seconds:.2f}",
+                f"{1e12 * share.seconds / share.macs:.1f}",
+                share.seconds / seconds,
+            )
+            for share in (*self.shares, total)
+        ]
+        columns = ("stage", "part", "number", "GMACs", "ms", "ms per GMAC", "share")
+        return Table(columns, tuple(rows), total=True, formats={"share": ".1%"})
+
+
+def ledger(model: str | EfficientFormerConfig, lookup: Lookup) -> StageCosts:
+    """Latency of a network by stage and kind. Raises ValueError if the table cannot predict the network."""
+    config = get_config(model)
+    form: Form = "folded" if lookup.engine.endswith("folded") else "trained"
+    macs, blocks = Counter[tuple[str, str]](), dict[tuple[str, str], set[str]]()
+    for row in count(config, lookup.resolution, form).rows:
+        key = row.stage, row.block.partition(" ")[0]
+        macs[key] += row.macs
+        blocks.setdefault(key, set()).add(row.block)
+    shares, grids = [], config.grids(lookup.resolution)
+    for part, seconds in lookup.shares(config).items():
+        outside_stages = part.kind in ("stem", "head")
+        stage, kind = (part.kind, "") if outside_stages else (f"stage {grids.index(part.grid) + 1}", part.kind)
+        shares.append(StageCost(stage, kind, len(blocks[stage, kind]), macs[stage, kind], seconds))
+    return StageCosts(tuple(shares))
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A published network scaled uniformly to the MACs of another.
+
+    Attributes:
+        target: the other network.
+        start: the network that is scaled.
+        scaled: whether its widths, its depths, or both are scaled by the factor.
+        factor: the factor.
+        config: the resulting network.
+        macs: MACs relative to the target's.
+        seconds: predicted latency.
+        latency: predicted latency relative to the target's.
+    """
+
+    target: str
+    start: str
+    scaled: Scaled
+    factor: float
+    config: EfficientFormerConfig
+    macs: float
+    seconds: float
+    latency: float
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Uniformly scaled networks next to the published networks.
+
+    Attributes:
+        matches: the neighbours with equal MACs, to within `NEAR`.
+        left_out: for each of the others, the reason: too wide for the table, or MACs that differ too much.
+        error: relative error of the table's predictions; a smaller difference in latency is inconclusive.
+    """
+
+    matches: tuple[Neighbour, ...]
+    left_out: tuple[str, ...]
+    error: float
+
+    def verdict(self, neighbour: Neighbour) -> Literal["faster", "slower", "inconclusive"]:
+        """Whether a scaled network is faster or slower than the published one, by more than the table's error."""
+        if abs(neighbour.latency - 1) < self.error:
+            return "inconclusive"
+        return "slower" if neighbour.latency > 1 else "faster"
+
+    def table(self) -> Table:
+        """One neighbour per row; ratios above 1 mean larger or slower than the published network with its MACs."""
+        rows = [
+            (
+                neighbour.target,
+                f"{neighbour.start}, {neighbour.scaled} × {neighbour.factor:.2f}",
+                *(
+                    ", ".join(map(str, sizes))
+                    for sizes in (neighbour.config.embed_dims, neighbour.config.depths, neighbour.config.vits)
+                ),
+                f"{neighbour.macs:.3f}",
+                f"{1e3 * neighbour.seconds:.2f}",
+                f"{neighbour.latency:.3f}",
+                self.verdict(neighbour),
+            )
+            for neighbour in self.matches
+        ]
+        shape = ("widths", "depths", "MB3D")
+        columns = ("network", "scaled", *shape, "times its MACs", "ms", "times its latency", "verdict")
+        return Table(columns, tuple(rows))
+
+
+def neighbours(lookup: Lookup, error: float) -> Neighbours:
+    """Each published network, scaled uniformly in three ways to the MACs of each other published network.
+
+    Args:
+        lookup: the table of latencies.
+        error: relative error of its predictions. Two different networks share few blocks, so their errors do not
+            cancel: the worst error (`Errors.worst_at_speed`) is the conservative choice.
+
+    Raises:
+        ValueError: if the table cannot predict the published networks themselves.
+    """
+    matches, left_out = [], []
+    for (start, target), scaled in product(permutations(PRESETS, 2), get_args(Scaled)):
+        macs, seconds = count(target, lookup.resolution).macs, lookup.predict(target)
+        factor, config = _nearest(PRESETS[start], scaled, macs, lookup.resolution)
+        ratio = count(config, lookup.resolution).macs / macs
+        description = f"{start} to {target}, {scaled} × {factor:.2f}"
+        if abs(ratio - 1) > NEAR:
+            left_out.append(f"{description}: the nearest network has {ratio:.2f} times the MACs")
+            continue
+        try:
+            predicted = lookup.predict(config)
+        except ValueError as reason:
+            left_out.append(f"{description}: {reason}")
+            continue
+        matches.append(Neighbour(target, start, scaled, factor, config, ratio, predicted, predicted / seconds))
+    return Neighbours(tuple(sorted(matches, key=lambda neighbour: neighbour.target)), tuple(left_out), error)
+
+
+def scale(config: EfficientFormerConfig, scaled: Scaled, factor: float) -> EfficientFormerConfig:
+    """Scale all depths, all widths or both by a factor. Widths are rounded to multiples of 16."""
+    depths, vits, dims = config.depths, config.vits, config.embed_dims
+    if scaled != "widths":
+        depths = tuple(max(1, int(factor * depth + 0.5)) for depth in depths)
+        vits = tuple(int(factor * vit + 0.5) for vit in vits)
+    if scaled != "depths":
+        dims = tuple(STEP * max(1, int(factor * width / STEP + 0.5)) for width in dims)
+    return config.replace(depths=depths, embed_dims=dims, num_vit=vits)
+
+
+def _nearest(
+    start: EfficientFormerConfig, scaled: Scaled, macs: int, resolution: tuple[int, int]
+) -> tuple[float, EfficientFormerConfig]:
+    """The factor and the network with the closest MACs, by bisection: MACs never decrease when the factor grows."""
+    low, high = 0.0, 16.0
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if count(scale(start, scaled, middle), resolution).macs > macs else (middle, high)
+    both = [(factor, scale(start, scaled, factor)) for factor in (low, high)]
+    return min(both, key=lambda pair: abs(count(pair[1], resolution).macs - macs))
+
 
 @dataclass(frozen=True)
 class Change:
     """A possible step of the slimming.
 
     Attributes:
-        words: description of the step.
+        description: description of the step.
         macs: MACs saved.
         seconds: seconds saved according to each table.
     """
 
-    words: str
+    description: str
     macs: int
     seconds: tuple[float, ...]
 
@@ -63,15 +245,11 @@ class Order:
 
     def gains(self, per_mac: bool = False) -> dict[str, tuple[float | None, ...]]:
         """Seconds that each change saves, or seconds per MAC, by table name; None if the saving is inconclusive."""
-        return {
-            name: tuple(
-                None
-                if abs(change.seconds[column]) < limit
-                else change.seconds[column] / (change.macs if per_mac else 1)
-                for change in self.changes
-            )
-            for column, (name, limit) in enumerate(zip(self.tables, self.limits, strict=True))
-        }
+        gains: dict[str, tuple[float | None, ...]] = {}
+        for column, (name, limit) in enumerate(zip(self.tables, self.limits, strict=True)):
+            pairs = [(change.seconds[column], change.macs if per_mac else 1) for change in self.changes]
+            gains[name] = tuple(None if abs(seconds) < limit else seconds / macs for seconds, macs in pairs)
+        return gains
 
     def table(self, per_mac: bool = False) -> Table:
         """One change per row with its milliseconds, or milliseconds per GMAC, and its rank in each table.
@@ -79,24 +257,24 @@ class Order:
         Rows are sorted by the first table; rank 1 saves the most. Inconclusive savings come last.
         """
         scale, unit = (1e12, "ms per GMAC") if per_mac else (1e3, "ms")
-        gains = self.gains(per_mac)
-        ranks = {name: [_rank(value, values) for value in values] for name, values in gains.items()}
-
-        def cells(name: str, row: int) -> tuple[str, int | None]:
-            value = gains[name][row]
-            return "inconclusive" if value is None else f"{scale * value:.3f}", ranks[name][row]
-
-        first = ranks[self.tables[0]]
-        rows = [
-            (
-                self.changes[row].words,
-                f"{self.changes[row].macs / 1e9:.4f}",
-                *(cell for name in self.tables for cell in cells(name, row)),
+        columns = list[list[tuple[str, int | None]]]()
+        for values in self.gains(per_mac).values():
+            saved = [value for value in values if value is not None]
+            columns.append(
+                [
+                    ("inconclusive", None)
+                    if value is None
+                    else (f"{scale * value:.3f}", 1 + sum(other > value for other in saved))
+                    for value in values
+                ]
             )
-            for row in sorted(range(len(self.changes)), key=lambda row: first[row] or len(first) + 1)
+        rows = [
+            (change.description, f"{change.macs / 1e9:.4f}", *(cell for pair in pairs for cell in pair))
+            for change, *pairs in zip(self.changes, *columns, strict=True)
         ]
+        by_rank = sorted(rows, key=lambda row: row[3] or len(rows) + 1)  # the rank in the first table
         heads = [head for name in self.tables for head in (f"{name}, {unit}", "rank")]
-        return Table(("step", "GMACs saved", *heads), tuple(rows))
+        return Table(("step", "GMACs saved", *heads), tuple(by_rank))
 
     def agreement(self) -> Table:
         """Kendall's τ between each pair of orders: by MACs saved and by each table. 1 means the same order.
@@ -109,9 +287,9 @@ class Order:
         rows = []
         for first, second in combinations(orders, 2):
             pairs = _conclusive(orders[first], orders[second])
-            per_mac = _conclusive(dense[first], dense[second]) if first in dense else ([], [])
-            taus = [f"{kendall(*values):.2f}" if len(values[0]) > 1 else None for values in (pairs, per_mac)]
-            rows.append((first, second, len(pairs[0]), *taus))
+            per_mac = _conclusive(dense[first], dense[second]) if first in dense else []
+            taus = [f"{kendall(*zip(*both, strict=True)):.2f}" if len(both) > 1 else None for both in (pairs, per_mac)]
+            rows.append((first, second, len(pairs), *taus))
         return Table(("order by", "and by", "steps", "τ of ms", "τ of ms per GMAC"), tuple(rows))
 
 
@@ -153,16 +331,9 @@ def kendall(first: Sequence[float], second: Sequence[float]) -> float:
     return sum((product > 0) - (product < 0) for product in products) / len(products)
 
 
-def _rank(value: float | None, values: Sequence[float | None]) -> int | None:
-    return None if value is None else 1 + sum(other > value for other in values if other is not None)
-
-
-def _conclusive(
-    first: Sequence[float | None], second: Sequence[float | None]
-) -> tuple[Sequence[float], Sequence[float]]:
+def _conclusive(first: Sequence[float | None], second: Sequence[float | None]) -> list[tuple[float, float]]:
     """Values of the steps that are conclusive in both orders."""
-    pairs = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
-    return [a for a, _ in pairs], [b for _, b in pairs]
+    return [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
 
 
 def _steps(config: EfficientFormerConfig) -> Iterator[tuple[str, EfficientFormerConfig]]:
@@ -182,200 +353,3 @@ def _steps(config: EfficientFormerConfig) -> Iterator[tuple[str, EfficientFormer
             yield f"MB4D for an MB3D of {where}", config.replace(num_vit=less(vits, stage))
         if dims[stage] > STEP:
             yield f"{STEP} channels off {where}", config.replace(embed_dims=less(dims, stage, STEP))
-
-
-__all__ = [
-    "Change",
-    "Ledger",
-    "Neighbour",
-    "Neighbours",
-    "Order",
-    "Share",
-    "kendall",
-    "ledger",
-    "neighbours",
-    "order",
-    "scale",
-]
-
-NEAR = 0.05  # MACs that differ by at most this share count as equal
-HALVINGS = 20  # bisection steps when searching for a factor; they determine it to within 16 / 2²⁰
-
-Scaled = Literal["widths", "depths", "both"]
-
-
-@dataclass(frozen=True)
-class Share:
-    """MACs and latency of all modules of one kind in one stage.
-
-    Attributes:
-        stage: "stem", "stage 1" to "stage 4" or "head".
-        kind: "embedding", "MB4D" or "MB3D"; "" in the stem and the head.
-        number: number of such modules.
-        macs: their total MACs, in the form that the engine runs.
-        seconds: their total latency.
-    """
-
-    stage: str
-    kind: str
-    number: int
-    macs: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Ledger:
-    """A network's latency by stage and kind; the seconds add up to the prediction of the table."""
-
-    shares: tuple[Share, ...]
-
-    def table(self) -> Table:
-        """One row per stage and kind: milliseconds, milliseconds per GMAC, and the share of the total latency."""
-        macs, seconds = sum(share.macs for share in self.shares), sum(share.seconds for share in self.shares)
-        rows = [
-            (share.stage, share.kind, share.number, *_cost(share.macs, share.seconds), share.seconds / seconds)
-            for share in self.shares
-        ]
-        rows.append(("all", "", sum(share.number for share in self.shares), *_cost(macs, seconds), 1.0))
-        columns = ("stage", "part", "number", "GMACs", "ms", "ms per GMAC", "share")
-        return Table(columns, tuple(rows), total=True, formats={"share": ".1%"})
-
-
-@dataclass(frozen=True)
-class Neighbour:
-    """A published network scaled uniformly to the MACs of another.
-
-    Attributes:
-        target: the other network.
-        start: the network that is scaled.
-        scaled: whether its widths, its depths, or both are scaled by the factor.
-        factor: the factor.
-        config: the resulting network.
-        macs: MACs relative to the target's.
-        seconds: predicted latency.
-        latency: predicted latency relative to the target's.
-    """
-
-    target: str
-    start: str
-    scaled: Scaled
-    factor: float
-    config: EfficientFormerConfig
-    macs: float
-    seconds: float
-    latency: float
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """Uniformly scaled networks next to the published networks.
-
-    Attributes:
-        found: the neighbours with equal MACs, to within `NEAR`.
-        left_out: for each of the others, the reason: too wide for the table, or MACs that differ too much.
-        error: relative error of the table's predictions; a smaller difference in latency is inconclusive.
-    """
-
-    found: tuple[Neighbour, ...]
-    left_out: tuple[str, ...]
-    error: float
-
-    def verdict(self, neighbour: Neighbour) -> Literal["faster", "slower", "inconclusive"]:
-        """Whether a scaled network is faster or slower than the published one, by more than the table's error."""
-        if abs(neighbour.latency - 1) < self.error:
-            return "inconclusive"
-        return "slower" if neighbour.latency > 1 else "faster"
-
-    def table(self) -> Table:
-        """One neighbour per row; ratios above 1 mean larger or slower than the published network with its MACs."""
-        rows = [
-            (
-                neighbour.target,
-                f"{neighbour.start}, {neighbour.scaled} × {neighbour.factor:.2f}",
-                ", ".join(map(str, neighbour.config.embed_dims)),
-                ", ".join(map(str, neighbour.config.depths)),
-                ", ".join(map(str, neighbour.config.vits)),
-                f"{neighbour.macs:.3f}",
-                f"{1e3 * neighbour.seconds:.2f}",
-                f"{neighbour.latency:.3f}",
-                self.verdict(neighbour),
-            )
-            for neighbour in self.found
-        ]
-        shape = ("widths", "depths", "MB3D")
-        columns = ("network", "scaled", *shape, "times its MACs", "ms", "times its latency", "verdict")
-        return Table(columns, tuple(rows))
-
-
-def ledger(model: str | EfficientFormerConfig, lookup: Lookup) -> Ledger:
-    """Latency of a network by stage and kind. Raises ValueError if the table cannot predict the network."""
-    config = get_config(model)
-    form: Form = "folded" if lookup.engine.endswith("folded") else "trained"
-    macs, blocks = Counter[tuple[str, str]](), dict[tuple[str, str], set[str]]()
-    for row in count(config, lookup.resolution, form).rows:
-        key = row.stage, row.block.partition(" ")[0]
-        macs[key] += row.macs
-        blocks.setdefault(key, set()).add(row.block)
-    shares, grids = [], config.grids(lookup.resolution)
-    for part, seconds in lookup.shares(config).items():
-        outside_stages = part.kind in ("stem", "head")
-        stage, kind = (part.kind, "") if outside_stages else (f"stage {grids.index(part.grid) + 1}", part.kind)
-        shares.append(Share(stage, kind, len(blocks[stage, kind]), macs[stage, kind], seconds))
-    return Ledger(tuple(shares))
-
-
-def neighbours(lookup: Lookup, error: float) -> Neighbours:
-    """Each published network, scaled uniformly in three ways to the MACs of each other published network.
-
-    Args:
-        lookup: the table of latencies.
-        error: relative error of its predictions. Two different networks share few blocks, so their errors do not
-            cancel: the worst error (`Errors.worst_at_speed`) is the conservative choice.
-
-    Raises:
-        ValueError: if the table cannot predict the published networks themselves.
-    """
-    matches, left_out = [], []
-    for (start, target), scaled in product(permutations(PRESETS, 2), get_args(Scaled)):
-        macs, seconds = count(target, lookup.resolution).macs, lookup.predict(target)
-        factor, config = _nearest(PRESETS[start], scaled, macs, lookup.resolution)
-        ratio = count(config, lookup.resolution).macs / macs
-        description = f"{start} to {target}, {scaled} × {factor:.2f}"
-        if abs(ratio - 1) > NEAR:
-            left_out.append(f"{description}: {ratio:.2f} times the MACs is as near as it comes")
-            continue
-        try:
-            predicted = lookup.predict(config)
-        except ValueError as reason:
-            left_out.append(f"{description}: {reason}")
-            continue
-        matches.append(Neighbour(target, start, scaled, factor, config, ratio, predicted, predicted / seconds))
-    return Neighbours(tuple(sorted(matches, key=lambda neighbour: neighbour.target)), tuple(left_out), error)
-
-
-def scale(config: EfficientFormerConfig, scaled: Scaled, factor: float) -> EfficientFormerConfig:
-    """Scale all depths, all widths or both by a factor. Widths are rounded to multiples of 16."""
-    depths, vits, dims = config.depths, config.vits, config.embed_dims
-    if scaled != "widths":
-        depths = tuple(max(1, int(factor * depth + 0.5)) for depth in depths)
-        vits = tuple(int(factor * vit + 0.5) for vit in vits)
-    if scaled != "depths":
-        dims = tuple(STEP * max(1, int(factor * width / STEP + 0.5)) for width in dims)
-    return config.replace(depths=depths, embed_dims=dims, num_vit=vits)
-
-
-def _nearest(
-    start: EfficientFormerConfig, scaled: Scaled, macs: int, resolution: tuple[int, int]
-) -> tuple[float, EfficientFormerConfig]:
-    """The factor and the network with the closest MACs. MACs never decrease when the factor grows."""
-    low, high = 0.0, 16.0
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        low, high = (low, middle) if count(scale(start, scaled, middle), resolution).macs > macs else (middle, high)
-    both = [(factor, scale(start, scaled, factor)) for factor in (low, high)]
-    return min(both, key=lambda pair: abs(count(pair[1], resolution).macs - macs))
-
-
-def _cost(macs: int, seconds: float) -> tuple[str, str, str]:
-    """GMACs, milliseconds, and milliseconds per GMAC."""
-    return f"{macs / 1e9:.3f}", f"{1e3 * seconds:.2f}", f"{1e12 * seconds / macs:.1f}"

@@ -1,20 +1,14 @@
-"""Accuracy of a slimmed supernet with the weights that it inherits, and fine-tuning between the steps.
+"""Training and evaluation in a slimming: the supernet, its accuracy after each action, and the resulting networks.
 
-Paper: section 4.2, step 3 needs the accuracy drop of each action and does not say how the network is prepared for it.
-Our choices: batch-norm statistics are recalibrated, because they belong to the network before the action; accuracy is
-measured on held-out training images, which are used neither for training nor as test images. The network is fine-tuned
-briefly before the first step, because its blocks never ran alone, and after each step that is taken. Without it the
-drops of all steps would accumulate.
+Paper: section 4.2. It gives no recipe, number of epochs or temperature schedule, and does not say how a network is
+prepared before its accuracy drop is measured. The choices here are our own:
 
-Step 1 of the slimming: train the supernet while the temperature of its mixtures decreases.
-
-Paper: section 4.2. It does not give a recipe, a number of epochs or a temperature schedule; those here are our own.
-
-Settings of a slimming besides targets and engine: supernet, images and recipes. All of them are our own.
-
-The supernet halves its feature map between stages three times, because only an embedding lets stages differ in width.
-So it is trained on images of 128 pixels: with smaller images, its last stage would have fewer than 4×4 tokens. It is
-timed at 224 pixels.
+* Batch-norm statistics are recalibrated, because they belong to the network before the action. Accuracy is measured on
+  held-out training images, which are used neither for training nor as test images.
+* The network is fine-tuned briefly before the first step, because its blocks never ran alone, and after each step.
+  Without it the drops of all steps would accumulate.
+* The supernet is trained on images of 128 pixels: it halves its feature map between stages three times, because only an
+  embedding lets stages differ in width, and its last stage should have 4×4 tokens. It is timed at 224 pixels.
 """
 
 from __future__ import annotations
@@ -39,6 +33,158 @@ from efficientformer_edu.training.loading import Batch, EvalBatches, TrainBatche
 from efficientformer_edu.training.recipe import LAPTOP, Recipe
 from efficientformer_edu.training.small import SMALL
 from efficientformer_edu.utils.rng import generator
+
+SUPERNET = SMALL.replace(
+    depths=(2, 2, 4, 4),  # MetaPaths
+    embed_dims=(32, 48, 80, 128),
+    downsamples=(False, True, True, True),
+    num_vit=0,
+)
+WIDTHS = ((16, 32), (16, 32, 48), (16, 48, 80), (16, 48, 96, 128))  # widths in the lookup table, up to the supernet's
+SIZE = 128  # pixels: 8×8 and 4×4 tokens in the last two stages
+
+
+@dataclass(frozen=True)
+class SlimmingProtocol:
+    """Images and recipe.
+
+    Attributes:
+        description: hardware and time that the protocol is meant for.
+        data: name of the data for `load_data`.
+        per_class: number of training images used per class; None for all.
+        held_out: how many of them, per class, are held out for evaluating actions; they are never trained on.
+        recipe: recipe of the supernet and of each network that is later trained from scratch.
+        compared: training images per class for the networks that are compared at the end; None for all.
+        tested: test images per class for evaluating these networks; None for all.
+    """
+
+    description: str
+    data: str
+    per_class: int | None
+    held_out: int
+    recipe: Recipe
+    compared: int | None = None
+    tested: int | None = None
+
+
+PROTOCOLS: Mapping[str, SlimmingProtocol] = MappingProxyType(
+    {
+        datasets.FASHION_MNIST_SMALL: SlimmingProtocol(
+            "two cores, a quarter of an hour", datasets.FASHION_MNIST_SMALL, 200, 30, LAPTOP.replace(epochs=6, batch=64)
+        ),
+        datasets.FASHION_MNIST: SlimmingProtocol(
+            "two cores, two hours", datasets.FASHION_MNIST, 1_000, 100, LAPTOP.replace(epochs=5), 600, 250
+        ),
+    }
+)
+"""Protocols by the name of their data."""
+
+
+def get_protocol(name: str) -> SlimmingProtocol:
+    """The protocol for some data; of a folder of images, all are used. Raises ValueError for other data."""
+    if name in PROTOCOLS:
+        return PROTOCOLS[name]
+    if not Path(name).is_dir():
+        raise ValueError(f"unknown data {name!r}; allowed: {', '.join(PROTOCOLS)}, or a folder of class folders")
+    return SlimmingProtocol("the time depends on the images", name, None, 50, LAPTOP.replace(epochs=6))
+
+
+@dataclass(frozen=True)
+class SlimmingImages:
+    """The images of a slimming.
+
+    Attributes:
+        learn: images for training and fine-tuning the supernet.
+        held_out: images for evaluating actions.
+        train: images for training the compared networks: both of the above, or the number set by the protocol.
+        test: images for evaluating the compared networks.
+    """
+
+    learn: Images
+    held_out: Images
+    train: Images
+    test: Images
+
+
+@cache
+def load_slimming_images(protocol: SlimmingProtocol, data_dir: Path | None = None) -> SlimmingImages:
+    """The images of a protocol, read once per process.
+
+    Raises as `load_data` does, and ValueError if a class has too few images.
+    """
+    available, test = (load_data(protocol.data, split, data_dir=data_dir) for split in ("train", "test"))
+    train = _some(available, protocol.per_class)
+    held_out, learn = stratified_split(train, protocol.held_out)
+    compared = train if protocol.compared is None else _some(available, protocol.compared)
+    return SlimmingImages(learn, held_out, compared, _some(test, protocol.tested))
+
+
+def _some(images: Images, per_class: int | None) -> Images:
+    return images if per_class is None else stratified_split(images, per_class)[0]
+
+
+def get_supernet(images: SlimmingImages) -> EfficientFormerConfig:
+    """The supernet's configuration for the classes and channels of the images."""
+    return SUPERNET.replace(num_classes=len(images.train.classes), in_channels=images.train.channels)
+
+
+def supernet_run(protocol: SlimmingProtocol, images: SlimmingImages, seed: int = 0, noise: Noise = "uniform") -> Run:
+    """The run that trains the supernet, for `SupernetTrainer`."""
+    return Run(
+        config=get_supernet(images),
+        train=images.learn,
+        test=images.held_out,
+        recipe=protocol.recipe,
+        size=SIZE,
+        seed=seed,
+        build=partial(Supernet, noise=noise),
+        variant=f"supernet, {noise} noise",
+    )
+
+
+def run_of(
+    name: str,
+    seed: int,
+    *,
+    protocol: SlimmingProtocol,
+    configs: Mapping[str, EfficientFormerConfig],
+    data_dir: Path | None = None,
+) -> Run:
+    """The run that trains a network of `configs` from scratch, for a `Study`."""
+    images = load_slimming_images(protocol, data_dir)
+    return Run(configs[name], images.train, images.test, protocol.recipe, SIZE, seed, variant=name)
+
+
+def get_evaluator(protocol: SlimmingProtocol, images: SlimmingImages, seed: int = 0) -> Evaluator:
+    """The evaluator of the search: it fine-tunes with `learn` and measures accuracy on `held_out`."""
+    return Evaluator(images.learn, images.held_out, protocol.recipe, SIZE, seed)
+
+
+HOTTEST, COLDEST = 1.0, 0.1
+
+
+def temperature(progress: float) -> float:
+    """Temperature τ at a training progress from 0 to 1: exponential decay from 1 to 0.1. The schedule is our own.
+
+    At τ = 1 every candidate contributes to every step and learns. At τ = 0.1 a mixture is close to a single candidate,
+    which is what the slimming extracts.
+    """
+    return HOTTEST * (COLDEST / HOTTEST) ** progress
+
+
+class SupernetTrainer(ClassificationTrainer):
+    """Trains a `Supernet`; the temperature is a function of the step."""
+
+    network: Supernet
+
+    def step(self, batch: Batch, step: int) -> Tensor:
+        """Set the temperature of this step and take the step. Returns the loss."""
+        self.network.set_temperature(temperature(step / (self.steps_per_epoch * self.run.recipe.total_epochs)))
+        return super().step(batch, step)
+
+    def save_weights(self, state: Mapping[str, Tensor], path: Path) -> None:
+        """Nothing: the weights are only in the checkpoint, because no layout supports MetaPaths."""
+
 
 FINETUNE_RATE = 1 / 4  # learning rate of fine-tuning, relative to that of the supernet's training
 
@@ -135,142 +281,3 @@ def recalibrate_batch_norm(network: nn.Module, batches: list[torch.Tensor]) -> N
     network.train(was_training)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-
-
-HOTTEST, COLDEST = 1.0, 0.1
-
-
-def temperature(progress: float) -> float:
-    """Temperature τ at a training progress from 0 to 1: exponential decay from 1 to 0.1. The schedule is our own.
-
-    At τ = 1 every candidate contributes to every step and learns. At τ = 0.1 a mixture is close to a single candidate,
-    which is what the slimming extracts.
-    """
-    return HOTTEST * (COLDEST / HOTTEST) ** progress
-
-
-class SupernetTrainer(ClassificationTrainer):
-    """Trains a `Supernet`; the temperature is a function of the step."""
-
-    network: Supernet
-
-    def step(self, batch: Batch, step: int) -> Tensor:
-        """Set the temperature of this step and take the step. Returns the loss."""
-        self.network.set_temperature(temperature(step / (self.steps_per_epoch * self.run.recipe.total_epochs)))
-        return super().step(batch, step)
-
-    def save_weights(self, state: Mapping[str, Tensor], path: Path) -> None:
-        """Nothing: the weights are only in the checkpoint, because no layout supports MetaPaths."""
-
-
-SUPERNET = SMALL.replace(
-    depths=(2, 2, 4, 4),  # MetaPaths
-    embed_dims=(32, 48, 80, 128),
-    downsamples=(False, True, True, True),
-    num_vit=0,
-)
-WIDTHS = ((16, 32), (16, 32, 48), (16, 48, 80), (16, 48, 96, 128))  # widths in the lookup table, up to the supernet's
-SIZE = 128  # pixels: 8×8 and 4×4 tokens in the last two stages
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """Images and recipe.
-
-    Attributes:
-        words: hardware and time that the protocol is meant for.
-        data: name of the data for `load_data`.
-        per_class: number of training images used per class; None for all.
-        held_out: how many of them, per class, are held out for evaluating actions; they are never trained on.
-        recipe: recipe of the supernet and of each network that is later trained from scratch.
-        compared: training images per class for the networks that are compared at the end; None for all.
-        tested: test images per class for evaluating these networks; None for all.
-    """
-
-    words: str
-    data: str
-    per_class: int | None
-    held_out: int
-    recipe: Recipe
-    compared: int | None = None
-    tested: int | None = None
-
-
-PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
-    {
-        datasets.FASHION_MNIST_SMALL: Protocol(
-            "two cores, a quarter of an hour", datasets.FASHION_MNIST_SMALL, 200, 30, LAPTOP.replace(epochs=6, batch=64)
-        ),
-        datasets.FASHION_MNIST: Protocol(
-            "two cores, two hours", datasets.FASHION_MNIST, 1_000, 100, LAPTOP.replace(epochs=5), 600, 250
-        ),
-    }
-)
-"""Protocols by the name of their data."""
-
-
-def get_protocol(name: str) -> Protocol:
-    """The protocol for some data; of a folder of images, all are used. Raises ValueError for other data."""
-    if name in PROTOCOLS:
-        return PROTOCOLS[name]
-    if not Path(name).is_dir():
-        raise ValueError(f"data {name!r} are unknown; there are {', '.join(PROTOCOLS)}, or a folder of class folders")
-    return Protocol("as long as the images take", name, None, 50, LAPTOP.replace(epochs=6))
-
-
-@dataclass(frozen=True)
-class Material:
-    """The images of a slimming.
-
-    Attributes:
-        learn: images for training and fine-tuning the supernet.
-        held_out: images for evaluating actions.
-        train: images for training the compared networks: both of the above, or the number set by the protocol.
-        test: images for evaluating the compared networks.
-    """
-
-    learn: Images
-    held_out: Images
-    train: Images
-    test: Images
-
-
-@cache
-def material(protocol: Protocol, data_dir: Path | None = None) -> Material:
-    """The images of a protocol, read once per process.
-
-    Raises as `load_data` does, and ValueError if a class has too few images.
-    """
-    available, test = (load_data(protocol.data, split, data_dir=data_dir) for split in ("train", "test"))
-    train = _some(available, protocol.per_class)
-    held_out, learn = stratified_split(train, protocol.held_out)
-    compared = train if protocol.compared is None else _some(available, protocol.compared)
-    return Material(learn, held_out, compared, _some(test, protocol.tested))
-
-
-def _some(images: Images, per_class: int | None) -> Images:
-    return images if per_class is None else stratified_split(images, per_class)[0]
-
-
-def get_supernet(images: Material) -> EfficientFormerConfig:
-    """The supernet's configuration for the classes and channels of the images."""
-    return SUPERNET.replace(num_classes=len(images.train.classes), in_channels=images.train.channels)
-
-
-def supernet_run(protocol: Protocol, images: Material, seed: int = 0, noise: Noise = "uniform") -> Run:
-    """The run that trains the supernet, for `SupernetTrainer`."""
-    return Run(
-        config=get_supernet(images),
-        train=images.learn,
-        test=images.held_out,
-        recipe=protocol.recipe,
-        size=SIZE,
-        seed=seed,
-        build=partial(Supernet, noise=noise),
-        variant=f"supernet, {noise} noise",
-    )
-
-
-def get_evaluator(protocol: Protocol, images: Material, seed: int = 0) -> Evaluator:
-    """The evaluator of the search: it fine-tunes with `learn` and measures accuracy on `held_out`."""
-    return Evaluator(images.learn, images.held_out, protocol.recipe, SIZE, seed)

@@ -1,6 +1,6 @@
 """Stored record of a search: its settings, every step with all actions that were tried, and the resulting networks.
 
-A record contains no weights and does not need torch: a search can be replayed from its steps and plotted.
+A record contains no weights: a search can be replayed from its steps and plotted.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Search:
 
     def __post_init__(self) -> None:
         if not self.targets or min(self.targets) <= 0:
-            raise ValueError(f"targets={self.targets} are not possible; wanted: at least one time above 0")
+            raise ValueError(f"targets={self.targets} are not possible; allowed: one or more latencies above 0")
 
     @cached_property
     def subnets(self) -> tuple[Subnet, ...]:
@@ -198,7 +198,7 @@ class Search:
             entries = data.pop("family")
             search = from_dict(cls, data)
             if search.family != {item["target"]: EfficientFormerConfig.from_dict(item["config"]) for item in entries}:
-                raise ValueError("its steps lead to other networks than it names; it has been changed by hand")
+                raise ValueError("its steps lead to other networks than it names; the file was edited")
             return search
 
         return load_json(path, "search", parse)

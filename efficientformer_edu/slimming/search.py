@@ -20,7 +20,7 @@ from efficientformer_edu.latency.lookup_table import Lookup
 from efficientformer_edu.slimming.protocol import Evaluator
 from efficientformer_edu.slimming.records import SEARCH, Search, Step, Trial
 from efficientformer_edu.slimming.subnet import Action, Subnet, actions
-from efficientformer_edu.slimming.supernet import Supernet, brought_to
+from efficientformer_edu.slimming.supernet import Supernet, prune_to
 from efficientformer_edu.utils.files import atomic_write
 
 WEIGHTS = "weights_{}.safetensors"  # weights of the supernet after this number of steps
@@ -37,9 +37,7 @@ def begin(
         targets: target latencies in seconds.
         made_of: everything else that the search depends on, for the record.
 
-    Raises:
-        ValueError: if a target is below the latency of the smallest network of the space, or the table does not cover
-            a network.
+    Raises ValueError as `check_targets` does.
     """
     check_targets(supernet.config, lookup, targets)
     start = lookup.predict(Subnet.largest(supernet.config).config(supernet.config))
@@ -72,7 +70,7 @@ class Slimming:
         self._current = copy.deepcopy(supernet)
         if search.steps:
             if folder is None:
-                raise ValueError(f"the search has taken {len(search.steps)} steps; wanted: the folder with its weights")
+                raise ValueError(f"the search has taken {len(search.steps)} steps; pass the folder with its weights")
             self._current = Supernet(supernet.config.replace(embed_dims=search.subnets[-1].embed_dims))
             self._current.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS.format(len(search.steps))))
         self._current.choose(search.subnets[-1])
@@ -83,13 +81,13 @@ class Slimming:
         if not self.search.steps:
             self.evaluator.finetune(self._current, 0)  # its blocks only ran in mixtures so far
         while not self.search.done:
-            step, self._current = self._tried()
+            step, self._current = self._try_actions()
             self.search = self.search.with_step(step)
             self.evaluator.finetune(self._current, len(self.search.steps))
             self._store()
             yield step
 
-    def _tried(self) -> tuple[Step, Supernet]:
+    def _try_actions(self) -> tuple[Step, Supernet]:
         """Try all possible actions. Returns the step and the resulting network."""
         subnet, before = self._current.subnet, self.evaluator.correct(self._current)
         trials: dict[Trial, Supernet] = {}
@@ -119,7 +117,7 @@ def _digits(correct: Sequence[bool]) -> str:
 
 def applied(supernet: Supernet, action: Action) -> Supernet:
     """A copy of the supernet after one step, with inherited weights."""
-    return brought_to(supernet, supernet.subnet.after(action))
+    return prune_to(supernet, supernet.subnet.after(action))
 
 
 def narrowest(lookup: Lookup) -> tuple[int, ...]:

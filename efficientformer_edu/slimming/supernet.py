@@ -1,22 +1,25 @@
 """The supernet: the network of Fig. 3 with MetaPaths instead of blocks, from which smaller networks are extracted.
 
-Paper: section 4.2, step 1 and Eq. 7. The paper does not give sizes, epochs or a temperature schedule; those here are
-our own.
-
-Width reduction: remove 16 channels from one stage and keep the weights of the remaining ones.
-
-Paper: section 4.2, step 3. It does not say which channels to keep. Here the most important ones are kept, measured by
-the norm of the weights that produce them.
+Paper: section 4.2, steps 1 and 3, and Eq. 7. It does not say which channels a width reduction keeps. Here the most
+important ones are kept, measured by the norm of the weights that produce them.
 
 A stage's channels pass through all its blocks, so the same channels are kept in the entire stage: in the layers that
 produce them and in those that consume them, up to the next embedding or the heads. When the width C shrinks, so do the
 4C hidden channels of each MLP of the stage, and the C₁/2 channels inside the stem; these are selected independently.
+
+A MetaPath computes a mixture of its candidates with importance α,
+
+    X_{i+1} = Σₙ e^{(αⁿ + εⁿ)/τ} / Σₙ e^{(αⁿ + εⁿ)/τ} · MPⁿ(X_i),
+
+with ε ~ U(0, 1) and a temperature τ. The paper calls this Gumbel softmax, whose noise is −log(−log u) instead: only
+with that noise does candidate n have the largest α + ε with probability softmax(α)ₙ. Both are implemented here. The
+authors never released this part of their code.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from jaxtyping import Float, Int
@@ -25,7 +28,93 @@ from torch import Tensor, nn
 from efficientformer_edu.audit.growth import STEP
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.model import EfficientFormer, Embedding
-from efficientformer_edu.slimming.subnet import Candidate, MetaPath, Noise, Subnet, importance, mixture
+from efficientformer_edu.model.blocks import MB3D, MB4D
+from efficientformer_edu.slimming.subnet import CANDIDATES, Candidate, Noise, Subnet, importance
+
+UNIT = 30.0
+
+
+def uniform(like: Tensor) -> Tensor:
+    """ε as in the paper, uniform between 0 and 1."""
+    return torch.rand_like(like)
+
+
+def gumbel(like: Tensor) -> Tensor:
+    """ε of the Gumbel softmax, −log(−log u): mean 0.58, standard deviation 1.28, unbounded."""
+    return -torch.empty_like(like).exponential_().log()  # −log u is distributed exponentially
+
+
+NOISES: Mapping[Noise, Callable[[Tensor], Tensor]] = {"uniform": uniform, "gumbel": gumbel}
+
+
+def mixture(alpha: Float[Tensor, " n"], noise: Float[Tensor, " n"] | float, tau: float) -> Float[Tensor, " n"]:
+    """The weights of the candidates, which sum to 1. For τ → 0 the candidate with the largest α + ε gets weight 1.
+
+    Raises:
+        ValueError: for a temperature that is not above 0.
+    """
+    if tau <= 0:
+        raise ValueError(f"tau={tau} is not possible; allowed: a temperature above 0")
+    return ((alpha + noise) / tau).softmax(0)
+
+
+class MetaPath(nn.Module):
+    """MB4D, MB3D and the identity in parallel, as allowed by Eq. 7 in the stage. Input and output are feature maps.
+
+    For an MB3D the feature map is converted to tokens and its output back to a feature map, which only reorders the
+    values, so that the outputs of the candidates can be added. This sum does not depend on the order of MB4D and MB3D
+    blocks; a network extracted from the supernet has its MB3D blocks at the end (`Subnet`).
+
+    Args:
+        config: configuration of the supernet.
+        stage: 0, 1, 2 or 3; it determines the candidates and the width.
+        drop_path: stochastic depth of the blocks.
+
+    Attributes:
+        candidates: names of the candidates.
+        choice: the only candidate that runs; None for the mixture of all candidates.
+        tau: temperature of the mixture.
+        noise: kind of ε in training; in evaluation the noise is 0.
+    """
+
+    def __init__(self, config: EfficientFormerConfig, stage: int, drop_path: float) -> None:
+        super().__init__()
+        self.candidates = CANDIDATES[stage]
+        self.blocks = nn.ModuleDict({"MB4D": MB4D(config, stage, drop_path)})
+        if "MB3D" in self.candidates:
+            self.blocks["MB3D"] = MB3D(config, stage, drop_path)
+        # AdamW changes each value by about the learning rate, independently of the gradient's size. α has to exceed the
+        # noise, whose scale is 1, within a few hundred steps; so it is stored in larger units.
+        self.alpha_in_units = nn.Parameter(torch.zeros(len(self.candidates)))
+        self.choice: Candidate | None = None
+        self.tau = 1.0
+        self.noise: Noise = "uniform"
+
+    @property
+    def alpha(self) -> Float[Tensor, " n"]:
+        """Importance of the candidates."""
+        return UNIT * self.alpha_in_units
+
+    def forward(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
+        if self.choice is not None:
+            return self.candidate(self.choice, x)
+        alpha = self.alpha
+        weights = mixture(alpha, NOISES[self.noise](alpha.detach()) if self.training else 0.0, self.tau)
+        outputs = [weight * self.candidate(name, x) for weight, name in zip(weights, self.candidates, strict=True)]
+        return torch.stack(outputs).sum(0)  # (B, C, h, w)
+
+    def candidate(self, name: Candidate, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
+        """Output of one candidate for a feature map."""
+        if name == "I":
+            return x
+        if name == "MB4D":
+            return self.blocks["MB4D"](x)
+        grid = (x.shape[2], x.shape[3])
+        tokens = self.blocks["MB3D"](x.permute(0, 2, 3, 1).flatten(1, 2), grid)  # (B, N, C)
+        return tokens.transpose(1, 2).unflatten(2, grid)  # (B, C, h, w)
+
+    def extra_repr(self) -> str:
+        return f"{self.choice or ', '.join(self.candidates)}, tau={self.tau:g}, {self.noise} noise"
 
 
 class SuperStage(nn.Module):
@@ -109,7 +198,7 @@ class Supernet(EfficientFormer):
         """The selected subnet. Raises ValueError before `choose` was called."""
         choices = [tuple(path.choice for path in self.paths(stage)) for stage in range(4)]
         if any(name is None for kinds in choices for name in kinds):
-            raise ValueError("nothing has been chosen yet; call choose(Subnet.largest(config)) first")
+            raise ValueError("no candidates are selected; call choose(Subnet.largest(config)) first")
         return Subnet(self.config.embed_dims, tuple(choices))  # type: ignore[arg-type]
 
 
@@ -152,7 +241,7 @@ def prune_width(supernet: Supernet, stage: int) -> Supernet:
     """
     config = supernet.config
     if config.embed_dims[stage] <= STEP:
-        raise ValueError(f"stage {stage + 1} has {config.embed_dims[stage]} channels; wanted: more than {STEP}")
+        raise ValueError(f"stage {stage + 1} has {config.embed_dims[stage]} channels; more than {STEP} are required")
     dims = tuple(width - STEP * (j == stage) for j, width in enumerate(config.embed_dims))
     before, kept = supernet.state_dict(), _Kept(supernet, stage)
     with torch.random.fork_rng():  # the initial weights are overwritten, and the caller's random state must not change

@@ -1,9 +1,9 @@
-"""The stored result of one training run of a study: one file per variant and seed, written atomically.
-
-A study: networks trained with several seeds, one process per core; it can be killed and resumed.
+"""A study: networks trained with several seeds, in parallel, with one record per training.
 
 Runs with the same seed use the same images in the same order with the same augmentation: all randomness is a function
-of seed, epoch and step. Each run uses one thread, so its result does not depend on the number of parallel runs.
+of seed, epoch and step. Each run uses one thread, so its result does not depend on the number of parallel runs, or on
+the machine of a cluster that trained it. The process of the study writes the records: a study that was killed is
+resumed, and machines need not share its folder.
 """
 
 from __future__ import annotations
@@ -13,55 +13,64 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import date
-from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
 from efficientformer_edu.training.checkpoints import differences
-from efficientformer_edu.training.classification import ClassificationTrainer, Run
+from efficientformer_edu.training.classification import ClassificationTrainer
 from efficientformer_edu.training.nan_checks import NotFiniteError
+from efficientformer_edu.training.run import BaseRun
+from efficientformer_edu.training.trainer import Trainer
 from efficientformer_edu.utils.hardware import accelerator, cores, threads, versions
+from efficientformer_edu.utils.optional import import_optional
 from efficientformer_edu.utils.records import exists, from_dict, load_json, record_paths, save_json
+
+PLAN = "plan.json"  # in the folder of a study: number of seeds planned when it was first run
 
 
 @dataclass(frozen=True)
 class Record:
-    """The result of one run.
+    """The result of one training.
 
     Attributes:
         variant: name of the variant.
         seed: seed of the run; runs with the same seed are paired.
-        top1: accuracy on the test images. If a run diverged, the accuracy of random guessing.
-        stopped: why the run stopped early; "" if it did not.
-        seconds: duration, including evaluation.
-        run: everything that the result depends on, from `Run.described`.
+        result: metrics on the test images. If the run diverged, those of random guessing.
+        run: everything that the result depends on, from `BaseRun.described`.
         log: one row per epoch.
         where: machine, versions and date.
+        stopped: why the run stopped early; "" if it did not.
+        seconds: duration, including evaluation; None if it is not known.
         planned: whether the seed was planned when the study was first run; False for a seed that was added later.
-            Records of earlier versions do not contain this field and count as planned.
     """
 
     variant: str
     seed: int
-    top1: float
-    stopped: str
-    seconds: float
+    result: Mapping[str, float]
     run: Mapping[str, Any]
-    log: tuple[Mapping[str, Any], ...]
-    where: Mapping[str, str]
+    log: tuple[Mapping[str, Any], ...] = ()
+    where: Mapping[str, str] = field(default_factory=dict)
+    stopped: str = ""
+    seconds: float | None = None
     planned: bool = True
+
+    @property
+    def top1(self) -> float:
+        """Accuracy of a classifier, from 0 to 1."""
+        return self.result["top1"]
 
     def save(self, folder: Path) -> None:
         """Write the record into the folder of a study, atomically. Raises OSError if writing fails."""
-        save_json(self, folder / f"{self.variant}_seed{self.seed}.json", "training")
+        save_json(self, folder / f"{self.variant.replace(' ', '-')}_seed{self.seed}.json", "training")
 
 
 def load_records(folder: Path) -> tuple[Record, ...]:
-    """All records of a study; empty if the folder does not exist.
+    """All records of a study, sorted by file name; empty if the folder does not exist.
 
     Args:
         folder: folder of the study, or the file into which it was packed.
@@ -70,14 +79,16 @@ def load_records(folder: Path) -> tuple[Record, ...]:
         ValueError: if a file is not a record; the message names it.
         OSError: if a file cannot be read.
     """
-    paths = record_paths(folder, "*_seed*.json")
-    return tuple(load_json(path, "training", partial(from_dict, Record)) for path in paths)
+
+    def parse(data: dict[str, Any]) -> Record:
+        if "top1" in data:  # as earlier versions stored the result of a classifier
+            data["result"] = {"top1": data.pop("top1")}
+        return from_dict(Record, {"seed": data["run"].get("seed"), **data})
+
+    return tuple(load_json(path, "training", parse) for path in record_paths(folder, "*_seed*.json"))
 
 
-PLAN = "plan.json"  # in the folder of a study: number of seeds planned when it was first run
-
-
-def train(variant: str, run: Run) -> Record:
+def train(variant: str, run: BaseRun, trainer: Callable[[Any], Trainer] = ClassificationTrainer) -> Record:
     """Train one network, on one CPU thread, or on the GPU if available.
 
     A run that diverges gets a record as well.
@@ -85,19 +96,24 @@ def train(variant: str, run: Run) -> Record:
     Args:
         variant: name of the network in its study.
         run: everything that the result depends on.
+        trainer: creates the trainer of the run.
     """
-    started = time.perf_counter()
+    started, stopped = time.perf_counter(), ""
     with threads(1):
-        loop, stopped = ClassificationTrainer(run), ""
+        training = trainer(run)
         try:
-            for row in loop.epochs():
-                top1: float = row["top1"]
+            for _ in training.epochs():
+                pass
+            result = dict(training.evaluation.result)
         except NotFiniteError as error:
-            stopped, top1 = str(error), 1 / len(run.test.classes)
+            stopped, result = str(error), dict.fromkeys(training.metric_names, 0.0)
+            if "top1" in result:
+                result = {"top1": 1 / len(run.classes)}
     libraries = ", ".join(f"{library} {version}" for library, version in versions().items())
-    where = {"machine": accelerator(loop.accelerator.device), "versions": libraries, "date": date.today().isoformat()}
+    device = training.accelerator.device
+    where = {"machine": accelerator(device), "versions": libraries, "date": date.today().isoformat()}
     seconds = round(time.perf_counter() - started, 1)
-    return Record(variant, run.seed, top1, stopped, seconds, run.described(), tuple(loop.log), where)
+    return Record(variant, run.seed, result, run.described(), tuple(training.log), where, stopped, seconds)
 
 
 class Study:
@@ -109,6 +125,7 @@ class Study:
         names: names of the networks.
         seeds: number of seeds; they are 0, 1, 2 and so on.
         resume: continue the study in the folder.
+        trainer: creates the trainer of a run.
 
     Attributes:
         missing: (name, seed) pairs without a record, ordered by name.
@@ -124,31 +141,33 @@ class Study:
     def __init__(
         self,
         folder: Path,
-        run_of: Callable[[str, int], Run],
+        run_of: Callable[[str, int], BaseRun],
         names: Sequence[str],
         seeds: int,
         *,
         resume: bool = False,
+        trainer: Callable[[Any], Trainer] = ClassificationTrainer,
     ) -> None:
-        self.folder, self.run_of = folder, run_of
+        self.folder, self.run_of, self.trainer = folder, run_of, trainer
         stored = {(record.variant, record.seed): record for record in load_records(folder)}
         if stored and not resume:
-            raise FileExistsError(f"{folder}: there is a study already; add --resume, or take another folder")
+            raise FileExistsError(f"{folder} already contains a study; add --resume, or choose another folder")
         if resume and not stored:
-            raise FileNotFoundError(f"{folder}: there is no study to resume; leave --resume out to begin one")
+            raise FileNotFoundError(f"{folder} contains no study to resume; omit --resume to start one")
         jobs = [(name, seed) for name in names for seed in range(seeds)]
         for job in jobs:
             if job in stored:
                 self._check(stored[job])
         self.missing = tuple(job for job in jobs if job not in stored)
-        self.planned = (_load_plan(folder) or 1 + max(seed for _, seed in stored)) if stored else seeds
+        self.planned = (self._load_plan() or 1 + max(seed for _, seed in stored)) if stored else seeds
         folder.mkdir(parents=True, exist_ok=True)
 
-    def run(self, processes: int | None = None) -> Iterator[Record]:
+    def run(self, executor: Executor | None = None, processes: int | None = None) -> Iterator[Record]:
         """Train the missing networks.
 
         Args:
-            processes: number of parallel processes; None for one per core. With 1, training runs in this process.
+            executor: where to train, such as a cluster (see `get_executor`); None for processes of this machine.
+            processes: their number; None for one per core. With 1, training runs in this process.
 
         Yields:
             Each record once it is stored, in order of completion.
@@ -156,42 +175,73 @@ class Study:
         Raises:
             OSError: if a record cannot be written; records stored before are kept.
         """
-        if _load_plan(self.folder) != self.planned:
+        if self._load_plan() != self.planned:
             save_json({"seeds": self.planned}, self.folder / PLAN, "study plan")
         count = min(processes or cores(), len(self.missing))
-        if count <= 1:
+        if executor is None and count <= 1:
             for job in self.missing:
-                yield _stored(self.folder, self.run_of, self.planned, *job)
+                yield self._store(_train(self.run_of, self.trainer, *job))
             return
-        with ProcessPoolExecutor(count, get_context("spawn"), _end_with_parent) as pool:
-            waiting = [pool.submit(_stored, self.folder, self.run_of, self.planned, *job) for job in self.missing]
-            try:
-                for done in as_completed(waiting):
-                    yield done.result()
-            finally:
-                pool.shutdown(cancel_futures=True)
+        pool = executor or ProcessPoolExecutor(count, get_context("spawn"), _end_with_parent)
+        waiting = {pool.submit(_train, self.run_of, self.trainer, *job) for job in self.missing}
+        try:
+            while waiting:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                yield from [self._store(future.result()) for future in done if not future.exception()]
+                for future in done:
+                    future.result()  # raises the error of a failed training
+        finally:  # trainings that have begun are still stored
+            running = [future for future in waiting if not future.cancel()]
+            for future in wait(running).done:
+                if not future.cancelled() and not future.exception():
+                    self._store(future.result())
+            if executor is None:
+                pool.shutdown()
+
+    def _store(self, record: Record) -> Record:
+        record = replace(record, planned=record.seed < self.planned)
+        record.save(self.folder)
+        return record
 
     def _check(self, record: Record) -> None:
-        if mismatches := differences(record.run, as_stored(self.run_of(record.variant, record.seed))):
-            what = "; ".join(mismatches.values())
-            raise ValueError(f"{self.folder}: {record.variant}, seed {record.seed}: {what}; take another folder")
+        described = json.loads(json.dumps(self.run_of(record.variant, record.seed).described()))  # tuples become lists
+        if mismatches := differences(record.run, described):
+            mismatch = "; ".join(mismatches.values())
+            raise ValueError(f"{self.folder}: {record.variant}, seed {record.seed}: {mismatch}; choose another folder")
+
+    def _load_plan(self) -> int | None:
+        """The number of planned seeds; None if the file is missing. Raises ValueError if its content is invalid."""
+        path = self.folder / PLAN
+        return load_json(path, "study plan", lambda data: int(data["seeds"])) if exists(path) else None
 
 
-def as_stored(run: Run) -> dict[str, Any]:
-    """Everything a run depends on, after a round trip through JSON."""
-    described: dict[str, Any] = json.loads(json.dumps(run.described()))
-    return described
+@contextmanager
+def get_executor(scheduler: str | None) -> Iterator[Executor | None]:
+    """The cluster of a dask.distributed scheduler, for `Study.run`; None without a scheduler.
+
+    The machines of the cluster need this package and the images. If a machine stops, its trainings run on another one.
+
+    Args:
+        scheduler: address such as "tcp://10.0.0.1:8786", as `dask scheduler` prints it.
+
+    Raises:
+        ImportError: if dask.distributed is missing; the message has the command that installs it.
+        ConnectionError: if there is no scheduler at the address.
+    """
+    if scheduler is None:
+        yield None
+        return
+    distributed = import_optional("distributed")
+    try:
+        client = distributed.Client(scheduler, timeout=10)
+    except (OSError, ValueError) as error:
+        raise ConnectionError(f"no dask scheduler at {scheduler!r}; start one with `dask scheduler`") from error
+    with client:
+        yield client.get_executor(pure=False)  # each training is a task of its own
 
 
-def _load_plan(folder: Path) -> int | None:
-    """The number of planned seeds; None if the file is missing. Raises ValueError if its content is invalid."""
-    return load_json(folder / PLAN, "study plan", lambda data: int(data["seeds"])) if exists(folder / PLAN) else None
-
-
-def _stored(folder: Path, run_of: Callable[[str, int], Run], planned: int, name: str, seed: int) -> Record:
-    record = replace(train(name, run_of(name, seed)), planned=seed < planned)
-    record.save(folder)
-    return record
+def _train(run_of: Callable[[str, int], BaseRun], trainer: Callable[[Any], Trainer], name: str, seed: int) -> Record:
+    return train(name, run_of(name, seed), trainer)
 
 
 def _end_with_parent() -> None:
@@ -199,8 +249,8 @@ def _end_with_parent() -> None:
     parent = parent_process()
     assert parent is not None  # it was spawned
 
-    def wait() -> None:
+    def wait_for_parent() -> None:
         parent.join()
         os._exit(1)
 
-    threading.Thread(target=wait, daemon=True).start()
+    threading.Thread(target=wait_for_parent, daemon=True).start()

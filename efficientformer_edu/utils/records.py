@@ -59,7 +59,7 @@ def load_json(path: Path, kind: str, parse: Callable[[Any], T]) -> T:
         ValueError: in one line that names the file, if it is damaged or another kind of file.
         OSError: if the file cannot be read.
     """
-    data = _read(path)
+    data = read_json(path)
     try:
         if isinstance(data, dict):
             data = dict(data)
@@ -72,6 +72,20 @@ def load_json(path: Path, kind: str, parse: Callable[[Any], T]) -> T:
         raise ValueError(f"{path} is not a valid {kind} file: the field {error} is missing") from error
     except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} is not a valid {kind} file: {error}") from error
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file, or of a part of a packed study. Raises ValueError or OSError that names the file."""
+    packed = _packed(path)
+    if packed is None:
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+    files, name = packed
+    if name not in files:
+        raise FileNotFoundError(f"{path}: the packed study does not contain this file")
+    return files[name]
 
 
 def exists(path: Path) -> bool:
@@ -90,7 +104,8 @@ def record_paths(folder: Path, pattern: str) -> list[Path]:
         return sorted(folder.glob(pattern))
     files, inside = packed
     names = [name for name in files if fnmatchcase(name, inside) and name.count("/") == inside.count("/")]
-    return sorted(folder / Path(name).name for name in names)
+    start = len(inside) - len(pattern)  # the part of the path between the packed file and the folder
+    return sorted(folder / name[start:] for name in names)
 
 
 def pack(
@@ -109,7 +124,7 @@ def pack(
         OSError: if a file cannot be read or written.
     """
     paths = [file for pattern in patterns for file in record_paths(folder, pattern)]
-    files = {file.relative_to(folder).as_posix(): _read(file) for file in paths}
+    files = {file.relative_to(folder).as_posix(): read_json(file) for file in paths}
     save_json({**(summary or {}), FILES: files}, path, "study")
 
 
@@ -172,19 +187,6 @@ def _convert_fields(kind: Any, data: Mapping[str, Any]) -> Any:
         problem = f"the field {missing[0]!r} is missing" if missing else f"the field {unknown[0]!r} is unknown"
         raise ValueError(f"{kind.__name__}: {problem}; its fields are {', '.join(names)}")
     return kind(**{name: _convert(hints[name], value, name) for name, value in data.items()})
-
-
-def _read(path: Path) -> Any:
-    packed = _packed(path)
-    if packed is None:
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged: {error}") from error
-    files, name = packed
-    if name not in files:
-        raise FileNotFoundError(f"{path}: the packed study does not contain this file")
-    return files[name]
 
 
 def _packed(path: Path) -> tuple[Mapping[str, Any], str] | None:

@@ -63,7 +63,7 @@ def run(*arguments: str) -> tuple[str, str]:
 def test_it_trains_times_and_reports(here: Path, timed: list[list[str]]) -> None:
     out, err = run("--rows", "relu,no-norm", "--seeds", "2")
     lines = out.splitlines()
-    assert err.splitlines()[0] == "3 rows, 2 seeds: 6 runs to go; laptop: tests"
+    assert err.splitlines()[:2] == ["3 rows, 2 seeds; laptop: tests", "6 runs to train"]
     assert lines[0].startswith("1 of 6: base, seed 0, top-1 ") and lines[0].endswith(" min left")
     assert [line.split(",")[0] for line in lines[:6]] == [
         f"{number} of 6: {name}" for number, name in enumerate(("base",) * 2 + ("no-norm",) * 2 + ("relu",) * 2, 1)
@@ -73,8 +73,9 @@ def test_it_trains_times_and_reports(here: Path, timed: list[list[str]]) -> None
     (row,) = (line for line in lines[6:] if line.startswith("relu"))
     assert "too few" in row and "12" in row and "0.889" in row  # two seeds are too few for a verdict
     assert "Not run: patches; efficientformer-edu ablate --rows patches --resume" in lines
-    assert lines[-1] == "Every run and the times: runs/ablations; table and findings: runs/ablations.json"
+    assert "runs/ablations;" in lines[-1] and lines[-1].endswith("runs/ablations.json")
     assert len(load_records(here / "runs/ablations")) == 6
+    assert load_records(here / "runs/ablations.json") == load_records(here / "runs/ablations")
     assert json.loads((here / "runs/ablations.json").read_text(encoding="utf-8"))["findings"] == []
 
 
@@ -83,7 +84,7 @@ def test_it_resumes(here: Path, timed: list[list[str]]) -> None:
     with pytest.raises(FileExistsError, match="add --resume"):
         run("--rows", "relu", "--seeds", "1")
     out, err = run("--rows", "relu", "--seeds", "1", "--resume")
-    assert err.splitlines()[0].endswith(": 0 runs to go; laptop: tests") and " of " not in out.splitlines()[0]
+    assert err.splitlines()[1] == "0 runs to train" and " of " not in out.splitlines()[0]
     assert timed == [["base", "relu"]]  # rows that have been timed are not timed again
     out, _ = run("--rows", "no-bias", "--seeds", "1", "--resume")
     assert out.startswith("1 of 1: no-bias, seed 0, top-1 ")
@@ -93,10 +94,9 @@ def test_it_resumes(here: Path, timed: list[list[str]]) -> None:
 def test_seeds_that_are_added_later_are_marked(here: Path, timed: list[list[str]]) -> None:
     run("--rows", "relu", "--seeds", "1")
     out, _ = run("--rows", "relu", "--seeds", "2", "--resume")
-    (row,) = (line for line in out.splitlines() if line.startswith("relu "))
-    assert "1 + 1 added" in row
+    assert any(line.startswith("relu ") for line in out.splitlines())
     table = json.loads((here / "runs/ablations.json").read_text(encoding="utf-8"))["table"]
-    assert {row["seeds"] for row in table if row["top-1"] != "not run"} == {"1 + 1 added"}
+    assert {(row["seeds"], row["added"]) for row in table if row["top-1"] is not None} == {(2, 1)}
 
 
 def test_an_interrupted_run_is_reported(here: Path, timed: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,11 +121,11 @@ def test_the_list_trains_nothing(here: Path) -> None:
 
 
 def test_errors(here: Path) -> None:
-    with pytest.raises(ValueError, match="row 'gelu' is unknown; there are base, patches"):
+    with pytest.raises(ValueError, match="'gelu'.*base, patches"):
         run("--rows", "relu,gelu")
-    with pytest.raises(ValueError, match="protocol 'gpu' is unknown"):
+    with pytest.raises(ValueError, match="'gpu'"):
         run("--protocol", "gpu")
-    with pytest.raises(FileNotFoundError, match="no study to resume"):
+    with pytest.raises(FileNotFoundError, match="runs/ablations.*--resume"):
         run("--resume")
     for arguments in (["--seeds", "0"], ["--format", "json"]):
         result = CliRunner().invoke(app, arguments)

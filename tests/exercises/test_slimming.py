@@ -14,7 +14,8 @@ import torch
 
 from efficientformer_edu.exercises import slimming as checks
 from efficientformer_edu.exercises._check import ExerciseError
-from efficientformer_edu.slimming.subnet import NOISES, Action, Noise, Subnet, actions, importance, mixture
+from efficientformer_edu.slimming.subnet import Action, Noise, Subnet, actions, importance
+from efficientformer_edu.slimming.supernet import NOISES, mixture
 
 Alphas = Sequence[Sequence[float]]
 

@@ -30,7 +30,8 @@ from efficientformer_edu.plots.style import Drawing
 from efficientformer_edu.slimming.baselines import METHODS, Contender, Method
 from efficientformer_edu.slimming.front import Front, ParetoPoint
 from efficientformer_edu.slimming.records import Search, Step, Trial
-from efficientformer_edu.slimming.subnet import NOISES, Action
+from efficientformer_edu.slimming.subnet import Action
+from efficientformer_edu.slimming.supernet import NOISES
 
 MIXTURES = [
     [{"MB4D": 0.75, "I": 0.25}],

@@ -28,7 +28,7 @@ EVALUATOR = Evaluator(images("train", 50), images("test", 40), RECIPE, SIZE, see
 SOME = Subnet(TINY.embed_dims, (("MB4D",), ("I", "MB4D"), ("MB4D", "MB3D"), ("I", "MB3D")))
 
 
-def chosen(subnet: Subnet = SOME) -> Supernet:
+def selected(subnet: Subnet = SOME) -> Supernet:
     network = supernet()
     network.choose(subnet)
     return network
@@ -64,7 +64,7 @@ def test_measuring_keeps_mode_momentum_and_weights(training: bool) -> None:
 
 def test_the_norms_are_measured_on_images_to_learn_from() -> None:
     """The first norm sees the convolution of the first batches of an epoch; as many batches as requested."""
-    network = chosen()
+    network = selected()
     replace(EVALUATOR, norm_batches=1).accuracy(network)
     batch = TrainBatches(EVALUATOR.learn, RECIPE, SIZE, 1, seed=3, epoch=0)[0].images
     with torch.no_grad():
@@ -75,7 +75,7 @@ def test_the_norms_are_measured_on_images_to_learn_from() -> None:
 
 def test_accuracy_does_not_depend_on_what_the_norms_held() -> None:
     """They belonged to another network. The evaluation changes no weights and no mode, so it is reproducible."""
-    network = chosen()
+    network = selected()
     first = EVALUATOR.accuracy(network)
     assert not network.training
     with torch.no_grad():
@@ -83,7 +83,7 @@ def test_accuracy_does_not_depend_on_what_the_norms_held() -> None:
             if isinstance(module, nn.BatchNorm2d):
                 module.running_mean.fill_(5.0)
     assert EVALUATOR.accuracy(network) == first
-    parameters = zip(network.parameters(), chosen().parameters(), strict=True)
+    parameters = zip(network.parameters(), selected().parameters(), strict=True)
     assert all(torch.equal(*pair) for pair in parameters)
 
 
@@ -126,7 +126,7 @@ def test_accuracy_is_the_part_of_the_held_out_images_that_is_right(wrong: set[in
 
 
 def recovered(number: int = 1, evaluator: Evaluator = EVALUATOR, dice: int = 0) -> Supernet:
-    network = chosen()
+    network = selected()
     torch.manual_seed(dice)
     evaluator.finetune(network, number)
     return network
@@ -141,7 +141,7 @@ def runs(name: str) -> bool:
 
 
 def test_what_runs_recovers_and_the_spares_stay() -> None:
-    before, after = chosen().state_dict(), recovered().state_dict()
+    before, after = selected().state_dict(), recovered().state_dict()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved == {name for name in before if runs(name)}
     assert not any("alpha" in name for name in moved)
@@ -155,7 +155,7 @@ def test_after_finetuning_the_choice_is_in_evaluation_mode() -> None:
 
 
 def test_finetuning_takes_the_requested_steps_however_few_the_images() -> None:
-    before, after = (int(network.stem.norm1.num_batches_tracked) for network in (chosen(), recovered()))
+    before, after = (int(network.stem.norm1.num_batches_tracked) for network in (selected(), recovered()))
     assert after - before == EVALUATOR.finetune_steps  # of 20 images each; there are 50
 
 

@@ -1,8 +1,9 @@
-"""The comparison: contenders by hand, pairs by target and seed, and a synthetic method that is worse."""
+"""Accuracy against latency, and the stored contents of a slimming."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -14,35 +15,35 @@ from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.latency.lookup import Errors, Prediction
 from efficientformer_edu.latency.records import Conditions
 from efficientformer_edu.slimming.baselines import (
+    CONTENDERS,
     METHODS,
     Contender,
     Method,
     baselines,
-    found,
     load_contenders,
     save_contenders,
+    searched_networks,
 )
-from efficientformer_edu.slimming.front import get_front, get_study
-from efficientformer_edu.slimming.protocol import Protocol
-from efficientformer_edu.slimming.records import Search
+from efficientformer_edu.slimming.front import LATENCY, TRAINED, get_front, load_slimming, stored_slimming
+from efficientformer_edu.slimming.records import SEARCH, Search, Step, Trial
 from efficientformer_edu.slimming.search import Slimming, begin
-from efficientformer_edu.training.recipe import LAPTOP
+from efficientformer_edu.slimming.subnet import Action, Subnet
 from efficientformer_edu.training.study import Record
 from efficientformer_edu.utils.statistics import mean_estimate
 
 SMALLER = SEARCHED.replace(depths=(1, 1, 1, 1), embed_dims=(16, 16, 16, 16))
 
 
-def searched(judge: Knowing) -> Search:
+def searched(evaluator: Knowing) -> Search:
     network = supernet(SEARCHED)
     start = begin(network, LOOKUP, [1.0]).start
-    slimming = Slimming(network, begin(network, LOOKUP, [0.8 * start, 0.6 * start]), LOOKUP, judge)
+    slimming = Slimming(network, begin(network, LOOKUP, [0.8 * start, 0.6 * start]), LOOKUP, evaluator)
     list(slimming.steps())
     return slimming.search
 
 
 def record(name: str, seed: int, top1: float) -> Record:
-    return Record(name, seed, top1, "", 1.0, {}, (), {})
+    return Record(name, seed, {"top1": top1}, {})
 
 
 def test_every_way_is_tried_at_every_target() -> None:
@@ -71,7 +72,7 @@ def test_every_way_is_tried_at_every_target() -> None:
 
 def test_the_contenders_are_the_networks_of_the_search() -> None:
     search = searched(Knowing(lambda subnet: sum(subnet.embed_dims) / 1000))
-    assert [(contender.target, contender.config) for contender in found(search, LOOKUP)] == list(search.family.items())
+    assert {network.target: network.config for network in searched_networks(search, LOOKUP)} == search.family
 
 
 def test_contenders_come_back_from_their_file(tmp_path: Path) -> None:
@@ -154,11 +155,8 @@ def test_a_network_at_two_targets_enters_once_at_the_tighter_target(shared: Meth
     assert rows["20.00"][-1] == rows["10.00"][-1] == "too few"
 
 
-def test_a_network_that_occurs_twice_is_trained_once(tmp_path: Path) -> None:
-    """Its records count wherever the network is listed, also under the name of the other target."""
+def test_records_count_wherever_their_network_is_listed() -> None:
     contenders = compared(("no-mb3d", 0.02, SMALLER), ("slimming", 0.02, SEARCHED), ("no-mb3d", 0.01, SMALLER))
-    study = get_study(tmp_path, Protocol("tests", "", None, 2, LAPTOP), contenders, 2)
-    assert study.missing == tuple((name, seed) for name in ("no-mb3d-20ms", "slimming-20ms") for seed in (0, 1))
     records = [record("no-mb3d-20ms", 0, 0.8), record("no-mb3d-10ms", 1, 0.7)]
     front = get_front(contenders, records, None, (64, 96))
     assert [point.top1 for point in front.points] == [{0: 0.8, 1: 0.7}, {}, {0: 0.8, 1: 0.7}]
@@ -174,3 +172,62 @@ def test_the_table_has_predicted_and_measured_latency() -> None:
     (empty,) = get_front([contender], [], None, (64, 96)).table().rows
     assert empty[3:6] == (None, None, None)
     assert set(METHODS) == {"slimming", "uniform", "random", "no-mb3d"}
+
+
+START = LOOKUP.predict(Subnet.largest(SEARCHED).config(SEARCHED))
+FIRST = Action("depth", 1, 0)
+GAIN = START - LOOKUP.predict(Subnet.largest(SEARCHED).after(FIRST).config(SEARCHED))
+SEARCH_DONE = Search(SEARCHED, ((1.0,), (0.5, 1.0), (1.0, 1.0), (1.0, 1.0)), (START - GAIN,), START).with_step(
+    Step(0.8, (Trial(FIRST, GAIN, 0.01),))
+)
+NETWORK = searched_networks(SEARCH_DONE, LOOKUP)[0]
+OTHER = Contender("uniform", NETWORK.target, NETWORK.predicted, Subnet.largest(SEARCHED).config(SEARCHED))
+
+
+def record_of(contender: Contender, top1: float) -> Record:
+    return Record(contender.name, 0, {"top1": top1}, {"config": contender.config.to_dict()})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """As the command leaves it before the networks are trained, without networks to compare with."""
+    SEARCH_DONE.save(tmp_path / SEARCH)
+    LOOKUP.save(tmp_path / "lookup.json")
+    (tmp_path / TRAINED).mkdir()
+    return tmp_path
+
+
+def test_a_slimming_is_read_as_far_as_it_has_come(folder: Path) -> None:
+    slimmed = load_slimming(folder)
+    assert slimmed.search == SEARCH_DONE
+    assert slimmed.lookup.seconds == pytest.approx(LOOKUP.seconds)
+    assert [contender.config for contender in slimmed.contenders] == [NETWORK.config]
+    assert slimmed.records == () and slimmed.errors is None
+    (point,) = slimmed.front.points
+    assert point.accuracy is None and point.prediction is None
+
+
+def test_networks_that_were_compared_trained_and_timed_are_in_the_front(folder: Path) -> None:
+    save_contenders([NETWORK, OTHER], folder / CONTENDERS)
+    for contender, top1 in ((NETWORK, 0.9), (OTHER, 0.85)):
+        record_of(contender, top1).save(folder / TRAINED)
+    Errors(Conditions(), (Prediction(NETWORK.config, 0.2, 0.21, 0.2),)).save(folder / LATENCY)
+    front = load_slimming(folder).front
+    own, other = front.points
+    assert (own.top1, other.top1) == ({0: 0.9}, {0: 0.85})
+    assert own.prediction is not None and own.prediction.measured == 0.21
+    assert other.prediction is None
+    comparison = front.compare("uniform")
+    assert comparison is not None and comparison.difference.value == pytest.approx(0.05)
+
+
+def test_a_record_of_another_network_is_refused(folder: Path) -> None:
+    wrong = replace(record_of(NETWORK, 0.9), run={"config": OTHER.config.to_dict()})
+    wrong.save(folder / TRAINED)
+    with pytest.raises(ValueError, match="seed 0 is not one of the networks to compare"):
+        load_slimming(folder)
+
+
+def test_the_slimming_in_the_package_is_complete() -> None:
+    slimmed = stored_slimming()
+    assert slimmed.search.done and all(point.top1 and point.prediction for point in slimmed.front.points)

@@ -20,8 +20,8 @@ from efficientformer_edu.latency.records import Conditions
 from efficientformer_edu.slimming.protocol import Evaluator
 from efficientformer_edu.slimming.records import SEARCH, Search, Trial
 from efficientformer_edu.slimming.search import WEIGHTS, Slimming, applied, begin, check_targets, narrowest
-from efficientformer_edu.slimming.subnet import UNIT, Action, Subnet
-from efficientformer_edu.slimming.supernet import Supernet
+from efficientformer_edu.slimming.subnet import Action, Subnet
+from efficientformer_edu.slimming.supernet import UNIT, Supernet
 from efficientformer_edu.training.loading import EvalBatches, loader
 from efficientformer_edu.training.recipe import LAPTOP
 from efficientformer_edu.utils.rng import generator
@@ -70,8 +70,8 @@ def finished(slimming: Slimming) -> Search:
     return slimming.search
 
 
-def search(network: Supernet, *targets: float, judge: Knowing | None = None, lookup: Lookup = LOOKUP) -> Search:
-    return finished(Slimming(network, begin(network, lookup, targets), lookup, judge or Knowing(worth)))
+def search(network: Supernet, *targets: float, evaluator: Knowing | None = None, lookup: Lookup = LOOKUP) -> Search:
+    return finished(Slimming(network, begin(network, lookup, targets), lookup, evaluator or Knowing(worth)))
 
 
 def test_a_search_begins_with_what_the_supernet_has_learned() -> None:
@@ -136,7 +136,7 @@ def test_every_gain_is_the_difference_of_two_full_networks() -> None:
 
 def test_the_evaluator_runs_on_every_network_and_on_the_result_of_every_action() -> None:
     evaluator = Knowing(worth)
-    result = search(made(), 0.6 * START, judge=evaluator)
+    result = search(made(), 0.6 * START, evaluator=evaluator)
     expected = []
     for subnet, step in zip(result.subnets[:-1], result.steps, strict=True):
         expected += [subnet, *(subnet.after(trial.action) for trial in step.trials)]
@@ -198,7 +198,7 @@ def test_the_greedy_order_by_hand() -> None:
     Points per ms: MB3D of stage 3 has 1, width 1.5, depth 3, MB3D of stage 4 has 4, and may come after the other MB3D.
     """
     lookup = room()
-    result = search(made(ROOM), 17.5e-3, 14e-3, 12.1e-3, judge=Knowing(cost(DROPS)), lookup=lookup)
+    result = search(made(ROOM), 17.5e-3, 14e-3, 12.1e-3, evaluator=Knowing(cost(DROPS)), lookup=lookup)
     assert [step.taken.action for step in result.steps] == list(DROPS)
     assert result.seconds == pytest.approx((19e-3, 17e-3, 15e-3, 13e-3, 12e-3))
     assert [len(step.trials) for step in result.steps] == [3, 3, 2, 1]
@@ -214,7 +214,7 @@ def test_the_greedy_order_by_hand() -> None:
 def test_an_action_that_saves_nothing_is_taken_last() -> None:
     """A head that is slower with fewer channels, by more than everything else is faster; the accuracy even rises."""
     drops = {**DROPS, Action("width", 3): -0.1}
-    result = search(made(ROOM), 14.15e-3, judge=Knowing(cost(drops)), lookup=room(head16=2.6))
+    result = search(made(ROOM), 14.15e-3, evaluator=Knowing(cost(drops)), lookup=room(head16=2.6))
     kinds = [step.taken.action.kind for step in result.steps]
     assert kinds == ["MB3D", "depth", "MB3D"]
     assert all(len(step.trials) > 1 and step.trials[-1].gain < 0 for step in result.steps)
@@ -222,7 +222,7 @@ def test_an_action_that_saves_nothing_is_taken_last() -> None:
 
 def test_an_action_that_helps_is_taken_before_all_others() -> None:
     drops = {**DROPS, Action("depth", 1, 0): -0.01}
-    result = search(made(ROOM), 12.1e-3, judge=Knowing(cost(drops)), lookup=room())
+    result = search(made(ROOM), 12.1e-3, evaluator=Knowing(cost(drops)), lookup=room())
     assert result.steps[0].taken.action == Action("depth", 1, 0)
 
 
@@ -246,7 +246,7 @@ def test_a_search_for_many_targets_is_the_search_for_the_last() -> None:
 
 def test_a_target_above_the_start_needs_no_step() -> None:
     evaluator = Knowing(worth)
-    result = search(made(), 2 * START, START, judge=evaluator)
+    result = search(made(), 2 * START, START, evaluator=evaluator)
     assert result.steps == () and evaluator.subnets == []
     assert list(result.family.values()) == [Subnet.largest(CONFIG).config(CONFIG)] * 2
 
@@ -363,13 +363,13 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     return folder, evaluator.calls
 
 
-def go_on(folder: Path, judge: Feeling | Evaluator) -> Search:
+def go_on(folder: Path, evaluator: Feeling | Evaluator) -> Search:
     """Start a search in a folder, or resume the search in it, as the command does."""
     network = made(ROOM)
     here = begin(network, room(), TARGETS)
     if (folder / SEARCH).exists():
         here = Search.load(folder / SEARCH).same_as(here)
-    return finished(Slimming(network, here, room(), judge, folder))
+    return finished(Slimming(network, here, room(), evaluator, folder))
 
 
 def test_the_folder_holds_the_search_and_its_current_weights(unbroken: tuple[Path, int]) -> None:

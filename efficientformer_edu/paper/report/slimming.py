@@ -13,7 +13,6 @@ Algorithm 1 are computed from the records each time, so a status cannot be out o
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -34,8 +33,9 @@ from efficientformer_edu.paper.report.rows import Row, Verdict
 from efficientformer_edu.slimming.baselines import METHODS
 from efficientformer_edu.slimming.front import AGREES, Slimmed, load_slimming
 from efficientformer_edu.slimming.records import SEARCH
-from efficientformer_edu.slimming.subnet import CANDIDATES, MetaPath, Subnet, actions, importance, mixture
-from efficientformer_edu.utils.records import exists
+from efficientformer_edu.slimming.subnet import CANDIDATES, Subnet, actions, importance
+from efficientformer_edu.slimming.supernet import MetaPath, mixture
+from efficientformer_edu.utils.records import exists, read_json
 
 PART = "Section 4.2: latency-driven slimming, Eq. 7, Algorithm 1"
 
@@ -198,7 +198,7 @@ def finding(entry: Mapping[str, Any], where: Mapping[str, str]) -> Finding:
 
 def _read(path: Path) -> Iterator[Finding]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
         if not isinstance(data, dict) or "findings" not in data:
             return
         where = {name: str(_field(data, name)) for name in COMMON}

@@ -16,6 +16,7 @@ from efficientformer_edu.slimming.front import LOOKUP as TABLE
 from efficientformer_edu.slimming.records import SEARCH, Search, Step, Trial
 from efficientformer_edu.slimming.subnet import Action, Subnet
 from efficientformer_edu.training.study import Record
+from efficientformer_edu.utils.records import pack
 
 WHERE = {"machine": "a laptop", "versions": "torch", "date": "2026-01-31"}
 CONDITIONS = Conditions("build()", machine="a laptop", threads=1, versions={"torch": "2"}, date="2026-01-31")
@@ -24,10 +25,17 @@ FIRST = Action("depth", 1, 0)
 GAIN = START - LOOKUP.predict(Subnet.largest(SEARCHED).after(FIRST).config(SEARCHED))
 
 
-def stored(results: Path, difference: float, seeds: int = 5, methods: tuple[Method, ...] = ("uniform",)) -> None:
+def stored(
+    results: Path,
+    difference: float,
+    seeds: int = 5,
+    methods: tuple[Method, ...] = ("uniform",),
+    errors: Errors | None = None,
+) -> None:
     """A slimming of one step, compared with methods whose networks are worse by the given difference."""
-    folder = results / "slimming.json"
+    folder = results.parent / "slimming"
     (folder / TRAINED).mkdir(parents=True)
+    results.mkdir()
     search = Search(SEARCHED, ((1.0,), (0.5, 2.0), (1.0, 4.0), (1.0, 1.0)), (START - GAIN,), START, {"noise": "gumbel"})
     search = search.with_step(Step(0.8, (Trial(FIRST, GAIN, 0.01),)))
     search.save(folder / SEARCH)
@@ -44,6 +52,9 @@ def stored(results: Path, difference: float, seeds: int = 5, methods: tuple[Meth
             top1 = 0.8 + 0.001 * seed + (difference if network.method == "slimming" else 0.001 * (seed % 2))
             run = {"config": network.config.to_dict()}
             Record(network.name, seed, {"top1": top1}, run, where=WHERE).save(folder / TRAINED)
+    if errors is not None:
+        errors.save(folder / LATENCY)
+    pack(folder, results / "slimming.json", ("*.json", f"{TRAINED}/*.json"))
 
 
 def step(results: Path, number: int) -> Row:
@@ -75,9 +86,9 @@ def test_step_3_reports_the_verdict_of_the_comparison(
 
 
 def test_step_3_names_every_way_and_the_error_of_the_predictions(results: Path) -> None:
-    stored(results, 0.02, methods=("uniform", "random", "no-mb3d"))
     config = Subnet.largest(SEARCHED).after(FIRST).config(SEARCHED)
-    Errors(CONDITIONS, (Prediction(config, 0.2, 0.21, 0.25),)).save(results / "slimming.json" / LATENCY)
+    errors = Errors(CONDITIONS, (Prediction(config, 0.2, 0.21, 0.25),))
+    stored(results, 0.02, methods=("uniform", "random", "no-mb3d"), errors=errors)
     row = step(results, 3)
     assert all(label in row.result for method, label in METHODS.items() if method != "slimming")
     assert "Predicted and measured latency differ by 20.0% at most." in row.why
@@ -126,7 +137,7 @@ def test_without_records_there_are_no_answers(tmp_path: Path) -> None:
 
 
 def test_a_folder_with_other_files_is_rejected(results: Path) -> None:
-    stored(results, 0.02)
-    (results / "slimming.json" / SEARCH).write_text("{}", encoding="utf-8")
-    with pytest.raises(ValueError, match="holds no search"):
+    results.mkdir()
+    (results / "slimming.json").write_text('{"files": {"search.json": {}}}', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"search\.json"):
         list(slimming.findings(results))
