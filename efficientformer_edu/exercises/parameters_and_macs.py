@@ -44,7 +44,9 @@ def check_mb4d_costs(mb4d_costs: Callable[[EfficientFormerConfig, int, Grid], tu
         at = f"One MB4D of {channels} channels, {hidden} hidden, in stage {stage + 1} at {image[0]}×{image[1]}: "
         norms, scales = 2 * (hidden + channels), 2 * channels
         no_scale = config.layer_scale_init is None
+        too_wide = "you take four times as many hidden channels; config.hidden_dim(stage) follows mlp_ratio."
         param_mistakes = {
+            too_wide: expected + (2 * channels + 3) * (4 * channels - hidden),
             "with layer_scale_init=None a block has no layer scale, but you count it.": expected + scales * no_scale,
             f"you have {norms:,} too few, as many as the two batch norms have, a factor and an offset per channel.": (
                 expected - norms
@@ -56,9 +58,7 @@ def check_mb4d_costs(mb4d_costs: Callable[[EfficientFormerConfig, int, Grid], tu
             "mean and variance of a batch norm are stored, not learned. They are not parameters.": expected + norms,
         }
         mac_mistakes = {
-            "you take four times as many hidden channels; config.hidden_dim(stage) follows mlp_ratio.": (
-                expected_macs * 4 * channels // hidden
-            ),
+            too_wide: expected_macs * 4 * channels // hidden,
             "you count the image's pixels. The convolutions run on the stage's feature map of "
             f"{grid[0]}×{grid[1]} pixels.": 2 * channels * hidden * prod(image),
             f"these are the MACs of one pixel; the feature map has {grid[0]}·{grid[1]} pixels.": 2 * channels * hidden,
@@ -93,7 +93,7 @@ def check_bias_slip(conv_params: Callable[[int, int, int], int], slip: Callable[
         as_printed, intended = (explain(rule, config, quantity="params") for rule in ("toolbox", "toolbox-intended"))
         expected, (first, *_, last) = intended.total - as_printed.total, config.embed_dims
         halves = (first - config.in_channels, last - first)
-        mistakes = {
+        mistakes: dict[str, int | None] = {
             "the sign is wrong: the released rule counts too few parameters, so the error is positive.": -expected,
             "you stop halfway: the outputs of one convolution are the inputs of the next, from the image to stage 4. "
             "Only the two ends are left.": answer if answer in halves else None,
@@ -120,7 +120,7 @@ def check_misprint(fitting: Callable[[EfficientFormerConfig, float], Collection[
             require(isinstance(answer, Collection), f"{at}return a list, got {describe(answer)}.")
             expected, wrong = ([n for n, value in enumerate(values) if value == printed] for values in (rule, own))
             inner = [num_vit for num_vit in expected if 0 < num_vit < config.depths[3]]
-            mistakes = {
+            mistakes: dict[str, list[int] | None] = {
                 "you compare with our MACs. The table was made with a different counter, so apply its rule: "
                 'explain("mmpretrain", …).total.': wrong or None,
                 f"num_vit={inner} fits, but your result is empty. A printed number is rounded: round the total "

@@ -245,10 +245,11 @@ def draw_marks(axes: Axes, marks: Sequence[Mark], letter: float, bounds: Bbox) -
         first = next(positions)
         free = (position for position in chain([first], positions) if not position.count_overlaps(labels))
         labels.append(next(free, first))
-        text.set_position(axes.transData.inverted().transform(labels[-1].min + pad))
+        x, y = axes.transData.inverted().transform((labels[-1].x0 + pad, labels[-1].y0 + pad))
+        text.set_position((x, y))
 
 
-def label_positions(box: Bbox, size: NDArray[Any], bounds: Bbox) -> Iterator[Bbox]:
+def label_positions(box: Bbox, size: tuple[float, float], bounds: Bbox) -> Iterator[Bbox]:
     """Where the label of a box can be: at its edges, then anywhere in `bounds` by distance from the first position."""
     width, height = size
 
@@ -283,14 +284,14 @@ def draw_areas(
         halo = [withStroke(linewidth=1.5 * line_width(letter), foreground=PAPER)]
         centred: Any = {"ha": "center", "va": "center", "path_effects": halo, "zorder": 3}
         text = axes.text(0, 0, name, fontsize=font_size(letter), **centred)
-        size = (
-            text.get_window_extent().padded(letter / 2).size * np.array(image.shape[1::-1]) / axes.bbox.size
-        )  # pixels
-        position = free_position(area, math.ceil(size[0] / across), math.ceil(size[1] / down))
+        extent = text.get_window_extent().padded(letter / 2)
+        pixels = image.shape[1] / axes.bbox.width, image.shape[0] / axes.bbox.height  # per dot
+        width, height = extent.width * pixels[0], extent.height * pixels[1]
+        position = free_position(area, math.ceil(width / across), math.ceil(height / down))
         if position is None:
             text.remove()
         else:
-            text.set_position((across * position[0] + size[0] / 2, down * position[1] + size[1] / 2))
+            text.set_position((across * position[0] + width / 2, down * position[1] + height / 2))
 
 
 def tinted(image: NDArray[np.uint8], semantic: NDArray[Any], classes: Sequence[str]) -> NDArray[np.uint8]:

@@ -164,7 +164,7 @@ def label_points(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None
     names, lines = list[Bbox](), list[Line]()
     for (x, y, name), centre, mark in zip(points, centres, marks, strict=True):
         text = axes.text(x, y, name, fontsize=SMALL_TEXT)
-        width, height = text.get_window_extent().size + 3
+        width, height = (size + 3 for size in text.get_window_extent().size)
         text.remove()
         others = [other for other in marks if not other.overlaps(mark)]
         best, least_overlap = OFFSETS[0], math.inf
