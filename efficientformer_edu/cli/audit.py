@@ -165,8 +165,10 @@ def compare_costs(costs: Mapping[str, Costs], by: Level | None) -> Table:
         return Table(("network", "params", "MACs", "weight bytes", "activation bytes"), tuple(rows))
     groups = [cost.by(by) for cost in costs.values()]
     labels = dict.fromkeys(label for group in groups for label in group)
-    body = [(label, *(group[label].macs if label in group else None for group in groups)) for label in labels]
-    total = ("total", *(cost.macs for cost in costs.values()))
+    body: list[tuple[Cell, ...]] = [
+        (label, *(group[label].macs if label in group else None for group in groups)) for label in labels
+    ]
+    total: tuple[Cell, ...] = ("total", *(cost.macs for cost in costs.values()))
     return Table((by, *(f"MACs of {name}" for name in costs)), (*body, total), total=True)
 
 

@@ -6,6 +6,7 @@ import copy
 import io
 import pickle
 
+import pytest
 import torch
 from golden_weights import golden_state
 from hypothesis import given, settings
