@@ -322,7 +322,7 @@ PARTS: list[tuple[Any, dict[str, Any], dict[str, Any]]] = [
 # fmt: on
 
 
-@pytest.mark.parametrize("kind", [*NECKS.values(), *HEADS.values()])
+@pytest.mark.parametrize("kind", [entry.config for entry in (*NECKS.values(), *HEADS.values())])
 def test_every_field_of_a_neck_or_a_head_has_a_case(kind: type) -> None:
     fields = [field.name for field in dataclasses.fields(kind)]
     covered = [name for config, changed, _ in PARTS if type(config) is kind for name in changed]

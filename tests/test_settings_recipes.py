@@ -474,11 +474,11 @@ def test_fields_of_recipes_have_their_documented_effect(
     check_changes(before, after, expected)
 
 
-SLIMMING = slimming.Protocol("", datasets.FASHION_MNIST_SMALL, 20, 3, BASE, compared=10, tested=5)
-ABLATIONS = ablations.Protocol("", datasets.FASHION_MNIST_SMALL, 20, BASE, CONFIG, size=32)
+SLIMMING = slimming.SlimmingProtocol("", datasets.FASHION_MNIST_SMALL, 20, 3, BASE, compared=10, tested=5)
+ABLATIONS = ablations.AblationProtocol("", datasets.FASHION_MNIST_SMALL, 20, BASE, CONFIG, size=32)
 OTHER = BASE.replace(epochs=6)
 # fmt: off
-# The protocol, a field, its other value and what that changes. `words` appear in messages only.
+# The protocol, a field, its other value and what that changes. `description` appears in messages only.
 PROTOCOLS: list[tuple[Any, str, Any, dict[str, Any]]] = [
     (SLIMMING, "data", datasets.FASHION_MNIST, {"data": [datasets.FASHION_MNIST] * 2}),
     (SLIMMING, "per_class", 15, {"learn": 120}),
@@ -503,13 +503,13 @@ def observe_protocol(protocol: Any) -> Observations:
         names.append(name)
         return training_runs.images(split, 400)
 
-    slimming.material.cache_clear()
-    ablations.images.cache_clear()
+    slimming.load_slimming_images.cache_clear()
+    ablations.load_images.cache_clear()
     with pytest.MonkeyPatch.context() as monkeypatch:
         for module in (slimming, ablations):
             monkeypatch.setattr(module, "load_data", load)
-        if isinstance(protocol, ablations.Protocol):
-            run = run_of(protocol, BASE_VARIANT, VARIANTS[BASE_VARIANT], 0)
+        if isinstance(protocol, ablations.AblationProtocol):
+            run = run_of(BASE_VARIANT, 0, protocol=protocol, variants=VARIANTS)
             return {
                 "data": names,
                 "train": len(run.train),
@@ -517,7 +517,7 @@ def observe_protocol(protocol: Any) -> Observations:
                 "config": run.config,
                 "size": run.size,
             }
-        images = slimming.material(protocol)
+        images = slimming.load_slimming_images(protocol)
     return {
         "data": names,
         **{name: len(getattr(images, name)) for name in ("learn", "held_out", "train", "test")},
@@ -528,7 +528,7 @@ def observe_protocol(protocol: Any) -> Observations:
 
 @pytest.mark.parametrize("protocol", [SLIMMING, ABLATIONS], ids=["slimming", "ablations"])
 def test_every_field_of_a_protocol_has_a_case(protocol: Any) -> None:
-    fields = {field.name for field in dataclasses.fields(protocol)} - {"words"}
+    fields = {field.name for field in dataclasses.fields(protocol)} - {"description"}
     check_all_have_cases(fields, [field for owner, field, *_ in PROTOCOLS if owner is protocol], "fields of a protocol")
 
 

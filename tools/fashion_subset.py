@@ -22,7 +22,7 @@ TARGET = ROOT / "efficientformer_edu" / "data" / "fashion_mnist_small.npz"
 OF_EACH_CLASS = {"train": 400, "test": 100}
 
 
-def first_of_each(labels: list[int], count: int) -> np.ndarray:
+def first_per_class(labels: list[int], count: int) -> np.ndarray:
     """Return the indices of the first `count` images of each class, ascending."""
     array = np.array(labels)
     return np.sort(np.concatenate([np.flatnonzero(array == label)[:count] for label in range(len(CLASSES))]))
@@ -43,7 +43,7 @@ def make(target: Path = TARGET) -> None:
     arrays: dict[str, np.ndarray] = {}
     for split, count in OF_EACH_CLASS.items():
         images, labels = full(split)
-        kept = first_of_each(labels, count)
+        kept = first_per_class(labels, count)
         arrays[f"{split}_images"] = images[kept, 0].numpy()
         arrays[f"{split}_labels"] = np.array(labels, np.uint8)[kept]
         if split == "train":

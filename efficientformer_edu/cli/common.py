@@ -50,10 +50,7 @@ def collect_warnings() -> Iterator[list[str]]:
 def reject_options(what: str, options: Mapping[str, object]) -> None:
     """Raise ValueError for options that do not apply to a task, instead of ignoring them."""
     if unsupported := [name for name, value in options.items() if value]:
-        message = (
-            "means nothing for {}; leave it out" if len(unsupported) == 1 else "mean nothing for {}; leave them out"
-        )
-        raise ValueError(f"{' and '.join(unsupported)} {message.format(what)}")
+        raise ValueError(f"{' and '.join(unsupported)} cannot be used with {what}")
 
 
 def print_notes(lines: list[str], *data: Any) -> None:

@@ -153,7 +153,7 @@ def evaluate(
     """
     if is_dense(weights):
         options = {"--rule": rule, "--out": out, "--data-dir": data_dir, "--download": download}
-        reject_options(f"{Path(weights).name}, which is no classifier", options)
+        reject_options(f"{Path(weights).name}, which is not a classifier", options)
         data = data or DEFAULTS[False][0]
         return evaluate_dense_file(weights, data, format, size=size, batch=batch, workers=workers, strict=strict)
     data, rule = data or DEFAULTS[True][0], rule or "official"
@@ -162,8 +162,8 @@ def evaluate(
 
     import torch
 
-    from efficientformer_edu.data.images import get_rule
     from efficientformer_edu.data.datasets import load_data
+    from efficientformer_edu.data.images import get_crop_rule
     from efficientformer_edu.training.evaluation import check_classes
     from efficientformer_edu.training.evaluation import evaluate as evaluate_network
     from efficientformer_edu.training.loading import EvalBatches, loader
@@ -175,7 +175,7 @@ def evaluate(
         tests = load_data(data, "test", data_dir=data_dir, download=download, strict=strict)
     if note := check_classes(network.class_names, tests.classes, weights):
         data_warnings.append(f"Note: {note}.")
-    pixels = size or (get_rule(rule).size if tests.channels == 3 else _default_size(network.config, tests))
+    pixels = size or (get_crop_rule(rule).size if tests.channels == 3 else _default_size(network.config, tests))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     batches = EvalBatches(tests, pixels, network.config.in_channels, batch, rule)
     result = evaluate_network(network.to(device), loader(batches, workers), tests.classes, device)

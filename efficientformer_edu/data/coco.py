@@ -22,14 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pycocotools.mask
 import torch
 from jaxtyping import Bool
-from pycocotools import mask as cocoapi
 from torch import Tensor
 
 from efficientformer_edu.data.examples import BACKGROUND, Example, Examples
-from efficientformer_edu.data.folders import warn_left_out
-from efficientformer_edu.data.images import check_image, read_image
+from efficientformer_edu.data.images import check_image, read_image, warn_left_out
 from efficientformer_edu.utils.files import fingerprint_files
 
 LISTS = ("images", "annotations", "categories")
@@ -84,9 +83,15 @@ class Coco(Examples):
     """Images with their objects, as `read_coco` reads them."""
 
     def __init__(
-        self, images: list[CocoImage], classes: tuple[str, ...], words: str, skipped: int, digest: str
+        self, images: list[CocoImage], classes: tuple[str, ...], description: str, skipped: int, digest: str
     ) -> None:
-        self.images, self.classes, self.words, self.skipped, self.digest = images, classes, words, skipped, digest
+        self.images, self.classes, self.description, self.skipped, self.digest = (
+            images,
+            classes,
+            description,
+            skipped,
+            digest,
+        )
         outlined = any(item.outline is not None for image in images for item in image.objects)
         self.pixel_classes = (BACKGROUND, *classes) if outlined else ()
 
@@ -202,15 +207,16 @@ def check_outline(segmentation: Any, height: int, width: int) -> None:
             if not isinstance(polygon, list) or len(polygon) % 2 or len(polygon) < 6:
                 problem = f"has {len(polygon)} numbers" if isinstance(polygon, list) else f"is {polygon!r}"
                 raise ValueError(f"a polygon of its segmentation {problem}; allowed: x and y of at least three points")
-            limit = max(height, width)  # cocoapi walks along each edge, however far it leads
+            limit = max(height, width)  # pycocotools walks along each edge, however far it leads
             if not all(type(number) in (int, float) and -limit <= number <= 2 * limit for number in polygon):
                 raise ValueError("a polygon of its segmentation has coordinates that are not finite, or far outside")
 
 
 def decode(segmentation: Any, height: int, width: int) -> Bool[Tensor, "height width"]:
     """The pixels inside an outline that `check_outline` accepts."""
-    if isinstance(segmentation, list):  # cocoapi decides which pixels on the border of a polygon belong to it
-        segmentation = cocoapi.merge(cocoapi.frPyObjects(segmentation, height, width))
+    if isinstance(segmentation, list):  # pycocotools decides which pixels on the border of a polygon belong to it
+        segmentation = pycocotools.mask.merge(pycocotools.mask.frPyObjects(segmentation, height, width))
+    # Not pycocotools.mask.decode: it reads beyond run lengths that are too short, and warns with NumPy 2.
     lengths = _run_lengths(segmentation, height, width)
     inside = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)  # (W·H,)
     return torch.from_numpy(inside).view(width, height).T
@@ -304,11 +310,11 @@ def _box(bbox: Any, image: CocoImage) -> Box:
 
 
 def _run_lengths(encoded: Mapping[str, Any], height: int, width: int) -> Sequence[int]:
-    """Run lengths that fill the image; raises ValueError for others, for which cocoapi returns arbitrary memory."""
+    """Run lengths that fill the image; raises ValueError for others."""
     if encoded.get("size") != [height, width]:
         raise ValueError(f"its run lengths are for the size {encoded.get('size')}, its image has [{height}, {width}]")
     counts = encoded.get("counts")
-    if isinstance(counts, bytes):  # from cocoapi
+    if isinstance(counts, bytes):
         counts = counts.decode("ascii")
     lengths = _unpack(counts) if isinstance(counts, str) else counts
     if not isinstance(lengths, list) or not all(type(length) is int and length >= 0 for length in lengths):
@@ -319,7 +325,7 @@ def _run_lengths(encoded: Mapping[str, Any], height: int, width: int) -> Sequenc
 
 
 def _unpack(counts: str) -> list[int]:
-    """Decode run lengths from cocoapi's packed string; raises ValueError.
+    """Decode run lengths from COCO's packed string; raises ValueError.
 
     A character holds five bits of a number, lowest first, offset by "0"; its sixth bit is set if more characters
     follow. The fifth bit of the last character is the sign. From the fourth number on, each is stored as the difference

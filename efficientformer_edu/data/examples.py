@@ -1,7 +1,7 @@
 """Annotated images: boxes and masks of objects, and the class of each pixel.
 
-All data sources return `Example`s, in pixels of the image file. `views` converts them into `Target`s for the loss, in
-pixels of the network's square input.
+All data sources return `Example`s, in pixels of the image file. `letterbox` converts them into `Target`s for the loss,
+in pixels of the network's square input.
 """
 
 from __future__ import annotations
@@ -83,13 +83,13 @@ class Examples(ABC):
     Attributes:
         classes: names of the objects; empty if only pixels have classes.
         pixel_classes: names of the classes of pixels. In data with objects, the background comes first.
-        words: a description without a path.
+        description: a description without a path.
         skipped: entries that were left out because they cannot be used.
     """
 
     classes: tuple[str, ...]
     pixel_classes: tuple[str, ...]
-    words: str
+    description: str
     skipped: int = 0
 
     @abstractmethod
@@ -100,11 +100,11 @@ class Examples(ABC):
 
     @property
     def fingerprint(self) -> str:
-        """A hash of images and annotations, by which a resumed run recognizes its data; empty if `words` suffices."""
+        """A hash of images and annotations, to verify the data of a resumed run; empty if `description` suffices."""
         return ""
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}: {self.words}"
+        return f"{type(self).__name__}: {self.description}"
 
 
 class Target(NamedTuple):

@@ -12,54 +12,38 @@ import hashlib
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
-import pooch
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from efficientformer_edu.utils.files import download as download_file
+from efficientformer_edu.utils.optional import import_optional
+
 CLASSES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
-SPLITS = {"train": "training", "test": "test"}
 SIDE = 28  # pixels
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # folder of Debian's package dataset-fashion-mnist
-ADDRESS = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"
+URL = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"
 
 GZIP = b"\x1f\x8b"
 KINDS = {2051: "images", 2049: "labels"}  # by the magic number at the start of a file
 
 
 @dataclass(frozen=True)
-class File:
-    """One of the four files.
-
-    Attributes:
-        name: file name without `.gz`.
-        kind: content, a value of `KINDS`.
-        count: number of images or labels.
-        sha256: hash of the uncompressed content.
-        md5_gz: hash of the archive, from the authors' README.
-    """
+class DataFile:
+    """One of the four files: its name without `.gz`, a value of `KINDS`, the count, and the content's SHA-256."""
 
     name: str
     kind: str
     count: int
     sha256: str
-    md5_gz: str
 
     @property
     def size(self) -> int:
@@ -67,40 +51,28 @@ class File:
         return 16 + self.count * SIDE**2 if self.kind == "images" else 8 + self.count
 
 
-FILES: Mapping[str, tuple[File, File]] = {
-    "train": (
-        File(
-            name="train-images-idx3-ubyte",
-            kind="images",
-            count=60_000,
-            sha256="c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-            md5_gz="8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-        ),
-        File(
-            name="train-labels-idx1-ubyte",
-            kind="labels",
-            count=60_000,
-            sha256="bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-            md5_gz="25c81989df183df01b3e8a0aad5dffbe",
-        ),
+def _split_files(prefix: str, count: int, images_sha256: str, labels_sha256: str) -> tuple[DataFile, DataFile]:
+    return (
+        DataFile(f"{prefix}-images-idx3-ubyte", "images", count, images_sha256),
+        DataFile(f"{prefix}-labels-idx1-ubyte", "labels", count, labels_sha256),
+    )
+
+
+FILES: Mapping[str, tuple[DataFile, DataFile]] = {
+    "train": _split_files(
+        "train",
+        60_000,
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
     ),
-    "test": (
-        File(
-            name="t10k-images-idx3-ubyte",
-            kind="images",
-            count=10_000,
-            sha256="5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-            md5_gz="bef4ecab320f06d8554ea6380940ec79",
-        ),
-        File(
-            name="t10k-labels-idx1-ubyte",
-            kind="labels",
-            count=10_000,
-            sha256="0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-            md5_gz="bb300cfdad3c16e7a12a480ee83cd310",
-        ),
+    "test": _split_files(
+        "t10k",
+        10_000,
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     ),
 }
+"""The images and the labels of each split."""
 
 
 def full(
@@ -109,12 +81,12 @@ def full(
     """Load the full data set: 60,000 training images or 10,000 test images.
 
     The files, compressed or not, are searched in `data_dir`, in the folder of Debian's package, and in the download
-    cache. The first file of the right name is used: if it is wrong, the other folders are not searched.
+    cache. The first file of the right name is used, even if it is damaged.
 
     Args:
-        split: a key of `SPLITS`.
+        split: `"train"` or `"test"`.
         data_dir: a folder with the files.
-        download: download missing files into the cache of pooch.
+        download: download missing files into the cache folder.
 
     Returns:
         The images and their labels.
@@ -123,7 +95,7 @@ def full(
         ValueError: if a file is damaged, truncated or not what its name says; the message names it.
         OSError: if a file cannot be read or downloaded, or does not exist; the message says how to get it.
     """
-    images, labels = (_read(_find(file, data_dir, download), file) for file in FILES[split])
+    images, labels = (_read(file, _find(file, data_dir, download)) for file in FILES[split])
     return torch.from_numpy(images[16:].reshape(-1, 1, SIDE, SIDE)), labels[8:].tolist()
 
 
@@ -146,49 +118,37 @@ def _embedded(*names: str) -> list[np.ndarray]:
         return [content[name] for name in names]
 
 
-def _find(file: File, data_dir: Path | None, download: bool) -> Path:
-    cache_dir = Path(pooch.os_cache("efficientformer-edu"))
+def _find(file: DataFile, data_dir: Path | None, download: bool) -> Path:
+    cache_dir = Path(import_optional("pooch").os_cache("efficientformer-edu"))
     for folder in (data_dir, DEBIAN, cache_dir):
         for name in (f"{file.name}.gz", file.name):
             if folder and (folder / name).exists():
                 return folder / name
     if download:
-        return _download(file, cache_dir)
+        path = cache_dir / f"{file.name}.gz"
+        download_file(f"{URL}{path.name}", path, partial(_read, file))
+        return path
     raise FileNotFoundError(
         f"{file.name}.gz of Fashion-MNIST is not on this machine. Install Debian's package dataset-fashion-mnist; or "
-        f"put the files of {ADDRESS} into a folder and give it as data_dir (--data-dir); or have them fetched with "
-        "download=True (--download). 'fashion-mnist-small' comes with the package and needs nothing"
+        f"put the files of {URL} into a folder and pass it as data_dir (--data-dir); or download them with "
+        "download=True (--download). 'fashion-mnist-small' comes with the package"
     )
 
 
-def _download(file: File, folder: Path) -> Path:
-    address = f"{ADDRESS}{file.name}.gz"
-    by_hand = f"To do it by hand, fetch {address} on any machine and put it into {folder}"
-    try:
-        # pooch reports the download, and renames the file once its hash is verified.
-        return Path(pooch.retrieve(address, f"md5:{file.md5_gz}", f"{file.name}.gz", folder))
-    except ValueError as error:
-        raise ValueError(f"what came is not the published file, or only a part of it: {error}. {by_hand}") from error
-    except OSError as error:
-        raise OSError(f"{file.name}.gz could not be fetched: {error}. {by_hand}") from error
-
-
-def _read(path: Path, file: File) -> np.ndarray:
+def _read(file: DataFile, path: Path) -> np.ndarray:
     """Read and verify a file; returns its content, (bytes,)."""
     content = path.read_bytes()
     if content.startswith(GZIP):
         try:
             content = gzip.decompress(content)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"{path} is damaged or cut short: {error}") from error
-    kind = KINDS.get(int.from_bytes(content[:4], "big"))
-    if kind != file.kind:
-        raise ValueError(f"{path} holds {kind or 'something else'}; expected are the {file.kind} of Fashion-MNIST")
-    count = int.from_bytes(content[4:8], "big")
-    if count != file.count:
-        raise ValueError(f"{path} holds {count:,} {kind}; this split has {file.count:,}. Is it the file of the other?")
+            raise ValueError(f"{path} is damaged or truncated: {error}") from error
+    kind, count = KINDS.get(int.from_bytes(content[:4], "big")), int.from_bytes(content[4:8], "big")
+    if (kind, count) != (file.kind, file.count):
+        expected = f"expected the {file.count:,} {file.kind} of Fashion-MNIST"
+        raise ValueError(f"{path} contains {f'{count:,} {kind}' if kind else 'something else'}; {expected}")
     if len(content) != file.size:
-        raise ValueError(f"{path} has {len(content):,} bytes of content instead of {file.size:,}: it is cut short")
+        raise ValueError(f"{path} has {len(content):,} bytes of content instead of {file.size:,}: it is truncated")
     if hashlib.sha256(content).hexdigest() != file.sha256:
-        raise ValueError(f"{path} is not Fashion-MNIST's: it is damaged, or of another set with the same file names")
+        raise ValueError(f"{path} is not Fashion-MNIST's: it is damaged, or belongs to another data set")
     return np.frombuffer(bytearray(content), np.uint8)  # torch requires a writable buffer

@@ -1,20 +1,25 @@
-"""Image files: open, check, orient, convert to RGB and to the network's input; and ImageNet's class names.
+"""Image files: find, open, check, orient, convert to RGB and to the network's input; and ImageNet's class names.
 
 All image files in the package are read here, so that `predict`, class folders, COCO and mask folders handle formats,
 orientation and broken files in the same way.
 
-Released code: `build_transform` in `util/datasets.py`. It and its four ports divide by 255 and normalize with
-ImageNet's mean and standard deviation. They differ in how they crop; see `crops`.
+Released code: `build_transform` in `util/datasets.py`; it does not use the `crop_pct` of 0.9 in the model's
+`default_cfg`. It and its four ports divide by 255 and normalize with ImageNet's mean and standard deviation. They crop
+differently, which changes the scale of the objects and so the accuracy of the same weights: see `RULES`.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import warnings
 import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from importlib import resources
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -24,7 +29,6 @@ from torch import Tensor
 
 from efficientformer_edu import _validation as values
 from efficientformer_edu.config import SMALLEST_INPUT
-from efficientformer_edu.data.crops import get_rule
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's training images in [0, 1]: red, green, blue
 STD = (0.229, 0.224, 0.225)
@@ -47,10 +51,99 @@ TURNS = {
 PNG_START, PNG_PIXELS = b"\x89PNG\r\n\x1a\n", (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 JPEG_END, TAIL = b"\xff\xd9", 1024
 
-Picture = str | Path | Image.Image | np.ndarray
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+BICUBIC, BILINEAR = Image.Resampling.BICUBIC, Image.Resampling.BILINEAR
+
+ImageLike = str | Path | Image.Image | np.ndarray
+Split = Literal["train", "test"]
 
 
-def preprocess(image: Picture, size: int | None = None, rule: str = "official") -> Float[Tensor, "1 3 size size"]:
+@dataclass(frozen=True)
+class CropRule:
+    """How one code base converts an image to the network's square input.
+
+    Attributes:
+        size: default height and width of the input in pixels.
+        crop: edge length of the center crop, relative to the edge length after resizing.
+        squash: whether both edges are resized to the same length, ignoring the aspect ratio. If False, the shorter
+            edge is resized to it and the longer one in proportion.
+        filter: the interpolation of the resizing.
+        source: file or documentation that defines the rule.
+    """
+
+    size: int
+    crop: Fraction
+    squash: bool
+    filter: Image.Resampling
+    source: str
+
+    def cut(self, image: Image.Image, size: int) -> Image.Image:
+        """The image as a square of `size` pixels. The edge before the crop scales with `size`, rounded down."""
+        edge = int(size / self.crop)
+        resized = image.resize((edge, edge), self.filter) if self.squash else resize_shorter(image, edge, self.filter)
+        return center_crop(resized, size)
+
+
+RULES = {
+    "official": CropRule(  # resize to 256, center crop 224
+        size=224,
+        crop=Fraction(224, 256),
+        squash=False,
+        filter=BICUBIC,
+        source="build_transform in util/datasets.py",
+    ),
+    "timm": CropRule(  # resize to 235, center crop 224
+        size=224,
+        crop=Fraction("0.95"),
+        squash=False,
+        filter=BICUBIC,
+        source="timm 1.0.31: crop_pct in timm/models/efficientformer.py, and timm/data/transforms_factory.py",
+    ),
+    "mmpretrain": CropRule(  # resize to 248, center crop 224
+        size=224,
+        crop=Fraction(224, 248),
+        squash=False,
+        filter=BICUBIC,
+        source="mmpretrain 1.2.0: configs/_base_/datasets/imagenet_bs128_poolformer_small_224.py",
+    ),
+    "hf": CropRule(  # resize to 224×224 directly; the crop that follows has no effect
+        size=224,
+        crop=Fraction(1),
+        squash=True,
+        filter=BICUBIC,
+        source="transformers 4.57.6: the defaults of EfficientFormerImageProcessor",
+    ),
+    "netspresso": CropRule(  # resize to 256×256 directly, without a crop
+        size=256,
+        crop=Fraction(1),
+        squash=True,
+        filter=BILINEAR,
+        source="NetsPresso Trainer 1.4: config/augmentation/classification.yaml, and its page of augmentations",
+    ),
+}
+
+
+def get_crop_rule(rule: str) -> CropRule:
+    """The rule of this name. Raises ValueError for an unknown name that lists the available ones."""
+    if rule not in RULES:
+        raise ValueError(f"rule={rule!r} is unknown; use one of {', '.join(RULES)}")
+    return RULES[rule]
+
+
+def resize_shorter(image: Image.Image, edge: int, filter: Image.Resampling) -> Image.Image:
+    """Resize the shorter edge to `edge` pixels and the longer one in proportion, rounded down."""
+    shorter = min(image.size)
+    width, height = (length * edge // shorter for length in image.size)
+    return image.resize((width, height), filter)
+
+
+def center_crop(image: Image.Image, size: int) -> Image.Image:
+    """The center size × size pixels; half a pixel is rounded to the even side, as in torchvision."""
+    left, top = (round((length - size) / 2) for length in image.size)
+    return image.crop((left, top, left + size, top + size))
+
+
+def preprocess(image: ImageLike, size: int | None = None, rule: str = "official") -> Float[Tensor, "1 3 size size"]:
     """The network's input from an image: cropped to a square by a rule, divided by 255, normalized as ImageNet is.
 
     First the image is turned upright by its EXIF orientation and converted to 8-bit RGB, from grayscale, CMYK, a
@@ -74,7 +167,7 @@ def preprocess(image: Picture, size: int | None = None, rule: str = "official") 
         ValueError: if the file is not an image or is broken; if the array has another shape or type; if `size` is below
             32; if the rule is unknown. The message names the file or lists the available rules.
     """
-    cropping = get_rule(rule)
+    cropping = get_crop_rule(rule)
     size = cropping.size if size is None else values.non_negative_int("size", size, minimum=SMALLEST_INPUT)
     rgb = cropping.cut(to_rgb(open_image(image)), size)
     pixels = torch.from_numpy(np.array(rgb)).permute(2, 0, 1).to(torch.float32) / 255  # (3, size, size)
@@ -82,7 +175,7 @@ def preprocess(image: Picture, size: int | None = None, rule: str = "official") 
     return ((pixels - mean) / std)[None]  # (1, 3, size, size)
 
 
-def open_image(image: Picture) -> Image.Image:
+def open_image(image: ImageLike) -> Image.Image:
     """Open and decode an image in the mode of its file, without turning it upright.
 
     Raises:
@@ -97,7 +190,7 @@ def open_image(image: Picture) -> Image.Image:
         return _loaded(file, image)
 
 
-def read_image(image: Picture) -> UInt8[Tensor, "3 H W"]:
+def read_image(image: ImageLike) -> UInt8[Tensor, "3 H W"]:
     """RGB values of an image, upright. Errors are those of `open_image` and `to_rgb`."""
     return torch.from_numpy(np.array(to_rgb(open_image(image)))).permute(2, 0, 1).contiguous()
 
@@ -117,6 +210,22 @@ def check_image(path: Path) -> tuple[int, int]:
     if (size := _complete_jpeg(path)) is not None:
         return size
     return _upright_size(open_image(path))
+
+
+def find_images(folder: Path) -> Iterator[Path]:
+    """All image files below a folder, sorted by path.
+
+    Linked folders are followed, except back to a folder above, which would never end. Hidden files and folders are
+    skipped, such as the `._name.jpg` that macOS writes.
+    """
+    return _find_images(folder, frozenset(parent.resolve() for parent in folder.absolute().parents))
+
+
+def warn_left_out(name: str, reasons: Sequence[str], count: int, what: str = "images") -> None:
+    """Warn how many of `count` images, or of other entries, are left out, with the first reason."""
+    if reasons:
+        text = f"{name}: {len(reasons):,} of {count:,} {what} left out; first reason: {reasons[0]}"
+        warnings.warn(text, stacklevel=3)
 
 
 def orientation(image: Image.Image) -> int:
@@ -162,6 +271,18 @@ def class_names() -> list[str]:
     return text.splitlines()
 
 
+def _find_images(folder: Path, parents: frozenset[Path]) -> Iterator[Path]:
+    if (real := folder.resolve()) in parents or not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _find_images(path, parents | {real})
+        elif path.suffix.lower() in SUFFIXES:
+            yield path
+
+
 def _loaded(source: Image.Image | BinaryIO, name: object) -> Image.Image:
     _apply_pixel_limit()
     try:
@@ -175,7 +296,7 @@ def _loaded(source: Image.Image | BinaryIO, name: object) -> Image.Image:
     except Exception as error:  # decoders raise errors of unrelated classes for broken files
         if not isinstance(source, Image.Image) and (pixels := _png_pixels(source)):
             return _loaded(pixels, name)
-        raise ValueError(f"{name}: this is no image, or it is broken: {error}") from error
+        raise ValueError(f"{name}: not an image, or a broken one: {error}") from error
     if 0 in image.size:
         raise ValueError(f"{name}: the image has no pixels: it is {image.height}×{image.width}")
     return image

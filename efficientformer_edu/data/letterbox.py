@@ -1,10 +1,10 @@
-"""Transform an image to the network's square input, and map predictions back to the image.
+"""Letterbox: transform an image to the network's square input, and map predictions back to the image.
 
 Training: random resizing, mirroring, and padding or cropping at a random position (scale jittering in Ghiasi et al.,
 *Simple Copy-Paste*, 2021). Evaluation: as large as possible, in the upper left corner. The padding has ImageNet's mean
 colour, which is 0 after normalization, and no class.
 
-Input: `Example`s. Output: `Viewed`: image (3, size, size), `Target`, and the `Placement` for mapping back.
+Input: `Example`s. Output: `LetterboxedExample`s.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ LEAST_SIDE = 1.0  # of the visible part of a box, in pixels
 
 
 @dataclass(frozen=True)
-class Placement:
+class LetterboxParams:
     """Position of an image on the square: resized, shifted to its upper left corner, and then mirrored.
 
     Attributes:
         height: height of the image in its original pixels.
         width: width of the image in its original pixels.
         size: side length of the square.
-        down: the image's height on the square.
-        across: the image's width on the square.
+        new_height: the image's height on the square.
+        new_width: the image's width on the square.
         top: row of its upper left corner, negative if the image is cropped.
         left: column of this corner.
         flip: whether the entire square is mirrored horizontally.
@@ -45,8 +45,8 @@ class Placement:
     height: int
     width: int
     size: int
-    down: int
-    across: int
+    new_height: int
+    new_width: int
     top: int = 0
     left: int = 0
     flip: bool = False
@@ -55,13 +55,13 @@ class Placement:
         """The image on the square, normalized with ImageNet's mean and standard deviation."""
         mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
         pixels = image[None].float()
-        if (self.down, self.across) != (self.height, self.width):
-            pixels = F.interpolate(pixels, size=(self.down, self.across), mode="bilinear", antialias=True)
+        if (self.new_height, self.new_width) != (self.height, self.width):
+            pixels = F.interpolate(pixels, size=(self.new_height, self.new_width), mode="bilinear", antialias=True)
         return self._on_square(((pixels / 255 - mean) / std)[0], 0.0)
 
     def semantic(self, classes: UInt8[Tensor, "H W"]) -> UInt8[Tensor, "size size"]:
         """A class map on the square: for each pixel the class at its centre."""
-        rows, columns = _centres(self.height, self.down), _centres(self.width, self.across)
+        rows, columns = _centres(self.height, self.new_height), _centres(self.width, self.new_width)
         return self._on_square(classes[rows[:, None], columns], IGNORED)
 
     def boxes(self, boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
@@ -69,18 +69,18 @@ class Placement:
         moved = boxes * self._scale(boxes) + boxes.new_tensor([self.left, self.top] * 2)
         return self._mirrored(moved) if self.flip else moved
 
-    def boxes_back(self, boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
+    def restore_boxes(self, boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
         """Boxes of the square in the image's original pixels, clipped to the image."""
         moved = self._mirrored(boxes) if self.flip else boxes
         boxes_on_image = (moved - boxes.new_tensor([self.left, self.top] * 2)) / self._scale(boxes)
         return boxes_on_image.clamp(min=0).minimum(boxes.new_tensor([self.width, self.height] * 2))
 
-    def semantic_back(self, classes: UInt8[Tensor, "size size"]) -> UInt8[Tensor, "H W"]:
+    def restore_semantic(self, classes: UInt8[Tensor, "size size"]) -> UInt8[Tensor, "H W"]:
         """A class map of the square in the image's original pixels; `IGNORED` for pixels outside the square."""
         if self.flip:
             classes = classes.flip(1)
-        rows = _centres(self.down, self.height) + self.top  # (H,): row on the square for each row of the image
-        columns = _centres(self.across, self.width) + self.left
+        rows = _centres(self.new_height, self.height) + self.top  # (H,): row on the square for each row of the image
+        columns = _centres(self.new_width, self.width) + self.left
         visible = ((rows >= 0) & (rows < self.size))[:, None] & (columns >= 0) & (columns < self.size)  # (H, W)
         last = self.size - 1
         classes_on_image = classes[rows.clamp(0, last)[:, None], columns.clamp(0, last)]
@@ -95,7 +95,7 @@ class Placement:
         not_crowd = ~example.crowd
         moved = self.boxes(example.boxes[not_crowd])
         left, top = max(0, self.left), max(0, self.top)
-        right, bottom = min(self.size, self.left + self.across), min(self.size, self.top + self.down)
+        right, bottom = min(self.size, self.left + self.new_width), min(self.size, self.top + self.new_height)
         if self.flip:
             left, right = self.size - right, self.size - left
         corners = moved.new_tensor([[left, top], [right, bottom]])
@@ -107,34 +107,34 @@ class Placement:
 
     def _scale(self, like: Tensor) -> Tensor:
         """Pixels of the square per pixel of the image, for the four values of a box."""
-        return like.new_tensor([self.across / self.width, self.down / self.height] * 2)
+        return like.new_tensor([self.new_width / self.width, self.new_height / self.height] * 2)
 
     def _mirrored(self, boxes: Tensor) -> Tensor:
         left, top, right, bottom = boxes.unbind(1)
         return torch.stack([self.size - right, top, self.size - left, bottom], dim=1)
 
     def _on_square(self, pixels: Tensor, fill: float | int) -> Tensor:
-        """(…, down, across) to (…, size, size); negative padding crops."""
-        right, bottom = self.size - self.left - self.across, self.size - self.top - self.down
+        """(…, new_height, new_width) to (…, size, size); negative padding crops."""
+        right, bottom = self.size - self.left - self.new_width, self.size - self.top - self.new_height
         square = F.pad(pixels, (self.left, right, self.top, bottom), value=fill)
         return square.flip(-1) if self.flip else square
 
 
-class Viewed(NamedTuple):
-    """Output of `View` for one image.
+class LetterboxedExample(NamedTuple):
+    """Output of `Letterbox` for one image.
 
     Attributes:
         image: normalized image.
         target: target for the loss.
-        placement: maps predictions back to the image's original pixels.
+        params: maps predictions back to the image's original pixels.
     """
 
     image: Float[Tensor, "3 size size"]
     target: Target
-    placement: Placement
+    params: LetterboxParams
 
 
-class View:
+class Letterbox:
     """Transform images to the square input of a network.
 
     Args:
@@ -151,26 +151,28 @@ class View:
     def __init__(
         self, size: int, scale: tuple[float, float] = (1.0, 1.0), flip: bool = False, pixels: bool = True
     ) -> None:
-        self.size = values.natural("size", size, least=SMALLEST_INPUT)
-        least, most = (values.positive("scale", number) for number in scale)
+        self.size = values.non_negative_int("size", size, minimum=SMALLEST_INPUT)
+        least, most = (values.positive_float("scale", number) for number in scale)
         if least > most:
-            raise values.wrong("scale", scale, "the least first, then the largest")
-        self.scale, self.flip, self.pixels = (least, most), values.flag("flip", flip), pixels
+            raise values.invalid_value("scale", scale, "the least first, then the largest")
+        self.scale, self.flip, self.pixels = (least, most), values.boolean("flip", flip), pixels
 
-    def __call__(self, example: Example, generator: torch.Generator | None = None) -> Viewed:
+    def __call__(self, example: Example, generator: torch.Generator | None = None) -> LetterboxedExample:
         """Transform one image: randomly as in training with a generator, as in evaluation without."""
-        placement = self.placement(example.image.shape[1], example.image.shape[2], generator)
-        return Viewed(placement.image(example.image), placement.target(example, self.pixels), placement)
+        params = self.params(example.image.shape[1], example.image.shape[2], generator)
+        return LetterboxedExample(params.image(example.image), params.target(example, self.pixels), params)
 
-    def placement(self, height: int, width: int, generator: torch.Generator | None = None) -> Placement:
+    def params(self, height: int, width: int, generator: torch.Generator | None = None) -> LetterboxParams:
         """Position of an image of this height and width; random with a generator."""
         if generator is None:
-            return Placement(height, width, self.size, *self._resized(height, width, 1.0))
+            return LetterboxParams(height, width, self.size, *self._resized(height, width, 1.0))
         least, most = map(math.log, self.scale)
         numbers = torch.rand(4, generator=generator).tolist()
-        down, across = self._resized(height, width, math.exp(least + (most - least) * numbers[0]))
-        top, left = _between(0, self.size - down, numbers[1]), _between(0, self.size - across, numbers[2])
-        return Placement(height, width, self.size, down, across, top, left, self.flip and numbers[3] < 0.5)
+        new_height, new_width = self._resized(height, width, math.exp(least + (most - least) * numbers[0]))
+        top, left = _between(0, self.size - new_height, numbers[1]), _between(0, self.size - new_width, numbers[2])
+        return LetterboxParams(
+            height, width, self.size, new_height, new_width, top, left, self.flip and numbers[3] < 0.5
+        )
 
     def _resized(self, height: int, width: int, scale: float) -> tuple[int, int]:
         factor = self.size * scale / max(height, width)

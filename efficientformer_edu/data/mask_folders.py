@@ -19,14 +19,21 @@ import torch
 from numpy.typing import NDArray
 
 from efficientformer_edu.data.examples import IGNORED, Example, Examples
-from efficientformer_edu.data.folders import Split, image_files, warn_left_out
-from efficientformer_edu.data.images import check_image, open_image, read_image, upright
+from efficientformer_edu.data.images import (
+    Split,
+    check_image,
+    find_images,
+    open_image,
+    read_image,
+    upright,
+    warn_left_out,
+)
 from efficientformer_edu.utils.files import fingerprint_files
 
 SPLITS = {"train": ("train", "training"), "test": ("val", "validation", "test")}
-PLAIN, ADE20K = "masks", "annotations"  # folder of the masks, which identifies the layout
-NAMES = {PLAIN: "classes.txt", ADE20K: "objectInfo150.txt"}
-ONE_CHANNEL = ("1", "L", "P")  # Pillow's modes whose pixels are integers of at most eight bits
+MASKS, ANNOTATIONS = "masks", "annotations"  # folder of the masks, which identifies the layout
+NAMES = {MASKS: "classes.txt", ANNOTATIONS: "objectInfo150.txt"}
+SINGLE_CHANNEL = ("1", "L", "P")  # Pillow's modes whose pixels are integers of at most eight bits
 SHOWN = 5  # names in a message, at most
 BLACK_AND_WHITE = (
     "the masks hold only 0 and 255, and 255 means no class, so that only the first class is left. To make 255 the "
@@ -51,7 +58,7 @@ class Pair:
     def ids(self) -> NDArray[np.uint8]:
         """(H, W): the class of each pixel, from 0, or `IGNORED`."""
         mask = upright(open_image(self.mask))
-        if mask.mode not in ONE_CHANNEL:
+        if mask.mode not in SINGLE_CHANNEL:
             raise ValueError(
                 f"{self.mask} has the mode {mask.mode}; a mask has one channel that holds the class of each pixel. "
                 "Look up the class of each colour, and save the classes with Image.fromarray(ids.astype(numpy.uint8))"
@@ -66,8 +73,8 @@ class MaskFolder(Examples):
 
     classes = ()
 
-    def __init__(self, pairs: list[Pair], pixel_classes: tuple[str, ...], words: str, skipped: int) -> None:
-        self.pairs, self.pixel_classes, self.words, self.skipped = pairs, pixel_classes, words, skipped
+    def __init__(self, pairs: list[Pair], pixel_classes: tuple[str, ...], description: str, skipped: int) -> None:
+        self.pairs, self.pixel_classes, self.description, self.skipped = pairs, pixel_classes, description, skipped
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -108,7 +115,7 @@ def read_mask_folder(root: Path, split: Split, strict: bool = False) -> MaskFold
         ValueError: if the file of names is broken, or no pair can be used; if the pixels of all training masks have the
             same class; with `strict`, for the first pair that cannot be used.
     """
-    layout = PLAIN if (root / PLAIN).is_dir() else ADE20K
+    layout = MASKS if (root / MASKS).is_dir() else ANNOTATIONS
     pairs = _pairs(root, layout, split)
     names = _names(root / NAMES[layout], layout) or _numbers(_pairs(root, layout, "train"))
     with ThreadPoolExecutor() as pool:  # most of the time is spent waiting for files
@@ -131,8 +138,8 @@ def read_mask_folder(root: Path, split: Split, strict: bool = False) -> MaskFold
 def _pairs(root: Path, layout: str, split: Split) -> list[Pair]:
     """The images of a split with the paths where their masks should be."""
     images, masks = (_split_folder(root / name, split) for name in ("images", layout))
-    first = 1 if layout == ADE20K else 0
-    return [Pair(path, (masks / path.relative_to(images)).with_suffix(".png"), first) for path in image_files(images)]
+    first = 1 if layout == ANNOTATIONS else 0
+    return [Pair(path, (masks / path.relative_to(images)).with_suffix(".png"), first) for path in find_images(images)]
 
 
 def _split_folder(folder: Path, split: Split) -> Path:
@@ -162,7 +169,7 @@ def _classes(pair: Pair, count: int) -> frozenset[int] | ValueError | OSError:
 
 def _check_classes(root: str, names: tuple[str, ...], occurring: frozenset[int], split: Split, layout: str) -> None:
     """Warn of classes that never occur in training, and reject training masks of a single class."""
-    black_and_white = layout == PLAIN and len(names) <= 2 and occurring == {0, IGNORED}
+    black_and_white = layout == MASKS and len(names) <= 2 and occurring == {0, IGNORED}
     missing = [names[number] for number in range(len(names)) if number not in occurring]
     if split == "train" and len(occurring - {IGNORED}) == 1:
         (only,) = occurring - {IGNORED}
@@ -181,7 +188,7 @@ def _names(path: Path, layout: str) -> tuple[str, ...]:
     if not path.is_file():
         return ()
     lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    if layout == ADE20K:  # columns Idx, Ratio, Train, Val and Name; a name has its synonyms after commas
+    if layout == ANNOTATIONS:  # columns Idx, Ratio, Train, Val and Name; a name has its synonyms after commas
         lines = [line.split("\t")[-1].split(",")[0].strip() for line in lines[1:]]
     if not 0 < len(lines) <= IGNORED:
         raise ValueError(f"{path} names {len(lines)} classes; allowed: 1 to {IGNORED}")

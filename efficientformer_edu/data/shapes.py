@@ -24,7 +24,7 @@ from torch import Tensor
 from efficientformer_edu import _validation as values
 from efficientformer_edu.config import SMALLEST_INPUT
 from efficientformer_edu.data.examples import BACKGROUND, Example, Examples
-from efficientformer_edu.data.folders import Split
+from efficientformer_edu.data.images import Split
 
 PARTS = {"train": ((0, 0, 512, 200), (0, 400, 512, 600)), "test": ((0, 200, 512, 400),)}
 """Crops of the background image (512 pixels wide, 600 high): left, top, right, bottom. Each shows flag and wall."""
@@ -94,9 +94,9 @@ class Shapes(Examples):
         )
         self.height, self.width = height, width
         with Image.open(Path(mpl.get_data_path()) / "sample_data" / "grace_hopper.jpg") as image:
-            self._photographs = [image.convert("RGB").crop(part) for part in PARTS[split]]
+            self._backgrounds = [image.convert("RGB").crop(part) for part in PARTS[split]]
         kind = "training" if split == "train" else "test"
-        self.words = f"drawn shapes, {count:,} {kind} scenes of {height}×{width} pixels"
+        self.description = f"drawn shapes, {count:,} {kind} scenes of {height}×{width} pixels"
 
     def __len__(self) -> int:
         return self.count
@@ -133,7 +133,7 @@ class Shapes(Examples):
 
     def _background(self, random: Random) -> Image.Image:
         """A crop of the image with the scene's aspect ratio, blurred, randomly mirrored, colour channels permuted."""
-        image = self._photographs[random.integers(len(self._photographs))]
+        image = self._backgrounds[random.integers(len(self._backgrounds))]
         largest = min(image.width / self.width, image.height / self.height)
         zoom = largest * random.uniform(0.4, 1)
         crop = _part(image, self.width * zoom, self.height * zoom, random)

@@ -1,13 +1,8 @@
-"""Augmentation of single images: random resized crop, color jitter and RandAugment.
+"""Augmentation: random resized crop, color jitter and RandAugment of single images; mixup and cutmix of a batch.
 
-Released code: timm's `create_transform`, called in `util/datasets.py`, with RandAugment as `rand-m9-mstd0.5-inc1`. Both
-use Pillow. RandAugment: Cubuk et al., 2020.
-
-Mixup and cutmix: combine pairs of images and their labels.
-
-Paper: section 5.1 follows DeiT's recipe. Released code: `timm.data.Mixup`, set up in `main.py`: one of the
-two per batch, with equal probability; the partner of image i is image B − 1 − i. Mixup: Zhang et al., 2018. Cutmix:
-Yun et al., 2019.
+Paper: section 5.1 follows DeiT's recipe. Released code: timm's `create_transform`, called in `util/datasets.py`, with
+RandAugment (Cubuk et al., 2020) as `rand-m9-mstd0.5-inc1`; and `timm.data.Mixup`, set up in `main.py`: one of mixup
+(Zhang et al., 2018) and cutmix (Yun et al., 2019) per batch; the partner of image i is image B − 1 − i.
 """
 
 from __future__ import annotations
@@ -28,7 +23,7 @@ BICUBIC = Image.Resampling.BICUBIC
 AREA = (0.08, 1.0)  # of the crop, relative to the area of the image
 ASPECT = (3 / 4, 4 / 3)  # width / height of the crop
 
-OPERATIONS_EACH = 2  # sampled for each image,
+NUM_OPERATIONS = 2  # sampled for each image,
 PROBABILITY = 0.5  # of applying each of them
 DEVIATION = 0.5  # of the magnitude
 LARGEST = 10.0  # magnitude
@@ -36,7 +31,7 @@ LARGEST = 10.0  # magnitude
 Fill = tuple[int, ...]  # color of the pixels outside the image, one value per channel
 
 
-def random_part(image: Image.Image, size: int, random: np.random.Generator) -> Image.Image:
+def random_resized_crop(image: Image.Image, size: int, random: np.random.Generator) -> Image.Image:
     """Random resized crop: a random rectangle of the image, resized to a square of `size` pixels."""
     part = rectangle(*image.size, AREA, ASPECT, random) or _middle(*image.size)
     return image.crop(part).resize((size, size), BICUBIC)
@@ -52,7 +47,7 @@ def color_jitter(image: Image.Image, strength: float, random: np.random.Generato
 
 def rand_augment(image: Image.Image, magnitude: float, fill: Fill, random: np.random.Generator) -> Image.Image:
     """Sample two operations and apply each with probability ½, at about the given magnitude."""
-    for name in random.choice(list(OPERATIONS), OPERATIONS_EACH):
+    for name in random.choice(list(OPERATIONS), NUM_OPERATIONS):
         if random.random() < PROBABILITY:
             strength = np.clip(random.normal(magnitude, DEVIATION), 0, LARGEST) / LARGEST
             sign = random.choice((-1.0, 1.0))

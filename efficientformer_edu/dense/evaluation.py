@@ -1,12 +1,13 @@
-"""Evaluate a network for detection or segmentation on annotated images.
+"""Run a network for detection or segmentation on images, and evaluate it on annotated ones.
 
-Input: a `DenseNetwork` and `Examples`. Output: `DetectionScores` or `SegmentationScores`, computed in each image's
-original pixels, regardless of the network's input size.
+Images are placed on the network's square input as described in `data.letterbox`. Predictions and scores are in each
+image's original pixels, regardless of the network's input size. `plots.overlays` draws predictions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,20 +17,82 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from efficientformer_edu.data.examples import IGNORED, Example, Examples
-from efficientformer_edu.data.letterbox import Placement, View
-from efficientformer_edu.dense.detection.boxes import area
+from efficientformer_edu.data.images import ImageLike, read_image
+from efficientformer_edu.data.letterbox import Letterbox, LetterboxParams
+from efficientformer_edu.dense.detection.boxes import box_area
 from efficientformer_edu.dense.detection.postprocess import Detections, detect
 from efficientformer_edu.dense.metrics import (
     DetectionScores,
     Gather,
     SegmentationScores,
-    judge_detections,
-    judge_pixels,
+    evaluate_detections,
+    evaluate_segmentation,
 )
 from efficientformer_edu.dense.network import DenseNetwork
-from efficientformer_edu.training.loading import ALONE, Share, loader
+from efficientformer_edu.training.loading import UNSHARDED, Shard, loader
 
 Scores = DetectionScores | SegmentationScores
+
+
+@dataclass(frozen=True)
+class DensePrediction:
+    """Predictions for one image.
+
+    Attributes:
+        image: the image.
+        classes: names of the labels: of objects, or of pixel classes.
+        detections: boxes in pixels of the image, in descending order of score; None from a segmentation network.
+        semantic: indices into `classes`; None from a detector.
+    """
+
+    image: UInt8[Tensor, "3 H W"]
+    classes: tuple[str, ...]
+    detections: Detections | None = None
+    semantic: UInt8[Tensor, "H W"] | None = None
+
+
+def predict_photo(network: DenseNetwork, classes: Sequence[str], photo: ImageLike, size: int) -> DensePrediction:
+    """Predict objects or pixel classes in an image, rotated according to its EXIF data.
+
+    Args:
+        network: for detection or segmentation; it is evaluated, and its previous mode is restored.
+        classes: names of the classes that its head predicts.
+        photo: a file, a Pillow image or a uint8 array, as for `weights.preprocess`.
+        size: height and width in pixels of the network's square input.
+
+    Raises:
+        FileNotFoundError: if the file does not exist.
+        ValueError: if it is not an image or is broken; also as for `predict_image`.
+    """
+    return predict_image(network, classes, read_image(photo), size)
+
+
+def predict_image(
+    network: DenseNetwork, classes: Sequence[str], image: UInt8[Tensor, "3 H W"], size: int
+) -> DensePrediction:
+    """Like `predict_photo`, for an image tensor, such as that of an `Example`.
+
+    Raises:
+        ValueError: for a classification network, a number of class names that differs from that of the head, a size
+            below 32, and weights that give non-finite outputs.
+    """
+    task, count = network.config.task, network.config.num_classes
+    if task == "classification":
+        raise ValueError("the network is for classification; allowed: detection or segmentation")
+    if len(classes) != count:
+        raise ValueError(f"{len(classes)} class names for a network with {count} classes")
+    params = Letterbox(size).params(image.shape[1], image.shape[2])
+    parameter = next(network.parameters())
+    square = params.image(image)[None].to(parameter.device, parameter.dtype)  # (1, 3, size, size)
+    was_training = network.training
+    network.eval()
+    try:
+        (prediction,) = predict_batch(network, square, [params])
+    finally:
+        network.train(was_training)
+    if isinstance(prediction, Tensor):
+        return DensePrediction(image, tuple(classes), semantic=prediction)
+    return DensePrediction(image, tuple(classes), prediction)
 
 
 def evaluate_dense(
@@ -40,7 +103,7 @@ def evaluate_dense(
     *,
     device: torch.device | str = "cpu",
     workers: int = 0,
-    share: Share = ALONE,
+    shard: Shard = UNSHARDED,
     gather: Gather | None = None,
 ) -> Scores:
     """Evaluate a network in evaluation mode; its previous mode is restored afterwards.
@@ -52,44 +115,44 @@ def evaluate_dense(
         batch: batch size.
         device: device of the network.
         workers: number of data-loading processes.
-        share: this process's shard of the images.
-        gather: as for `metrics.judge_detections`, if several processes share the images.
+        shard: this process's shard of the images.
+        gather: as for `metrics.evaluate_detections`, if several processes share the images.
 
     Raises:
-        ValueError: if the network and the examples have different numbers of classes, if there are no images or
-            annotations to evaluate, or if the network's outputs are not finite.
+        ValueError: if the network and the examples have different numbers of classes, if the examples contain neither
+            images nor annotations for the task, or if the network's outputs are not finite.
         ImportError: if a package that `metrics` needs is missing.
     """
-    detects = network.config.task == "detection"
-    classes = classes_of(examples, network.config.task)
-    if len(classes) != network.config.num_classes:
-        count = network.config.num_classes
-        raise ValueError(f"the network tells {count} classes apart, and the data have {len(classes)}")
+    task, count = network.config.task, network.config.num_classes
+    classes = classes_of(examples, task)
+    if len(classes) != count:
+        raise ValueError(f"the network predicts {count} classes, but the data has {len(classes)}")
     if len(examples) == 0:
-        raise ValueError("there is no image to evaluate on")
+        raise ValueError("the evaluation data contains no images")
     was_training = network.training
     network.eval()
     try:
-        predictions = _answers(network, Squares(examples, View(size), batch, share), device, workers)
-        compute_scores: Any = judge_detections if detects else judge_pixels
+        batches = DenseEvalBatches(examples, Letterbox(size), batch, shard)
+        predictions = _predictions(network, batches, device, workers)
+        compute_scores: Any = evaluate_detections if task == "detection" else evaluate_segmentation
         scores: Scores = compute_scores(predictions, classes, len(examples), gather)
         return scores
     finally:
         network.train(was_training)
 
 
-def answers(
-    network: DenseNetwork, images: Float[Tensor, "B 3 size size"], placements: list[Placement]
+def predict_batch(
+    network: DenseNetwork, images: Float[Tensor, "B 3 size size"], all_params: list[LetterboxParams]
 ) -> list[Detections] | list[UInt8[Tensor, "H W"]]:
     """Predict objects or pixel classes, in each image's original pixels and on the CPU.
 
     Args:
         network: for detection or segmentation, in evaluation mode.
         images: normalised input images, on the network's device.
-        placements: position of each image on the square input.
+        all_params: position of each image on the square input.
 
     Returns:
-        Detections, or the class of each pixel.
+        Detections, or the class of each pixel. Boxes entirely outside the image are dropped.
 
     Raises:
         ValueError: if an output is not finite.
@@ -97,60 +160,57 @@ def answers(
     with torch.inference_mode():
         output = network(images)
     if not all(tensor.isfinite().all() for tensor in ([output] if isinstance(output, Tensor) else output)):
-        raise ValueError("the network's answers are no numbers; its weights may be broken, or overflow")
+        raise ValueError("the network's outputs are not finite; its weights may be broken, or activations overflow")
     size = images.shape[2], images.shape[3]
     if isinstance(output, Tensor):
         logits = F.interpolate(output.float(), size=size, mode="bilinear", align_corners=False)  # (B, classes, H, W)
         best = logits.argmax(dim=1).to(torch.uint8).cpu()
-        return [placement.semantic_back(result) for result, placement in zip(best, placements, strict=True)]
+        return [params.restore_semantic(classes) for classes, params in zip(best, all_params, strict=True)]
+    results = []
     detections = detect(output, network.head.strides, size)  # type: ignore[arg-type]
-    return [_on_image(result, placement) for result, placement in zip(detections, placements, strict=True)]
-
-
-def _on_image(detections: Detections, placement: Placement) -> Detections:
-    """Map detections to the image's original pixels; boxes entirely outside the image are dropped."""
-    on_image = Detections(*(values.cpu() for values in detections))
-    on_image = on_image._replace(boxes=placement.boxes_back(on_image.boxes))
-    visible = area(on_image.boxes) > 0  # (detections,)
-    return Detections(*(values[visible] for values in on_image))
+    for on_square, params in zip(detections, all_params, strict=True):
+        boxes, scores, labels = (tensor.cpu() for tensor in on_square)
+        boxes = params.restore_boxes(boxes)
+        visible = box_area(boxes) > 0  # (detections,)
+        results.append(Detections(boxes[visible], scores[visible], labels[visible]))
+    return results
 
 
 def classes_of(examples: Examples, task: str) -> tuple[str, ...]:
     """Names of the classes that a head for the task predicts. Raises ValueError if the examples have none for it."""
-    classes = examples.classes if task == "detection" else examples.pixel_classes
+    if task == "detection":
+        if not examples.classes:
+            raise ValueError(f"the data has no objects to detect: {examples.description}; train for segmentation")
+        return examples.classes
+    classes = examples.pixel_classes
     if not classes:
-        annotations, other_task = (
-            ("objects to detect", "segmentation") if task == "detection" else ("classes of pixels", "detection")
-        )
-        raise ValueError(f"these data have no {annotations}: {examples.words}; train for {other_task} instead")
-    if task == "segmentation" and len(classes) > IGNORED:
-        count = f"these data have {len(classes):,} classes of pixels, and a map of pixels can hold {IGNORED}"
-        raise ValueError(f"{count}: {examples.words}; train for detection instead")
-    if task == "segmentation" and len(classes) == 1:
-        raise ValueError(f"these data have one class of pixels, from which there is none to tell: {examples.words}")
+        raise ValueError(f"the data has no pixel classes: {examples.description}; train for detection")
+    if not 1 < len(classes) <= IGNORED:
+        count = f"the data has {len(classes):,} pixel classes; allowed: 2 to {IGNORED}"
+        raise ValueError(f"{count}: {examples.description}; train for detection")
     return classes
 
 
-class Squares(Dataset[tuple[Tensor, list[Placement], list[Example]]]):
+class DenseEvalBatches(Dataset[tuple[Tensor, list[LetterboxParams], list[Example]]]):
     """All images in order on square inputs, batch by batch; or the shard of one process."""
 
-    def __init__(self, examples: Examples, view: View, batch: int, share: Share) -> None:
-        self.examples, self.view = examples, view
-        indices = share.of(range(len(examples)))
-        self.shares = [indices[start : start + batch] for start in range(0, len(indices), batch)]
+    def __init__(self, examples: Examples, letterbox: Letterbox, batch: int, shard: Shard) -> None:
+        self.examples, self.letterbox = examples, letterbox
+        indices = shard.select(range(len(examples)))
+        self.batches = [indices[start : start + batch] for start in range(0, len(indices), batch)]
 
     def __len__(self) -> int:
-        return len(self.shares)
+        return len(self.batches)
 
-    def __getitem__(self, number: int) -> tuple[Tensor, list[Placement], list[Example]]:
-        examples = [self.examples[index] for index in self.shares[number]]
-        placements = [self.view.placement(*example.image.shape[1:]) for example in examples]
-        images = [placement.image(example.image) for placement, example in zip(placements, examples, strict=True)]
-        return torch.stack(images), placements, examples
+    def __getitem__(self, index: int) -> tuple[Tensor, list[LetterboxParams], list[Example]]:
+        examples = [self.examples[i] for i in self.batches[index]]
+        all_params = [self.letterbox.params(*example.image.shape[1:]) for example in examples]
+        images = [params.image(example.image) for params, example in zip(all_params, examples, strict=True)]
+        return torch.stack(images), all_params, examples
 
 
-def _answers(
-    network: DenseNetwork, squares: Squares, device: torch.device | str, workers: int
+def _predictions(
+    network: DenseNetwork, batches: DenseEvalBatches, device: torch.device | str, workers: int
 ) -> Iterator[tuple[Any, Example]]:
-    for images, placements, examples in loader(squares, workers):
-        yield from zip(answers(network, images.to(device), placements), examples, strict=True)
+    for images, all_params, examples in loader(batches, workers):
+        yield from zip(predict_batch(network, images.to(device), all_params), examples, strict=True)

@@ -55,9 +55,9 @@ def save_dense(
         ValueError: for a file of a different type, which has no header.
     """
     if path.suffix != ".safetensors":
-        raise ValueError(f"{path.name} has no header for what the network is; wanted: a name that ends in .safetensors")
+        raise ValueError(f"{path.name}: only a .safetensors file can store the network's configuration")
     metadata = {"network": to_dict(config), "size": size, "classes": list(classes)}
-    write(state, path, None, {KEY: json.dumps(metadata, ensure_ascii=False)})
+    write(state, path, None, metadata={KEY: json.dumps(metadata, ensure_ascii=False)})
 
 
 def load_dense(path: str | Path) -> Saved:
@@ -68,13 +68,13 @@ def load_dense(path: str | Path) -> Saved:
         ValueError: if it is broken or belongs to a different network; the message names the file.
     """
     if (metadata := header(path)) is None:
-        raise ValueError(f"{path}: this is no network for detection or segmentation that this package saved")
+        raise ValueError(f"{path} is not a detection or segmentation network saved by this package")
     try:
         network = DenseNetwork(from_dict(metadata["network"]))
         network.load_state_dict(read(Path(path)))
         return Saved(network.eval(), metadata["size"], tuple(metadata["classes"]))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path}: the header and the weights of this file do not belong together: {error}") from error
+        raise ValueError(f"{path}: the weights do not fit the configuration in its header: {error}") from error
 
 
 def load_backbone(path: str | Path, config: EfficientFormerConfig) -> dict[str, Tensor]:
@@ -124,13 +124,13 @@ def to_dict(config: DenseConfig) -> dict[str, Any]:
     return converted
 
 
-def from_dict(told: Mapping[str, Any]) -> DenseConfig:
+def from_dict(fields: Mapping[str, Any]) -> DenseConfig:
     """The inverse of `to_dict`. Raises KeyError, TypeError or ValueError for anything else."""
-    neck, head = told["neck"], dict(told["head"])
+    head, neck = dict(fields["head"]), None if fields["neck"] is None else dict(fields["neck"])
     return DenseConfig(
-        EfficientFormerConfig.from_dict(told["backbone"]),
-        HEADS[head.pop("name")](**head),
-        None if neck is None else NECKS[neck["name"]](**{name: neck[name] for name in neck if name != "name"}),
-        told["num_classes"],
-        told["norms"],
+        EfficientFormerConfig.from_dict(fields["backbone"]),
+        HEADS[head.pop("name")].config(**head),
+        None if neck is None else NECKS[neck.pop("name")].config(**neck),
+        fields["num_classes"],
+        fields["norms"],
     )

@@ -64,7 +64,7 @@ def conv3x3(in_dim: int, out_dim: int, *, stride: int = 1, depthwise: bool, act:
     return ConvNormAct(in_dim, out_dim, kernel=3, stride=stride, act=act)
 
 
-def as_in_yolox(module: nn.Module) -> None:
+def set_yolox_norms(module: nn.Module) -> None:
     """Set epsilon 1e-3 and momentum 0.03 of all batch norms, as in YOLOX; torch's defaults are 1e-5 and 0.1."""
     for norm in module.modules():
         if isinstance(norm, nn.BatchNorm2d):

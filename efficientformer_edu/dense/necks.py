@@ -1,20 +1,7 @@
-"""FPN, the feature pyramid network: information from coarse feature maps is added to the fine ones.
+"""Necks: FPN, the feature pyramid network, and YOLOPAFPN, which adds a path back from fine to coarse feature maps.
 
-Source: Lin et al., *Feature Pyramid Networks for Object Detection*, 2017; implemented like mmdetection's `FPN`, which
-NetsPresso also uses. A 1×1 convolution brings each feature map to a common width; starting from the coarsest, each is
-upsampled to the next one's size and added; a 3×3 convolution smooths the sum. All convolutions have a bias; no
-norms are used.
-
-Input: feature maps (B, C_j, H_j, W_j) of the backbone. Output: `num_outs` feature maps (B, out_dim, H_j, W_j); extra
-ones after the coarsest halve height and width each.
-
-YOLOPAFPN, YOLOX's neck: a top-down path from coarse to fine feature maps, then a bottom-up path back.
-
-Source: Ge et al., *YOLOX*, 2021, `YOLOPAFPN`, after Liu et al., *Path Aggregation Network*, 2018; NetsPresso's names.
-NetsPresso's version takes exactly three feature maps and fails on EfficientFormer's four; this one uses the last three.
-Before two feature maps are concatenated, the coarser one is upsampled to the exact size of the finer one.
-
-Input: at least three feature maps (B, C_j, H_j, W_j). Output: three, with the shapes of the last three.
+Sources: Lin et al., *Feature Pyramid Networks for Object Detection*, 2017, implemented like mmdetection's `FPN`; Ge et
+al., *YOLOX*, 2021, `YOLOPAFPN`, after Liu et al., *Path Aggregation Network*, 2018. Names are NetsPresso's.
 """
 
 from __future__ import annotations
@@ -29,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efficientformer_edu import _validation as values
-from efficientformer_edu.dense.layers import ConvNormAct, as_in_yolox, conv3x3
+from efficientformer_edu.dense.layers import ConvNormAct, conv3x3, set_yolox_norms
 
 Extra = bool | Literal["on_input", "on_lateral", "on_output"]
 EXTRA = (False, "on_input", "on_lateral", "on_output")
@@ -71,7 +58,13 @@ class FPNConfig:
 
 
 class FPN(nn.Module):
-    """A feature pyramid.
+    """A feature pyramid: information from coarse feature maps is added to the fine ones.
+
+    A 1×1 convolution brings each feature map to a common width; starting from the coarsest, each is upsampled to the
+    next one's size and added; a 3×3 convolution smooths the sum. All convolutions have a bias; no norms are used.
+
+    Input: feature maps (B, C_j, H_j, W_j). Output: `num_outs` feature maps (B, out_dim, H_j, W_j); extra ones after the
+    coarsest halve height and width each.
 
     Args:
         in_dims: channels of the backbone's feature maps.
@@ -193,12 +186,19 @@ class CSPLayer(nn.Module):
 
 
 class YOLOPAFPN(nn.Module):
-    """The neck. Arguments and attributes as for `FPN`. Raises ValueError for fewer than three feature maps."""
+    """YOLOX's neck: a top-down path from coarse to fine feature maps, then a bottom-up path back.
+
+    NetsPresso's version takes exactly three feature maps and fails on EfficientFormer's four; this one uses the last
+    three. Before two feature maps are concatenated, the coarser one is upsampled to the exact size of the finer one.
+
+    Input: at least three feature maps (B, C_j, H_j, W_j). Output: three, with the shapes of the last three. Arguments
+    and attributes as for `FPN`. Raises ValueError for fewer than three feature maps.
+    """
 
     def __init__(self, in_dims: Sequence[int], strides: Sequence[int], config: YOLOPAFPNConfig) -> None:
         super().__init__()
         if len(in_dims) < LEVELS:
-            raise ValueError(f"{len(in_dims)} maps are not enough; YOLOPAFPN takes the last {LEVELS}")
+            raise ValueError(f"{len(in_dims)} feature maps are not enough; YOLOPAFPN takes the last {LEVELS}")
         self.config = config
         self.out_dims, self.strides = tuple(in_dims[-LEVELS:]), tuple(strides[-LEVELS:])
         fine, middle, coarse = self.out_dims
@@ -211,19 +211,19 @@ class YOLOPAFPN(nn.Module):
         self.C3_n3 = CSPLayer(2 * fine, middle, config)
         self.bu_conv1 = conv3x3(middle, middle, stride=2, depthwise=depthwise, act=act)
         self.C3_n4 = CSPLayer(2 * middle, coarse, config)
-        as_in_yolox(self)
+        set_yolox_norms(self)
 
     def forward(self, maps: Sequence[Float[Tensor, "B _ _ _"]]) -> list[Tensor]:
         fine, middle, coarse = (maps[i - LEVELS] for i in range(LEVELS))
         top = self.lateral_conv0(coarse)  # (B, C_middle, H_coarse, W_coarse)
-        between = self.reduce_conv1(self.C3_p4(_on_top_of(middle, top)))  # (B, C_fine, H_middle, W_middle)
-        out_fine = self.C3_p3(_on_top_of(fine, between))
+        between = self.reduce_conv1(self.C3_p4(_concat_upsampled(middle, top)))  # (B, C_fine, H_middle, W_middle)
+        out_fine = self.C3_p3(_concat_upsampled(fine, between))
         out_middle = self.C3_n3(torch.cat([self.bu_conv2(out_fine), between], dim=1))
         out_coarse = self.C3_n4(torch.cat([self.bu_conv1(out_middle), top], dim=1))
         return [out_fine, out_middle, out_coarse]
 
 
-def _on_top_of(finer: Tensor, coarser: Tensor) -> Tensor:
+def _concat_upsampled(finer: Tensor, coarser: Tensor) -> Tensor:
     """Upsample the coarser feature map to the size of the finer one and concatenate: coarser first, then finer."""
     enlarged = F.interpolate(coarser, size=(finer.shape[2], finer.shape[3]), mode="nearest")
     return torch.cat([enlarged, finer], dim=1)

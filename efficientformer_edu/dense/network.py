@@ -1,23 +1,10 @@
-"""The backbone for dense tasks: four feature maps, each with its own norm.
+"""Networks for classification, segmentation and detection: a backbone, an optional neck, and a head.
 
 Paper: section 5.2. Released code: `detection/backbone.py` and `segmentation/backbone.py`, which apply a GroupNorm with
-one group to each of the four outputs; the classification network has none of them, but a LayerNorm before its mean.
+one group to each of the backbone's four feature maps: the residual stream is not normalized, so their scales differ.
+Necks and heads, and which of them are compatible, are those of NetsPresso Trainer; `semantic_fpn` is from the paper.
 
-Why: the residual stream inside the network is not normalized, so the four feature maps have different scales. The
-classifier's norm normalizes the last one; necks and heads use all four.
-
-Input: images (B, in_channels, H, W). Output: feature maps (B, C_j, ⌈H/2^(j+1)⌉, ⌈W/2^(j+1)⌉) for j = 1 to 4.
-
-FC, the classification head: linear layers on the mean over all tokens.
-
-Source: NetsPresso Trainer's `FC`. With one layer it equals EfficientFormer's own head, without the distillation head.
-
-Input: (B, in_dim). Output: logits (B, num_classes).
-
-A complete network for a task: a backbone, an optional neck, and a head.
-
-Paper: section 5.2. The compatible necks and heads are those of NetsPresso's compatibility matrix; other combinations
-raise an error with the reason.
+A new neck or head is entered in `NECKS` or `HEADS`, and nowhere else.
 
 Input: images (B, in_channels, H, W) of any size from 32×32. Output: the output of the head.
 """
@@ -34,6 +21,7 @@ from torch import Tensor, nn
 
 from efficientformer_edu import _validation as values
 from efficientformer_edu.config import EfficientFormerConfig
+from efficientformer_edu.dense import losses
 from efficientformer_edu.dense.detection.heads import (
     AnchorDecoupledHead,
     AnchorDecoupledHeadConfig,
@@ -70,7 +58,7 @@ class DenseBackbone(Backbone):
         self.norms = nn.ModuleList(nn.GroupNorm(1, dim) if norms else nn.Identity() for dim in config.embed_dims)
 
     def forward(self, images: Float[Tensor, "B in_channels H W"]) -> list[Tensor]:
-        """The four feature maps, the finest first. Raises ValueError as `EfficientFormer` does."""
+        """Feature maps (B, C_j, ⌈H/2^(j+1)⌉, ⌈W/2^(j+1)⌉), j = 1 to 4. Raises ValueError as `EfficientFormer` does."""
         return [norm(x) for norm, x in zip(self.norms, self.features(images), strict=True)]
 
 
@@ -100,7 +88,9 @@ class FCConfig:
 
 
 class FC(nn.Module):
-    """Linear layers with an activation between them.
+    """The classification head, NetsPresso's: linear layers with an activation between them.
+
+    With one layer it equals EfficientFormer's own head, without the distillation head.
 
     Args:
         in_dim: channels of a token.
@@ -127,58 +117,116 @@ class FC(nn.Module):
         return self.classifier(pooled)
 
 
-NeckConfig = FPNConfig | YOLOPAFPNConfig
-HeadConfig = (
-    FCConfig | ALLMLPDecoderConfig | SemanticFPNConfig | AnchorDecoupledHeadConfig | AnchorFreeDecoupledHeadConfig
-)
+NO_NECK = "no neck"
+NUM_CLASSES: Mapping[str, int] = MappingProxyType({"classification": 1000, "segmentation": 150, "detection": 80})
+"""Numbers of classes of ImageNet, ADE20K and COCO, which the paper reports on, by task."""
 
-NECKS: Mapping[str, type[NeckConfig]] = MappingProxyType({"fpn": FPNConfig, "yolopafpn": YOLOPAFPNConfig})
-HEADS: Mapping[str, type[HeadConfig]] = MappingProxyType(
+
+@dataclass(frozen=True)
+class Neck:
+    """An entry of `NECKS`.
+
+    Attributes:
+        config: the class of its fields.
+        build: makes the module from the channels and strides of the backbone's feature maps, and the fields.
+    """
+
+    config: type
+    build: Callable[[Sequence[int], Sequence[int], Any], Any]
+
+
+@dataclass(frozen=True)
+class Head:
+    """An entry of `HEADS`.
+
+    Attributes:
+        task: a key of `NUM_CLASSES`.
+        config: the class of its fields.
+        build: makes the module from the channels and strides of its feature maps, the number of classes and the fields.
+        necks: compatible necks, keys of `NECKS` or `NO_NECK`.
+        reason: why it is not compatible with the other necks.
+        default: default neck (or None) and fields; the sources are NetsPresso's examples and the paper's section 5.2.
+        small: the same for `SMALL_BACKBONE`, whose run time a neck and head for ImageNet's widths would dominate.
+        criterion: the training loss; None for classification, which `training` handles.
+    """
+
+    task: str
+    config: type
+    build: Callable[[Sequence[int], Sequence[int], int, Any], nn.Module]
+    necks: tuple[str, ...]
+    reason: str
+    default: tuple[Any, Any]
+    small: tuple[Any, Any]
+    criterion: losses.Criterion | None = None
+
+
+NECKS: Mapping[str, Neck] = MappingProxyType(
+    {"fpn": Neck(FPNConfig, FPN), "yolopafpn": Neck(YOLOPAFPNConfig, YOLOPAFPN)}
+)
+HEADS: Mapping[str, Head] = MappingProxyType(
     {
-        "fc": FCConfig,
-        "all_mlp_decoder": ALLMLPDecoderConfig,
-        "semantic_fpn": SemanticFPNConfig,
-        "anchor_decoupled_head": AnchorDecoupledHeadConfig,
-        "anchor_free_decoupled_head": AnchorFreeDecoupledHeadConfig,
+        "fc": Head(
+            task="classification",
+            config=FCConfig,
+            build=lambda dims, strides, num_classes, config: FC(dims[-1], num_classes, config),
+            necks=(NO_NECK,),
+            reason="it takes the mean over all positions",
+            default=(None, FCConfig()),
+            small=(None, FCConfig()),
+        ),
+        "all_mlp_decoder": Head(
+            task="segmentation",
+            config=ALLMLPDecoderConfig,
+            build=lambda dims, strides, num_classes, config: ALLMLPDecoder(dims, num_classes, config),
+            necks=(NO_NECK,),
+            reason="it takes the backbone's feature maps directly",
+            default=(None, ALLMLPDecoderConfig()),
+            small=(None, ALLMLPDecoderConfig(intermediate_channels=64)),
+            criterion=losses.SEGMENTATION,
+        ),
+        "semantic_fpn": Head(
+            task="segmentation",
+            config=SemanticFPNConfig,
+            build=lambda dims, strides, num_classes, config: SemanticFPN(dims, num_classes, config),
+            necks=("fpn",),
+            reason="it sums feature maps of one width, the finest at a quarter of the image's size",
+            default=(FPNConfig(out_channels=256), SemanticFPNConfig()),
+            small=(FPNConfig(out_channels=64), SemanticFPNConfig(64, classifier_dropout_prob=0.0)),
+            criterion=losses.SEGMENTATION,
+        ),
+        "anchor_decoupled_head": Head(
+            task="detection",
+            config=AnchorDecoupledHeadConfig,
+            build=AnchorDecoupledHead,
+            necks=("fpn",),
+            reason="all feature maps share its towers, so they need one width",
+            default=(FPNConfig(), AnchorDecoupledHeadConfig()),
+            # Four strides, as in RetinaNet: of NetsPresso's, eight strides, only the finest fit the objects of a scene.
+            small=(FPNConfig(out_channels=64), AnchorDecoupledHeadConfig(((16.0,), (32.0,), (64.0,), (128.0,)))),
+            criterion=losses.ANCHOR,
+        ),
+        "anchor_free_decoupled_head": Head(
+            task="detection",
+            config=AnchorFreeDecoupledHeadConfig,
+            build=AnchorFreeDecoupledHead,
+            necks=("fpn", "yolopafpn"),
+            reason="without a neck, the receptive field of the finest feature maps is too small to recognize objects",
+            default=(YOLOPAFPNConfig(), AnchorFreeDecoupledHeadConfig()),
+            small=(YOLOPAFPNConfig(), AnchorFreeDecoupledHeadConfig()),
+            criterion=losses.ANCHOR_FREE,
+        ),
     }
 )
-"""By NetsPresso's names; `semantic_fpn` is from the paper and does not exist in NetsPresso."""
-
-TASKS: Mapping[str, str] = MappingProxyType(
-    {
-        "fc": "classification",
-        "all_mlp_decoder": "segmentation",
-        "semantic_fpn": "segmentation",
-        "anchor_decoupled_head": "detection",
-        "anchor_free_decoupled_head": "detection",
-    }
+DEFAULT_HEADS: Mapping[str, str] = MappingProxyType(
+    {"segmentation": "semantic_fpn", "detection": "anchor_free_decoupled_head"}
 )
-CLASSES: Mapping[str, int] = MappingProxyType({"classification": 1000, "segmentation": 150, "detection": 80})
-"""Numbers of classes of ImageNet, ADE20K and COCO, which the paper reports on."""
+"""The default head by task."""
 
-WITHOUT = "no neck"
-PLAIN = "it takes the backbone's maps as they are and has no use for a neck"
-WHOLE = "it sees the mean over the whole image and has no use for a neck"
-TOWERS = "its towers are shared by all maps, which must have one width"
-PYRAMID = "it sums a pyramid whose maps have one width and start at a quarter of the image"
-SHORT = "the finest maps of a bare backbone have seen too little of the image to tell objects; put a neck between"
 MATRIX: Mapping[tuple[str, str], str] = MappingProxyType(
     {
-        (WITHOUT, "fc"): "",
-        ("fpn", "fc"): WHOLE,
-        ("yolopafpn", "fc"): WHOLE,
-        (WITHOUT, "all_mlp_decoder"): "",
-        ("fpn", "all_mlp_decoder"): PLAIN,
-        ("yolopafpn", "all_mlp_decoder"): PLAIN,
-        (WITHOUT, "semantic_fpn"): PYRAMID,
-        ("fpn", "semantic_fpn"): "",
-        ("yolopafpn", "semantic_fpn"): PYRAMID,
-        (WITHOUT, "anchor_decoupled_head"): TOWERS,
-        ("fpn", "anchor_decoupled_head"): "",
-        ("yolopafpn", "anchor_decoupled_head"): TOWERS,
-        (WITHOUT, "anchor_free_decoupled_head"): SHORT,
-        ("fpn", "anchor_free_decoupled_head"): "",
-        ("yolopafpn", "anchor_free_decoupled_head"): "",
+        (neck, name): "" if neck in head.necks else head.reason
+        for name, head in HEADS.items()
+        for neck in (NO_NECK, *NECKS)
     }
 )
 """Neck and head: the reason why they are incompatible, or "" if they are compatible."""
@@ -189,12 +237,12 @@ class DenseConfig:
     """Configuration of a network for a task.
 
     Attributes:
-        backbone: backbone configuration; the distillation head, number of classes and dropout before the head are
+        backbone: network configuration; the distillation head, number of classes and dropout before the head are
             ignored.
-        head: fields of the head.
-        neck: fields of the neck, or None.
+        head: fields of the head, such as `SemanticFPNConfig()`.
+        neck: fields of the neck, such as `FPNConfig()`, or None.
         num_classes: number of classes of the head.
-        norms: whether each output of the backbone has a norm (see `backbone`). Not used for classification.
+        norms: whether each output of the backbone has a norm. Not used for classification.
 
     Raises:
         ValueError: for a neck or head of a wrong type, for an incompatible neck and head, and for a backbone that does
@@ -202,35 +250,40 @@ class DenseConfig:
     """
 
     backbone: EfficientFormerConfig
-    head: HeadConfig
-    neck: NeckConfig | None = None
+    head: Any
+    neck: Any = None
     num_classes: int = 1000
     norms: bool = True
 
     def __post_init__(self) -> None:
         values.positive_int("num_classes", self.num_classes)
         values.boolean("norms", self.norms)
-        if reason := MATRIX[self.names]:
-            neck, head = self.names
-            compatible = [
-                neck_name for (neck_name, head_name), problem in MATRIX.items() if head_name == head and not problem
-            ]
-            raise ValueError(f"{head} with {neck} is not possible: {reason}; allowed: {', '.join(compatible)}")
+        neck, head = self.names
+        if reason := MATRIX[neck, head]:
+            raise ValueError(f"{head} with {neck} is not possible: {reason}; allowed: {', '.join(HEADS[head].necks)}")
         if self.backbone.downsamples != (False, True, True, True):
-            raise values.invalid_value(
-                "downsamples", self.backbone.downsamples, "(False, True, True, True), for maps of strides 4 to 32"
-            )
+            allowed = "(False, True, True, True), for feature maps of strides 4 to 32"
+            raise values.invalid_value("downsamples", self.backbone.downsamples, allowed)
 
     @property
     def names(self) -> tuple[str, str]:
         """Names of the neck and of the head, as in `MATRIX`."""
-        neck = WITHOUT if self.neck is None else _name("neck", self.neck, NECKS)
-        return neck, _name("head", self.head, HEADS)
+        return NO_NECK if self.neck is None else _name("neck", self.neck, NECKS), _name("head", self.head, HEADS)
 
     @property
     def task(self) -> str:
         """Classification, segmentation or detection."""
-        return TASKS[self.names[1]]
+        return HEADS[self.names[1]].task
+
+    @property
+    def criterion(self) -> losses.Criterion:
+        """The training loss. Raises ValueError for a classification network, which `training` trains."""
+        head = self.names[1]
+        if (criterion := HEADS[head].criterion) is None:
+            raise ValueError(
+                f"{head} has no training loss for segmentation or detection; use the classifier's training"
+            )
+        return criterion
 
 
 class DenseNetwork(nn.Module):
@@ -245,16 +298,16 @@ class DenseNetwork(nn.Module):
 
     def __init__(self, config: DenseConfig) -> None:
         super().__init__()
-        self.config, task = config, config.task
+        self.config, (neck, head) = config, config.names
         backbone = config.backbone.replace(distillation=False, num_classes=config.num_classes)
-        self.backbone = DenseBackbone(backbone, config.norms and task != "classification")
+        self.backbone = DenseBackbone(backbone, config.norms and config.task != "classification")
         dims: Sequence[int] = backbone.embed_dims
         strides: Sequence[int] = STRIDES
         self.neck: FPN | YOLOPAFPN | None = None
         if config.neck is not None:
-            self.neck = _NECKS[type(config.neck)](dims, strides, config.neck)
+            self.neck = NECKS[neck].build(dims, strides, config.neck)
             dims, strides = self.neck.out_dims, self.neck.strides
-        self.head: nn.Module = _HEADS[type(config.head)](dims, strides, config.num_classes, config.head)
+        self.head = HEADS[head].build(dims, strides, config.num_classes, config.head)
 
     def forward(self, images: Float[Tensor, "B in_channels H W"]) -> Any:
         """The output of the head. Raises ValueError if the input is not a batch of images, or smaller than 32×32."""
@@ -265,18 +318,45 @@ class DenseNetwork(nn.Module):
         return self.head(maps if self.neck is None else self.neck(maps))
 
 
-_NECKS: Mapping[type, Callable[..., Any]] = {FPNConfig: FPN, YOLOPAFPNConfig: YOLOPAFPN}
-_HEADS: Mapping[type, Callable[..., nn.Module]] = {
-    FCConfig: lambda dims, strides, classes, config: FC(dims[-1], classes, config),
-    ALLMLPDecoderConfig: lambda dims, strides, classes, config: ALLMLPDecoder(dims, classes, config),
-    SemanticFPNConfig: lambda dims, strides, classes, config: SemanticFPN(dims, classes, config),
-    AnchorDecoupledHeadConfig: AnchorDecoupledHead,
-    AnchorFreeDecoupledHeadConfig: AnchorFreeDecoupledHead,
-}
+SMALL_BACKBONE = EfficientFormerConfig(
+    depths=(1, 1, 2, 2),
+    embed_dims=(24, 48, 96, 192),
+    num_vit=1,
+    num_heads=4,
+    key_dim=16,
+    attn_ratio=2.0,
+    bias_grid=(3, 3),
+    layer_scale_init=0.1,
+)
+"""A backbone for synthetic scenes of 96×96 pixels; its last feature map has 3×3 positions."""
 
 
-def _name(which: str, config: NeckConfig | HeadConfig, names: Mapping[str, type]) -> str:
-    for name, kind in names.items():
-        if isinstance(config, kind):
+def default_config(
+    backbone: EfficientFormerConfig, task: str, num_classes: int, head: str | None = None
+) -> DenseConfig:
+    """The default network for a task.
+
+    Args:
+        backbone: backbone configuration.
+        task: `"segmentation"` or `"detection"`.
+        num_classes: number of classes of the head.
+        head: a key of `HEADS`; None for the default head of the task.
+
+    Raises:
+        ValueError: for an unknown task or head, or a head for the other task.
+    """
+    if task not in DEFAULT_HEADS:
+        raise values.invalid_value("task", task, " or ".join(DEFAULT_HEADS))
+    name = DEFAULT_HEADS[task] if head is None else head
+    allowed = [known for known, entry in HEADS.items() if entry.task == task]
+    if name not in allowed:
+        raise values.invalid_value("head", name, f"{', '.join(allowed)} for {task}")
+    neck, fields = HEADS[name].small if backbone == SMALL_BACKBONE else HEADS[name].default
+    return DenseConfig(backbone, fields, neck, num_classes)
+
+
+def _name(which: str, config: Any, registry: Mapping[str, Neck] | Mapping[str, Head]) -> str:
+    for name, entry in registry.items():
+        if isinstance(config, entry.config):
             return name
-    raise values.invalid_value(which, config, " or ".join(kind.__name__ for kind in names.values()))
+    raise values.invalid_value(which, config, " or ".join(entry.config.__name__ for entry in registry.values()))

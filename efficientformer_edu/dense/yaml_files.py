@@ -6,21 +6,20 @@ field of these files, because it depends on the data.
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from efficientformer_edu import _formats
 from efficientformer_edu import _validation as values
 from efficientformer_edu.config import EfficientFormerConfig
-from efficientformer_edu.dense.network import CLASSES, HEADS, NECKS, TASKS, DenseConfig, DenseNetwork
+from efficientformer_edu.dense.network import HEADS, NECKS, NUM_CLASSES, DenseConfig, DenseNetwork, Head, Neck
 
 ARCHITECTURE = "model.architecture"
 MODEL = ("task", "name", "architecture")  # the fields of `model` that describe the network
-
-Part = TypeVar("Part")
 
 
 def from_yaml(path: str | Path, num_classes: int | None = None) -> DenseNetwork:
@@ -57,12 +56,12 @@ def to_yaml(network: DenseNetwork | DenseConfig) -> str:
     neck, head = config.names
     if not config.norms:
         raise values.invalid_value(
-            "norms", config.norms, "True, for NetsPresso's backbones have norms on their outputs"
+            "norms", config.norms, "True, because NetsPresso's backbones normalize their outputs"
         )
-    architecture: dict[str, Any] = {"full": None, "backbone": _told_backbone(config.backbone)}
+    architecture: dict[str, Any] = {"full": None, "backbone": _backbone_fields(config.backbone)}
     if config.neck is not None:
-        architecture["neck"] = {"name": neck, "params": _told(config.neck)}
-    architecture["head"] = {"name": head, "params": _told(config.head)}
+        architecture["neck"] = {"name": neck, "params": _part_fields(config.neck)}
+    architecture["head"] = {"name": head, "params": _part_fields(config.head)}
     model = {"task": config.task, "name": "efficientformer", "architecture": architecture}
     return str(yaml.safe_dump({"model": model}, sort_keys=False, default_flow_style=None))
 
@@ -71,36 +70,34 @@ def _config(content: Mapping[str, Any], num_classes: int | None) -> DenseConfig:
     model = _mapping(content, "model", MODEL, ignore_others=True)
     architecture = _mapping(content, ARCHITECTURE, ("full", "backbone", "neck", "head"))
     if architecture.get("full") is not None:
-        raise ValueError(
-            f"{ARCHITECTURE}.full={architecture['full']!r} is not possible; allowed: null, as EfficientFormer has"
-        )
+        raise values.invalid_value(f"{ARCHITECTURE}.full", architecture["full"], "null")
     backbone = EfficientFormerConfig(**_formats.from_netspresso(content))
     neck = None if architecture.get("neck") is None else _part(content, "neck", NECKS)
     head = _part(content, "head", HEADS)
-    task = TASKS[architecture["head"]["name"]]
+    task = HEADS[architecture["head"]["name"]].task
     if (file_task := _formats.at(content, "model.task")) != task:
-        raise ValueError(f"model.task={file_task!r} is not possible; allowed: {task!r}, which is what the head is for")
+        raise values.invalid_value("model.task", file_task, f"{task!r}, the task of the head")
     ignored = [name for name, value in content.items() if name != "model" and value is not None]
     ignored += [name for name, value in model.items() if name not in MODEL and value is not None]
     if ignored:
-        warnings.warn(f"ignored, since they do not describe the network: {', '.join(ignored)}", stacklevel=3)
-    return DenseConfig(backbone, head, neck, CLASSES[task] if num_classes is None else num_classes)
+        warnings.warn(f"ignored fields that do not describe the network: {', '.join(ignored)}", stacklevel=3)
+    return DenseConfig(backbone, head, neck, NUM_CLASSES[task] if num_classes is None else num_classes)
 
 
-def _part(content: Mapping[str, Any], which: str, known: Mapping[str, type[Part]]) -> Part:
-    """A neck or a head from its name and its parameters."""
+def _part(content: Mapping[str, Any], which: str, known: Mapping[str, Neck] | Mapping[str, Head]) -> Any:
+    """The fields of a neck or a head from its name and its parameters."""
     where = f"{ARCHITECTURE}.{which}"
     name = _mapping(content, where, ("name", "params")).get("name")
     if not isinstance(name, str) or name not in known:
         raise ValueError(f"{where}.name: {values.unknown_name(name, known, which)}")
-    kind = known[name]
+    config = known[name].config
     params: Mapping[str, Any] = {}
     if _formats.at(content, f"{where}.params") is not None:
-        params = _mapping(content, f"{where}.params", [field.name for field in fields(kind)])  # type: ignore[arg-type]
+        params = _mapping(content, f"{where}.params", [field.name for field in fields(config)])
     if isinstance(act := params.get("act_type"), str):
         params = {**params, "act_type": _formats.SAME_ACTIVATION.get(act.lower(), act.lower())}
     try:
-        return kind(**params)
+        return config(**params)
     except ValueError as error:
         raise ValueError(f"{where}.params: {error}") from error
 
@@ -111,24 +108,20 @@ def _mapping(
     """The mapping at a dotted path. An unknown field in it is an error, unless others are to be ignored."""
     mapping = _formats.at(content, where)
     if not isinstance(mapping, Mapping):
-        raise ValueError(f"{where}={mapping!r} is not possible; allowed: fields and values of {', '.join(known)}")
+        raise values.invalid_value(where, mapping, f"a mapping with the fields {', '.join(known)}")
     for name in mapping:
         if name not in known and not ignore_others:
             raise ValueError(f"{where}: {values.unknown_name(name, known, present=mapping)}")
     return mapping
 
 
-def _told(part: Any) -> dict[str, Any]:
+def _part_fields(part: Any) -> dict[str, Any]:
     """A neck's or a head's fields; tuples as lists, without None values of fields that NetsPresso does not have."""
-    fields_by_name = {name: _plain(value) for name, value in asdict(part).items()}
-    return {name: value for name, value in fields_by_name.items() if (name, value) != ("out_channels", None)}
+    content: dict[str, Any] = json.loads(json.dumps(asdict(part)))
+    return {name: value for name, value in content.items() if (name, value) != ("out_channels", None)}
 
 
-def _plain(value: Any) -> Any:
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
-
-
-def _told_backbone(config: EfficientFormerConfig) -> dict[str, Any]:
+def _backbone_fields(config: EfficientFormerConfig) -> dict[str, Any]:
     backbone = {
         "name": "efficientformer",
         "params": {
@@ -153,5 +146,7 @@ def _told_backbone(config: EfficientFormerConfig) -> dict[str, Any]:
                 name, getattr(config, name), f"{getattr(read, name)!r}, which NetsPresso's files imply"
             )
     if config.vits != read.vits:
-        raise values.invalid_value("num_vit", config.num_vit, "MB3D in the last stage alone, for a file has one number")
+        raise values.invalid_value(
+            "num_vit", config.num_vit, "MB3D blocks in the last stage only, because a file has a single number"
+        )
     return backbone

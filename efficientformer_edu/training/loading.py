@@ -25,11 +25,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from efficientformer_edu import _validation as values
 from efficientformer_edu.config import SMALLEST_INPUT
-from efficientformer_edu.data.images import BICUBIC, center_crop, get_rule, resize_shorter
 from efficientformer_edu.data.datasets import Images, LoadedImage, Sample
 from efficientformer_edu.data.fashion_mnist import SIDE, statistics
-from efficientformer_edu.data.images import MEAN, STD
-from efficientformer_edu.data.transforms import color_jitter, mix, rand_augment, random_part
+from efficientformer_edu.data.images import BICUBIC, MEAN, STD, center_crop, get_crop_rule, resize_shorter
+from efficientformer_edu.data.transforms import color_jitter, mix, rand_augment, random_resized_crop
 from efficientformer_edu.training.recipe import Recipe
 from efficientformer_edu.utils.rng import generator, numpy_generator, rectangle
 
@@ -99,7 +98,7 @@ class EvalTransform:
     Args:
         size: height and width in pixels, at least 32.
         channels: number of input channels of the network, 1 or 3.
-        rule: crop rule for images from files, a name in `data.crops.RULES`.
+        rule: crop rule for images from files, a name in `data.images.RULES`.
 
     Raises:
         ValueError: if the size, the number of channels or the rule is not allowed.
@@ -107,7 +106,7 @@ class EvalTransform:
 
     def __init__(self, size: int, channels: int, rule: str = "official") -> None:
         self.size, self.channels = _shape(size, channels)
-        self.rule = get_rule(rule)
+        self.rule = get_crop_rule(rule)
 
     def __call__(self, samples: Sequence[Sample]) -> LabeledBatch:
         """The images, (B, channels, size, size), and their labels, (B,)."""
@@ -161,7 +160,7 @@ class TrainTransform:
         """A randomly augmented view of one image."""
         if isinstance(picture, Tensor):
             picture = Image.fromarray(F.pad(picture[0], [BORDER] * 4).numpy())
-        image = random_part(picture.convert(MODES[self.channels]), self.size, random)
+        image = random_resized_crop(picture.convert(MODES[self.channels]), self.size, random)
         if self.recipe.flip and random.random() < 0.5:
             image = ImageOps.mirror(image)
         if self.recipe.rand_augment is not None:

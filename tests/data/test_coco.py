@@ -18,7 +18,7 @@ from pycocotools import mask as cocoapi
 from efficientformer_edu.data import coco
 from efficientformer_edu.data.coco import check_outline, decode, read_coco
 from efficientformer_edu.data.examples import IGNORED
-from efficientformer_edu.data.letterbox import View
+from efficientformer_edu.data.letterbox import Letterbox
 from efficientformer_edu.dense.evaluation import classes_of
 
 MASKS = st.tuples(st.integers(1, 12), st.integers(1, 12), st.integers(0, 2**32)).map(
@@ -102,7 +102,7 @@ def test_objects_without_an_outline(tmp_path, without):
 def test_data_with_boxes_alone_have_no_classes_of_pixels(tmp_path):
     data = read(tmp_path, annotation(segmentation=[]))
     assert classes_of(data, "detection") == ("cat", "dog")
-    with pytest.raises(ValueError, match="no classes of pixels: .*; train for detection"):
+    with pytest.raises(ValueError, match="no pixel classes: .*; train for detection"):
         classes_of(data, "segmentation")
 
 
@@ -144,11 +144,11 @@ def test_masks_are_decoded_singly_and_only_on_demand(tmp_path, monkeypatch):
     decoded = []
     monkeypatch.setattr(coco, "decode", lambda *arguments: decoded.append(arguments) or decode(*arguments))
     example = read(tmp_path, annotation(), annotation(category=90), OTHER)[0]
-    View(40, (0.5, 2.0), True, pixels=False)(example, torch.Generator().manual_seed(0))
+    Letterbox(40, (0.5, 2.0), True, pixels=False)(example, torch.Generator().manual_seed(0))
     assert decoded == []
     assert example.masks[1].sum() == 10 * 8
     assert len(decoded) == 1
-    View(40)(example)
+    Letterbox(40)(example)
     assert len(decoded) == 3
     assert example.semantic is example.semantic
 
@@ -251,8 +251,8 @@ def test_more_classes_than_a_map_of_pixels_can_hold(tmp_path):
     data = read_coco(*write_coco(tmp_path, content), strict=True)
     assert data[0].labels.tolist() == [1202]
     assert len(classes_of(data, "detection")) == 1203
-    View(40, pixels=False)(data[0])
-    with pytest.raises(ValueError, match="1,204 classes of pixels, .* 255: .*; train for detection"):
+    Letterbox(40, pixels=False)(data[0])
+    with pytest.raises(ValueError, match="1,204 pixel classes; .* 255: .*; train for detection"):
         classes_of(data, "segmentation")
     with pytest.raises(ValueError, match="label 1202 does not fit a map of pixels"):
         _ = data[0].semantic
@@ -298,7 +298,7 @@ def test_broken_objects(tmp_path, fields, message):
     with pytest.warns(UserWarning, match=rf"1 of 4 entries left out; first reason: annotations\[1\]: .*{message}"):
         data = read(tmp_path, *both, strict=False)
     assert (data.skipped, len(data[0].labels)) == (1, 1)
-    assert data.words.endswith("2 images with 1 objects of 2 classes, 1 entries left out")
+    assert data.description.endswith("2 images with 1 objects of 2 classes, 1 entries left out")
 
 
 def test_an_entry_that_is_no_object_at_all(tmp_path):
@@ -308,8 +308,8 @@ def test_an_entry_that_is_no_object_at_all(tmp_path):
 
 BROKEN_IMAGES = [
     ({"file_name": "three.jpg"}, FileNotFoundError, "three.jpg is missing"),
-    ({"file_name": "broken.jpg"}, ValueError, "broken.jpg: this is no image, or it is broken"),
-    ({"file_name": "cut.jpg"}, ValueError, "cut.jpg: this is no image, or it is broken"),
+    ({"file_name": "broken.jpg"}, ValueError, "broken.jpg: not an image, or a broken one"),
+    ({"file_name": "cut.jpg"}, ValueError, "cut.jpg: not an image, or a broken one"),
     ({"file_name": None}, ValueError, "needs an id, .* and a file_name"),
     ({"file_name": ["one.jpg"]}, ValueError, "needs an id, .* and a file_name"),
     ({"id": None}, ValueError, "needs an id, .* and a file_name"),
@@ -396,7 +396,7 @@ def test_what_is_not_there(tmp_path):
 def test_an_image_that_breaks_later_is_named(tmp_path):
     data = read(tmp_path, annotation())
     (tmp_path / "pets/train2017/one.jpg").write_bytes(b"gone")
-    with pytest.raises(ValueError, match="one.jpg: this is no image"):
+    with pytest.raises(ValueError, match="one.jpg: not an image"):
         data[0]
 
 

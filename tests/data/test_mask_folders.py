@@ -36,7 +36,7 @@ def test_both_splits(root):
     assert train.classes == ()
     assert train.pixel_classes == test.pixel_classes == ("wall", "bed", "lamp")
     assert repr(train) == "MaskFolder: rooms, 2 training images, pixels of 3 classes"
-    assert test.words == "rooms, 1 test images, pixels of 3 classes"
+    assert test.description == "rooms, 1 test images, pixels of 3 classes"
 
 
 def test_an_example(root):
@@ -150,8 +150,8 @@ def sixteen_bits(root):
     ("harm", "kind", "message"),
     [
         (remove, FileNotFoundError, "a.png is missing, the mask of a.jpg"),
-        (break_image, ValueError, "a.jpg: this is no image, or it is broken"),
-        (break_mask, ValueError, "a.png: this is no image, or it is broken"),
+        (break_image, ValueError, "a.jpg: not an image, or a broken one"),
+        (break_mask, ValueError, "a.png: not an image, or a broken one"),
         (other_size, ValueError, "a.png has 30×20 pixels, its image has 20×30"),
         (colours, ValueError, r"a.png has the mode RGB; a mask has one channel .* Image.fromarray\(ids"),
         (sixteen_bits, ValueError, "a.png has the mode I;16; a mask has one channel"),
@@ -165,7 +165,7 @@ def test_broken_pairs(root, harm, kind, message):
     with pytest.warns(UserWarning, match=f"rooms: 1 of 2 images left out; first reason: .*{message}"):
         data = read_mask_folder(root, "train")
     assert (len(data), data.skipped) == (1, 1)
-    assert data.words == "rooms, 1 training images, pixels of 3 classes, 1 left out"
+    assert data.description == "rooms, 1 training images, pixels of 3 classes, 1 left out"
 
 
 def test_broken_masks_name_no_class(tmp_path):

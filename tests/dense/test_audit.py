@@ -17,7 +17,7 @@ from efficientformer_edu.dense import (
 
 # SMALL at 64×64: maps of 16, 32, 48, 64 channels and 16², 8², 4², 2² pixels; 5 classes.
 IMAGES = torch.zeros(1, 3, 64, 64)
-PLACES = 256 + 64 + 16 + 4
+POSITIONS = 256 + 64 + 16 + 4
 NUMBERS = 16 * 256 + 32 * 64 + 48 * 16 + 64 * 4  # of the four maps together
 
 CONVOLUTIONS = (
@@ -38,9 +38,9 @@ LAYER_NORMS = 2 * 4 * 64  # the classifier's norm before the mean is not used
 def test_detection_by_hand():
     config = DenseConfig(SMALL, AnchorDecoupledHeadConfig(), FPNConfig(out_channels=8), num_classes=5)
     audit = audit_module(DenseNetwork(config), IMAGES)
-    laterals, smoothing = NUMBERS * 8, 8 * 8 * 9 * PLACES
-    towers = 2 * 8 * 8 * 9 * PLACES
-    predictions = 8 * 9 * 3 * (5 + 4) * PLACES  # three anchors per position
+    laterals, smoothing = NUMBERS * 8, 8 * 8 * 9 * POSITIONS
+    towers = 2 * 8 * 8 * 9 * POSITIONS
+    predictions = 8 * 9 * 3 * (5 + 4) * POSITIONS  # three anchors per position
     convolutions = CONVOLUTIONS + laterals + smoothing + towers + predictions
     assert audit.flop_counter == {"convolution": convolutions, "addmm": LINEARS, "bmm": PRODUCTS}
     assert audit.macs == audit.written_out == convolutions + LINEARS + PRODUCTS
@@ -48,7 +48,7 @@ def test_detection_by_hand():
         "conv": convolutions,
         "linear": LINEARS,
         "matmul": PRODUCTS,
-        "batch_norm": 2 * (BATCH_NORMS + 2 * 8 * PLACES),
+        "batch_norm": 2 * (BATCH_NORMS + 2 * 8 * POSITIONS),
         "layer_norm": 5 * LAYER_NORMS,
         "group_norm": 5 * NUMBERS,
         "upsample_nearest2d": 8 * (256 + 64 + 16),
@@ -65,7 +65,7 @@ def test_segmentation_by_hand():
         "conv": convolutions,
         "linear": LINEARS,
         "matmul": PRODUCTS,
-        "batch_norm": 2 * (BATCH_NORMS + 8 * PLACES + 8 * 256),
+        "batch_norm": 2 * (BATCH_NORMS + 8 * POSITIONS + 8 * 256),
         "layer_norm": 5 * LAYER_NORMS,
         "group_norm": 5 * NUMBERS,
         "upsample_bilinear2d": 4 * 4 * 8 * 256,  # of all four maps, including the finest

@@ -43,7 +43,7 @@ RENAMED = [  # NetsPresso's name, our name
 ]
 
 
-def ours(name: str) -> str:
+def package_name(name: str) -> str:
     for pattern, here in RENAMED:
         name = re.sub(pattern, here, name)
     return name
@@ -68,7 +68,7 @@ def test_names_and_shapes(golden):
         for name, value in network.named_parameters()
         if not name.startswith(("backbone.stem.", "backbone.stages."))
     }
-    assert match == {ours(name): shape for name, shape in seen["parameters"].items()}
+    assert match == {package_name(name): shape for name, shape in seen["parameters"].items()}
 
 
 def test_totals(golden):

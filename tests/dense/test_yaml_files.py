@@ -139,14 +139,14 @@ ODD = PRESETS["l7"].replace(
     distillation=False, depths=(1, 2, 3, 4), embed_dims=(10, 11, 12, 13), num_vit=3, num_heads=3, key_dim=5
 )
 ODD = ODD.replace(mlp_ratio=2.5, attn_ratio=1.5, attn_drop_rate=0.1, proj_drop_rate=0.2, act="hard_swish")
-TOLD = [config for _, config in EXAMPLES.values()] + [
+MESSAGES = [config for _, config in EXAMPLES.values()] + [
     DenseConfig(ODD, SemanticFPNConfig(64, 0.25), FPNConfig(6, 1, 3, "on_lateral", True, 256), 150),
     DenseConfig(ODD, AnchorDecoupledHeadConfig(((1e-5, 2), (3, 4)), (1 / 3,), 4, "instance_norm"), FPNConfig(2, 2), 80),
     DenseConfig(ODD, AnchorFreeDecoupledHeadConfig(True, "relu6"), YOLOPAFPNConfig(1.33, True, "prelu"), 80),
 ]
 
 
-@pytest.mark.parametrize("config", TOLD, ids=lambda config: " ".join(config.names))
+@pytest.mark.parametrize("config", MESSAGES, ids=lambda config: " ".join(config.names))
 def test_a_network_is_written_and_read_again(tmp_path, config):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -179,21 +179,18 @@ def test_what_is_written_is_what_netspresso_reads():
         ({"stem_act": "gelu"}, "stem_act='gelu' is not possible; allowed: 'relu', which NetsPresso's files imply"),
         (
             {"num_vit": (0, 0, 1, 1)},
-            "num_vit=(0, 0, 1, 1) is not possible; allowed: MB3D in the last stage alone, for a file has one number",
+            "num_vit=(0, 0, 1, 1) is not possible; allowed: MB3D blocks in the last stage only",
         ),
     ],
 )
 def test_what_a_file_cannot_tell_is_refused(fields, message):
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         to_yaml(DenseConfig(L1.replace(**fields), FCConfig()))
 
 
 def test_bare_outputs_cannot_be_written():
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match="^norms=False is not possible; allowed: True"):
         to_yaml(DenseConfig(L1, ALLMLPDecoderConfig(), norms=False))
-    assert str(error.value) == (
-        "norms=False is not possible; allowed: True, for NetsPresso's backbones have norms on their outputs"
-    )
 
 
 def test_what_belongs_to_training_is_named_in_a_warning(tmp_path):
@@ -206,9 +203,8 @@ def test_what_belongs_to_training_is_named_in_a_warning(tmp_path):
     with pytest.warns(UserWarning) as caught:
         network = read(tmp_path, model_file(ANCHOR_HEAD, FPN_NECK, more=more))
     assert network.config == EXAMPLES["detection"][1]
-    assert [str(warning.message) for warning in caught] == [
-        "ignored, since they do not describe the network: checkpoint, freeze_backbone, postprocessor, losses"
-    ]
+    (message,) = (str(warning.message) for warning in caught)
+    assert message.endswith(": checkpoint, freeze_backbone, postprocessor, losses")
     assert caught[0].filename == __file__
 
 
@@ -243,174 +239,64 @@ def test_what_is_null_is_not_worth_a_warning(tmp_path):
 
 
 DETECTION = model_file(ANCHOR_HEAD, FPN_NECK)
-ALL = "task, name, architecture"
-THERE = "a file with the field model is read as NetsPresso's, which has it there"
-BAD = {  # the original text, its replacement, and the full message
-    "no YAML": (
-        "model:",
-        "model: [",
-        "it is no YAML file: expected ',' or ']', but got ':' in line 3; wanted: lines such as depths: [3, 2, 6, 4]",
-    ),
-    "no mapping": (
-        DETECTION,
-        "- model\n",
-        "it holds list, not a mapping of fields to values; wanted: lines such as depths: [3, 2, 6, 4]",
-    ),
-    "empty": (
-        DETECTION,
-        "",
-        "it holds NoneType, not a mapping of fields to values; wanted: lines such as depths: [3, 2, 6, 4]",
-    ),
-    "an EfficientFormerConfig": (
-        DETECTION,
-        SMALL.to_yaml(),
-        f"model is missing: no 'model' in {', '.join(SMALL.to_dict())}; {THERE}",
-    ),
-    "a misspelt model": ("model:", "modell:", f"model is missing: no 'model' in modell; {THERE}"),
-    "another file of NetsPresso's": (DETECTION, "{}", f"model is missing: no 'model' in ; {THERE}"),
-    "an empty model": (DETECTION, "model:\n", f"model=None is not possible; allowed: fields and values of {ALL}"),
-    "a misspelt task": (
-        "  task:",
-        "  tasks:",
-        f"model.task is missing: no 'task' in tasks, name, architecture; {THERE}",
-    ),
-    "no task": ("  task: detection\n", "", f"model.task is missing: no 'task' in name, architecture; {THERE}"),
-    "another head's task": (
-        "task: detection",
-        "task: segmentation",
-        "model.task='segmentation' is not possible; allowed: 'detection', which is what the head is for",
-    ),
-    "no architecture": (
-        "  architecture:",
-        "  postprocessor:",
-        f"model.architecture is missing: no 'architecture' in task, name, postprocessor; {THERE}",
-    ),
-    "an architecture that is a list": (
-        DETECTION,
-        "model: {task: detection, architecture: [fpn]}",
-        "model.architecture=['fpn'] is not possible; allowed: fields and values of full, backbone, neck, head",
-    ),
-    "a full model": (
-        "full: null",
-        "full: {name: pidnet}",
-        "model.architecture.full={'name': 'pidnet'} is not possible; allowed: null, as EfficientFormer has",
-    ),
-    "no such part": (
-        "    neck:",
-        "    necks:",
-        "model.architecture: Unknown field 'necks'. Did you mean 'neck'?",
-    ),
-    "another backbone": (
-        "name: efficientformer\n",
-        "name: resnet\n",
-        "model.architecture.backbone.name='resnet' is not possible; allowed: 'efficientformer'",
-    ),
-    "a misspelt field of the backbone": (
-        "ffn_act_type",
-        "ffn_act_typ",
-        "model.architecture.backbone.params: Unknown field 'ffn_act_typ'. Did you mean 'ffn_act_type'?",
-    ),
-    "a missing field of the backbone": (
-        ", vit_num: 1",
-        "",
-        "model.architecture.backbone.params.vit_num is missing: no 'vit_num' in num_attention_heads, "
-        "attention_channels, attention_dropout_prob, attention_value_expansion_ratio, ffn_intermediate_ratio, "
-        f"ffn_dropout_prob, ffn_act_type; {THERE}",
-    ),
-    "a wrong field of the backbone": (
-        "vit_num: 1",
-        "vit_num: 9",
-        "num_vit=9 is not possible; allowed: at most the depth of its stage (depths=(3, 2, 6, 4))",
-    ),
-    "a misspelt neck": (
-        "name: fpn",
-        "name: fnp",
-        "model.architecture.neck.name: Unknown neck 'fnp'. Did you mean 'fpn'?",
-    ),
-    "an unknown neck": (
-        "name: fpn",
-        "name: rtdetr",
-        "model.architecture.neck.name: Unknown neck 'rtdetr'. Available: fpn, yolopafpn",
-    ),
-    "a neck of two names": (
-        "name: fpn",
-        "name: [fpn, yolopafpn]",
-        "model.architecture.neck.name: Unknown neck ['fpn', 'yolopafpn']. Did you mean 'yolopafpn'?",
-    ),
-    "a neck that is a word": (
-        FPN_NECK,
-        "fpn",
-        "model.architecture.neck='fpn' is not possible; allowed: fields and values of name, params",
-    ),
-    "a misspelt head": (
-        "name: anchor_decoupled_head",
-        "name: anchor_head",
-        "model.architecture.head.name: Unknown head 'anchor_head'. Did you mean 'anchor_decoupled_head'?",
-    ),
-    "no head": (
-        f"    head: {ANCHOR_HEAD}\n",
-        "",
-        f"model.architecture.head is missing: no 'head' in full, backbone, neck; {THERE}",
-    ),
-    "a head without parameters": (
-        ANCHOR_HEAD,
-        "{name: fc}",
-        f"model.architecture.head.params is missing: no 'params' in name; {THERE}",
-    ),
-    "parameters that are a number": (
+ARCHITECTURE = "model.architecture"
+AT_BACKBONE, AT_NECK, AT_HEAD = (f"{ARCHITECTURE}.{name}" for name in ("backbone.params", "neck", "head"))
+
+# What is replaced in a correct file, by what, and what the message begins with: the field and its value.
+BAD = [
+    (DETECTION, "model: [", "not a YAML file: "),
+    (DETECTION, "- model\n", "it holds list, not a mapping"),
+    (DETECTION, "", "it holds NoneType, not a mapping"),
+    (DETECTION, SMALL.to_yaml(), "model is missing: no 'model' in depths, "),
+    ("model:", "modell:", "model is missing: no 'model' in modell; "),
+    (DETECTION, "{}", "model is missing: "),
+    (DETECTION, "model:\n", "model=None is not possible; allowed: a mapping with the fields task, name, architecture"),
+    ("  task:", "  tasks:", "model.task is missing: no 'task' in tasks, name, architecture; "),
+    ("  task: detection\n", "", "model.task is missing: no 'task' in name, architecture; "),
+    ("task: detection", "task: segmentation", "model.task='segmentation' is not possible; allowed: 'detection'"),
+    ("  architecture:", "  postprocessor:", f"{ARCHITECTURE} is missing: "),
+    (DETECTION, "model: {task: detection, architecture: [fpn]}", f"{ARCHITECTURE}=['fpn'] is not possible"),
+    ("full: null", "full: {name: pidnet}", f"{ARCHITECTURE}.full={{'name': 'pidnet'}} is not possible; allowed: null"),
+    ("    neck:", "    necks:", f"{ARCHITECTURE}: Unknown field 'necks'. Did you mean 'neck'?"),
+    ("name: efficientformer\n", "name: resnet\n", f"{ARCHITECTURE}.backbone.name='resnet' is not possible; allowed: "),
+    ("ffn_act_type", "ffn_act_typ", f"{AT_BACKBONE}: Unknown field 'ffn_act_typ'. Did you mean 'ffn_act_type'?"),
+    (", vit_num: 1", "", f"{AT_BACKBONE}.vit_num is missing: "),
+    ("vit_num: 1", "vit_num: 9", "num_vit=9 is not possible; allowed: at most the depth of its stage"),
+    ("name: fpn", "name: fnp", f"{AT_NECK}.name: Unknown neck 'fnp'. Did you mean 'fpn'?"),
+    ("name: fpn", "name: rtdetr", f"{AT_NECK}.name: Unknown neck 'rtdetr'. Available: fpn, yolopafpn"),
+    ("name: fpn", "name: [fpn, yolopafpn]", f"{AT_NECK}.name: Unknown neck ['fpn', 'yolopafpn']. "),
+    (FPN_NECK, "fpn", f"{AT_NECK}='fpn' is not possible; allowed: a mapping with the fields name, params"),
+    ("name: anchor_decoupled_head", "name: anchor_head", f"{AT_HEAD}.name: Unknown head 'anchor_head'. Did you mean "),
+    (f"    head: {ANCHOR_HEAD}\n", "", f"{AT_HEAD} is missing: no 'head' in full, backbone, neck; "),
+    (ANCHOR_HEAD, "{name: fc}", f"{AT_HEAD}.params is missing: no 'params' in name; "),
+    (
         ANCHOR_HEAD,
         "{name: fc, params: 1}",
-        "model.architecture.head.params=1 is not possible; allowed: fields and values of num_layers, "
-        "intermediate_channels, act_type, dropout_prob",
+        f"{AT_HEAD}.params=1 is not possible; allowed: a mapping with the fields num_l",
     ),
-    "a misspelt field of a neck": (
-        "num_outs",
-        "num_out",
-        "model.architecture.neck.params: Unknown field 'num_out'. Did you mean 'num_outs'?",
-    ),
-    "a field that no head has": (
-        "num_layers: 1",
-        "xyz: 1",
-        "model.architecture.head.params: Unknown field 'xyz'. Available: anchor_sizes, aspect_ratios, num_layers, "
-        "norm_type",
-    ),
-    "a wrong value of a neck": (
+    ("num_outs", "num_out", f"{AT_NECK}.params: Unknown field 'num_out'. Did you mean 'num_outs'?"),
+    ("num_layers: 1", "xyz: 1", f"{AT_HEAD}.params: Unknown field 'xyz'. Available: anchor_sizes, "),
+    (
         "add_extra_convs: False",
         "add_extra_convs: on_top",
-        "model.architecture.neck.params: add_extra_convs='on_top' is not possible; allowed: False, 'on_input', "
-        "'on_lateral', 'on_output'",
+        f"{AT_NECK}.params: add_extra_convs='on_top' is not possible",
     ),
-    "a wrong value of a head": (
-        "norm_type: batch_norm",
-        "norm_type: [batch_norm]",
-        "model.architecture.head.params: norm_type=['batch_norm'] is not possible; allowed: batch_norm, instance_norm",
-    ),
-    "levels that do not fit": (
-        "num_outs: 4",
-        "num_outs: 3",
-        "num_outs=3 is not possible; allowed: 4, one for each level, or more",
-    ),
-    "sizes for other levels": (
+    ("norm_type: batch_norm", "norm_type: [batch_norm]", f"{AT_HEAD}.params: norm_type=['batch_norm'] is not possible"),
+    ("num_outs: 4", "num_outs: 3", "num_outs=3 is not possible; allowed: 4"),
+    (
         "num_outs: 4",
         "num_outs: 5",
-        "anchor_sizes=((32.0,), (64.0,), (128.0,), (256.0,)) is not possible; allowed: 5 lists, one for each map",
+        "anchor_sizes=((32.0,), (64.0,), (128.0,), (256.0,)) is not possible; allowed: 5 lists",
     ),
-    "a pair that does not go together": (
-        FPN_NECK,
-        PAFPN_NECK,
-        "anchor_decoupled_head with yolopafpn is not possible: its towers are shared by all maps, which must have one "
-        "width; allowed: fpn",
-    ),
-}
+    (FPN_NECK, PAFPN_NECK, "anchor_decoupled_head with yolopafpn is not possible: "),
+]
 
 
-@pytest.mark.parametrize("name", list(BAD))
-def test_what_is_wrong_in_a_file(tmp_path, name):
-    old, new, message = BAD[name]
+@pytest.mark.parametrize(("old", "new", "message"), BAD, ids=[message[:40] for *_, message in BAD])
+def test_what_is_wrong_in_a_file(tmp_path, old, new, message):
     assert DETECTION.count(old) == 1
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match="^" + re.escape(f"{tmp_path / 'model.yaml'}: {message}")):
         read(tmp_path, DETECTION.replace(old, new))
-    assert str(error.value) == f"{tmp_path / 'model.yaml'}: {message}"
 
 
 def test_a_file_that_is_not_there(tmp_path):

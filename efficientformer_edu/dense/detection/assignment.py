@@ -16,20 +16,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from efficientformer_edu.dense.detection.boxes import area, iou
-from efficientformer_edu.dense.detection.priors import Places
+from efficientformer_edu.dense.detection.boxes import box_area, box_iou
+from efficientformer_edu.dense.detection.priors import Positions
 
 BACKGROUND = -1  # trained as background
-BETWEEN = -2  # ignored: neither clearly an object nor clearly background
+IGNORED_ANCHOR = -2  # ignored: neither clearly an object nor clearly background
 
-ON_BOX, OFF_BOX = 0.5, 0.4  # IoU at or above which an anchor is matched to a box, and below which it is background
+MATCHED_IOU, BACKGROUND_IOU = 0.5, 0.4  # at or above: matched to the box; below: background
 
 RADIUS = 2.5  # strides from the centre of a box, along x and along y
-BEST = 10  # number of predictions whose IoUs determine k
+TOP_IOUS = 10  # number of predictions whose IoUs determine k
 IOU_WEIGHT = 3.0
-AWAY = 1e5  # exceeds all other costs: such a position is selected only if no other is left
-LEAST_IOU = 1e-8  # keeps −log finite
-LEAST_PROBABILITY = 1e-6  # keeps −log finite
+FAR_COST = 1e5  # exceeds all other costs: such a position is selected only if no other is left
+MIN_IOU = 1e-8  # keeps −log finite
+MIN_PROBABILITY = 1e-6  # keeps −log finite
 
 
 def match_anchors(anchors: Float[Tensor, "anchors 4"], boxes: Float[Tensor, "objects 4"]) -> Int[Tensor, " anchors"]:
@@ -41,36 +41,36 @@ def match_anchors(anchors: Float[Tensor, "anchors 4"], boxes: Float[Tensor, "obj
     a different one.
 
     Returns:
-        The index of the box, `BACKGROUND` or `BETWEEN`. A box that overlaps no anchor, such as one without area, is not
-        matched.
+        The index of the box, `BACKGROUND` or `IGNORED_ANCHOR`. A box that overlaps no anchor, such as one without area,
+        is not matched.
     """
     if not len(boxes):
         return torch.full((len(anchors),), BACKGROUND, device=anchors.device)
-    overlap = iou(anchors, boxes)  # (anchors, objects)
-    best, number = overlap.max(dim=1)  # (anchors,) each
-    unbeaten = ((overlap == overlap.amax(dim=0)) & (overlap > 0)).any(dim=1)  # (anchors,)
-    number = number.where((best >= ON_BOX) | unbeaten, BETWEEN)
-    return number.where((best >= OFF_BOX) | unbeaten, BACKGROUND)
+    ious = box_iou(anchors, boxes)  # (anchors, objects)
+    best, box_index = ious.max(dim=1)  # (anchors,) each
+    best_for_box = ((ious == ious.amax(dim=0)) & (ious > 0)).any(dim=1)  # (anchors,)
+    box_index = box_index.where((best >= MATCHED_IOU) | best_for_box, IGNORED_ANCHOR)
+    return box_index.where((best >= BACKGROUND_IOU) | best_for_box, BACKGROUND)
 
 
 class Assignment(NamedTuple):
     """The training target of each position.
 
     Attributes:
-        number: index of the assigned box, or `BACKGROUND`.
-        overlap: IoU of the predicted box with the assigned one; 0 for background.
+        box_index: index of the assigned box, or `BACKGROUND`.
+        iou: IoU of the predicted box with the assigned one; 0 for background.
     """
 
-    number: Int[Tensor, " places"]
-    overlap: Float[Tensor, " places"]
+    box_index: Int[Tensor, " positions"]
+    iou: Float[Tensor, " positions"]
 
 
 @torch.no_grad()
 def simota(
-    predicted: Float[Tensor, "places 4"],
-    objectness: Float[Tensor, " places"],
-    classes: Float[Tensor, "places num_classes"],
-    places: Places,
+    predicted: Float[Tensor, "positions 4"],
+    objectness: Float[Tensor, " positions"],
+    classes: Float[Tensor, "positions num_classes"],
+    positions: Positions,
     boxes: Float[Tensor, "objects 4"],
     labels: Int[Tensor, " objects"],
 ) -> Assignment:
@@ -89,40 +89,40 @@ def simota(
         predicted: predicted boxes.
         objectness: logits.
         classes: logits.
-        places: positions of the predictions.
+        positions: positions of the predictions.
         boxes: boxes of the objects.
         labels: labels of the objects.
     """
     if not len(boxes):
         zeros = torch.zeros_like(objectness)
         return Assignment(torch.full_like(zeros, BACKGROUND, dtype=torch.long), zeros)
-    inside, near = _centred_in(places, boxes)
-    candidate = (inside | near) & (area(boxes) > 0)  # (positions, objects)
-    overlap = iou(predicted, boxes)  # (positions, objects)
-    # (positions, objects)
-    cost = _class_cost(objectness, classes)[:, labels] - IOU_WEIGHT * (overlap + LEAST_IOU).log()
-    cost = (cost + AWAY * ~(inside & near)).masked_fill(~candidate, math.inf)
+    inside, near = _centred_in(positions, boxes)
+    candidate = (inside | near) & (box_area(boxes) > 0)  # (positions, objects)
+    ious = box_iou(predicted, boxes)  # (positions, objects), as `cost`
+    cost = _class_cost(objectness, classes)[:, labels] - IOU_WEIGHT * (ious + MIN_IOU).log()
+    cost = (cost + FAR_COST * ~(inside & near)).masked_fill(~candidate, math.inf)
 
-    best = overlap.where(candidate, 0).topk(min(BEST, len(places.strides)), dim=0).values  # (10, objects)
+    best = ious.where(candidate, 0).topk(min(TOP_IOUS, len(positions.strides)), dim=0).values  # (10, objects)
     k = best.sum(dim=0).floor().clamp(min=1)  # (objects,)
     rank = cost.argsort(dim=0, stable=True).argsort(dim=0)  # (positions, objects): 0 for the lowest cost of a box
-    lowest_cost, number = cost.masked_fill(rank >= k, math.inf).min(dim=1)  # (positions,) each
+    lowest_cost, box_index = cost.masked_fill(rank >= k, math.inf).min(dim=1)  # (positions,) each
     assigned = lowest_cost.isfinite()
-    return Assignment(number.where(assigned, BACKGROUND), overlap.gather(1, number[:, None])[:, 0].where(assigned, 0))
+    assigned_iou = ious.gather(1, box_index[:, None])[:, 0]  # (positions,)
+    return Assignment(box_index.where(assigned, BACKGROUND), assigned_iou.where(assigned, 0))
 
 
-def _centred_in(places: Places, boxes: Tensor) -> tuple[Tensor, Tensor]:
+def _centred_in(positions: Positions, boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Whether each position's centre lies in each box, and whether it is near the box centre: (positions, objects)."""
-    centres, strides = places.centres[:, None], places.strides[:, None, None]  # (positions, 1, 2), (positions, 1, 1)
+    centres, radius = positions.centres[:, None], RADIUS * positions.strides[:, None, None]  # (positions, 1, 2 or 1)
     low, high = boxes[:, :2], boxes[:, 2:]  # (objects, 2) each
     inside = (low < centres) & (centres < high)  # (positions, objects, 2)
-    near = (centres - (low + high) / 2).abs() < RADIUS * strides
+    near = (centres - (low + high) / 2).abs() < radius
     return inside.all(dim=2), near.all(dim=2)
 
 
 def _class_cost(objectness: Tensor, classes: Tensor) -> Tensor:
     """BCE(√(p_class · p_object), one-hot) per position and class: −log p of the class, −log(1 − p) of the others."""
     p = (classes.sigmoid() * objectness.sigmoid()[:, None]).sqrt()  # (positions, num_classes)
-    p = p.clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
-    none = -(1 - p).log()
-    return none.sum(dim=1, keepdim=True) - none - p.log()
+    p = p.clamp(MIN_PROBABILITY, 1 - MIN_PROBABILITY)
+    negative = -(1 - p).log()
+    return negative.sum(dim=1, keepdim=True) - negative - p.log()

@@ -1,19 +1,7 @@
-"""AnchorFreeDecoupledHead, as in YOLOX: each position of each feature map predicts a box, its objectness and its class.
+"""Detection heads: AnchorDecoupledHead, as in RetinaNet, and AnchorFreeDecoupledHead, as in YOLOX.
 
-Source: Ge et al., *YOLOX*, 2021, section 2.1; NetsPresso Trainer's head. Each feature map has its own weights: a 1×1
-convolution to a common width, two 3×3 convolutions for the class and two for the box, and 1×1 convolutions that
-predict.
-
-Input: feature maps (B, C_j, H_j, W_j). Output: for each of them (B, 4 + 1 + num_classes, H_j, W_j): four box values,
-one objectness logit, one logit per class.
-
-AnchorDecoupledHead, as in RetinaNet: a class tower and a box tower for all anchors, shared by all feature maps.
-
-Source: Lin et al., *Focal Loss for Dense Object Detection*, 2017, section 4; NetsPresso Trainer's head, after
-torchvision's RetinaNet. RetinaNet has `num_layers` 4.
-
-Input: feature maps (B, C, H_j, W_j) with the same number of channels. Output: class logits (B, anchors, num_classes),
-box offsets (B, anchors, 4), and the anchors (anchors, 4): sizes × ratios at each position of each feature map.
+Sources: Lin et al., *Focal Loss for Dense Object Detection*, 2017, section 4, after torchvision's RetinaNet; Ge et al.,
+*YOLOX*, 2021, section 2.1; NetsPresso Trainer's heads of these names.
 """
 
 from __future__ import annotations
@@ -29,7 +17,7 @@ from torch import Tensor, nn
 
 from efficientformer_edu import _validation as values
 from efficientformer_edu.dense.detection.priors import Sizes, anchors_at
-from efficientformer_edu.dense.layers import NORMS, ConvNormAct, as_in_yolox, conv3x3
+from efficientformer_edu.dense.layers import NORMS, ConvNormAct, conv3x3, set_yolox_norms
 
 PRIOR = 0.01  # initial probabilities
 DEPTH = 2  # 3×3 convolutions before each prediction
@@ -53,7 +41,14 @@ class AnchorFreeDecoupledHeadConfig:
 
 
 class AnchorFreeDecoupledHead(nn.Module):
-    """The anchor-free detection head. Arguments as for `AnchorDecoupledHead`; feature maps may have different widths.
+    """YOLOX's head: each position of each feature map predicts a box, its objectness and its class.
+
+    Each feature map has its own weights: a 1×1 convolution to a common width, two 3×3 convolutions for the class and
+    two for the box, and 1×1 convolutions that predict. Arguments as for `AnchorDecoupledHead`, but feature maps may
+    have different widths.
+
+    Input: feature maps (B, C_j, H_j, W_j). Output: for each of them (B, 4 + 1 + num_classes, H_j, W_j): four box
+    values, one objectness logit, one logit per class.
 
     Attributes:
         strides: strides of the feature maps in pixels of the image.
@@ -79,7 +74,7 @@ class AnchorFreeDecoupledHead(nn.Module):
         self.cls_preds, self.reg_preds, self.obj_preds = predict(num_classes), predict(4), predict(1)
         for last in (*self.cls_preds, *self.obj_preds):
             nn.init.constant_(last.bias, -math.log((1 - PRIOR) / PRIOR))
-        as_in_yolox(self)
+        set_yolox_norms(self)
 
     def forward(self, maps: Sequence[Float[Tensor, "B _ _ _"]]) -> list[Tensor]:
         outputs = []
@@ -105,7 +100,7 @@ class AnchorDecoupledHeadConfig:
     Attributes:
         anchor_sizes: anchor sizes in pixels for each feature map.
         aspect_ratios: height / width.
-        num_layers: convolutions per tower.
+        num_layers: convolutions per tower; RetinaNet has 4.
         norm_type: norm of these convolutions, a key of `layers.NORMS`. Instance norm needs feature maps with more than
             one position, and so images with more than 32 pixels on one side.
     """
@@ -116,7 +111,7 @@ class AnchorDecoupledHeadConfig:
     norm_type: str = "batch_norm"
 
     def __post_init__(self) -> None:
-        allowed = "for each map a list of sizes in pixels, as many in each, such as [[32], [64], [128], [256]]"
+        allowed = "a list of sizes in pixels per feature map, of equal length, such as [[32], [64], [128], [256]]"
         sizes = _rows(self.anchor_sizes)
         if not sizes or len({len(map_sizes) for map_sizes in sizes}) != 1 or not sizes[0]:
             raise values.invalid_value("anchor_sizes", self.anchor_sizes, allowed)
@@ -172,7 +167,9 @@ class Tower(nn.Module):
 
 
 class AnchorDecoupledHead(nn.Module):
-    """The anchor-based detection head.
+    """RetinaNet's head: a class tower and a box tower for all anchors, shared by all feature maps.
+
+    Input: feature maps (B, C, H_j, W_j). Output: `AnchorPredictions`, for sizes × ratios at each position.
 
     Args:
         in_dims: channels of the feature maps.
@@ -190,11 +187,12 @@ class AnchorDecoupledHead(nn.Module):
     ) -> None:
         super().__init__()
         if len(set(in_dims)) > 1:
-            raise ValueError(
-                f"maps of {', '.join(map(str, in_dims))} channels; the towers are shared and need one width"
-            )
+            channels = ", ".join(map(str, in_dims))
+            raise ValueError(f"feature maps with {channels} channels; the towers are shared and need equal widths")
         if len(config.anchor_sizes) != len(in_dims):
-            raise values.invalid_value("anchor_sizes", config.anchor_sizes, f"{len(in_dims)} lists, one for each map")
+            raise values.invalid_value(
+                "anchor_sizes", config.anchor_sizes, f"{len(in_dims)} lists, one per feature map"
+            )
         self.config, self.strides = config, tuple(strides)
         num_anchors = len(config.anchor_sizes[0]) * len(config.aspect_ratios)
         prior = -math.log((1 - PRIOR) / PRIOR)

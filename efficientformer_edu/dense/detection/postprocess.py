@@ -17,14 +17,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from efficientformer_edu import _validation as values
-from efficientformer_edu.dense.detection.boxes import area, clip, decode, nms_by_class, precise
+from efficientformer_edu.dense.detection.boxes import at_least_float32, batched_nms, box_area, clip_boxes, decode
 from efficientformer_edu.dense.detection.heads import AnchorPredictions
-from efficientformer_edu.dense.detection.priors import predictions_at_places
-
-SCORE = 0.05  # score threshold of candidates
-OVERLAP = 0.45  # NMS threshold: largest IoU of two detections of one class
-CANDIDATES = 1000  # maximum per image before NMS
-MOST = 100  # maximum detections per image, as in COCO
+from efficientformer_edu.dense.detection.priors import decode_outputs
 
 
 class Detections(NamedTuple):
@@ -36,9 +31,9 @@ class Detections(NamedTuple):
         labels: class indices.
     """
 
-    boxes: Float[Tensor, "found 4"]
-    scores: Float[Tensor, " found"]
-    labels: Int[Tensor, " found"]
+    boxes: Float[Tensor, "detections 4"]
+    scores: Float[Tensor, " detections"]
+    labels: Int[Tensor, " detections"]
 
 
 @torch.no_grad()
@@ -47,10 +42,10 @@ def detect(
     strides: Sequence[int],
     size: tuple[int, int],
     *,
-    score: float = SCORE,
-    overlap: float = OVERLAP,
-    candidates: int = CANDIDATES,
-    most: int = MOST,
+    score_threshold: float = 0.05,
+    nms_threshold: float = 0.45,
+    pre_nms_topk: int = 1000,
+    max_detections: int = 100,
 ) -> list[Detections]:
     """Detect the objects in each image of a batch.
 
@@ -60,34 +55,34 @@ def detect(
         output: output of the head.
         strides: strides of the feature maps, an attribute of the head; not used with anchors.
         size: height and width of the input images. Boxes are clipped to the image, and dropped if they lie outside.
-        score: score threshold; candidates have a higher score.
-        overlap: NMS threshold: the largest IoU of two detections of one class.
-        candidates: maximum number of candidates per image before NMS.
-        most: maximum number of detections per image.
+        score_threshold: candidates have a higher score.
+        nms_threshold: the largest IoU of two detections of one class.
+        pre_nms_topk: maximum number of candidates per image before NMS.
+        max_detections: maximum number of detections per image; COCO evaluates 100.
 
     Raises:
         ValueError: for thresholds outside [0, 1), and counts that are not integers above 0.
     """
-    values.probability("score", score)
-    values.probability("overlap", overlap)
-    values.positive_int("candidates", candidates)
-    values.positive_int("most", most)
+    values.probability("score_threshold", score_threshold)
+    values.probability("nms_threshold", nms_threshold)
+    values.positive_int("pre_nms_topk", pre_nms_topk)
+    values.positive_int("max_detections", max_detections)
     if isinstance(output, AnchorPredictions):
-        boxes, scores = decode(output.boxes, output.anchors), precise(output.classes).sigmoid()
+        boxes, scores = decode(output.boxes, output.anchors), at_least_float32(output.classes).sigmoid()
     else:
-        predictions = predictions_at_places(output, strides)
-        boxes, scores = predictions.boxes, predictions.objectness[..., None].sigmoid() * predictions.classes.sigmoid()
+        decoded = decode_outputs(output, strides)
+        boxes, scores = decoded.boxes, decoded.objectness[..., None].sigmoid() * decoded.classes.sigmoid()
     detections = []
-    for image_boxes, image_scores in zip(clip(boxes, size), scores, strict=True):  # (N, 4), (N, num_classes)
-        pairs = _candidates(image_boxes, image_scores, score, candidates)
-        kept = nms_by_class(*pairs, overlap)[:most]
-        detections.append(Detections(pairs.boxes[kept], pairs.scores[kept], pairs.labels[kept]))
+    for image_boxes, image_scores in zip(clip_boxes(boxes, size), scores, strict=True):  # (N, 4), (N, num_classes)
+        candidates = _candidates(image_boxes, image_scores, score_threshold, pre_nms_topk)
+        kept = batched_nms(*candidates, nms_threshold)[:max_detections]
+        detections.append(Detections(*(tensor[kept] for tensor in candidates)))
     return detections
 
 
-def _candidates(boxes: Tensor, scores: Tensor, score: float, most: int) -> Detections:
+def _candidates(boxes: Tensor, scores: Tensor, score_threshold: float, topk: int) -> Detections:
     """The highest-scoring pairs of a position and a class."""
-    positions, labels = ((scores > score) & (area(boxes) > 0)[:, None]).nonzero(as_tuple=True)  # (pairs,) each
+    positions, labels = ((scores > score_threshold) & (box_area(boxes) > 0)[:, None]).nonzero(as_tuple=True)  # (pairs,)
     pair_scores = scores[positions, labels]
-    order = pair_scores.argsort(descending=True, stable=True)[:most]
+    order = pair_scores.argsort(descending=True, stable=True)[:topk]
     return Detections(boxes[positions[order]], pair_scores[order], labels[order])

@@ -1,17 +1,8 @@
-"""Semantic FPN, the paper's segmentation head: all feature maps of a pyramid are upsampled to the finest and summed.
+"""Segmentation heads: SemanticFPN, the paper's, and ALLMLPDecoder, SegFormer's.
 
-Paper: section 5.2 and Table 2. Source: Kirillov et al., *Panoptic Feature Pyramid Networks*, 2019, section 3;
-implemented like mmsegmentation's `FPNHead`, which the released configurations use after an FPN of 256 channels. A
-feature map that is 2ᵏ times as coarse as the finest passes through k convolutions, and is upsampled by 2 after each;
-the finest passes through one.
-
-Input: feature maps (B, C, H_j, W_j), each with half the height and width of the previous one. Output: logits (B,
-num_classes, H_1, W_1).
-
-ALLMLPDecoder, SegFormer's head: a layer for each feature map, and a layer that fuses all of them.
-
-Source: Xie et al., *SegFormer*, 2021, section 3.2; NetsPresso Trainer's `AllMLPDecoder`, where each linear layer is a
-1×1 convolution with batch norm and ReLU.
+Paper: section 5.2 and Table 2. Sources: Kirillov et al., *Panoptic Feature Pyramid Networks*, 2019, section 3,
+implemented like mmsegmentation's `FPNHead`, which the released configurations use after an FPN of 256 channels; Xie et
+al., *SegFormer*, 2021, section 3.2; NetsPresso Trainer's `AllMLPDecoder`.
 
 Input: feature maps (B, C_j, H_j, W_j). Output: logits (B, num_classes, H_1, W_1), a quarter of the image's height and
 width.
@@ -49,7 +40,11 @@ class SemanticFPNConfig:
 
 
 class SemanticFPN(nn.Module):
-    """The segmentation head. Arguments as for `ALLMLPDecoder`."""
+    """All feature maps of a pyramid are upsampled to the finest and summed. Arguments as for `ALLMLPDecoder`.
+
+    Each feature map has half the height and width of the previous one, and the same width C. A map that is 2ᵏ times as
+    coarse as the finest passes through k convolutions, and is upsampled by 2 after each; the finest passes through one.
+    """
 
     def __init__(self, in_dims: Sequence[int], num_classes: int, config: SemanticFPNConfig) -> None:
         super().__init__()
@@ -91,7 +86,7 @@ class ALLMLPDecoderConfig:
 
 
 class ALLMLPDecoder(nn.Module):
-    """The segmentation head.
+    """A layer for each feature map, and a layer that fuses all of them; a layer is a 1×1 convolution, norm and ReLU.
 
     Args:
         in_dims: channels of the feature maps.

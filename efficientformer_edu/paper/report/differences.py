@@ -11,7 +11,7 @@ from typing import NamedTuple
 from efficientformer_edu import paper
 from efficientformer_edu.audit import count, explain
 from efficientformer_edu.audit.published import Networks
-from efficientformer_edu.data.images import RULES, Rule
+from efficientformer_edu.data.images import RULES, CropRule
 from efficientformer_edu.paper import Difference
 from efficientformer_edu.paper.report.design import check, printed
 from efficientformer_edu.paper.report.rows import Row, Verdict, blocks
@@ -107,7 +107,7 @@ def _crop(difference: Difference, networks: Networks) -> Verdict:
     return follows("; ".join(crops.values()), all(crop in difference.code.text for crop in crops.values()))
 
 
-def _describe_crop(name: str, rule: Rule) -> str:
+def _describe_crop(name: str, rule: CropRule) -> str:
     """Describe a crop as in the text of the difference."""
     whose = {"official": "the authors' evaluation", "hf": "Hugging Face"}.get(name, name)
     if rule.squash:

@@ -11,9 +11,9 @@ from box_strategies import counted_iou
 from hypothesis import given
 from hypothesis import strategies as st
 
-from efficientformer_edu.dense.detection.assignment import BACKGROUND, BETWEEN, match_anchors, simota
-from efficientformer_edu.dense.detection.boxes import iou
-from efficientformer_edu.dense.detection.priors import places_at
+from efficientformer_edu.dense.detection.assignment import BACKGROUND, IGNORED_ANCHOR, match_anchors, simota
+from efficientformer_edu.dense.detection.boxes import box_iou
+from efficientformer_edu.dense.detection.priors import positions_at
 
 NO_BOXES, NO_LABELS = torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)
 
@@ -25,7 +25,14 @@ def rows(*boxes: list[float]) -> torch.Tensor:
 def test_anchors_by_hand():
     """A box of 10×10: IoU 0.6, exactly 0.5, 0.45, exactly 0.4, 0.39, 0."""
     anchors = rows(*([0, 0, 10, high] for high in (6, 5, 4.5, 4, 3.9)), [20, 20, 30, 30])
-    assert match_anchors(anchors, rows([0, 0, 10, 10])).tolist() == [0, 0, BETWEEN, BETWEEN, BACKGROUND, BACKGROUND]
+    assert match_anchors(anchors, rows([0, 0, 10, 10])).tolist() == [
+        0,
+        0,
+        IGNORED_ANCHOR,
+        IGNORED_ANCHOR,
+        BACKGROUND,
+        BACKGROUND,
+    ]
 
 
 def test_a_box_that_no_anchor_fits_keeps_its_best():
@@ -64,20 +71,20 @@ def test_anchors_by_the_rules(anchors, boxes):
         if kept or most >= 0.5:
             expected.append(row.index(most))
         else:
-            expected.append(BETWEEN if most >= 0.4 else BACKGROUND)
+            expected.append(IGNORED_ANCHOR if most >= 0.4 else BACKGROUND)
     assert match_anchors(anchors, boxes).tolist() == expected
 
 
-PLACES = places_at([(4, 4)], (8,), torch.zeros(0))  # centres at 4, 12, 20 and 28
+POSITIONS = positions_at([(4, 4)], (8,), torch.zeros(0))  # centres at 4, 12, 20 and 28
 
 
-def assigned(predicted, boxes, labels=None, objectness=0.0, classes=None, places=PLACES):
+def assigned(predicted, boxes, labels=None, objectness=0.0, classes=None, positions=POSITIONS):
     """SimOTA with logits 0 by default: all classes are equally likely at every position."""
-    count = len(places.strides)
+    count = len(positions.strides)
     objectness = torch.full((count,), float(objectness))
     classes = torch.zeros(count, 2) if classes is None else classes
     labels = torch.zeros(len(boxes), dtype=torch.long) if labels is None else torch.tensor(labels)
-    return simota(predicted, objectness, classes, places, boxes, labels)
+    return simota(predicted, objectness, classes, positions, boxes, labels)
 
 
 def test_the_number_of_locations_is_the_sum_of_the_ious():
@@ -87,70 +94,72 @@ def test_the_number_of_locations_is_the_sum_of_the_ious():
     predicted[[9, 10, 1, 2]] = torch.tensor([8.0, 8, 24, 16])
     assignment = assigned(predicted, rows([8, 8, 24, 24]))
     # Locations 5, 6, 9 and 10 have their centres in the box; 1 and 2 are only near, which costs 10⁵.
-    assert [i for i, number in enumerate(assignment.number.tolist()) if number == 0] == [5, 6, 9]
-    assert assignment.overlap[[5, 6, 9]].tolist() == [1, 0.75, 0.5] and assignment.overlap.sum() == 2.25
+    assert [i for i, number in enumerate(assignment.box_index.tolist()) if number == 0] == [5, 6, 9]
+    assert assignment.iou[[5, 6, 9]].tolist() == [1, 0.75, 0.5] and assignment.iou.sum() == 2.25
     predicted[2] = torch.tensor([8.0, 8, 24, 20])  # 4 in total now
-    assert assigned(predicted, rows([8, 8, 24, 24])).number.count_nonzero() == 12  # all except four are BACKGROUND
+    assert assigned(predicted, rows([8, 8, 24, 24])).box_index.count_nonzero() == 12  # all except four are BACKGROUND
 
 
 def test_no_more_than_ten_count():
     assignment = assigned(rows(*[[0, 0, 32, 32]] * 16), rows([0, 0, 32, 32]))
-    assert (assignment.number == 0).sum() == 10
+    assert (assignment.box_index == 0).sum() == 10
 
 
 def test_a_tiny_box_is_assigned_the_location_around_it():
     assignment = assigned(rows(*[[90, 90, 99, 99]] * 16), rows([9, 9, 13, 13]))
-    assert assignment.number.tolist() == [0 if i == 5 else BACKGROUND for i in range(16)]
+    assert assignment.box_index.tolist() == [0 if i == 5 else BACKGROUND for i in range(16)]
 
 
 def test_a_box_between_all_centres_is_assigned_a_near_location():
     assignment = assigned(rows(*[[90, 90, 99, 99]] * 16), rows([14, 14, 18, 18]))
-    assert assignment.number.count_nonzero() == 15 and assignment.number[0] == 0  # all have the same cost: the first
+    assert (
+        assignment.box_index.count_nonzero() == 15 and assignment.box_index[0] == 0
+    )  # all have the same cost: the first
 
 
 def test_the_class_decides_between_equal_boxes():
     predicted, classes = rows(*[[90, 90, 99, 99]] * 16), torch.zeros(16, 2)
     classes[5, 0], classes[10, 1] = 3.0, 3.0
     boxes = rows([8, 8, 24, 24])
-    assert assigned(predicted, boxes, [0], classes=classes).number.argmax() == 5
-    assert assigned(predicted, boxes, [1], classes=classes).number.argmax() == 10
+    assert assigned(predicted, boxes, [0], classes=classes).box_index.argmax() == 5
+    assert assigned(predicted, boxes, [1], classes=classes).box_index.argmax() == 10
 
 
 def test_a_contested_location_goes_to_the_cheaper_box():
     """The only location predicts half of one box and three quarters of the other."""
-    location = places_at([(1, 1)], (8,), torch.zeros(0))
+    location = positions_at([(1, 1)], (8,), torch.zeros(0))
     predicted, boxes = rows([0, 0, 8, 6]), rows([0, 0, 8, 12], [0, 0, 8, 8])
-    assignment = assigned(predicted, boxes, places=location)
-    assert assignment.number.tolist() == [1] and assignment.overlap.tolist() == [0.75]
+    assignment = assigned(predicted, boxes, positions=location)
+    assert assignment.box_index.tolist() == [1] and assignment.iou.tolist() == [0.75]
 
 
 def test_a_location_goes_only_to_a_box_that_selects_it():
     """Two boxes select location 1. It is cheapest for a third box, which takes one location and has a better one."""
-    locations = places_at([(1, 2)], (8,), torch.zeros(0))  # centres (4, 4) and (12, 4)
+    locations = positions_at([(1, 2)], (8,), torch.zeros(0))  # centres (4, 4) and (12, 4)
     predicted, boxes = rows([0, 0, 16, 8], [0, 0, 12, 8]), rows([10, 0, 14, 8], [9, 0, 16, 8], [0, 0, 16, 8])
-    assert assigned(predicted, boxes[:2], places=locations).number.tolist() == [BACKGROUND, 1]
-    assert assigned(predicted, boxes, places=locations).number.tolist() == [2, 1]
-    torch.testing.assert_close(iou(predicted[1:], boxes), torch.tensor([[1 / 7, 3 / 16, 3 / 4]]))
+    assert assigned(predicted, boxes[:2], positions=locations).box_index.tolist() == [BACKGROUND, 1]
+    assert assigned(predicted, boxes, positions=locations).box_index.tolist() == [2, 1]
+    torch.testing.assert_close(box_iou(predicted[1:], boxes), torch.tensor([[1 / 7, 3 / 16, 3 / 4]]))
 
 
 @pytest.mark.parametrize("box", [[12, 12, 12, 12], [4, 12, 28, 12], [100, 100, 140, 140], [-90, 4, -60, 28]])
 def test_a_box_without_area_or_outside_of_the_image_takes_no_location(box):
     alone = assigned(rows(*[[8, 8, 24, 24]] * 16), rows(box))
-    assert alone.number.tolist() == [BACKGROUND] * 16 and not alone.overlap.any()
+    assert alone.box_index.tolist() == [BACKGROUND] * 16 and not alone.iou.any()
     beside = assigned(rows(*[[8, 8, 24, 24]] * 16), rows(box, [8, 8, 24, 24]))
-    assert set(beside.number.tolist()) == {BACKGROUND, 1}
+    assert set(beside.box_index.tolist()) == {BACKGROUND, 1}
 
 
 def test_no_boxes():
     assignment = assigned(rows(*[[8, 8, 24, 24]] * 16), NO_BOXES)
-    assert assignment.number.tolist() == [BACKGROUND] * 16 and assignment.number.dtype == torch.long
-    assert assignment.overlap.tolist() == [0] * 16
+    assert assignment.box_index.tolist() == [BACKGROUND] * 16 and assignment.box_index.dtype == torch.long
+    assert assignment.iou.tolist() == [0] * 16
 
 
 @pytest.mark.parametrize("logit", [1e4, -1e4])
 def test_probabilities_of_0_and_1_cost_something_finite(logit):
     assignment = assigned(rows(*[[8, 8, 24, 24]] * 16), rows([8, 8, 24, 24]), [1], logit, torch.full((16, 2), logit))
-    assert (assignment.number == 0).sum() == 10
+    assert (assignment.box_index == 0).sum() == 10
 
 
 def cross_entropy(p: float, truth: bool) -> float:
@@ -163,10 +172,10 @@ def float_iou(a: list[float], b: list[float]) -> float:
     return width * height / (sum(areas) - width * height)
 
 
-def by_the_rules(predicted, objectness, classes, places, boxes, labels):
+def by_the_rules(predicted, objectness, classes, positions, boxes, labels):
     """The rules in the docstring of `simota`, as loops."""
     cost, shared = {}, {}
-    for i, ((x, y), stride) in enumerate(zip(*(part.tolist() for part in places), strict=True)):
+    for i, ((x, y), stride) in enumerate(zip(*(part.tolist() for part in positions), strict=True)):
         for j, (left, top, right, bottom) in enumerate(boxes.tolist()):
             inside = left < x < right and top < y < bottom
             near = abs(x - (left + right) / 2) < 2.5 * stride and abs(y - (top + bottom) / 2) < 2.5 * stride
@@ -194,7 +203,7 @@ def test_simota_by_the_rules(seed, count, noise):
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    locations = places_at([(6, 5), (3, 3)], (8, 16), normal(1))
+    locations = positions_at([(6, 5), (3, 3)], (8, 16), normal(1))
     corners = normal(count, 2) * 20 + 20
     boxes = torch.cat([corners, corners + 2 + 30 * normal(count, 2).abs()], dim=1)
     labels = torch.randint(0, 3, (count,), generator=generator)
@@ -206,5 +215,5 @@ def test_simota_by_the_rules(seed, count, noise):
     objectness, classes = normal(len(predicted)), normal(len(predicted), 3)
     assignment = simota(predicted, objectness, classes, locations, boxes, labels)
     number, overlap = by_the_rules(predicted, objectness, classes, locations, boxes, labels)
-    assert assignment.number.tolist() == number
-    torch.testing.assert_close(assignment.overlap, torch.tensor(overlap, dtype=torch.float64))
+    assert assignment.box_index.tolist() == number
+    torch.testing.assert_close(assignment.iou, torch.tensor(overlap, dtype=torch.float64))

@@ -80,11 +80,11 @@ APART = [([8.0 * i, 0.0, 8.0 * i + 8, 8.0], [p]) for i, p in enumerate((0.3, 0.6
     ("settings", "scores"),
     [
         ({}, [0.9, 0.6, 0.3, 0.06]),
-        ({"score": 0.0}, [0.9, 0.6, 0.3, 0.06, 0.04]),
-        ({"score": 0.5}, [0.9, 0.6]),
-        ({"score": 0.95}, []),
-        ({"most": 1}, [0.9]),
-        ({"candidates": 2}, [0.9, 0.6]),
+        ({"score_threshold": 0.0}, [0.9, 0.6, 0.3, 0.06, 0.04]),
+        ({"score_threshold": 0.5}, [0.9, 0.6]),
+        ({"score_threshold": 0.95}, []),
+        ({"max_detections": 1}, [0.9]),
+        ({"pre_nms_topk": 2}, [0.9, 0.6]),
     ],
     ids=str,
 )
@@ -96,27 +96,27 @@ def test_thresholds(settings, scores):
 def test_candidates_come_before_suppression_and_most_after():
     """The best two are the same object, so one of two candidates is kept, but two of the best three."""
     output = with_anchors((LEFT, [0.9]), (ALMOST_LEFT, [0.8]), (RIGHT, [0.7]))
-    assert detect(output, (), SIZE, candidates=2)[0].boxes.tolist() == [LEFT]
-    assert detect(output, (), SIZE, most=2)[0].boxes.tolist() == [LEFT, RIGHT]
+    assert detect(output, (), SIZE, pre_nms_topk=2)[0].boxes.tolist() == [LEFT]
+    assert detect(output, (), SIZE, max_detections=2)[0].boxes.tolist() == [LEFT, RIGHT]
 
 
 def test_of_equal_candidates_the_first():
     output = with_anchors(*(([float(i), 0.0, i + 1.0, 1.0], [0.5]) for i in range(48)))
-    (detections,) = detect(output, (), SIZE, candidates=40)
+    (detections,) = detect(output, (), SIZE, pre_nms_topk=40)
     assert detections.boxes[:, 0].tolist() == list(range(40))
 
 
 def test_a_candidate_has_more_than_the_threshold():
     output = with_anchors((LEFT, [0.5]))  # a logit of 0: exactly one half
-    assert len(detect(output, (), SIZE, score=0.5)[0].boxes) == 0
-    assert len(detect(output, (), SIZE, score=0.499)[0].boxes) == 1
+    assert len(detect(output, (), SIZE, score_threshold=0.5)[0].boxes) == 0
+    assert len(detect(output, (), SIZE, score_threshold=0.499)[0].boxes) == 1
 
 
 def test_overlap():
     """An IoU of 9/10."""
     output = with_anchors((LEFT, [0.9]), (ALMOST_LEFT, [0.8]))
-    assert len(detect(output, (), SIZE, overlap=0.89)[0].boxes) == 1
-    assert len(detect(output, (), SIZE, overlap=0.91)[0].boxes) == 2
+    assert len(detect(output, (), SIZE, nms_threshold=0.89)[0].boxes) == 1
+    assert len(detect(output, (), SIZE, nms_threshold=0.91)[0].boxes) == 2
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -137,10 +137,10 @@ def test_nothing_is_kept_for_a_gradient():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"score": 1.0}, "score=1.0 is not possible; allowed: a number from 0 to below 1"),
-        ({"overlap": -0.1}, "overlap=-0.1 is not possible; allowed: a number from 0 to below 1"),
-        ({"candidates": 0}, "candidates=0 is not possible; allowed: a whole number, at least 1"),
-        ({"most": 2.5}, "most=2.5 is not possible; allowed: a whole number, at least 1"),
+        ({"score_threshold": 1.0}, "score_threshold=1.0 is not possible; allowed: a number from 0 to below 1"),
+        ({"nms_threshold": -0.1}, "nms_threshold=-0.1 is not possible; allowed: a number from 0 to below 1"),
+        ({"pre_nms_topk": 0}, "pre_nms_topk=0 is not possible; allowed: a whole number, at least 1"),
+        ({"max_detections": 2.5}, "max_detections=2.5 is not possible; allowed: a whole number, at least 1"),
     ],
 )
 def test_wrong_settings_are_refused(settings, message):

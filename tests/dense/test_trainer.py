@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import random
 import subprocess
 import sys
@@ -27,13 +26,13 @@ from efficientformer_edu.training import checkpoints
 from efficientformer_edu.training.loading import Shard, loader
 from efficientformer_edu.training.nan_checks import NotFiniteError
 from efficientformer_edu.training.optimization import unit_norms
+from efficientformer_edu.utils.records import load_json
 from efficientformer_edu.weights import save
-
-pytestmark = pytest.mark.slow
 
 TASKS = ("segmentation", "detection")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "scenes", "epochs", "rate"), [("segmentation", 4, 25, 5e-3), ("detection", 2, 90, 1e-2)]
 )
@@ -101,7 +100,7 @@ def test_a_run_leaves_everything_in_its_folder(task: str, tmp_path: Path) -> Non
     loop = DenseTrainer(run(task), tmp_path)
     rows = list(loop.epochs())
     trained = loop.finalize()
-    data = json.loads((tmp_path / checkpoints.RUN).read_text(encoding="utf-8"))
+    data = load_json(tmp_path / checkpoints.RUN, "run", dict)
     assert data.pop("result") == trained.evaluation.result
     assert data == loop.run.described()  # only values that JSON supports
     assert from_dict(data["config"]) == loop.run.config
@@ -194,6 +193,7 @@ def test_global_random_states_are_left_as_they_were(task: str, tmp_path: Path) -
     assert states() == before
 
 
+@pytest.mark.slow
 def test_precisions_in_any_order_in_a_single_process() -> None:
     losses = []
     for precision in ("bf16", "fp32", "bf16"):
@@ -212,6 +212,7 @@ assert PartialState().num_processes == 2
 """
 
 
+@pytest.mark.slow
 def test_gradients_statistics_and_scores_of_two_processes_equal_a_single_process(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n{SCRIPT}", encoding="utf-8")
@@ -320,7 +321,7 @@ def test_every_step_has_the_recipes_rate() -> None:
     rates = []
     for _ in loop.epochs(lambda: rates.append(loop.optimizer.param_groups[0]["lr"])):
         pass
-    assert rates == [RECIPE.rate(step, 2) for step in range(4)]
+    assert rates == [RECIPE.lr_at_step(step, 2) for step in range(4)]
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -336,13 +337,11 @@ def test_what_cannot_be_run() -> None:
     shapes = Shapes(8, SIZE)
     examples = [shapes[index] for index in range(4)]
     other = Listed(examples, ("cat", "dog"), ("background", "cat", "dog"))
-    with pytest.raises(
-        ValueError, match="training has the classes background, disc, .*, and testing has background, cat"
-    ):
+    with pytest.raises(ValueError, match="classes background, disc, .*test images have background, cat"):
         run(test=other)
-    with pytest.raises(ValueError, match="the network tells 6 classes apart, and the data have 3"):
+    with pytest.raises(ValueError, match="6 classes.* 3"):
         run(train=other, test=other)
-    with pytest.raises(ValueError, match="4 images do not fill a batch of 5; take a smaller batch, or more images"):
+    with pytest.raises(ValueError, match="4 images .*batch of 5"):
         run("segmentation", RECIPE.replace(batch=5), train=Shapes(4, SIZE))
     masks = Listed(examples, (), shapes.pixel_classes)
     with pytest.raises(ValueError, match="these data have no objects.*: 4 images"):
