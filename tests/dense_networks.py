@@ -19,13 +19,13 @@ from efficientformer_edu.dense import (
     SemanticFPNConfig,
     YOLOPAFPNConfig,
 )
-from efficientformer_edu.dense.network import MATRIX, WITHOUT
+from efficientformer_edu.dense.network import MATRIX, NO_NECK
 
 Module = TypeVar("Module", bound=nn.Module)
 
 SMALL = EfficientFormerConfig(depths=(1, 1, 1, 1), embed_dims=(16, 32, 48, 64), num_heads=2, key_dim=4, bias_grid=2)
 
-NECKS = {WITHOUT: None, "fpn": FPNConfig(), "yolopafpn": YOLOPAFPNConfig()}
+NECKS = {NO_NECK: None, "fpn": FPNConfig(), "yolopafpn": YOLOPAFPNConfig()}
 HEADS = {
     "fc": FCConfig(),
     "all_mlp_decoder": ALLMLPDecoderConfig(intermediate_channels=8),
