@@ -131,7 +131,7 @@ def predict(
     """Predict the class of an image, detect its objects, or classify its pixels."""
     if weights is not None and is_dense(weights):
         options = {"--model": model, "--rule": rule, "--top": top, "--classes": classes}
-        reject_options(f"{weights.name}, which is no classifier", options)
+        reject_options(f"{weights.name}, which is not a classifier", options)
         return predict_dense_file(photo, weights, out)
     if out is not None:
         raise ValueError("--out draws what a detector or a segmentation found; give its file with --weights")

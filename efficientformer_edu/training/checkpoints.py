@@ -19,7 +19,6 @@ differs from that of a run with the longer schedule from the start, and `run.jso
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ import torch
 
 from efficientformer_edu.training.recipe import rename_old_fields
 from efficientformer_edu.utils.files import atomic_write
+from efficientformer_edu.utils.records import save_json
 
 CHECKPOINT, LOG, RUN = "checkpoint.pt", "log.csv", "run.json"
 WEIGHTS, AVERAGE = "weights.safetensors", "average.safetensors"
@@ -58,7 +58,7 @@ def load_checkpoint(folder: Path, run: Mapping[str, Any]) -> dict[str, Any]:
     """
     path = folder / CHECKPOINT
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no run to resume; omit --resume to start one")
+        raise FileNotFoundError(f"{path}: no run to resume; omit --resume to start a new one")
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         before = state["run"]
@@ -118,7 +118,7 @@ def _epochs(run: Mapping[str, Any]) -> int:
 def begin(folder: Path) -> None:
     """Create the folder of a new run. Raises FileExistsError if it already contains a run."""
     if (folder / CHECKPOINT).exists() or (folder / WEIGHTS).exists():
-        raise FileExistsError(f"{folder}: the folder holds a run; add --resume, or choose another folder")
+        raise FileExistsError(f"{folder}: this folder contains a run; add --resume, or choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
 
 
@@ -132,5 +132,4 @@ def write_log(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def write_run(folder: Path, run: Mapping[str, Any]) -> None:
     """Write what the run depends on, and its result."""
-    with atomic_write(folder / RUN) as partial:
-        partial.write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    save_json(run, folder / RUN, "run")

@@ -85,7 +85,7 @@ class DistillationLoss:
         if heads.dist is None:
             raise ValueError("a network with one head cannot learn from a teacher; set distillation=True")
         if teacher_logits is None:
-            raise ValueError(f"{self.kind} distillation needs the teacher's logits, and none came")
+            raise ValueError(f"{self.kind} distillation needs the teacher's logits")
         if teacher_logits.shape != heads.dist.shape:
             raise ValueError(f"teacher logits {_against(teacher_logits, heads.dist)}")
         return (1 - self.alpha) * label_loss + self.alpha * self._teacher_loss(heads.dist, teacher_logits)
@@ -141,17 +141,17 @@ class StoredLogits:
     def __init__(self, logits: Float[Tensor, "images num_classes"]) -> None:
         if logits.ndim != 2 or not logits.is_floating_point() or not logits.isfinite().all():
             actual = f"{logits.dtype} of shape {tuple(logits.shape)}"
-            raise ValueError(f"logits are {actual}; wanted: finite floats, (images, num_classes)")
+            raise ValueError(f"logits are {actual}; expected finite floats, (images, num_classes)")
         self.logits = logits
 
     @classmethod
     def collect(cls, teacher: Teacher, batches: Iterable[Float[Tensor, "B C H W"]]) -> StoredLogits:
         """Compute a teacher's logits for all images, batch by batch in the order of the data set."""
-        answers: list[Tensor] = []
+        logits: list[Tensor] = []
         for images in batches:
-            first = sum(map(len, answers))
-            answers.append(teacher(images, torch.arange(first, first + len(images))).cpu())
-        return cls(torch.cat(answers))
+            start = sum(map(len, logits))
+            logits.append(teacher(images, torch.arange(start, start + len(images))).cpu())
+        return cls(torch.cat(logits))
 
     def __call__(self, images: Tensor, indices: Indices) -> Float[Tensor, "B num_classes"]:
         return self.logits[indices].to(images.device)
@@ -183,13 +183,13 @@ class StoredLogits:
         try:
             tensors = safetensors.torch.load_file(path)
         except safetensors.SafetensorError as error:
-            raise ValueError(f"{path}: no safetensors file, damaged or cut short ({error}); store it again") from error
+            raise ValueError(f"{path}: not a safetensors file, or a damaged one ({error}); store it again") from error
         if set(tensors) != {"logits"}:
-            raise ValueError(f"{path}: holds {', '.join(sorted(tensors)) or 'nothing'}; wanted: logits alone")
+            raise ValueError(f"{path}: holds {', '.join(sorted(tensors)) or 'nothing'}; expected only logits")
         logits = tensors["logits"]
         if tuple(logits.shape) != (images, num_classes):
             expected = f"{(images, num_classes)} for {images} images of {num_classes} classes"
-            raise ValueError(f"{path}: logits have the shape {tuple(logits.shape)}; wanted: {expected}")
+            raise ValueError(f"{path}: logits have the shape {tuple(logits.shape)}; expected {expected}")
         try:
             return cls(logits)
         except ValueError as error:
@@ -203,4 +203,4 @@ def _check_targets(logits: Tensor, targets: Tensor) -> None:
 
 
 def _against(actual: Tensor, expected: Tensor) -> str:
-    return f"have the shape {tuple(actual.shape)}; the network's logits ask for {tuple(expected.shape)}"
+    return f"have the shape {tuple(actual.shape)}; the network's logits need {tuple(expected.shape)}"

@@ -253,7 +253,7 @@ def get_recipe(recipe: str | Recipe) -> Recipe:
 
 WITHOUT_EFFECT: Mapping[str, str] = {
     "cooldown": "main.py drops the number of epochs that includes it, and stops with the cosine",
-    "colour jitter": "timm leaves it out beside RandAugment",
+    "colour jitter": "timm omits it if RandAugment is used",
 }
 """Settings of the released code that have no effect there, with the reason. The recipes here set them to 0."""
 

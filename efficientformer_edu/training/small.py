@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from efficientformer_edu.config import SMALLEST_INPUT, EfficientFormerConfig
 from efficientformer_edu.data.fashion_mnist import CLASSES
 from efficientformer_edu.model import EfficientFormer
 from efficientformer_edu.training.checkpoints import LOG, RUN, WEIGHTS
+from efficientformer_edu.utils.records import load_json
 from efficientformer_edu.weights import load
 
 LEAST_GRID = 4  # tokens along each side of the last stage
@@ -51,8 +51,8 @@ FOLDER = Path(__file__).parent / "trained"
 def trained_network() -> EfficientFormer:
     """The pretrained network, in evaluation mode.
 
-    The input is grey images of 32×32 pixels, (B, 1, 32, 32), preprocessed by `loading.EvalTransform(32, 1)`; the output is
-    the logits of the ten classes in `fashion_mnist.CLASSES`. The last stage has 4×4 tokens.
+    The input is grey images of 32×32 pixels, (B, 1, 32, 32), preprocessed by `loading.EvalTransform(32, 1)`; the output
+    is the logits of the ten classes in `fashion_mnist.CLASSES`. The last stage has 4×4 tokens.
     """
     config = EfficientFormerConfig.from_dict(_described()["config"])
     network = EfficientFormer(config)
@@ -76,5 +76,4 @@ def trained_description() -> str:
 
 
 def _described() -> dict[str, Any]:
-    described: dict[str, Any] = json.loads((FOLDER / RUN).read_text(encoding="utf-8"))
-    return described
+    return load_json(FOLDER / RUN, "run", dict)

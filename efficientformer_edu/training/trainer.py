@@ -20,7 +20,6 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import is_tensorboard_available
 from jaxtyping import Float
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -33,6 +32,7 @@ from efficientformer_edu.training.loading import Shard, loader
 from efficientformer_edu.training.nan_checks import NotFiniteError, check_gradients, check_loss
 from efficientformer_edu.training.optimization import WeightAverage, clip_adaptive_, parameter_groups
 from efficientformer_edu.training.run import BaseRun, InitFrom, TrainingResult
+from efficientformer_edu.utils.optional import import_optional
 from efficientformer_edu.utils.rng import seeded
 
 Tracker = Literal["tensorboard"]
@@ -77,7 +77,7 @@ class Trainer:
         ValueError: if the folder contains another run, or a tracker has no folder to write to.
         FileExistsError: if it contains a run and `resume` is False.
         FileNotFoundError: if it does not contain a run and `resume` is True.
-        ModuleNotFoundError: if the tracker is not installed.
+        ImportError: if the package of the tracker is missing, with the command that installs it.
     """
 
     metric_names: tuple[str, ...]  # names of the evaluation's `scores`, in the order of the log
@@ -319,8 +319,8 @@ class Trainer:
 
 
 def check_tracker(tracker: Tracker | None, folder: Path | None) -> None:
-    """Raise an error if a tracker is not installed or has no folder; accelerate would silently ignore the tracker."""
-    if tracker is not None and not is_tensorboard_available():
-        raise ModuleNotFoundError(f"{tracker} is not installed; pip install {tracker}", name=tracker)
-    if tracker is not None and folder is None:
-        raise ValueError(f"the tracker {tracker} needs a folder to write to")
+    """Raise ImportError if the package of a tracker is missing, and ValueError if it has no folder to write to."""
+    if tracker is not None:
+        import_optional(tracker)  # accelerate would silently ignore a missing package
+        if folder is None:
+            raise ValueError(f"the tracker {tracker} needs a folder to write to")

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -72,12 +73,12 @@ def pets(here: Path) -> Path:
 def test_train_prints_its_settings_and_files(trained: tuple[Path, str, str]) -> None:
     folder, out, err = trained
     head, epoch, result, evaluated_by, last = out.splitlines()
-    assert head.split()[:4] == ["epoch", "rate", "train", "loss"]
+    assert head.split()[:4] == ["epoch", "lr", "train", "loss"]
     assert LOGGED.fullmatch(epoch)
     assert re.fullmatch(r"top-1 \d+\.\d\d%, top-5 \d+\.\d\d% of 1,000 images", result)
-    assert evaluated_by == f"judged by: {load_data('fashion-mnist-small', 'test').words}"
+    assert evaluated_by == f"evaluated on: {load_data('fashion-mnist-small', 'test').description}"
     assert last == f"Weights, log and everything else: {folder}"
-    assert err.splitlines() == [load_data("fashion-mnist-small", split).words for split in ("train", "test")]
+    assert err.splitlines() == [load_data("fashion-mnist-small", split).description for split in ("train", "test")]
     assert {path.name for path in folder.iterdir()} == {
         checkpoints.CHECKPOINT,
         checkpoints.LOG,
@@ -137,7 +138,7 @@ def test_resume_errors(trained: tuple[Path, str, str], capsys: pytest.CaptureFix
     other = refused(capsys, *begun, "--epochs", "1", "--resume", "--learning-rate", "0.1")
     assert f"recipe.learning_rate was {LAPTOP.learning_rate!r} and now is 0.1" in other and "--init-from" in other
     assert other.count(" was ") == 1  # no entry is the same
-    assert "there is no run to resume" in refused(capsys, "train", "tiny.yaml", *QUICK, "--resume")
+    assert "no run to resume" in refused(capsys, "train", "tiny.yaml", *QUICK, "--resume")
     out, _ = run(*begun, "--epochs", "1", "--resume")  # the run is complete: nothing is trained
     assert len(out.splitlines()) == 4
 
@@ -216,23 +217,31 @@ def test_unknown_or_missing_input_gives_a_single_line_error(here: Path, capsys: 
     def line(*arguments: str | Path) -> str:
         return refused_at_once(capsys, "train", *arguments)
 
-    assert "'l2' is unknown" in line("l2")
+    assert "Unknown model 'l2'" in line("l2")
     assert "nothing.yaml: No such file" in line("nothing.yaml")
     message = line("tiny.yaml", "--recipe", "swift")
     assert "recipe='swift'" in message and "paper, code, laptop" in message
     assert "epochs=3" in line("tiny.yaml", "--recipe", "code", "--epochs", "3", "--teacher", "none")
-    assert "nowhere is no folder" in line("tiny.yaml", "--data", "nowhere")
+    assert "nowhere" in line("tiny.yaml", "--data", "nowhere")
     assert "for 'fashion-mnist' alone" in line("tiny.yaml", "--data-dir", here)
+
+
+def test_a_missing_tracker_is_reported_at_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)  # as if it were not installed
+    message = refused_at_once(capsys, "train", "tiny.yaml", *QUICK, "--tracker", "tensorboard")
+    assert "tensorboard is missing: pip install" in message
 
 
 def test_too_few_images_for_a_batch(pets: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = refused(capsys, "train", "tiny.yaml", "--data", pets, *PHOTOGRAPHS, "--batch", "13")
-    assert message == "12 images do not fill a batch of 13; take a smaller batch, or more images"
+    assert "12 images" in message and "batch of 13" in message
 
 
 def test_a_recipe_that_distils_needs_a_teacher(capsys: pytest.CaptureFixture[str]) -> None:
     message = refused_at_once(capsys, "train", "tiny.yaml", "--recipe", "paper", "--batch", "1000")
-    assert "give --teacher FILE, timm:NAME or logits:FILE, or --teacher none" in message
+    assert all(part in message for part in ("--teacher FILE", "timm:NAME", "logits:FILE", "--teacher none"))
     Path("one.yaml").write_text(CONFIG.replace(distillation=False).to_yaml(), encoding="utf-8")
     save(EfficientFormer(CONFIG), "teacher.safetensors", layout="native")
     message = refused_at_once(capsys, "train", "one.yaml", *QUICK, "--teacher", "teacher.safetensors")
@@ -243,7 +252,7 @@ def test_without_a_teacher_the_papers_recipe_learns_from_labels(pets: Path) -> N
     options = ("--data", pets, "--size", "32", "--recipe", "paper", "--epochs", "6", "--batch", "12", "--out", "run")
     run("train", "tiny.yaml", *options, "--teacher", "none")
     recipe = json.loads(Path("run/run.json").read_text(encoding="utf-8"))["recipe"]
-    assert (recipe["distillation"], recipe["repeats"]) == (None, 3)
+    assert (recipe["distillation"], recipe["repeated_aug"]) == (None, 3)
     assert Path("run/average.safetensors").exists()
 
 
@@ -273,7 +282,7 @@ def test_teachers_that_do_not_fit(here: Path, capsys: pytest.CaptureFixture[str]
     save(EfficientFormer(CONFIG.replace(in_channels=3)), "colour.safetensors", layout="native")
     assert "has num_classes=10, in_channels=3" in line("colour.safetensors")
     StoredLogits(torch.zeros(5, 10)).save("few.safetensors")
-    assert "few.safetensors: logits have the shape (5, 10); wanted: (4000, 10)" in line("logits:few.safetensors")
+    assert "few.safetensors: logits have the shape (5, 10); expected (4000, 10)" in line("logits:few.safetensors")
     assert "nowhere" in line("logits:nowhere.safetensors")
     assert "holds" in line("logits:seven.safetensors")
     assert "timm" in line("timm:no_such_network")  # timm has no model of that name, or is not installed
@@ -290,7 +299,7 @@ def test_images_and_a_broken_file(pets: Path, capsys: pytest.CaptureFixture[str]
     warning, *lines = err.splitlines()
     assert re.match("Warning: pets: 1 of 13 images left out; .*broken.png: ", warning)
     assert lines == ["pets, 12 training images of 2 classes, 1 left out", "pets, 4 test images of 2 classes"]
-    assert "judged by: pets, 4 test images of 2 classes" in out
+    assert "evaluated on: pets, 4 test images of 2 classes" in out
     network = from_weights("runs/tiny/weights.safetensors")
     assert (network.config.num_classes, network.config.in_channels) == (2, 3)
     message = refused_at_once(capsys, "train", "tiny.yaml", "--data", pets, *PHOTOGRAPHS, "--strict")
@@ -301,11 +310,11 @@ def test_folders_that_are_not_split_or_mixed_up(pets: Path, capsys: pytest.Captu
     def line(data: Path) -> str:
         return refused_at_once(capsys, "train", "tiny.yaml", "--data", data, *PHOTOGRAPHS)
 
-    expected = "has no folder train; wanted: class folders in train to learn from, in val to judge by"
+    expected = "has no folder train"
     assert expected in line(pets / "train")
     (pets / "val/bird").mkdir()
     shutil.copy(pets / "val/cat/0.png", pets / "val/bird/0.png")
-    assert re.search(r"bird: there is no class of this name", line(pets))
+    assert "no class of this name" in line(pets)
     shutil.rmtree(pets / "val")
     assert "has train, but no val or test" in line(pets)
 
@@ -313,7 +322,7 @@ def test_folders_that_are_not_split_or_mixed_up(pets: Path, capsys: pytest.Captu
 def test_labels_that_belong_to_other_images(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x01" + bytes(60_000))
     message = refused_at_once(capsys, "train", "tiny.yaml", "--data", "fashion-mnist", "--data-dir", here)
-    assert "train-images-idx3-ubyte holds labels; expected are the images" in message
+    assert re.search(r"train-images-idx3-ubyte .*labels.*images", message)
 
 
 def test_evaluate_agrees_with_the_run(trained: tuple[Path, str, str], here: Path) -> None:
@@ -322,16 +331,16 @@ def test_evaluate_agrees_with_the_run(trained: tuple[Path, str, str], here: Path
     out, err = run("evaluate", weights, "--batch", "1000", "--out", "matrix.png")
     *_, result, _, _ = output.splitlines()
     assert out.splitlines()[-1] == f"{result}; 32×32 pixels, crop rule official"
-    assert err.strip() == load_data("fashion-mnist-small", "test").words
+    assert err.strip() == load_data("fashion-mnist-small", "test").description
     assert (here / "matrix.png").read_bytes().startswith(b"\x89PNG")
     rows = records(run("evaluate", weights, "--format", "csv")[0])
     assert [row["class"] for row in rows] == list(CLASSES)
     assert {row["images"] for row in rows} == {"100"}
-    assert json.loads(run("evaluate", weights, "--format", "json")[0]) == [
-        {**row, "images": int(row["images"])} for row in rows
-    ]
+    as_json = json.loads(run("evaluate", weights, "--format", "json")[0])
+    assert [{name: "" if cell is None else str(cell) for name, cell in row.items()} for row in as_json] == rows
+    assert {type(row["top-1"]) for row in as_json} == {float}
     top1 = json.loads((folder / checkpoints.RUN).read_text(encoding="utf-8"))["result"]["top1"]
-    assert sum(float(row["top-1"].rstrip("%")) for row in rows) / 10 == pytest.approx(100 * top1, abs=0.11)
+    assert sum(float(row["top-1"]) for row in rows) / 10 == pytest.approx(top1)
 
 
 def test_evaluate_images_with_a_crop_rule(pets: Path) -> None:
@@ -349,12 +358,12 @@ def test_evaluate_errors(pets: Path, here: Path, capsys: pytest.CaptureFixture[s
         return refused_at_once(capsys, "evaluate", *arguments)
 
     save(EfficientFormer(CONFIG.replace(num_classes=7)), "seven.safetensors", layout="native")
-    assert "ends in .png or .svg" in line("seven.safetensors", "--out", "matrix.pdf")
+    assert ".png or .svg" in line("seven.safetensors", "--out", "matrix.pdf")
     assert "nothing.pth: No such file" in line("nothing.pth")
     (here / "page.pth").write_text("<html>", encoding="utf-8")
     assert "page.pth: this is neither" in line("page.pth")
-    assert "tells 7 classes apart, and the data have 10" in line("seven.safetensors")
-    assert "nowhere is no folder" in line("seven.safetensors", "--data", "nowhere")
+    assert "7 classes, but the data have 10" in line("seven.safetensors")
+    assert "nowhere" in line("seven.safetensors", "--data", "nowhere")
     assert "rule" in line("seven.safetensors", "--rule", "mine")
     assert "broken.png" in line("seven.safetensors", "--data", pets / "train", "--strict")
 

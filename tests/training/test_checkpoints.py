@@ -31,7 +31,7 @@ def test_what_was_written_comes_back(tmp_path: Path) -> None:
 
 
 def test_nothing_to_resume(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="there is no run to resume"):
+    with pytest.raises(FileNotFoundError, match="no run to resume"):
         checkpoints.load_checkpoint(tmp_path, RUN)
 
 
@@ -68,6 +68,12 @@ def test_what_differs_is_named_field_by_field() -> None:
     assert checkpoints.differences(before, {**before, "classes": ["b", "a"]}).keys() == {"classes"}
     long = checkpoints.differences({"classes": ["x" * 999]}, {"classes": []})["classes"]
     assert len(long) < 200
+
+
+def test_fields_of_earlier_versions_are_compared_under_their_current_names() -> None:
+    before = {"recipe": {"clipping": 0.01, "min_rate": 1e-5, "warm_up_steps": 3}}
+    now = {"recipe": {"agc_clip": 0.01, "min_lr": 1e-4, "warmup_steps": 3}}
+    assert list(checkpoints.differences(before, now)) == ["recipe.min_lr"]
 
 
 def test_what_has_a_fingerprint_is_compared_by_it() -> None:
@@ -128,7 +134,7 @@ def test_a_folder_holds_a_single_run(tmp_path: Path) -> None:
     checkpoints.begin(tmp_path / "runs" / "a")
     checkpoints.begin(tmp_path / "runs" / "a")  # still empty
     checkpoints.save_checkpoint(tmp_path / "runs" / "a", state())
-    with pytest.raises(FileExistsError, match="the folder holds a run; add --resume"):
+    with pytest.raises(FileExistsError, match="--resume"):
         checkpoints.begin(tmp_path / "runs" / "a")
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training_runs import ALIKE, CONFIG, LONG, RECIPE, STILL, images, run
 
 from efficientformer_edu.data import fashion_mnist
@@ -32,8 +33,6 @@ from efficientformer_edu.training.nan_checks import NotFiniteError
 from efficientformer_edu.training.optimization import learning_rate
 from efficientformer_edu.training.recipe import Recipe
 from efficientformer_edu.weights import from_weights, load, save
-
-pytestmark = pytest.mark.slow
 
 
 def test_a_run_leaves_everything_in_its_folder(tmp_path: Path) -> None:
@@ -83,7 +82,7 @@ from pathlib import Path
 from training_runs import LONG, run
 from efficientformer_edu.training.classification import ClassificationTrainer
 loop = ClassificationTrainer(run(LONG), Path(sys.argv[1]), resume=sys.argv[2] == "resume")
-for row in loop.epochs(lambda: (print("step", flush=True), input())):  # goes on when it is told to
+for row in loop.epochs(lambda: (print("step", flush=True), input())):  # continues after a line of input
     pass
 loop.finalize()
 print("done", flush=True)
@@ -121,6 +120,7 @@ def killed_within(folder: Path, how: str, step: int, seconds: float) -> None:
             process.kill()
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
     """Killed within a step of the second epoch, then at moments around the end of an epoch, when files are written."""
     to_the_end(tmp_path / "whole", "begin")
@@ -151,7 +151,7 @@ def test_a_finished_run_that_is_resumed_is_finished(tmp_path: Path) -> None:
 
 def test_another_run_is_not_mistaken_for_this_run(tmp_path: Path) -> None:
     list(ClassificationTrainer(run(), tmp_path).epochs())
-    with pytest.raises(FileExistsError, match="add --resume"):
+    with pytest.raises(FileExistsError, match="--resume"):
         ClassificationTrainer(run(), tmp_path)
     for changed, difference in (
         (run(seed=1), "seed was 0 and now is 1"),
@@ -226,6 +226,7 @@ def test_a_run_whose_numbers_explode_stops_and_keeps_what_it_had(tmp_path: Path)
     assert all(value.isfinite().all() for value in kept["network"].values() if value.is_floating_point())
 
 
+@pytest.mark.slow
 def test_random_labels_stay_at_chance() -> None:
     """Memorizing does not help: of 500 test images 10 % are right, within 4 standard deviations."""
     shuffled = torch.randint(10, (1000,), generator=torch.Generator().manual_seed(0)).tolist()
@@ -237,6 +238,7 @@ def test_random_labels_stay_at_chance() -> None:
     assert abs(accuracy - 0.1) < 4 * math.sqrt(0.1 * 0.9 / 500)
 
 
+@pytest.mark.slow
 def test_true_labels_do_not() -> None:
     quick = RECIPE.replace(epochs=5, learning_rate=0.1, agc_clip=None)
     loop = ClassificationTrainer(run(quick, train=images("train", 1000), test=images("test", 500)))
@@ -259,7 +261,7 @@ def test_a_teacher_sees_what_the_network_sees() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"recipe": RECIPE.replace(distillation="hard")}, "there is no teacher; give one"),
+        ({"recipe": RECIPE.replace(distillation="hard")}, "no teacher"),
         (
             {
                 "recipe": RECIPE.replace(distillation="soft"),
@@ -436,9 +438,29 @@ def test_class_names_are_stored_with_the_weights(tmp_path: Path) -> None:
         assert from_weights(tmp_path / name).class_names == fashion_mnist.CLASSES
 
 
+def test_the_log_is_also_written_for_tensorboard(tmp_path: Path) -> None:
+    trainer = ClassificationTrainer(run(), tmp_path, tracker="tensorboard")
+    trainer.fit()
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    for name in ("learning_rate", "train_loss", *trainer.metric_names):
+        logged = [(event.step, event.value) for event in events.Scalars(name)]
+        assert logged == [(row["epoch"], pytest.approx(row[name], rel=1e-6)) for row in trainer.log]
+
+
+def test_a_tracker_that_cannot_write_is_reported_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match=r"tensorboard .*folder"):
+        ClassificationTrainer(run(), tracker="tensorboard")
+    monkeypatch.setitem(sys.modules, "tensorboard", None)  # as if it were not installed
+    with pytest.raises(ImportError, match=r"tensorboard is missing: pip install"):
+        ClassificationTrainer(run(), tmp_path / "run", tracker="tensorboard")
+    assert not (tmp_path / "run").exists()
+
+
 def test_classes_of_training_and_test_must_be_the_same() -> None:
     other = Images(fashion_mnist.small("test")[0][:10], [0] * 10, ("only one",), "other")
-    with pytest.raises(ValueError, match="training has 10 classes, testing 1"):
+    with pytest.raises(ValueError, match="10 and 1"):
         run(test=other)
 
 
