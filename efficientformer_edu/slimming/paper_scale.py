@@ -251,29 +251,23 @@ class Order:
             gains[name] = tuple(None if abs(seconds) < limit else seconds / macs for seconds, macs in pairs)
         return gains
 
-    def table(self, per_mac: bool = False) -> Table:
-        """One change per row with its milliseconds, or milliseconds per GMAC, and its rank in each table.
+    def table(self) -> Table:
+        """One change per row with its milliseconds and its rank in each table.
 
         Rows are sorted by the first table; rank 1 saves the most. Inconclusive savings come last.
         """
-        scale, unit = (1e12, "ms per GMAC") if per_mac else (1e3, "ms")
         columns = list[list[tuple[str, int | None]]]()
-        for values in self.gains(per_mac).values():
+        for values in self.gains().values():
             saved = [value for value in values if value is not None]
-            columns.append(
-                [
-                    ("inconclusive", None)
-                    if value is None
-                    else (f"{scale * value:.3f}", 1 + sum(other > value for other in saved))
-                    for value in values
-                ]
-            )
+            ranks = [None if value is None else 1 + sum(other > value for other in saved) for value in values]
+            texts = ["inconclusive" if value is None else f"{1e3 * value:.3f}" for value in values]
+            columns.append(list(zip(texts, ranks, strict=True)))
         rows = [
             (change.description, f"{change.macs / 1e9:.4f}", *(cell for pair in pairs for cell in pair))
             for change, *pairs in zip(self.changes, *columns, strict=True)
         ]
         by_rank = sorted(rows, key=lambda row: row[3] or len(rows) + 1)  # the rank in the first table
-        heads = [head for name in self.tables for head in (f"{name}, {unit}", "rank")]
+        heads = [head for name in self.tables for head in (f"{name}, ms", f"{name}, rank")]
         return Table(("step", "GMACs saved", *heads), tuple(by_rank))
 
     def agreement(self) -> Table:

@@ -46,6 +46,7 @@ def record(name: str, seed: int, top1: float) -> Record:
     return Record(name, seed, {"top1": top1}, {})
 
 
+@pytest.mark.slow
 def test_every_way_is_tried_at_every_target() -> None:
     evaluator = Knowing(lambda subnet: sum(subnet.embed_dims) / 1000)
     search = searched(evaluator)
