@@ -119,13 +119,15 @@ def _embedded(*names: str) -> list[np.ndarray]:
 
 
 def _find(file: DataFile, data_dir: Path | None, download: bool) -> Path:
-    cache_dir = Path(import_optional("pooch").os_cache("efficientformer-edu"))
-    for folder in (data_dir, DEBIAN, cache_dir):
-        for name in (f"{file.name}.gz", file.name):
-            if folder and (folder / name).exists():
-                return folder / name
+    names = (f"{file.name}.gz", file.name)
+    folders = [folder for folder in (data_dir, DEBIAN) if folder and any((folder / name).exists() for name in names)]
+    # Only if the file is in neither of them, pooch has to be installed.
+    folder = folders[0] if folders else Path(import_optional("pooch").os_cache("efficientformer-edu"))
+    for name in names:
+        if (folder / name).exists():
+            return folder / name
     if download:
-        path = cache_dir / f"{file.name}.gz"
+        path = folder / names[0]
         download_file(f"{URL}{path.name}", path, partial(_read, file))
         return path
     raise FileNotFoundError(
