@@ -185,4 +185,4 @@ class ClassificationTrainer(Trainer):
         return Evaluation.total(gather_object([part]))
 
     def save_weights(self, state: Mapping[str, Tensor], path: Path) -> None:
-        save(dict(state), path, layout="native", class_names=self.run.classes)
+        save(dict(state), path, layout="native", class_names=self.run.classes, config=self.run.config)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from efficientformer_edu.config import EfficientFormerConfig
 from efficientformer_edu.model import offset_index
-from efficientformer_edu.weights.layouts import INDEX, LAYOUTS, Layout, block_name, get_layout, key_map
+from efficientformer_edu.weights.layouts import BIASES, INDEX, LAYOUTS, Layout, block_name, get_layout, key_map
 
 Tensors = Mapping[str, Tensor]
 
@@ -65,7 +65,8 @@ def from_layout(tensors: Tensors, config: EfficientFormerConfig, layout: str) ->
     """Convert the tensors of a published layout to our `state_dict`.
 
     Args:
-        tensors: tensors of the file, with the names and shapes of the layout. Heads and index may be missing.
+        tensors: tensors of the file, with the names and shapes of the layout. Heads and index may be missing. Any
+            layout may have an index, see `with_index`.
         config: configuration of the network in the file.
         layout: one of `LAYOUTS`.
 
@@ -78,15 +79,30 @@ def from_layout(tensors: Tensors, config: EfficientFormerConfig, layout: str) ->
         if f"{mixer}.query.weight" in names:
             for kind in ("weight", "bias"):
                 state[f"{mixer}.qkv.{kind}"] = join_qkv({n: state[f"{mixer}.{n}.{kind}"] for n in QKV}, config)
-        if f"{mixer}.{INDEX}" in state:
-            order = table_order(state[f"{mixer}.{INDEX}"], config.bias_grid)
+        biases = names[f"{mixer}.{BIASES}"]
+        if (index := tensors.get(index_name(biases))) is not None:
+            order = table_order(index, config.bias_grid)
             if order is None:
                 raise ValueError(
-                    f"{names[f'{mixer}.{INDEX}']} gives pairs of tokens with the same offset on a grid of "
-                    f"{config.bias_grid[0]}×{config.bias_grid[1]} different biases; pass the config with its bias_grid"
+                    f"{biases} belongs to another token grid: pairs of tokens with the same offset on a grid of "
+                    f"{config.bias_grid[0]}×{config.bias_grid[1]} have different biases; "
+                    "pass the config with its bias_grid"
                 )
-            state[f"{mixer}.attention_biases"] = state[f"{mixer}.attention_biases"][:, order]  # (heads, h·w)
+            state[f"{mixer}.{BIASES}"] = state[f"{mixer}.{BIASES}"][:, order]  # (heads, h·w)
     return {name: state[name] for name in key_map(config, "native") if name in state}
+
+
+def with_index(tensors: Tensors, grid: tuple[int, int]) -> dict[str, Tensor]:
+    """Add the index of offsets on a token grid next to each table of biases, as files of the published layouts have it.
+
+    Raises:
+        ValueError: if a table has a different number of offsets than the grid.
+    """
+    tables = {name: value for name, value in tensors.items() if name.endswith(f".{BIASES}")}
+    for name, value in tables.items():
+        if value.shape[-1:] != (grid[0] * grid[1],):
+            raise ValueError(f"{name} {tuple(value.shape)} does not fit the file's bias_grid of {grid[0]}×{grid[1]}")
+    return {**dict.fromkeys(map(index_name, tables), offset_index(grid)), **tensors}
 
 
 def split_qkv(qkv: Tensor, config: EfficientFormerConfig) -> dict[str, Tensor]:
@@ -128,8 +144,13 @@ def table_order(index: Tensor, grid: tuple[int, int]) -> Tensor | None:
     return order if exist and torch.equal(order[offsets], index) else None
 
 
+def index_name(biases: str) -> str:
+    """The name of the index that belongs to a table of biases."""
+    return f"{biases.removesuffix(BIASES)}{INDEX}"
+
+
 def _token_mixers(names: Mapping[str, str]) -> list[str]:
-    return [name.removesuffix(".attention_biases") for name in names if name.endswith(".attention_biases")]
+    return [name.removesuffix(f".{BIASES}") for name in names if name.endswith(f".{BIASES}")]
 
 
 def select_network(tensors: Tensors, use_ema: bool | None = None) -> dict[str, Tensor]:
@@ -158,14 +179,16 @@ def select_network(tensors: Tensors, use_ema: bool | None = None) -> dict[str, T
     averages = {p for p in prefixes if AVERAGE.search(p) or f"{p.removesuffix('module.')}n_averaged" in tensors}
     candidates = averages if use_ema or (use_ema is None and averages) else prefixes - averages
     if not candidates:
-        raise ValueError(f"there are no {'averaged' if use_ema else 'raw'} weights; leave use_ema={use_ema} out")
+        kind, option = ("averaged", "--use-ema") if use_ema else ("raw", "--no-use-ema")
+        raise ValueError(f"there are no {kind} weights; leave use_ema={use_ema} ({option}) out")
     if len(candidates) > 1:
         raise ValueError(f"there are several networks: {', '.join(sorted(candidates))}; save one of them")
     (prefix,) = candidates
     if use_ema is None and averages and averages != prefixes:
         warnings.warn(
             "the file has raw weights and their moving average; the average is loaded, as timm does. "
-            "use_ema=False loads the raw weights, use_ema=True the average without this warning",
+            "use_ema=False (--no-use-ema) loads the raw weights, use_ema=True (--use-ema) the average without this "
+            "warning",
             stacklevel=4,
         )
     inner = [other for other in prefixes if other != prefix and other.startswith(prefix)]
@@ -199,7 +222,8 @@ def detect(tensors: Tensors) -> str:
 def infer(tensors: Tensors, layout: str) -> EfficientFormerConfig:
     """Infer the configuration of a network from its tensors in a layout.
 
-    The token grid is inferred from the stored index of offsets; without an index it is assumed to be square.
+    The token grid is inferred from the stored index of offsets. Without an index it is assumed to be square, which the
+    number of offsets alone does not tell: a grid of 4×9 has as many as one of 6×6.
 
     Raises:
         ValueError: if a required tensor is missing or has too few dimensions, or they do not form an EfficientFormer.
@@ -277,17 +301,17 @@ def _holds(tensors: Tensors, module: str) -> bool:
 
 def _attention(tensors: Tensors, shapes: _Shapes) -> dict[str, object]:
     """Heads and their widths from the first MB3D; empty if there is none."""
-    tables = [name for name in shapes.names if name.endswith(".attention_biases")]
+    tables = [name for name in shapes.names if name.endswith(f".{BIASES}")]
     if not tables:
         return {}
-    mixer = tables[0].removesuffix(".attention_biases")
+    mixer = tables[0].removesuffix(f".{BIASES}")
     heads, offsets = shapes(tables[0])
     value_dim = shapes(f"{mixer}.proj.weight")[1] // heads
     if f"{mixer}.query.weight" in shapes.names:
         key_dim = shapes(f"{mixer}.query.weight")[0] // heads
     else:
         key_dim = (shapes(f"{mixer}.qkv.weight")[0] // heads - value_dim) // 2
-    index = shapes.tensor(f"{mixer}.{INDEX}") if shapes.names.get(f"{mixer}.{INDEX}") in tensors else None
+    index = tensors.get(index_name(shapes.names[tables[0]]))
     return {
         "num_heads": heads,
         "key_dim": key_dim,

@@ -32,6 +32,7 @@ RAW = ("model", "state_dict", "model_state_dict")
 AVERAGED = ("state_dict_ema", "model_ema")
 SWAPPED = ("ema_state_dict", "current_model_state")  # raw weights; mmengine and Lightning average in state_dict
 CLASS_NAMES = "class_names"  # as JSON in the metadata of a safetensors file, or next to the weights in a torch file
+BIAS_GRID = "bias_grid"  # height and width as JSON in the metadata of a safetensors file without an index of offsets
 
 ADDRESS = "https://download.openmmlab.com/mmclassification/v0/efficientformer/"
 FILES = {
@@ -60,14 +61,28 @@ def read(path: Path) -> dict[str, Tensor]:
 def read_class_names(path: Path) -> tuple[str, ...] | None:
     """The class names that `write` stored in a file, by label; None if there are none. Errors are those of `read`."""
     if _is_safetensors(path):
-        with _explain_damage(), safetensors.safe_open(path, "pt") as opened:
-            stored: Any = json.loads((opened.metadata() or {}).get(CLASS_NAMES, "null"))
+        stored: Any = _metadata(path, CLASS_NAMES)
     else:
         content = _read_torch(path)
         stored = content.get(CLASS_NAMES) if isinstance(content, Mapping) else None
     if not isinstance(stored, list | tuple) or not all(isinstance(name, str) for name in stored):
         return None
     return tuple(stored)
+
+
+def read_bias_grid(path: Path) -> tuple[int, int] | None:
+    """The token grid of the attention biases that `write` stored in the metadata; None if there is none.
+
+    Raises:
+        ValueError: if the metadata are damaged.
+    """
+    match _metadata(path, BIAS_GRID) if _is_safetensors(path) else None:
+        case None:
+            return None
+        case [int(height), int(width)] if height > 0 and width > 0:
+            return height, width
+        case grid:
+            raise ValueError(f"{BIAS_GRID}={grid!r} in the metadata is not a grid; save the file again")
 
 
 def write(
@@ -120,6 +135,12 @@ def _explain_damage() -> Iterator[None]:
         raise ValueError(
             f"the safetensors file is damaged or truncated ({error}); download or save it again"
         ) from error
+
+
+def _metadata(path: Path, key: str) -> Any:
+    """A JSON value in the metadata of a safetensors file; None if it is not there."""
+    with _explain_damage(), safetensors.safe_open(path, "pt") as opened:
+        return json.loads((opened.metadata() or {}).get(key, "null"))
 
 
 def _read_torch(path: Path) -> Any:

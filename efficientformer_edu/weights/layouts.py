@@ -18,6 +18,7 @@ from efficientformer_edu.config import EfficientFormerConfig
 
 CONV = LINEAR = LAYER_NORM = ("weight", "bias")
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+BIASES = "attention_biases"  # the table: one bias per head and offset between two tokens
 INDEX = "attention_bias_idxs"  # the published code stores the bias index of each pair of tokens; we compute it
 
 
@@ -220,7 +221,7 @@ def _mb4d(config: EfficientFormerConfig, layout: Layout, block: str) -> Iterator
 def _mb3d(config: EfficientFormerConfig, layout: Layout, block: str) -> Iterator[str]:
     fc1, fc2 = layout.mb3d_mlp
     yield from _named(f"{block}.{layout.mb3d_norms[0]}", LAYER_NORM)
-    yield from _named(f"{block}.token_mixer", ("attention_biases", INDEX) if layout.index else ("attention_biases",))
+    yield from _named(f"{block}.token_mixer", (BIASES, INDEX) if layout.index else (BIASES,))
     for linear in (*layout.qkv, layout.proj):
         yield from _named(f"{block}.{linear}", LINEAR)
     yield from _layer_scale(config, layout, block, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from efficientformer_edu.weights.conversion import (
     Tensors,
     detect,
     from_layout,
+    index_name,
     infer,
     merge_heads,
     select_network,
     to_layout,
+    with_index,
 )
-from efficientformer_edu.weights.layouts import INDEX, get_layout
+from efficientformer_edu.weights.layouts import BIASES, INDEX, get_layout
 
 # Fields that can be inferred from shapes, for the error message if the file contains a different network.
 INFERRED = (
@@ -54,6 +57,11 @@ def load(
     dtype. If a file stores the index of attention offsets in a different order than ours, the table of biases is
     reordered, so that the function stays the same.
 
+    The index, or the metadata of a safetensors file that `save` wrote without an index, states the token grid of the
+    attention biases, and another `bias_grid` is an error. Torch files in our layout and files of a published layout
+    whose index was removed do not state it. Then only the number of offsets is checked, so the biases of a grid of 2×3
+    are loaded for one of 3×2 as well; pass the `config` of the network that was trained.
+
     Args:
         path: the file.
         config: configuration or name of the network; names and shapes are checked against it. Without it they are
@@ -85,6 +93,7 @@ def save(
     *,
     layout: str = "timm",
     class_names: Sequence[str] | None = None,
+    config: EfficientFormerConfig | None = None,
 ) -> None:
     """Write weights in a layout: safetensors for the suffix `.safetensors`, else a torch file like the project's own.
 
@@ -99,13 +108,15 @@ def save(
         layout: `"official"`, `"timm"`, `"hf"`, `"mmpretrain"`, `"netspresso"`, or `"native"` for our own names.
         class_names: names of the classes by label, stored with the weights; by default those of the network. A torch
             file with only tensors, in the other three layouts, cannot store them.
+        config: configuration of the network, if `model` is a `state_dict`; by default it is inferred, with a square
+            token grid.
 
     Raises:
         FileNotFoundError: if the folder does not exist.
         ValueError: if the number of names differs from the number of classes, the layout is unknown or does not support
             the network, the network is folded, or the `state_dict` is incomplete.
     """
-    wrapper = get_layout(layout).wrapper
+    wrapper, grid_is_known = get_layout(layout).wrapper, config is not None or isinstance(model, nn.Module)
     if isinstance(model, nn.Module):
         model = unwrap(model)
         if model.input_size is not None:
@@ -117,7 +128,8 @@ def save(
             raise ValueError(
                 f"the tensors already have the names of the {layout_of_state} layout; pass them with our names"
             )
-        check(state, config := infer(state, "native"), "native", head=True)
+        config = config or infer(state, "native")
+        check(state, config, "native", head=True)
     names = class_names or getattr(model, "class_names", None)
     if names is not None and len(names) != config.num_classes:
         raise ValueError(
@@ -127,12 +139,16 @@ def save(
         tensors = to_layout(state, config, layout)
     except KeyError as error:
         raise ValueError(f"the network is not a complete EfficientFormer: it has no tensor {error}") from error
-    files.write(tensors, Path(path), wrapper, class_names=names)
+    states_grid = grid_is_known and not get_layout(layout).index and any(config.vits)
+    metadata = {files.BIAS_GRID: json.dumps(config.bias_grid)} if states_grid else {}
+    files.write(tensors, Path(path), wrapper, class_names=names, metadata=metadata)
 
 
 def read(path: Path, use_ema: bool | None = None) -> dict[str, Tensor]:
     """The tensors of the network in a file, in the file's layout; arguments and errors as for `load`."""
-    return select_network(files.read(path), use_ema)
+    tensors = select_network(files.read(path), use_ema)
+    grid = files.read_bias_grid(path)
+    return tensors if grid is None else with_index(tensors, grid)
 
 
 def convert_state_dict(tensors: Tensors, config: EfficientFormerConfig | None, head: bool) -> dict[str, Tensor]:
@@ -160,6 +176,7 @@ def check(tensors: Tensors, config: EfficientFormerConfig, layout: str, head: bo
     if not head:
         heads = get_layout(layout).heads
         expected = {name: value for name, value in expected.items() if name.rpartition(".")[0] not in heads}
+    indices = {index_name(name) for name in expected if name.endswith(f".{BIASES}")}
     shared = [name for name in expected if name in tensors]
     wrong_shape = [name for name in shared if tensors[name].shape != expected[name].shape]
     regular = [
@@ -167,7 +184,7 @@ def check(tensors: Tensors, config: EfficientFormerConfig, layout: str, head: bo
     ]
     problems = {
         "missing": [name for name in expected if name not in tensors and not name.endswith(INDEX)],
-        "unexpected": [name for name in tensors if name not in expected],
+        "unexpected": [name for name in tensors if name not in expected and name not in indices],
         "of another shape": [
             f"{name} {tuple(tensors[name].shape)} instead of {tuple(expected[name].shape)}" for name in wrong_shape
         ],

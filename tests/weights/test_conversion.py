@@ -6,8 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from strategies import configs
 
+import efficientformer_edu as ef
 from efficientformer_edu import EfficientFormer, EfficientFormerConfig
 from efficientformer_edu.weights import LAYOUTS
 from efficientformer_edu.weights.conversion import detect, infer, merge_heads, table_order, to_layout
@@ -153,9 +155,9 @@ def test_order_by_hand():
 @pytest.mark.parametrize("broken", [lambda index: index.roll(1), lambda index: index + 1])
 def test_an_index_that_is_none(network, broken):
     tensors = to_layout(network.state_dict(), network.config, "timm")
-    name = parts(tensors, "attention_bias_idxs")[1]
+    name, table = (parts(tensors, kind)[1] for kind in ("attention_bias_idxs", "attention_biases"))
     tensors[name] = broken(tensors[name])
-    with pytest.raises(ValueError, match=f"{name} .* on a grid of 3×3 .* pass the config with its bias_grid"):
+    with pytest.raises(ValueError, match=f"{table} .* on a grid of 3×3 .* pass the config with its bias_grid"):
         convert_state_dict(tensors, None, head=True)
 
 
@@ -164,3 +166,34 @@ def test_the_index_of_another_grid(network):
     tensors = to_layout(network.state_dict(), network.config, "timm")
     with pytest.raises(ValueError, match="on a grid of 1×9"):
         convert_state_dict(tensors, config, head=True)
+
+
+@pytest.mark.parametrize("layout", ["native", "timm", "netspresso"])
+@pytest.mark.parametrize("other", [(3, 2), (1, 6)])
+def test_a_grid_with_as_many_offsets_is_another_grid(network, tmp_path, layout, other):
+    config = network.config.replace(bias_grid=(2, 3), distillation=False)
+    trained = EfficientFormer(config).eval()
+    ef.save(trained, path := tmp_path / "weights.safetensors", layout=layout)
+    assert ef.from_weights(path).config == config
+    assert torch.equal(ef.get_model(config, pretrained=path)(IMAGES), trained(IMAGES))
+    for load in (lambda grid: ef.load(path, config=grid), lambda grid: ef.get_model(grid, pretrained=path)):
+        with pytest.raises(ValueError, match=f"weights.safetensors: .* on a grid of {other[0]}×{other[1]}"):
+            load(config.replace(bias_grid=other))
+
+
+def test_a_state_dict_states_its_grid_if_the_config_is_given(network, tmp_path):
+    """The training saves state dicts; 4×9 has as many offsets as 6×6, which is assumed without a config."""
+    config = network.config.replace(bias_grid=(4, 9))
+    state = EfficientFormer(config).state_dict()
+    ef.save(state, path := tmp_path / "weights.safetensors", layout="native", config=config)
+    assert ef.from_weights(path).config == config
+    ef.save(state, path, layout="native")
+    assert ef.from_weights(path).config.bias_grid == (6, 6)
+    ef.load(path, config=config)  # nothing in this file states the grid
+
+
+@pytest.mark.parametrize("grid", ["[4, 9]", "[9]", "no json", '["3", 3]'])
+def test_damaged_metadata_of_the_grid(network, tmp_path, grid):
+    save_file(network.state_dict(), path := tmp_path / "weights.safetensors", {"bias_grid": grid})
+    with pytest.raises(ValueError, match=r"weights.safetensors: .*(4×9|bias_grid|damaged)"):
+        ef.load(path)
