@@ -219,11 +219,12 @@ def _counters(costs: Costs) -> str:
     for counter, rule in COUNTERS.items():
         macs = explain_costs(counter, costs, "macs").total
         params = None if rule.params is None else explain_costs(counter, costs, "params").total
-        more = None if params is None else _signed(params - costs.params)
+        more = None if params is None else params - costs.params
         status = "run in the tests" if rule.runs else "derived, not run"
-        rows.append((counter, macs, _signed(macs - costs.macs), params, more, status))
+        rows.append((counter, macs, macs - costs.macs, params, more, status))
     columns = ("counter", "MACs", "MACs beyond ours", "parameters", "parameters beyond ours", "how we know")
-    return _table(Table(columns, tuple(rows)), "What every counter prints for this network")
+    formats = {"MACs beyond ours": "+,d", "parameters beyond ours": "+,d"}
+    return _table(Table(columns, tuple(rows), formats=formats), "What every counter prints for this network")
 
 
 def _explanation(costs: Costs, counter: str) -> str:
@@ -265,10 +266,6 @@ def _table(table: Table, caption: str) -> str:
 def _cell(tag: Literal["th", "td"], text: str, right: bool, scope: str = "") -> str:
     attributes = (f' scope="{scope}"' if scope else "") + (' class="number"' if right else "")
     return f"<{tag}{attributes}>{escape(text)}</{tag}>"
-
-
-def _signed(difference: int) -> str:
-    return f"{difference:+,}" if difference else "0"
 
 
 # Widgets

@@ -32,6 +32,7 @@ from efficientformer_edu.utils.tables import Cell, Table
 
 AGREES = 0.10  # largest relative error at which a predicted latency agrees with the measured one
 LOOKUP, TRAINED, LATENCY = "lookup.json", "trained", "latency.json"
+POINTS = "more accurate by, points"  # a column of percentage points
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,11 @@ class Comparison:
             f"{self.networks} networks, {self.trainings} trainings, {len(self.targets)} targets"
         )
 
-    def cells(self) -> tuple[Cell, ...]:
-        """Networks, trainings and pairs, the difference in points, and the verdict."""
+    def cells(self, same_as: float | None = None) -> tuple[Cell, ...]:
+        """Networks, trainings, pairs, difference in points, verdict, and the target of the same network in ms."""
         difference = self.difference
-        return self.networks, self.trainings, difference.samples, difference.points, difference.verdict()
+        outcome = (difference.verdict(), None) if same_as is None else (None, 1e3 * same_as)
+        return self.networks, self.trainings, difference.samples, difference.scaled(100), *outcome
 
 
 @dataclass(frozen=True)
@@ -139,25 +141,27 @@ class Front:
         return Comparison(difference, tuple(strata), len(compared), len(trainings), left_out)
 
     def comparisons(self) -> Table:
-        """Slimming against each other method, over all targets and at each of them, with verdicts."""
-        columns = ("slimming against", "target ms", "networks", "trainings", "pairs", "more accurate by", "verdict")
+        """Slimming against each other method, over all targets and at each of them, with verdicts.
+
+        The row over all targets has no `target ms`. A target at which a network is the same as at a tighter target is
+        not part of it and has no verdict; `same network at ms` names the tighter target.
+        """
+        counts = ("targets", "target ms", "networks", "trainings", "pairs")
+        columns = ("slimming against", *counts, POINTS, "verdict", "same network at ms")
         rows = list[tuple[Cell, ...]]()
         for method in METHODS:
             overall = self.compare(method)
             if method == "slimming" or overall is None:
                 continue
-            rows.append((method, "all", *overall.cells()))
+            rows.append((method, len(overall.targets), None, *overall.cells()))
             for target in sorted((*overall.targets, *overall.left_out), reverse=True):
                 single = self.compare(method, target)
                 assert single
-                cells = single.cells()
-                if target in overall.left_out:
-                    cells = (*cells[:-1], f"same network as at {1e3 * overall.left_out[target]:.2f} ms")
-                rows.append((method, f"{1e3 * target:.2f}", *cells))
-        return Table(columns, tuple(rows))
+                rows.append((method, 1, 1e3 * target, *single.cells(overall.left_out.get(target))))
+        return Table(columns, tuple(rows), formats={"target ms": ".2f", POINTS: "+.2f", "same network at ms": ".2f"})
 
     def table(self) -> Table:
-        """Target, predicted and measured latency, accuracy, parameters and MACs of each network.
+        """Target, predicted and measured latency, mean accuracy from 0 to 1, parameters and MACs of each network.
 
         `error` is the relative error of the prediction. `at one speed` is the same error with both latencies converted
         to the same machine speed.
@@ -169,19 +173,20 @@ class Front:
             rows.append(
                 (
                     contender.method,
-                    f"{1e3 * contender.target:.2f}",
-                    f"{1e3 * contender.predicted:.2f}",
-                    f"{1e3 * timed.measured:.2f}" if timed else None,
-                    f"{timed.error:+.1%}" if timed else None,
-                    f"{timed.error_at_speed:+.1%}" if timed else None,
-                    f"{accuracy.value:.2%}" if accuracy else None,
+                    1e3 * contender.target,
+                    1e3 * contender.predicted,
+                    1e3 * timed.measured if timed else None,
+                    timed.error if timed else None,
+                    timed.error_at_speed if timed else None,
+                    accuracy.value if accuracy else None,
                     costs.params,
                     costs.macs,
                 )
             )
         error = ("error", "at one speed")
         columns = ("network", "target ms", "predicted ms", "measured ms", *error, "top-1", "parameters", "MACs")
-        return Table(columns, tuple(rows))
+        milliseconds, errors = dict.fromkeys(columns[1:4], ".2f"), dict.fromkeys(error, "+.1%")
+        return Table(columns, tuple(rows), formats={**milliseconds, **errors, "top-1": ".2%"})
 
 
 def get_front(

@@ -64,15 +64,16 @@ class StageCosts:
                 share.stage,
                 share.kind,
                 share.number,
-                f"{share.macs / 1e9:.3f}",
-                f"{1e3 * share.seconds:.2f}",
-                f"{1e12 * share.seconds / share.macs:.1f}",
+                share.macs / 1e9,
+                1e3 * share.seconds,
+                1e12 * share.seconds / share.macs,
                 share.seconds / seconds,
             )
             for share in (*self.shares, total)
         ]
         columns = ("stage", "part", "number", "GMACs", "ms", "ms per GMAC", "share")
-        return Table(columns, tuple(rows), total=True, formats={"share": ".1%"})
+        formats = {"GMACs": ".3f", "ms": ".2f", "ms per GMAC": ".1f", "share": ".1%"}
+        return Table(columns, tuple(rows), total=True, formats=formats)
 
 
 def ledger(model: str | EfficientFormerConfig, lookup: Lookup) -> StageCosts:
@@ -142,21 +143,25 @@ class Neighbours:
         rows = [
             (
                 neighbour.target,
-                f"{neighbour.start}, {neighbour.scaled} × {neighbour.factor:.2f}",
+                neighbour.start,
+                neighbour.scaled,
+                neighbour.factor,
                 *(
                     ", ".join(map(str, sizes))
                     for sizes in (neighbour.config.embed_dims, neighbour.config.depths, neighbour.config.vits)
                 ),
-                f"{neighbour.macs:.3f}",
-                f"{1e3 * neighbour.seconds:.2f}",
-                f"{neighbour.latency:.3f}",
+                neighbour.macs,
+                1e3 * neighbour.seconds,
+                neighbour.latency,
                 self.verdict(neighbour),
             )
             for neighbour in self.matches
         ]
         shape = ("widths", "depths", "MB3D")
-        columns = ("network", "scaled", *shape, "times its MACs", "ms", "times its latency", "verdict")
-        return Table(columns, tuple(rows))
+        scaling = ("from", "scaled", "factor")
+        columns = ("network", *scaling, *shape, "times its MACs", "ms", "times its latency", "verdict")
+        formats = {"factor": ".2f", "times its MACs": ".3f", "ms": ".2f", "times its latency": ".3f"}
+        return Table(columns, tuple(rows), formats=formats)
 
 
 def neighbours(lookup: Lookup, error: float) -> Neighbours:
@@ -254,21 +259,22 @@ class Order:
     def table(self) -> Table:
         """One change per row with its milliseconds and its rank in each table.
 
-        Rows are sorted by the first table; rank 1 saves the most. Inconclusive savings come last.
+        Rows are sorted by the first table; rank 1 saves the most. Inconclusive savings are None and come last.
         """
-        columns = list[list[tuple[str, int | None]]]()
+        columns = list[list[tuple[float | None, int | None]]]()
         for values in self.gains().values():
             saved = [value for value in values if value is not None]
             ranks = [None if value is None else 1 + sum(other > value for other in saved) for value in values]
-            texts = ["inconclusive" if value is None else f"{1e3 * value:.3f}" for value in values]
-            columns.append(list(zip(texts, ranks, strict=True)))
+            milliseconds = [None if value is None else 1e3 * value for value in values]
+            columns.append(list(zip(milliseconds, ranks, strict=True)))
         rows = [
-            (change.description, f"{change.macs / 1e9:.4f}", *(cell for pair in pairs for cell in pair))
+            (change.description, change.macs / 1e9, *(cell for pair in pairs for cell in pair))
             for change, *pairs in zip(self.changes, *columns, strict=True)
         ]
         by_rank = sorted(rows, key=lambda row: row[3] or len(rows) + 1)  # the rank in the first table
         heads = [head for name in self.tables for head in (f"{name}, ms", f"{name}, rank")]
-        return Table(("step", "GMACs saved", *heads), tuple(by_rank))
+        formats = {"GMACs saved": ".4f"} | {f"{name}, ms": ".3f" for name in self.tables}
+        return Table(("step", "GMACs saved", *heads), tuple(by_rank), formats=formats, missing="inconclusive")
 
     def agreement(self) -> Table:
         """Kendall's τ between each pair of orders: by MACs saved and by each table. 1 means the same order.
@@ -282,9 +288,10 @@ class Order:
         for first, second in combinations(orders, 2):
             pairs = _conclusive(orders[first], orders[second])
             per_mac = _conclusive(dense[first], dense[second]) if first in dense else []
-            taus = [f"{kendall(*zip(*both, strict=True)):.2f}" if len(both) > 1 else None for both in (pairs, per_mac)]
+            taus = [kendall(*zip(*both, strict=True)) if len(both) > 1 else None for both in (pairs, per_mac)]
             rows.append((first, second, len(pairs), *taus))
-        return Table(("order by", "and by", "steps", "τ of ms", "τ of ms per GMAC"), tuple(rows))
+        names = ("τ of ms", "τ of ms per GMAC")
+        return Table(("order by", "and by", "steps", *names), tuple(rows), formats=dict.fromkeys(names, ".2f"))
 
 
 def order(start: str | EfficientFormerConfig, tables: Mapping[str, Lookup], errors: Mapping[str, float]) -> Order:

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from efficientformer_edu.config import EfficientFormerConfig
-from efficientformer_edu.slimming.subnet import Action, Subnet
+from efficientformer_edu.slimming.subnet import Action, Kind, Subnet
 from efficientformer_edu.utils.records import from_dict, load_json, save_json, to_dict
-from efficientformer_edu.utils.tables import Table
+from efficientformer_edu.utils.tables import Cell, Table
 
 if TYPE_CHECKING:
     from efficientformer_edu.utils.statistics import Estimate
@@ -168,16 +168,23 @@ class Search:
     def table(self) -> Table:
         """Each step: the action, the latency after it, the scores of all actions, and how clearly the step was decided.
 
-        The margin is the number of held-out images that the taken action could have lost in addition before another
-        one would have been chosen, with its 95 % interval. It is inconclusive if the interval contains 0.
+        The score is the accuracy in percentage points that an action costs per millisecond; None for an action that
+        saves no time or was not tried. The margin is the number of held-out images that the taken action could have
+        lost in addition before another one would have been chosen, with its 95 % interval. The step is decided if the
+        interval is above 0.
         """
-        rows = []
+        scores = {kind: f"points per ms, {kind}" for kind in get_args(Kind)}
+        rows: list[tuple[Cell, ...]] = []
         for number, (step, seconds) in enumerate(zip(self.steps, self.seconds[1:], strict=True), start=1):
-            scores = "; ".join(f"{trial.action.kind} {_score(trial)}" for trial in step.trials)
-            action = str(step.taken.action)
-            rows.append((number, action, f"{1e3 * seconds:.2f}", f"{step.accuracy:.1%}", scores, _margin(step)))
-        scores = "points of accuracy per ms, of all tried"
-        return Table(("step", "action", "ms then", "top-1 before", scores, "margin, images"), tuple(rows))
+            saving = {trial.action.kind: trial for trial in step.trials if trial.gain > 0}
+            by_kind = (saving[kind].drop / saving[kind].gain / 10 if kind in saving else None for kind in scores)
+            margin = step.margin_estimate()
+            decided = None if margin is None else margin.verdict() == "better"
+            images = margin and margin.scaled(len(step.correct))
+            rows.append((number, str(step.taken.action), 1e3 * seconds, step.accuracy, *by_kind, images, decided))
+        columns = ("step", "action", "ms then", "top-1 before", *scores.values(), "margin, images", "decided")
+        formats = {"ms then": ".2f", "top-1 before": ".1%", **dict.fromkeys(scores.values(), "+.2f")}
+        return Table(columns, tuple(rows), formats={**formats, "margin, images": ".1f"}, missing="–")
 
     def save(self, path: Path) -> None:
         """Write everything as JSON, atomically. Raises OSError if that fails."""
@@ -202,15 +209,3 @@ class Search:
             return search
 
         return load_json(path, "search", parse)
-
-
-def _score(trial: Trial) -> str:
-    return f"{trial.drop / trial.gain / 10:+.2f}" if trial.gain > 0 else "saves nothing"  # 100 points over 1000 ms
-
-
-def _margin(step: Step) -> str | None:
-    margin = step.margin_estimate()
-    if margin is None:
-        return None
-    value, low, high = (len(step.correct) * part for part in margin[:3])
-    return f"{value:.1f} ({low:.1f} to {high:.1f})" + ", inconclusive" * (margin.verdict() != "better")

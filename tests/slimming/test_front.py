@@ -151,9 +151,12 @@ def test_a_network_at_two_targets_enters_once_at_the_tighter_target(shared: Meth
     ]
     assert comparison.difference == mean_estimate(*pairs)
     assert str(comparison).endswith("4 networks, 12 trainings, 2 targets")
-    rows = {row[1]: row for row in front.comparisons().rows}
-    assert rows["all"][2:5] == (4, 12, 6) and rows["30.00"][-1] == "same network as at 20.00 ms"
-    assert rows["20.00"][-1] == rows["10.00"][-1] == "too few"
+    table = front.comparisons()
+    rows = {row[2]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
+    assert [rows[None][name] for name in ("targets", "networks", "trainings", "pairs")] == [2, 4, 12, 6]
+    assert (rows[30.0]["verdict"], rows[30.0]["same network at ms"]) == (None, 20.0)
+    assert rows[20.0]["verdict"] == rows[10.0]["verdict"] == "too few"
+    assert rows[None]["more accurate by, points"] == comparison.difference.scaled(100)
 
 
 def test_records_count_wherever_their_network_is_listed() -> None:
@@ -169,7 +172,8 @@ def test_the_table_has_predicted_and_measured_latency() -> None:
     front = get_front([contender], [record(contender.name, 0, 0.75), record("other", 0, 0.1)], timed, (64, 96))
     (row,) = front.table().rows
     costs = count(SMALLER, (64, 96))
-    assert row == ("slimming", "20.00", "18.00", "20.00", "-10.0%", "-20.0%", "75.00%", costs.params, costs.macs)
+    assert row[1:6] == pytest.approx((20, 18, 20, -0.1, -0.2)) and row[6:] == (0.75, costs.params, costs.macs)
+    assert front.table().formatted()[0][:7] == ["slimming", "20.00", "18.00", "20.00", "-10.0 %", "-20.0 %", "75.00 %"]
     (empty,) = get_front([contender], [], None, (64, 96)).table().rows
     assert empty[3:6] == (None, None, None)
     assert set(METHODS) == {"slimming", "uniform", "random", "no-mb3d"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -57,7 +58,7 @@ def test_a_ledger_has_every_mac_and_millisecond(model: str) -> None:
     *lines, total = result.table().rows
     assert sum(line[2] for line in lines) == total[2] == sum(config.depths) + 5
     assert sum(line[-1] for line in lines) == pytest.approx(1) == total[-1]
-    assert {line[5] for line in (*lines, total)} == {"10.0"}  # ms per GMAC
+    assert [line[5] for line in (*lines, total)] == pytest.approx([10.0] * len(result.table().rows))  # ms per GMAC
 
 
 def test_a_ledger_of_an_engine_that_folds_nothing_has_both_heads() -> None:
@@ -86,6 +87,8 @@ def test_neighbours_of_equal_macs() -> None:
     for row, pair in zip(rows, result.matches, strict=True):
         expected = "inconclusive" if abs(pair.latency - 1) < 0.02 else "slower" if pair.latency > 1 else "faster"
         assert row[-1] == result.verdict(pair) == expected
+        assert row[1:4] == (pair.start, pair.scaled, pair.factor)
+        assert row[7:10] == (pair.macs, 1e3 * pair.seconds, pair.latency)
     assert len({row[-1] for row in rows}) > 1
 
 
@@ -119,7 +122,7 @@ def test_where_time_is_macs_every_order_is_that_of_macs() -> None:
         quick, slow = change.seconds
         assert slow == pytest.approx(3 * quick)
         assert quick == pytest.approx(TICK * change.macs, rel=0.01)
-    assert [row[2:4] for row in result.agreement().rows] == [(10, "1.00")] * 3
+    assert [row[2:4] for row in result.agreement().rows] == [(10, 1.0)] * 3
     assert [row[3] for row in result.table().rows] == list(range(1, 11))
 
 
@@ -159,10 +162,14 @@ def test_savings_below_the_error_of_a_table_are_inconclusive() -> None:
     small = {change.description for change in exact.changes if abs(change.seconds[0]) < 0.02 * before}
     assert 0 < len(small) < len(exact.changes)
     rows = {str(row[0]): row for row in result.table().rows}
-    assert {text for text, row in rows.items() if row[2] == "inconclusive"} == small
+    assert {text for text, row in rows.items() if row[2] is None} == small
+    columns = result.table().columns
+    assert columns[2:] == ("one, ms", "one, rank", "other, ms", "other, rank")
+    assert [tuple(row) for row in json.loads(result.table().to_json())] == [columns] * len(rows)
+    assert sum(row[2] == "inconclusive" for row in result.table().formatted()) == len(small)
     assert {text for text, row in rows.items() if row[3] is None} == small
     assert [row[3] for row in result.table().rows][: -len(small)] == list(range(1, len(rows) - len(small) + 1))
-    assert all(row[4] != "inconclusive" and row[5] is not None for row in rows.values())
+    assert all(row[4] is not None and row[5] is not None for row in rows.values())
     gains = result.gains()
     assert [gain is None for gain in gains["one"]] == [change.description in small for change in result.changes]
     assert None not in gains["other"]
@@ -189,7 +196,7 @@ def test_a_small_negative_saving_is_inconclusive_and_a_large_saving_is_not() -> 
         result = order(SUPERNET, {"one": table(slower(share))}, {"one": 0.02})
         (number,) = (i for i, change in enumerate(result.changes) if change.description == text)
         assert (result.gains()["one"][number] is not None) == conclusive
-        assert ("inconclusive" in next(row for row in result.table().rows if row[0] == text)) != conclusive
+        assert (next(row for row in result.table().rows if row[0] == text)[2] is not None) == conclusive
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=2, max_size=8))

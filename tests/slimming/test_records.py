@@ -77,15 +77,15 @@ def test_a_search_needs_targets_above_0(targets: tuple[float, ...]) -> None:
         replace(BEGUN, targets=targets)
 
 
-def test_the_table_letter_by_letter() -> None:
+def test_the_table_has_the_numbers_of_every_step() -> None:
     table = DONE.table()
-    scores = "points of accuracy per ms, of all tried"
-    assert table.columns == ("step", "action", "ms then", "top-1 before", scores, "margin, images")
-    action = "MB4D for MB3D at MetaPath 1 of stage 3"
-    assert table.rows == (
-        (1, "16 channels off stage 4", "16.00", "75.0%", "depth +0.50; MB3D +2.00; width +0.25", None),
-        (2, action, "15.00", "74.0%", "depth +1.50; MB3D +1.00; width saves nothing", None),
-    )
+    scores = ("points per ms, depth", "points per ms, MB3D", "points per ms, width")
+    assert table.columns == ("step", "action", "ms then", "top-1 before", *scores, "margin, images", "decided")
+    (first, second), action = table.rows, "MB4D for MB3D at MetaPath 1 of stage 3"
+    assert first[:2] == (1, "16 channels off stage 4") and second[:2] == (2, action)
+    assert first[2:7] == pytest.approx((16, 0.75, 0.5, 2, 0.25)) and second[2:6] == pytest.approx((15, 0.74, 1.5, 1))
+    assert second[6] is None  # the width saves nothing
+    assert first[7:] == second[7:] == (None, None)
 
 
 def answered(before: str, depth: str, mb3d: str) -> Step:
@@ -120,7 +120,8 @@ def test_the_margin_is_a_paired_comparison() -> None:
         estimate = step.margin_estimate()
         assert estimate is not None and estimate.value == pytest.approx(0.05) and estimate.verdict() == verdict
         (row,) = BEGUN.with_step(step).table().rows
-        assert str(row[-1]).startswith("20.0 (") and ("inconclusive" in str(row[-1])) == (verdict == "inconclusive")
+        assert row[-2] == estimate.scaled(400) and row[-2][0] == pytest.approx(20)
+        assert row[-1] is (verdict == "better")
 
 
 @pytest.mark.parametrize("search", [BEGUN, BEGUN.with_step(FIRST), DONE], ids=["begun", "under way", "done"])
