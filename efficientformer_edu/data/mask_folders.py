@@ -99,7 +99,9 @@ class MaskFolder(Examples):
 
 
 def read_mask_folder(root: Path, split: Split, strict: bool = False) -> MaskFolder:
-    """The images and masks of one split. Warns of pairs that are left out, and of classes that never occur.
+    """The images and masks of one split.
+
+    Warns of pairs that are left out, of classes that never occur in training, and of training masks of a single class.
 
     Without a file of class names, the number of classes is that of the training masks, and classes are named by number.
 
@@ -112,8 +114,8 @@ def read_mask_folder(root: Path, split: Split, strict: bool = False) -> MaskFold
 
     Raises:
         FileNotFoundError: if a folder is missing; with `strict`, for the first missing mask.
-        ValueError: if the file of names is broken, or no pair can be used; if the pixels of all training masks have the
-            same class; with `strict`, for the first pair that cannot be used.
+        ValueError: if the file of names is broken, or no pair can be used; if there is only one class to train on; with
+            `strict`, for the first pair that cannot be used.
     """
     layout = MASKS if (root / MASKS).is_dir() else ANNOTATIONS
     pairs = _pairs(root, layout, split)
@@ -128,7 +130,7 @@ def read_mask_folder(root: Path, split: Split, strict: bool = False) -> MaskFold
     if not usable or not occurring - {IGNORED}:
         reason = f"; first reason: {errors[0]}" if errors else ", because no pixel has a class" if usable else ""
         raise ValueError(f"{root.name}: none of {len(pairs)} images can be used{reason}")
-    _check_classes(root.name, names, occurring, split, layout)
+    _check_classes(root.name, names, occurring, split, layout, len(usable))
     warn_left_out(root.name, [str(error) for error in errors], len(pairs))
     description = f"{root.name}, {len(usable):,} {'training' if split == 'train' else 'test'} images, pixels of "
     description += f"{len(names)} classes" + f", {len(errors):,} left out" * bool(errors)
@@ -167,15 +169,21 @@ def _classes(pair: Pair, count: int) -> frozenset[int] | ValueError | OSError:
     return classes
 
 
-def _check_classes(root: str, names: tuple[str, ...], occurring: frozenset[int], split: Split, layout: str) -> None:
-    """Warn of classes that never occur in training, and reject training masks of a single class."""
+def _check_classes(
+    root: str, names: tuple[str, ...], occurring: frozenset[int], split: Split, layout: str, count: int
+) -> None:
+    """Warn of classes that never occur in `count` training masks, and reject data with one class in total."""
     black_and_white = layout == MASKS and len(names) <= 2 and occurring == {0, IGNORED}
     missing = [names[number] for number in range(len(names)) if number not in occurring]
+    if split == "train" and len(names) == 1:
+        reason = BLACK_AND_WHITE if black_and_white else f"{names[0]!r} is the only class"
+        raise ValueError(f"{root}: there is one class of pixels, and so nothing to learn: {reason}")
     if split == "train" and len(occurring - {IGNORED}) == 1:
         (only,) = occurring - {IGNORED}
-        reason = BLACK_AND_WHITE if black_and_white else f"in the training masks only {names[only]!r} occurs"
-        raise ValueError(f"{root}: there is one class of pixels, and so nothing to learn: {reason}")
-    if black_and_white:
+        hint = f": {BLACK_AND_WHITE}" if black_and_white else ""
+        message = f"{root}: the only class in the training masks is {names[only]!r} (masks: {count:,}){hint}"
+        warnings.warn(message, stacklevel=3)
+    elif black_and_white:
         warnings.warn(f"{root}: {BLACK_AND_WHITE}", stacklevel=3)
     elif split == "train" and missing:
         remaining = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""

@@ -229,8 +229,12 @@ def test_black_and_white_masks(root, names):
         (root / "classes.txt").write_text(names, encoding="utf-8")
     masks_of(masks_of(root, np.arange(WIDTH) % 2 * 255), np.arange(WIDTH) % 2 * 255, "val")
     advice = r"only 0 and 255, and 255 means no class.* Image.fromarray\(\(mask > 0\)"
-    with pytest.raises(ValueError, match=f"rooms: there is one class of pixels.*{advice}"):
-        read_mask_folder(root, "train")
+    if names:
+        with pytest.warns(UserWarning, match=f"rooms: .*'background' .masks: 2.*{advice}"):
+            assert len(read_mask_folder(root, "train", strict=True)) == 2
+    else:
+        with pytest.raises(ValueError, match=f"rooms: there is one class of pixels.*{advice}"):
+            read_mask_folder(root, "train")
     with pytest.warns(UserWarning, match=f"rooms: .*{advice}"):
         read_mask_folder(root, "test")
     masks_of(masks_of(root, np.arange(WIDTH) % 2), np.arange(WIDTH) % 2, "val")
@@ -238,9 +242,18 @@ def test_black_and_white_masks(root, names):
     read_mask_folder(root, "test", strict=True)
 
 
-def test_a_single_class_in_all_training_masks(root):
-    with pytest.raises(ValueError, match="rooms: there is one class of pixels.* only 'bed' occurs"):
-        read_mask_folder(masks_of(root, 1), "train")
+def test_a_single_class_in_all_training_masks_is_a_warning(root):
+    """Other data may have the other classes, such as those from which the network is fine-tuned."""
+    with pytest.warns(UserWarning, match="rooms: .*'bed' .masks: 2") as caught:
+        data = read_mask_folder(masks_of(root, 1), "train")
+    assert len(caught) == 1
+    assert (len(data), data.pixel_classes) == (2, ("wall", "bed", "lamp"))
+
+
+def test_a_single_class_in_total_is_rejected(root):
+    (root / "classes.txt").write_text("wall\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="rooms: there is one class of pixels.*'wall'"):
+        read_mask_folder(masks_of(root, 0), "train")
 
 
 def test_linked_and_hidden_folders(root):
