@@ -18,7 +18,7 @@ from efficientformer_edu.cli.common import (
     read_resolution,
 )
 from efficientformer_edu.config import resolution_pair
-from efficientformer_edu.utils.tables import Cell, Format, Table
+from efficientformer_edu.utils.tables import Format, Table
 
 if TYPE_CHECKING:
     from efficientformer_edu.latency import Measurement
@@ -248,18 +248,12 @@ def _ratios(measurement: Measurement, model: str, baselines: list[str]) -> Itera
 
 
 def _unrounded_table(measurement: Measurement, differences: Mapping[str, float], base: str) -> Table:
-    """Unrounded values, one row per network and engine; the ends of an interval are empty with too few rounds."""
-    from efficientformer_edu.utils.statistics import MIN_SAMPLES
-
-    rows: list[tuple[Cell, ...]] = []
-    for timing in measurement.timings:
-        cells: list[Cell] = []
-        for estimate, unit in ((timing.estimate, 1e3), (measurement.ratio(timing.name, base), 1)):
-            ends = (estimate.low, estimate.high) if estimate.samples >= MIN_SAMPLES else (None, None)
-            cells += [unit * estimate.value, *(None if end is None else unit * end for end in ends)]
-        rows.append((timing.name, *cells, timing.faults, differences[timing.name]))
-    columns = ("subject", "ms", "ms low", "ms high", "ratio", "ratio low", "ratio high", "page faults", "difference")
-    return Table(columns, tuple(rows))
+    """Estimates for programs, one row per network and engine."""
+    rows = tuple(
+        (timing.name, timing.estimate.scaled(1e3), measurement.ratio(timing.name, base), timing.faults, difference)
+        for timing, difference in zip(measurement.timings, differences.values(), strict=True)
+    )
+    return Table(("subject", "ms", "ratio", "page faults", "difference"), rows)
 
 
 def _command(model: str, against: list[str], **options: object) -> str:

@@ -408,12 +408,7 @@ class Errors:
 
     @classmethod
     def load(cls, path: Path) -> Errors:
-        """Load what `save` wrote.
-
-        Raises:
-            ValueError: if the file does not contain prediction errors; the message names the file.
-            OSError: if the file cannot be read.
-        """
+        """Load what `save` wrote. Raises ValueError, naming the file, if it contains something else."""
 
         def parse(data: dict[str, Any]) -> Errors:
             return from_dict(cls, {name: data[name] for name in ("conditions", "predictions")})

@@ -205,10 +205,10 @@ class Lookup:
     def table(self) -> Table:
         """Every measured part with its latency in microseconds."""
         rows = [
-            (part.kind, "×".join(map(str, part.grid)), " to ".join(map(str, part.widths)), f"{1e6 * seconds:.1f}")
+            (part.kind, "×".join(map(str, part.grid)), " to ".join(map(str, part.widths)), 1e6 * seconds)
             for part, seconds in self.seconds.items()
         ]
-        return Table(("part", "grid", "channels", "µs"), tuple(rows))
+        return Table(("part", "grid", "channels", "µs"), tuple(rows), formats={"µs": ".1f"})
 
     def save(self, path: Path) -> None:
         """Write the table as JSON, atomically. Raises OSError if the file cannot be written."""
@@ -219,12 +219,7 @@ class Lookup:
 
     @classmethod
     def load(cls, path: Path) -> Lookup:
-        """Load a table that `save` wrote.
-
-        Raises:
-            ValueError: if the file does not contain a lookup table; the message names the file.
-            OSError: if the file cannot be read.
-        """
+        """Load what `save` wrote. Raises ValueError, naming the file, if it contains something else."""
 
         def parse(data: dict[str, Any]) -> Lookup:
             times = Entry._fields[1:]

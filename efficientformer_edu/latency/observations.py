@@ -24,18 +24,10 @@ from efficientformer_edu import paper
 from efficientformer_edu.config import PRESETS
 from efficientformer_edu.latency import workloads
 from efficientformer_edu.latency.engines import ENGINES, prepare
-from efficientformer_edu.latency.records import (
-    MEASUREMENTS,
-    TOO_FEW,
-    Conditions,
-    Measurement,
-    measurements,
-    save,
-    to_dict,
-)
+from efficientformer_edu.latency.records import MEASUREMENTS, TOO_FEW, Conditions, Measurement, measurements, to_dict
 from efficientformer_edu.latency.timer import measure, timing_device
 from efficientformer_edu.latency.workloads import Workload
-from efficientformer_edu.utils.records import load_json
+from efficientformer_edu.utils.records import load_json, save_json
 from efficientformer_edu.utils.statistics import Agreement, Estimate, median_estimate, paired_ratio
 from efficientformer_edu.utils.tables import Cell, Format, Table
 
@@ -184,11 +176,12 @@ class Observation:
     def table(self) -> Table:
         """One row per claim, then the context, then the observation's verdict."""
         rows: list[tuple[Cell, ...]] = [
-            (claim.text, str(claim.ratio), f"{claim.side} {claim.bound:.3g}", claim.verdict_text)
+            (claim.text, claim.ratio, claim.side, claim.bound, claim.verdict_text)
             for claim in (*self.claims, *self.context)
         ]
-        rows.append((f"observation {self.number}", "", "", self.verdict_text))
-        return Table(("claim", "times as long", "claimed", "verdict"), tuple(rows), total=True)
+        rows.append((f"observation {self.number}", None, None, None, self.verdict_text))
+        columns = ("claim", "times as long", "claimed", "bound", "verdict")
+        return Table(columns, tuple(rows), total=True, formats={"bound": ".3g"})
 
     def record_table(self, name: str) -> Table:
         """Milliseconds of the workloads of a record, with their MACs if known."""
@@ -205,7 +198,7 @@ class Observation:
             ValueError: for an unknown format.
         """
         if format == "json":
-            return self.to_json()
+            return json.dumps(self.to_dict(), indent=1)
         if format == "csv":
             return self.table().to_csv()
         texts = []
@@ -214,18 +207,19 @@ class Observation:
             texts.append(self.record_table(name).to(format).rstrip())
         return "\n\n".join((*texts, self.table().to(format).rstrip(), self.note, str(self._conditions))) + "\n"
 
-    def to_json(self) -> str:
-        """The conditions, findings, claims and measurements that `save` writes, as JSON text."""
-        records = {name: to_dict(record) for name, record in self.records.items()}
-        return json.dumps({**self._head(), MEASUREMENTS: records}, indent=1)
+    def to_dict(self) -> dict[str, Any]:
+        """The conditions, the findings for the report, the claims for readers, and the measurements."""
+        claims = [claim.to_dict() for claim in (*self.claims, *self.context)]
+        return {
+            **self._conditions.where(),
+            "findings": self.findings,
+            "observation": {"number": self.number, "macs": self.macs, "claims": claims},
+            MEASUREMENTS: {name: to_dict(record) for name, record in self.records.items()},
+        }
 
     def save(self, path: Path) -> None:
-        """Atomically write the file that `load_observation` and the report read.
-
-        Raises:
-            OSError: if the folder does not exist or cannot be written.
-        """
-        save(self.records, path, **self._head())
+        """Atomically write the file that `load_observation` and the report read. Raises OSError if that fails."""
+        save_json(self, path, MEASUREMENTS)
 
     def _repr_markdown_(self) -> str:
         return self.to("markdown")
@@ -234,23 +228,9 @@ class Observation:
     def _conditions(self) -> Conditions:
         return next(iter(self.records.values())).conditions
 
-    def _head(self) -> dict[str, Any]:
-        """Everything except the measurements: conditions, findings for the report, and the claims for readers."""
-        claims = [claim.to_dict() for claim in (*self.claims, *self.context)]
-        return {
-            **self._conditions.where(),
-            "findings": self.findings,
-            "observation": {"number": self.number, "macs": self.macs, "claims": claims},
-        }
-
 
 def load_observation(path: Path) -> Observation:
-    """Load what `Observation.save` wrote; the claims are computed again from the samples.
-
-    Raises:
-        ValueError: if the file does not contain an observation; the message names the file.
-        OSError: if the file cannot be read.
-    """
+    """Load what `Observation.save` wrote. Raises ValueError, naming the file, if it contains something else."""
 
     def parse(data: Mapping[str, Any]) -> Observation:
         observation = Observation(data["observation"]["number"], measurements(data), data["observation"]["macs"])

@@ -389,11 +389,7 @@ def findings(profiles: Sequence[Profile]) -> list[dict[str, str]]:
 
 
 def save_profiles(profiles: Sequence[Profile], path: Path) -> None:
-    """Write profiles to a JSON file, atomically, with the finding on Fig. 2 for the report.
-
-    Raises:
-        OSError: if the file cannot be written.
-    """
+    """Write profiles to a JSON file, atomically, with the finding on Fig. 2 for the report. Raises OSError."""
     data = {**profiles[0].conditions.where(), "findings": findings(profiles), "profiles": list(profiles)}
     save_json(data, path, PROFILES)
 

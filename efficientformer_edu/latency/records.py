@@ -151,15 +151,13 @@ class Measurement:
         )
 
     def table(self, against: str | None = None) -> Table:
-        """Milliseconds with their interval, the ratio to `against` (the first if None), and page faults."""
+        """Milliseconds and the ratio to `against` (the first if None), both with intervals, and page faults."""
         base = against or self.timings[0].name
         rows = []
         for timing in self.timings:
-            _, low, high, rounds = timing.estimate
-            span = f"{1e3 * low:.3f} to {1e3 * high:.3f}" if rounds >= MIN_SAMPLES else TOO_FEW
-            ratio = "1" if timing.name == base else str(self.ratio(timing.name, base))
-            rows.append((timing.name, timing.milliseconds, span, ratio, round(timing.faults)))
-        columns = ("subject", "ms", "95 % interval", f"times {base}", "page faults")
+            ratio = 1.0 if timing.name == base else self.ratio(timing.name, base)
+            rows.append((timing.name, timing.estimate.scaled(1e3), ratio, round(timing.faults)))
+        columns = ("subject", "ms", f"times {base}", "page faults")
         return Table(columns, tuple(rows), formats={"ms": ".3f"})
 
     def to_json(self) -> str:
@@ -179,22 +177,13 @@ def to_dict(measurement: Measurement) -> dict[str, Any]:
 
 
 def save(records: Mapping[str, Measurement], path: Path, **more: Any) -> None:
-    """Write measurements by name to a JSON file, atomically, with additional top-level fields.
-
-    Raises:
-        OSError: if the folder does not exist or cannot be written.
-    """
+    """Write measurements by name to a JSON file, atomically, with additional top-level fields. Raises OSError."""
     data = {**more, "measurements": {name: to_dict(record) for name, record in records.items()}}
     save_json(data, path, MEASUREMENTS)
 
 
 def load(path: Path) -> dict[str, Measurement]:
-    """Load the measurements that `save` wrote.
-
-    Raises:
-        ValueError: if the file does not contain measurements; the message names the file.
-        OSError: if the file cannot be read.
-    """
+    """Load the measurements that `save` wrote. Raises ValueError, naming the file, if it contains something else."""
     return load_json(path, MEASUREMENTS, measurements)
 
 

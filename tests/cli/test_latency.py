@@ -99,7 +99,7 @@ def test_observe_takes_options(
     assert load_observation(out) == OBSERVATION
     monkeypatch.setattr(engines, "available", lambda: ["eager", "compile"])
     assert json.loads(run("observe", "4", "--engine", "all", "--format", "json")[0]) == json.loads(
-        OBSERVATION.to_json()
+        OBSERVATION.to("json")
     )
     assert observe_calls[-1][-1]["engines"] == ["eager", "compile"]
 
@@ -192,7 +192,7 @@ def test_bench_with_too_few_rounds_has_no_intervals(yaml: str, rounds: str, tmp_
     for format in ("table", "markdown"):
         lines = run(*arguments, "--format", format)[0].splitlines()
         compared = [line for line in lines if " eager " in line and "subject" not in line]
-        assert compared and all("too few rounds" in line for line in compared)
+        assert compared and all("too few" in line for line in compared)
         assert any("ratio of times" in line for line in compared)
     for row in csv.DictReader(io.StringIO(run(*arguments, "--format", "csv")[0])):
         assert float(row["ms"]) > 0 and float(row["ratio"]) > 0
