@@ -18,7 +18,7 @@ import typer
 
 from efficientformer_edu.cli.ablations import ablate
 from efficientformer_edu.cli.audit import audit
-from efficientformer_edu.cli.common import MODEL_HELP, Pixels, read_model, read_resolution, reject_options
+from efficientformer_edu.cli.common import MODEL_HELP, Pixels, UseEma, read_model, read_resolution, reject_options
 from efficientformer_edu.cli.dense import is_dense, predict_dense_file
 from efficientformer_edu.cli.latency import bench, export, observe
 from efficientformer_edu.cli.slimming import slim
@@ -99,6 +99,7 @@ def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="safetensors or torch file in any of the layouts")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="file to write; .safetensors, else a torch file")],
     layout: Annotated[Layout, typer.Option(help="whose names the tensors get; native are those of this package")],
+    use_ema: UseEma = None,
 ) -> None:
     """Convert weights to the layout of another project."""
     from efficientformer_edu.weights import load, save
@@ -106,7 +107,7 @@ def convert(
     from efficientformer_edu.weights.networks import known_class_names
 
     names = known_class_names(source)
-    save(load(source), target, layout=layout, class_names=names)
+    save(load(source, use_ema=use_ema), target, layout=layout, class_names=names)
     if names is not None and read_class_names(target) is None:
         typer.echo(f"Warning: {target} holds only tensors: the class names are not stored.", err=True)
     typer.echo(f"{target}: {layout} layout")
@@ -127,12 +128,16 @@ def predict(
         typer.Option(metavar="FILE|imagenet", help="names of the classes, one per line, if the weights have none"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="a picture of what a detector or a segmentation found")] = None,
+    use_ema: UseEma = None,
 ) -> None:
     """Predict the class of an image, detect its objects, or classify its pixels."""
     if weights is not None and is_dense(weights):
         options = {"--model": model, "--rule": rule, "--top": top, "--classes": classes}
+        options["--use-ema"] = use_ema is not None
         reject_options(f"{weights.name}, which is not a classifier", options)
         return predict_dense_file(photo, weights, out)
+    if weights is None:
+        reject_options("a network without --weights", {"--use-ema": use_ema is not None})
     if out is not None:
         raise ValueError("--out draws what a detector or a segmentation found; give its file with --weights")
     config = None if model is None else read_model(model)
@@ -142,7 +147,9 @@ def predict(
     network: Any = config or "l1"
     names: Sequence[str] | None = class_names() if network == "l1" or network in PRESETS.values() else None
     if weights is not None:
-        network = get_model(config, pretrained=weights) if config else from_weights(weights)
+        network = (
+            get_model(config, pretrained=weights, use_ema=use_ema) if config else from_weights(weights, use_ema=use_ema)
+        )
         names = network.class_names
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 
 YAML = (".yaml", ".yml")
 MODEL_HELP = "l1, l3 or l7, or a YAML file with a configuration"
+UseEma = Annotated[
+    bool | None,
+    typer.Option(
+        "--use-ema/--no-use-ema",
+        help="of a file with both, the averaged or the raw weights",
+        show_default="averaged, with a warning",
+    ),
+]
 Pixels = Annotated[str, typer.Option(help="pixels of the image, such as 224 or 384x640 (height x width)")]
 
 

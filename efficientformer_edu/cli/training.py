@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from errno import ENOENT
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from efficientformer_edu.cli.common import MODEL_HELP, collect_warnings, fit, print_notes, read_model, reject_options
+from efficientformer_edu.cli.common import (
+    MODEL_HELP,
+    UseEma,
+    collect_warnings,
+    fit,
+    print_notes,
+    read_model,
+    reject_options,
+)
 from efficientformer_edu.cli.dense import evaluate_dense_file, is_dense, train_dense
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig
 from efficientformer_edu.utils.tables import Format
@@ -145,6 +154,7 @@ def evaluate(
     data_dir: DataDir = None,
     download: Download = False,
     strict: Strict = False,
+    use_ema: UseEma = None,
 ) -> None:
     """Evaluate a network on the test images, in total and per class.
 
@@ -153,6 +163,7 @@ def evaluate(
     """
     if is_dense(weights):
         options = {"--rule": rule, "--out": out, "--data-dir": data_dir, "--download": download}
+        options["--use-ema"] = use_ema is not None
         reject_options(f"{Path(weights).name}, which is not a classifier", options)
         data = data or DEFAULTS[False][0]
         return evaluate_dense_file(weights, data, format, size=size, batch=batch, workers=workers, strict=strict)
@@ -170,7 +181,8 @@ def evaluate(
     from efficientformer_edu.weights import from_weights, get_model
 
     published = weights in PRESETS and not Path(weights).exists()
-    network = get_model(weights, pretrained=True) if published else from_weights(weights)
+    load: Any = partial(get_model, pretrained=True) if published else from_weights
+    network = load(weights, use_ema=use_ema)
     with collect_warnings() as data_warnings:
         tests = load_data(data, "test", data_dir=data_dir, download=download, strict=strict)
     if note := check_classes(network.class_names, tests.classes, weights):

@@ -447,6 +447,24 @@ def test_predict_with_weights(photo: Path, yaml: Path, tmp_path: Path) -> None:
     assert [line.split() for line in lines] == [[f"{scores[label]:.2%}", str(label)] for label in best]
 
 
+def test_raw_or_averaged_weights(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, both, alone = EfficientFormer(TINY), tmp_path / "both.pth", tmp_path / "alone.pth"
+    state = model.state_dict()
+    average = {name: value + 1 if value.is_floating_point() else value for name, value in state.items()}
+    torch.save({"model": state, "model_ema": average}, both)
+    torch.save(state, alone)
+    for option, expected in (("--no-use-ema", state), ("--use-ema", average)):
+        run("convert", both, tmp_path / "one.pth", "--layout", "native", option)
+        assert all(torch.equal(value, expected[name]) for name, value in weights.load(tmp_path / "one.pth").items())
+        shown = run("predict", photo, "--weights", both, option)
+        assert shown == run("predict", photo, "--weights", tmp_path / "one.pth")
+    assert "--use-ema" in refused(capsys, "predict", str(photo), "--weights", str(alone), "--use-ema")
+    for option in ("--use-ema", "--no-use-ema"):
+        assert "--use-ema cannot be used" in refused(capsys, "predict", str(photo), option)
+    with pytest.warns(UserWarning, match="--no-use-ema"):
+        weights.load(both)
+
+
 def test_predict_without_weights_warns(photo: Path) -> None:
     result = CliRunner().invoke(app, ["predict", str(photo)], catch_exceptions=False)
     assert result.exit_code == 0
