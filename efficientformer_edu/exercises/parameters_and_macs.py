@@ -93,7 +93,7 @@ def check_bias_slip(conv_params: Callable[[int, int, int], int], slip: Callable[
         as_printed, intended = (explain(rule, config, quantity="params") for rule in ("toolbox", "toolbox-intended"))
         expected, (first, *_, last) = intended.total - as_printed.total, config.embed_dims
         halves = (first - config.in_channels, last - first)
-        mistakes: dict[str, int | None] = {
+        typical: dict[str, int | None] = {
             "the sign is wrong: the released rule counts too few parameters, so the error is positive.": -expected,
             "you stop halfway: the outputs of one convolution are the inputs of the next, from the image to stage 4. "
             "Only the two ends are left.": answer if answer in halves else None,
@@ -101,7 +101,7 @@ def check_bias_slip(conv_params: Callable[[int, int, int], int], slip: Callable[
         }
         message = f"the rule is {expected:,} too small; your answer is {describe(answer)}."
         at = f"With embed_dims={config.embed_dims}, in_channels={config.in_channels} "
-        compare(answer, expected, mistakes, message, eq, at)
+        compare(answer, expected, typical, message, eq, at)
     done(
         "one bias per output channel. The errors of all convolutions telescope to the last width minus image channels."
     )

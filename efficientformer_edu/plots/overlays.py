@@ -284,9 +284,9 @@ def draw_areas(
         halo = [withStroke(linewidth=1.5 * line_width(letter), foreground=PAPER)]
         centred: Any = {"ha": "center", "va": "center", "path_effects": halo, "zorder": 3}
         text = axes.text(0, 0, name, fontsize=font_size(letter), **centred)
-        extent = text.get_window_extent().padded(letter / 2)
+        text_box = text.get_window_extent().padded(letter / 2)
         pixels = image.shape[1] / axes.bbox.width, image.shape[0] / axes.bbox.height  # per dot
-        width, height = extent.width * pixels[0], extent.height * pixels[1]
+        width, height = text_box.width * pixels[0], text_box.height * pixels[1]
         position = free_position(area, math.ceil(width / across), math.ceil(height / down))
         if position is None:
             text.remove()

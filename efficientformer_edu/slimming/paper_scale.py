@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from efficientformer_edu.audit import Form, count
 from efficientformer_edu.audit.growth import STEP
 from efficientformer_edu.config import PRESETS, EfficientFormerConfig, get_config
-from efficientformer_edu.utils.tables import Table
+from efficientformer_edu.utils.tables import Cell, Table
 
 if TYPE_CHECKING:
     from efficientformer_edu.latency.lookup_table import Lookup
@@ -140,7 +140,7 @@ class Neighbours:
 
     def table(self) -> Table:
         """One neighbour per row; ratios above 1 mean larger or slower than the published network with its MACs."""
-        rows = [
+        rows: list[tuple[Cell, ...]] = [
             (
                 neighbour.target,
                 neighbour.start,
