@@ -132,6 +132,15 @@ def test_no_file_names_a_path_of_a_machine() -> None:
     assert found(rf"(?:^|[^\w.:/-])/(?:{folders})/\w|[A-Z]:\\{'Users'}", project_files()) == []
 
 
+def test_a_printed_warning_is_called_a_warning() -> None:
+    """In code only: outputs of chapters are what a run printed."""
+    sources = {str(path): path.read_text(encoding="utf-8") for path in (*MODULES, *TOOLS)}
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        sources[path.name] = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    assert [name for name, source in sources.items() if re.search(r"\b(?:Doubt|Take care):", source)] == []
+
+
 def test_no_file_puts_work_off() -> None:
     marks = "|".join(["TO" + "DO", "FIX" + "ME"])
     assert found(rf"\b(?:{marks})\b", project_files()) == []
