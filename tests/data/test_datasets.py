@@ -346,6 +346,7 @@ except TypeCheckError:
 """
 
 
+@pytest.mark.slow
 def test_every_signature_holds(tmp_path):
     command = [sys.executable, "-B", "-W", "ignore", "-c", PROGRAM, str(Path(__file__).parents[1]), str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)

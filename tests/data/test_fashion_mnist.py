@@ -185,6 +185,7 @@ def test_the_small_set_is_small_and_has_its_licence() -> None:
     assert "MIT License" in licence and "Copyright (c) 2017 Zalando SE" in licence
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not fashion_mnist.DEBIAN.is_dir(), reason="needs Debian's dataset-fashion-mnist")
 def test_the_tool_rebuilds_the_small_set(tmp_path: Path) -> None:
     fashion_subset.make(tmp_path / "again.npz")
@@ -193,6 +194,7 @@ def test_the_tool_rebuilds_the_small_set(tmp_path: Path) -> None:
     assert all(np.array_equal(made[name], kept[name]) for name in kept.files)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not fashion_mnist.DEBIAN.is_dir(), reason="needs Debian's dataset-fashion-mnist")
 def test_the_small_set_and_the_statistics_are_of_the_full_set() -> None:
     """By reading the archive without the package."""

@@ -330,6 +330,7 @@ def assert_detected(detections, expected: Target) -> None:
     torch.testing.assert_close(detections.boxes[order], expected.boxes[expected.labels.argsort()], rtol=0, atol=1.0)
 
 
+@pytest.mark.slow
 def test_anchors_that_learn_find_the_objects():
     """Without a network: the output tensor itself is trained. `detect` reads what the criterion trained."""
     anchors = anchors_at([(8, 8), (4, 4)], (8, 16), ((16.0,), (32.0,)), (0.5, 1.0, 2.0), OBJECTS[0].boxes)

@@ -95,6 +95,7 @@ def test_shapes_follow_from_the_size_of_the_image(names: tuple[str, str]) -> Non
             assert CELLS[network, *names].outputs[text(height, width)] == [text(*shape) for shape in expected]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", GOOD, ids=" ".join)
 def test_l1_at_an_odd_size_by_itself_and_traced(names: tuple[str, str]) -> None:
     tried_cell, kept = tried("l1", *names, sizes=[ODD], forms=["torch.fx"]), CELLS["l1", *names]

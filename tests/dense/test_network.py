@@ -458,6 +458,7 @@ for call in (
 """
 
 
+@pytest.mark.slow
 def test_every_signature_holds():
     """The shapes in the signatures, checked at every call."""
     command = [sys.executable, "-B", "-W", "ignore", "-c", SIGNATURES, str(Path(__file__).parents[1])]
