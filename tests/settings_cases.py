@@ -85,7 +85,7 @@ def fingerprint(network: nn.Module, *images: Any) -> Observations:
         entries[f"{path}:type"] = type(module).__name__
         entries[f"{path}:calls"] = calls[path]
         for name, value in vars(module).items():
-            if not name.startswith("_") and name != "training" and _is_plain(value):
+            if not name.startswith("_") and name != "training" and _is_simple(value):
                 entries[f"{path}:{name}"] = tuple(value) if isinstance(value, list) else value
         for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
             entries[f"{path}:{name} shape"] = tuple(tensor.shape)
@@ -94,7 +94,7 @@ def fingerprint(network: nn.Module, *images: Any) -> Observations:
     return entries
 
 
-def _is_plain(value: Any) -> bool:
+def _is_simple(value: Any) -> bool:
     if isinstance(value, list | tuple):
-        return all(_is_plain(item) for item in value)
+        return all(_is_simple(item) for item in value)
     return value is None or isinstance(value, bool | int | float | str)

@@ -102,7 +102,7 @@ def test_every_head_learns_from_its_own_source() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "heads", "targets", "teacher", "said"),
+    ("kind", "heads", "targets", "teacher", "expected_message"),
     [
         ("hard", Heads(CLS, None), LABELS, TEACHER, "one head cannot learn from a teacher; set distillation=True"),
         ("hard", Heads(CLS, DIST), LABELS, None, "hard distillation needs the teacher's logits"),
@@ -113,21 +113,23 @@ def test_every_head_learns_from_its_own_source() -> None:
         (None, Heads(CLS, DIST), LABELS, TEACHER, "teacher logits, but no distillation; set it to 'hard' or 'soft'"),
     ],
 )
-def test_what_does_not_fit_is_refused(kind, heads: Heads, targets: Tensor, teacher: Tensor | None, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_what_does_not_fit_is_refused(
+    kind, heads: Heads, targets: Tensor, teacher: Tensor | None, expected_message: str
+) -> None:
+    with pytest.raises(ValueError, match=expected_message):
         DistillationLoss(kind)(heads, targets, teacher)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "expected_message"),
     [
         ({"kind": "warm"}, "distillation='warm' is not possible; allowed: None, 'hard', 'soft'"),
         ({"alpha": 1.5}, "alpha=1.5 is not possible; allowed: a number from 0 to 1"),
         ({"tau": 0}, "tau=0 is not possible; allowed: a finite number above 0"),
     ],
 )
-def test_a_loss_that_cannot_be_is_refused(wrong: dict, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_a_loss_that_cannot_be_is_refused(wrong: dict, expected_message: str) -> None:
+    with pytest.raises(ValueError, match=expected_message):
         DistillationLoss(**wrong)
 
 
