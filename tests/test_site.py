@@ -18,9 +18,13 @@ from tools import audit_page, page_python, site
 
 
 def test_reexporting_modules_are_documented_once() -> None:
-    reference = site._reference("weights")
-    assert "::: efficientformer_edu.hf\n    options:\n      members: false" in reference
+    reference = site._reference("hf")
+    assert reference.startswith("::: efficientformer_edu.hf\n    options:\n      members: false\n")
     assert "::: efficientformer_edu.hf.config\n\n" in reference
+
+
+def test_nested_subpackages_are_documented() -> None:
+    assert "::: efficientformer_edu.dense.detection.heads" in site._reference("dense").split("\n\n")
 
 
 def test_the_site_is_current_until_a_source_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

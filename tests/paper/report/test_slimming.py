@@ -9,7 +9,7 @@ import torch
 
 from efficientformer_edu import paper
 from efficientformer_edu.paper.report import rows, slimming
-from efficientformer_edu.slimming import subnet
+from efficientformer_edu.slimming import supernet
 from efficientformer_edu.slimming.subnet import Action, Subnet
 
 ROWS = {row.name: row for row in rows() if row.part == slimming.PART}
@@ -42,22 +42,22 @@ def test_the_steps_wait_and_the_remarks_are_background() -> None:
 
 
 def test_another_candidate_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
-    late = subnet.CANDIDATES[3]
-    monkeypatch.setattr(subnet, "CANDIDATES", (late, *subnet.CANDIDATES[1:]))
+    late = supernet.CANDIDATES[3]
+    monkeypatch.setattr(supernet, "CANDIDATES", (late, *supernet.CANDIDATES[1:]))
     assert slimming.check("supernet").status == "disagrees"
 
 
 @pytest.mark.parametrize("what", ["no noise", "another noise", "no temperature", "alpha alone"])
 def test_another_mixture_disagrees(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     if what == "another noise":
-        monkeypatch.setattr(subnet, "NOISES", {"uniform": subnet.gumbel})
+        monkeypatch.setattr(supernet, "NOISES", {"uniform": supernet.gumbel})
     else:
         mixtures: dict[str, Any] = {
             "no noise": lambda alpha, noise, tau: (alpha / tau).softmax(0),
             "no temperature": lambda alpha, noise, tau: (alpha + noise).softmax(0),
             "alpha alone": lambda alpha, noise, tau: alpha / alpha.sum(),
         }
-        monkeypatch.setattr(subnet, "mixture", mixtures[what])
+        monkeypatch.setattr(supernet, "mixture", mixtures[what])
     assert slimming.check("gumbel").status == "disagrees"
 
 
