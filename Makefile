@@ -26,7 +26,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "[2/3] torch and torchvision (the largest download, a few minutes when it is the first)"
 	@$(PIP) install --no-warn-script-location $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c constraints.txt torch torchvision
 	@echo "[3/3] this package and its tools, about 160 packages (a minute or two)"
-	@$(PIP) install --quiet --no-warn-script-location -c constraints.txt -e ".[all]"
+	@$(PIP) install --quiet --no-warn-script-location -c constraints.txt -e ".[training,tracking,cluster,hf,download,dense,engines,notebooks,docs,test]"
 	@touch $@
 
 site: $(READY)  ## build the web site from the stored chapters (runs those that are stale)

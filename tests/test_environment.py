@@ -16,7 +16,7 @@ PINS = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
 def requirements() -> set[str]:
     """Everything that `make env` installs: all packages except the peers, which are not needed here."""
     extras = PROJECT["optional-dependencies"]
-    return set(PROJECT["dependencies"]).union(*(extras[name] for name in extras if name not in ("peers", "all")))
+    return set(PROJECT["dependencies"]).union(*(extras[name] for name in extras if name != "peers"))
 
 
 def bare(requirement: str) -> str:
