@@ -54,7 +54,8 @@
     part("stale").hidden = !sentence
     page.classList.toggle("audit-old", Boolean(sentence))
     if (!sentence) return
-    const field = form.querySelector(`[data-field="${sentence.match(/\w+/)}"]`)
+    const name = sentence.match(/^(?:Unknown )?(\w+)/)[1] // "depth=0 is not possible", "Unknown model 'l9'"
+    const field = form.querySelector(`[data-field="${name}"]`)
     if (!field) return part("error").append(sentence)
     field.querySelector(".audit-error").textContent = sentence
     const guilty = field.contains(edited) ? [edited] : field.querySelectorAll("input, select")
