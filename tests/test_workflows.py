@@ -82,7 +82,8 @@ def test_without_make_the_same_is_tested() -> None:
     assert expected and expected == {
         line for line in re.findall(r"python -m (.+)", windows_commands) if not line.startswith("pip ")
     }
-    for step in ("torch torchvision", '-e ".[training,tracking,cluster,hf,download,dense,engines,notebooks,docs,test]"'):
+    extras = "training,tracking,cluster,hf,download,dense,engines,notebooks,docs,test"
+    for step in ("torch torchvision", f'-e ".[{extras}]"'):
         assert f"python -m pip install -c constraints.txt {step}\n" in windows_commands + "\n"
 
 
